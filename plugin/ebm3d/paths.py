@@ -1,0 +1,33 @@
+"""Where the configs that come with the package lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_CONFIG_ROOTS = (_PACKAGE / "configs", _PACKAGE.parents[1] / "configs")
+
+
+def config_path(name: str) -> str:
+    """Return the absolute path of a config shipped with ebm3d.
+
+    An installed wheel carries the configs inside the package; an editable install uses the
+    ``configs`` folder of the checkout.
+
+    Args:
+        name: path relative to the config folder, for example ``"ebm_second_kitti.py"``.
+
+    Returns:
+        Absolute path, usable by ``mmengine.Config.fromfile`` from any working directory.
+
+    Raises:
+        FileNotFoundError: if there is no such config; the message lists those there are.
+    """
+    root = next((root for root in _CONFIG_ROOTS if root.is_dir()), None)
+    if root is not None and (root / name).is_file():
+        return str(root / name)
+    known = sorted(str(p.relative_to(root)) for p in root.glob("*.py")) if root else []
+    raise FileNotFoundError(
+        f"config_path: expected the name of a shipped config, but got {name!r}; "
+        f"choose one of: {', '.join(known) or 'none found, reinstall ebm3d'}"
+    )

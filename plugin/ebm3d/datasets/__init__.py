@@ -1,1 +1,32 @@
-"""Placeholder."""
+"""The KITTI layout: parse, check and write labels and calibrations, prepare a data set."""
+
+from __future__ import annotations
+
+from ebm3d.datasets.kitti_calibration import (
+    KittiCalibration,
+    boxes_from_camera,
+    boxes_to_camera,
+    camera_to_lidar,
+    lidar_to_camera,
+    project_to_image,
+    read_calibration,
+    write_calibration,
+)
+from ebm3d.datasets.kitti_labels import KittiObjects, read_labels, write_labels
+from ebm3d.datasets.problems import DataError, Problem
+
+__all__ = [
+    "DataError",
+    "KittiCalibration",
+    "KittiObjects",
+    "Problem",
+    "boxes_from_camera",
+    "boxes_to_camera",
+    "camera_to_lidar",
+    "lidar_to_camera",
+    "project_to_image",
+    "read_calibration",
+    "read_labels",
+    "write_calibration",
+    "write_labels",
+]

@@ -1,0 +1,5 @@
+"""Dense heads of the host, wrapped or with their box regression replaced."""
+
+from ebm3d.adapters.dense_heads.refined_dense_head import RefinedDenseHead
+
+__all__ = ["RefinedDenseHead"]

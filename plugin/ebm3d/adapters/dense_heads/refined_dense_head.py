@@ -1,0 +1,143 @@
+"""Any dense head on a bird's-eye-view map, followed by a refinement head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmdet3d.registry import MODELS
+from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ebm3d.errors import input_error
+
+_WRAPPED = "dense_head."
+_REFINEMENT = "refinement_head."
+
+
+@MODELS.register_module()
+class RefinedDenseHead(BaseModule):
+    """Wraps a dense head of the host; its boxes are refined after NMS and direction fix.
+
+    Checkpoints of the wrapped head alone load unchanged: keys without the ``dense_head.`` prefix
+    are taken as the wrapped head's.
+
+    Args:
+        dense_head: config of any head with the host's ``loss(x, samples)`` and
+            ``predict(x, samples)``.
+        refinement_head: config of a head such as ``EBMRefinementHead``.
+        detector: "frozen": only the refinement head learns (use the ``FreezeDetectorHook``, which
+            reads this option, so that batch-norm statistics stand still too); "joint": the losses
+            of both are summed, and the map receives gradients of both.
+        refine: False gives the wrapped head's boxes as they are (``tools/test.py --no-refine``).
+        train_cfg: handed to the dense head, as the host does.
+        test_cfg: handed to the dense head, as the host does.
+        init_cfg: as in mmengine.
+
+    Raises:
+        ValueError: for an unknown ``detector``.
+    """
+
+    def __init__(
+        self,
+        dense_head: dict[str, Any],
+        refinement_head: dict[str, Any],
+        detector: str = "frozen",
+        refine: bool = True,
+        train_cfg: dict[str, Any] | None = None,
+        test_cfg: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if detector not in ("frozen", "joint"):
+            raise input_error("detector", "'frozen' or 'joint'", repr(detector))
+        self.detector, self.refine = detector, refine
+        self.dense_head = MODELS.build({**dense_head, "train_cfg": train_cfg, "test_cfg": test_cfg})
+        self.refinement_head = MODELS.build(refinement_head)
+        self._register_load_state_dict_pre_hook(_prefix_stock_keys)
+
+    def forward(self, x: Any) -> Any:
+        """Return the wrapped head's raw outputs, as the host's ``mode='tensor'`` expects."""
+        return self.dense_head(x)
+
+    def loss(self, x: Any, batch_data_samples: list[Any], **kwargs: Any) -> dict[str, Tensor]:
+        """Return the losses of the refinement head, and of the wrapped head if trained jointly.
+
+        Args:
+            x: maps of the neck; the first one feeds the refinement head.
+            batch_data_samples: with ``gt_instances_3d``, and ``points`` where the head pools points.
+            **kwargs: passed on to the wrapped head, as the host's detectors do.
+
+        Returns:
+            Named losses.
+        """
+        points = take_points(batch_data_samples)
+        losses: dict[str, Tensor] = {}
+        bev = first_map(x)
+        if self.detector == "joint":
+            losses.update(self.dense_head.loss(x, batch_data_samples, **kwargs))
+        else:
+            bev = bev.detach()
+        boxes = [s.gt_instances_3d.bboxes_3d.tensor.to(bev.device) for s in batch_data_samples]
+        labels = [s.gt_instances_3d.labels_3d.to(bev.device) for s in batch_data_samples]
+        losses.update(self.refinement_head.loss(bev, points, boxes, labels))
+        return losses
+
+    def predict(
+        self, x: Any, batch_data_samples: list[Any], rescale: bool = False, **kwargs: Any
+    ) -> list[InstanceData]:
+        """Predict with the wrapped head, then refine.
+
+        Args:
+            x: maps of the neck.
+            batch_data_samples: with ``points`` where the head pools points.
+            rescale: passed on.
+            **kwargs: passed on.
+
+        Returns:
+            Per frame the wrapped head's result, with ``bboxes_3d`` refined and further fields
+            ``initial_bboxes_3d``, ``f_initial``, ``f_refined`` (NaN where a box was beyond the
+            head's bound on refined boxes). Scores, labels and order are the wrapped head's.
+        """
+        points = take_points(batch_data_samples)
+        results = self.dense_head.predict(x, batch_data_samples, rescale=rescale, **kwargs)
+        if not self.refine:
+            return results
+        boxes = [r.bboxes_3d.tensor for r in results]
+        refined = self.refinement_head.refine(
+            first_map(x), points, boxes, [r.labels_3d for r in results], [r.scores_3d for r in results]
+        )
+        return [_with_refined(r, new) for r, new in zip(results, refined, strict=True)]
+
+
+def first_map(x: Any) -> Tensor:
+    """Return the map the refinement head reads: the first of the neck's outputs."""
+    bev = x[0] if isinstance(x, (list, tuple)) else x
+    return bev.clone() if torch.is_inference(bev) else bev
+
+
+def take_points(batch_data_samples: list[Any]) -> list[Tensor]:
+    """Take the clouds off the samples, so that they do not travel on with the predictions."""
+    points = [sample.pop("points") for sample in batch_data_samples if "points" in sample]
+    return points if len(points) == len(batch_data_samples) else []
+
+
+def _with_refined(result: InstanceData, refined: dict[str, Tensor]) -> InstanceData:
+    """Put refined boxes beside the initial ones."""
+    initial = result.bboxes_3d
+    new = initial.clone()
+    new.tensor = torch.cat((refined["boxes"], initial.tensor[:, 7:]), dim=1)
+    result.initial_bboxes_3d = initial
+    result.bboxes_3d = new
+    result.f_initial, result.f_refined = refined["f_initial"], refined["f_refined"]
+    return result
+
+
+def _prefix_stock_keys(state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Rename the keys of a checkpoint of the wrapped head alone."""
+    own = [key for key in state_dict if key.startswith(prefix)]
+    for key in own:
+        rest = key[len(prefix) :]
+        if not rest.startswith((_WRAPPED, _REFINEMENT)):
+            state_dict[prefix + _WRAPPED + rest] = state_dict.pop(key)

@@ -1,0 +1,6 @@
+"""Heads that refine boxes on pooled features."""
+
+from ebm3d.adapters.refinement_heads import components
+from ebm3d.adapters.refinement_heads.ebm_refinement_head import EBMRefinementHead
+
+__all__ = ["EBMRefinementHead", "components"]

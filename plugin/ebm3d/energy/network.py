@@ -1,0 +1,138 @@
+"""Networks from pooled features and box to the unnormalized log density f (energy E = -f)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ebm3d.boxes.angles import observation_angle
+from ebm3d.errors import input_error, shape_error
+
+_NUM_BOX_FEATURES = 8
+
+
+class EnergyNetwork(nn.Module):
+    """Class-conditioned perceptron on pooled features and the box itself.
+
+    The box enters by its log sizes relative to the class's mean sizes, its bottom z, its distance
+    from the sensor, and the sine and cosine of its observation angle, which tell which faces can
+    have been seen; the class enters by a learned embedding. Source: our own (docs/method.md, M-6);
+    smooth activations, so that f has a curvature.
+
+    Args:
+        in_channels: length of the pooled features.
+        mean_sizes: ``(num_classes, 3)`` mean length, width, height per class, meters.
+        hidden_channels: widths of the hidden layers.
+        embedding_channels: length of the class embedding.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        mean_sizes: Sequence[Sequence[float]],
+        hidden_channels: Sequence[int] = (256, 256),
+        embedding_channels: int = 8,
+    ) -> None:
+        super().__init__()
+        sizes = torch.as_tensor(mean_sizes, dtype=torch.float32)
+        if sizes.ndim != 2 or sizes.shape[1] != 3 or not bool((sizes > 0).all()):
+            raise input_error("mean_sizes", "positive, of shape (num_classes, 3)", mean_sizes)
+        self.register_buffer("log_mean_sizes", torch.log(sizes), persistent=False)
+        self.log_mean_sizes: Tensor
+        self.embedding = nn.Embedding(len(sizes), embedding_channels)
+        widths = [in_channels + _NUM_BOX_FEATURES + embedding_channels, *hidden_channels]
+        layers: list[nn.Module] = []
+        for width, next_width in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Linear(width, next_width), nn.SiLU()]
+        last = nn.Linear(widths[-1], 1)
+        nn.init.normal_(last.weight, std=1e-3)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(*layers, last)
+
+    def forward(self, pooled: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Evaluate f.
+
+        Args:
+            pooled: ``(N, S, in_channels)``.
+            boxes: ``(N, S, 7)``, sizes positive.
+            labels: ``(N,)`` class indices.
+
+        Returns:
+            ``(N, S)`` unnormalized log densities.
+        """
+        log_sizes = torch.log(boxes[..., 3:6]) - self.log_mean_sizes.to(boxes)[labels][:, None]
+        angle = observation_angle(boxes)
+        distance = torch.linalg.vector_norm(boxes[..., :2], dim=-1)
+        own = torch.stack(
+            (
+                *log_sizes.mul(4).unbind(-1),
+                boxes[..., 2],
+                distance / 25 - 1,
+                torch.cos(angle),
+                torch.sin(angle),
+                torch.sin(2 * angle),
+            ),
+            dim=-1,
+        )
+        embedded = self.embedding(labels)[:, None].expand(-1, boxes.shape[1], -1)
+        values: Tensor = self.layers(torch.cat((pooled, own, embedded), dim=-1))
+        return values[..., 0]
+
+
+class Paper2020EnergyNetwork(nn.Module):
+    """The network of the 2020 paper.
+
+    Pooled features, and the bottom z and the height of the box through a two-layer branch each,
+    into two hidden layers of 1024. Source: Gustafsson et al. 2020; docs/method.md, M-6. Kaiming
+    uniform with a = 1, as published; the class does not enter.
+
+    Args:
+        in_channels: length of the pooled features (7168 in the paper).
+        hidden_channels: width of the two hidden layers.
+        branch_channels: width of the z and height branches.
+    """
+
+    def __init__(
+        self, in_channels: int, hidden_channels: int = 1024, branch_channels: int = 16
+    ) -> None:
+        super().__init__()
+
+        def branch() -> nn.Sequential:
+            return nn.Sequential(
+                nn.Linear(1, branch_channels), nn.ReLU(),
+                nn.Linear(branch_channels, branch_channels), nn.ReLU(),
+            )
+
+        self.z_branch, self.height_branch = branch(), branch()
+        self.first = nn.Linear(in_channels + 2 * branch_channels, hidden_channels)
+        self.second = nn.Linear(hidden_channels, hidden_channels)
+        self.last = nn.Linear(hidden_channels, 1)
+        for layer in (self.first, self.second):
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.last.weight, std=1e-3)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, pooled: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Evaluate f; arguments as in :meth:`EnergyNetwork.forward`, ``labels`` unused.
+
+        Args:
+            pooled: ``(N, S, in_channels)``.
+            boxes: ``(N, S, 7)``.
+            labels: ``(N,)``.
+
+        Returns:
+            ``(N, S)`` unnormalized log densities.
+
+        Raises:
+            ValueError: if ``pooled`` has another length than the network was made for.
+        """
+        expected = self.first.in_features - 2 * self.z_branch[2].out_features  # type: ignore[operator]
+        if pooled.shape[-1] != expected:
+            raise shape_error("pooled", f"(N, S, {expected})", pooled)
+        extra = (self.z_branch(boxes[..., 2:3]), self.height_branch(boxes[..., 5:6]))
+        hidden = torch.relu(self.first(torch.cat((pooled, *extra), dim=-1)))
+        values: Tensor = self.last(torch.relu(self.second(hidden)))
+        return values[..., 0]

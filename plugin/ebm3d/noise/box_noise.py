@@ -1,0 +1,199 @@
+"""Gaussian mixture noise around boxes, in units scaled to the class.
+
+N true boxes; M noise samples per box; K mixture components; D = 7 box parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebm3d.boxes.local import add_local_offsets, local_offsets
+from ebm3d.errors import check_boxes, input_error, shape_error
+
+_AXES = ("box", "world")
+_SIZES = ("log", "metric")
+
+
+@dataclass(frozen=True)
+class NoiseSamples:
+    """True boxes with their noise samples.
+
+    Attributes:
+        boxes: ``(N, M + 1, 7)``; index 0 of the second axis is the true box.
+        log_q: ``(N, M + 1)`` log density of the noise at those boxes, nats, in meters and radians.
+    """
+
+    boxes: Tensor
+    log_q: Tensor
+
+
+class BoxNoise:
+    r"""Mixture of Gaussians around each true box, one component index for all seven dimensions.
+
+    .. math::
+        q(\tilde y\,|\,y_i) = \frac1K\sum_{k=1}^{K} N\!\left(T(\tilde y; y_i);\, 0,\,
+        \mathrm{diag}(m_k \sigma_{c_i})^2\right) \left|\det \partial T/\partial \tilde y\right|
+
+    Source: Gustafsson et al. 2020 (docs/method.md, M-2). Deviations: the standard deviations
+    :math:`\sigma_c` belong to the class; center offsets are drawn along and across the heading
+    (``axes="box"``); sizes are drawn as log ratios (``sizes="log"``), which keeps them positive
+    without a clamp, and the density then carries the Jacobian, so that f stays a log density in
+    meters. ``axes="world", sizes="metric"`` is the paper's noise: x, y, z offsets, sizes clamped at
+    ``min_size`` after the density has been taken, as published. Wrapped tails of the yaw (beyond pi,
+    ten standard deviations and more away) are left out of the density.
+
+    Args:
+        stds: standard deviations, one row of 7 for all classes or ``(num_classes, 7)``: along,
+            across, up (m); length, width, height (dimensionless log ratio, or m for "metric"); yaw
+            (rad).
+        multipliers: :math:`m_k`, one per component.
+        axes: "box" or "world", the axes of the center offsets.
+        sizes: "log" or "metric".
+        shared_in_scene: draw one set of M offsets and use it for every box (the paper); cheaper, but
+            the samples of a frame are then not independent.
+        min_size: smallest size in meters after "metric" noise.
+
+    Raises:
+        ValueError: for stds or multipliers that are not positive, of a wrong shape, or an unknown
+            option.
+    """
+
+    def __init__(
+        self,
+        stds: Sequence[float] | Sequence[Sequence[float]],
+        multipliers: Sequence[float] = (0.5, 1.0, 2.0),
+        axes: str = "box",
+        sizes: str = "log",
+        shared_in_scene: bool = False,
+        min_size: float = 0.05,
+    ) -> None:
+        table = torch.as_tensor(stds, dtype=torch.float64)
+        table = table[None] if table.ndim == 1 else table
+        if table.ndim != 2 or table.shape[1] != 7:
+            raise shape_error("stds", "(7,) or (num_classes, 7)", table)
+        factors = torch.as_tensor(multipliers, dtype=torch.float64)
+        for name, value in (("stds", table), ("multipliers", factors)):
+            if value.numel() == 0 or not bool((value > 0).all() & torch.isfinite(value).all()):
+                raise input_error(name, "positive and finite", value.tolist())
+        if axes not in _AXES:
+            raise input_error("axes", f"one of {_AXES}", repr(axes))
+        if sizes not in _SIZES:
+            raise input_error("sizes", f"one of {_SIZES}", repr(sizes))
+        self.stds, self.multipliers = table, factors
+        self.axes, self.sizes = axes, sizes
+        self.shared_in_scene, self.min_size = shared_in_scene, min_size
+
+    def class_stds(self, labels: Tensor) -> Tensor:
+        """Return the standard deviations of each box's class.
+
+        Args:
+            labels: ``(N,)`` class indices, ignored where one row serves all classes.
+
+        Returns:
+            ``(N, 7)``, float64, on the device of ``labels``.
+
+        Raises:
+            ValueError: if a label has no row.
+        """
+        table = self.stds.to(labels.device)
+        if len(table) == 1:
+            return table.expand(len(labels), 7)
+        if len(labels) and int(labels.max()) >= len(table):
+            raise input_error(
+                "labels", f"below {len(table)}", int(labels.max()), "give stds one row per class"
+            )
+        return table[labels]
+
+    def sample(
+        self,
+        boxes: Tensor,
+        labels: Tensor,
+        num_samples: int,
+        generator: torch.Generator | None = None,
+    ) -> NoiseSamples:
+        """Draw noise samples around the true boxes.
+
+        Args:
+            boxes: ``(N, 7)`` true boxes, LiDAR frame, sizes positive.
+            labels: ``(N,)`` class indices.
+            num_samples: M, at least 1.
+            generator: source of randomness on the device of ``boxes``.
+
+        Returns:
+            The true boxes and their samples with log densities, in the dtype of ``boxes``.
+
+        Raises:
+            ValueError: for a wrong shape, non-positive sizes, or ``num_samples < 1``.
+        """
+        check_boxes(boxes)
+        if num_samples < 1:
+            raise input_error("num_samples", "at least 1", num_samples)
+        if len(boxes) and bool((boxes[:, 3:6] <= 0).any()):
+            row = int((boxes[:, 3:6] <= 0).any(dim=1).nonzero()[0, 0])
+            raise input_error("sizes", "positive", f"boxes[{row}] = {boxes[row].tolist()}")
+        count = 1 if self.shared_in_scene and len(boxes) else len(boxes)
+        options = {"generator": generator, "device": boxes.device}
+        component = torch.randint(len(self.multipliers), (count, num_samples), **options)
+        normal = torch.randn(count, num_samples, 7, dtype=boxes.dtype, **options)
+        scale = self.multipliers.to(boxes)[component][..., None]
+        offsets = scale * normal * self.class_stds(labels).to(boxes)[:, None]
+        offsets = torch.cat((torch.zeros_like(offsets[:, :1]), offsets), dim=1)
+        log_q = self._log_density_of_offsets(offsets, labels)
+        reference = boxes[:, None]
+        sizes = reference[..., 3:6].expand_as(offsets[..., 3:6])
+        if self.sizes == "log":
+            sizes = sizes * torch.exp(offsets[..., 3:6])
+            log_q = log_q - torch.log(sizes).sum(-1)
+        else:
+            noisy = (sizes[:, 1:] + offsets[:, 1:, 3:6]).clamp_min(self.min_size)
+            sizes = torch.cat((sizes[:, :1], noisy), dim=1)
+        metric = torch.cat((offsets[..., :3], sizes - reference[..., 3:6], offsets[..., 6:]), -1)
+        return NoiseSamples(self._move(reference, metric), log_q)
+
+    def log_prob(self, boxes: Tensor, samples: Tensor, labels: Tensor) -> Tensor:
+        """Return the log density of the noise around ``boxes`` at ``samples``.
+
+        Args:
+            boxes: ``(N, 7)`` true boxes.
+            samples: ``(N, S, 7)`` where the density is wanted.
+            labels: ``(N,)`` class indices.
+
+        Returns:
+            ``(N, S)`` nats; density in meters and radians.
+        """
+        check_boxes(boxes)
+        reference = boxes[:, None]
+        if self.axes == "box":
+            offsets = local_offsets(reference, samples)
+        else:
+            unturned = torch.cat((reference[..., :6], torch.zeros_like(reference[..., 6:])), -1)
+            shifted = torch.cat((samples[..., :6], samples[..., 6:] - reference[..., 6:]), -1)
+            offsets = local_offsets(unturned, shifted)
+        if self.sizes == "log":
+            ratio = torch.log(samples[..., 3:6]) - torch.log(reference[..., 3:6])
+            offsets = torch.cat((offsets[..., :3], ratio, offsets[..., 6:]), -1)
+            return self._log_density_of_offsets(offsets, labels) - torch.log(samples[..., 3:6]).sum(-1)
+        return self._log_density_of_offsets(offsets, labels)
+
+    def _move(self, reference: Tensor, offsets: Tensor) -> Tensor:
+        """Add ``(N, S, 7)`` metric offsets to ``(N, 1, 7)`` boxes, in the configured axes."""
+        if self.axes == "box":
+            return add_local_offsets(reference, offsets)
+        unturned = torch.cat((reference[..., :6], torch.zeros_like(reference[..., 6:])), -1)
+        yaw = torch.cat((offsets[..., :6], offsets[..., 6:] + reference[..., 6:]), -1)
+        return add_local_offsets(unturned, yaw)
+
+    def _log_density_of_offsets(self, offsets: Tensor, labels: Tensor) -> Tensor:
+        """Mixture log density of offsets ``(N, S, 7)`` in the drawn coordinates, ``(N, S)``."""
+        stds = self.class_stds(labels).to(offsets)
+        factors = self.multipliers.to(offsets)
+        squared = (offsets / stds[:, None]).square().sum(-1)
+        log_norm = -3.5 * math.log(2 * math.pi) - torch.log(stds).sum(-1)
+        per_component = -0.5 * squared[..., None] / factors.square() - 7 * torch.log(factors)
+        mixed = torch.logsumexp(per_component, dim=-1) - math.log(len(factors))
+        return mixed + log_norm[:, None]

@@ -1,0 +1,78 @@
+"""Meters to cells: the one place that knows stride and origin of a bird's-eye-view map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebm3d.errors import input_error
+
+
+@dataclass(frozen=True)
+class BEVGeometry:
+    """Where the cells of a map ``(B, C, H, W)`` lie: rows are y, columns are x.
+
+    Cell i covers ``[i, i + 1) * cell_size`` from the origin, so its center is at ``(i + 0.5)``
+    times the cell size.
+
+    Attributes:
+        origin: x and y in meters of the outer corner of cell (0, 0).
+        cell_size: extent of a cell along x and along y, meters.
+    """
+
+    origin: tuple[float, float]
+    cell_size: tuple[float, float]
+
+    @classmethod
+    def from_range(
+        cls, point_cloud_range: Sequence[float], height: int, width: int
+    ) -> BEVGeometry:
+        """Derive the geometry from the range the map covers.
+
+        Args:
+            point_cloud_range: ``(x_min, y_min, z_min, x_max, y_max, z_max)``, meters.
+            height: H, cells along y.
+            width: W, cells along x.
+
+        Returns:
+            The geometry.
+
+        Raises:
+            ValueError: if the range has not 6 numbers or is empty.
+        """
+        if len(point_cloud_range) != 6:
+            raise input_error(
+                "point_cloud_range", "(x_min, y_min, z_min, x_max, y_max, z_max)", point_cloud_range
+            )
+        x_min, y_min, _, x_max, y_max, _ = (float(v) for v in point_cloud_range)
+        if not (x_max > x_min and y_max > y_min):
+            raise input_error("point_cloud_range", "increasing in x and y", point_cloud_range)
+        return cls((x_min, y_min), ((x_max - x_min) / width, (y_max - y_min) / height))
+
+    def meters_to_cells(self, positions: Tensor, center_offset: float = 0.5) -> Tensor:
+        """Convert positions to fractional cell indices.
+
+        Args:
+            positions: ``(..., 2)`` x and y in meters.
+            center_offset: where in its cell an index lies; 0.5 is the cell's center. The 2020 paper
+                has 0 (its map is shifted by half a cell, which its network learned).
+
+        Returns:
+            ``(..., 2)`` column and row; whole numbers at cell centers.
+        """
+        origin = positions.new_tensor(self.origin)
+        return (positions - origin) / positions.new_tensor(self.cell_size) - center_offset
+
+
+def inside_map(cells: Tensor, height: int, width: int) -> Tensor:
+    """Return which fractional cells ``(..., 2)`` (column, row) get any weight from a map."""
+    limit = cells.new_tensor((width, height))
+    return ((cells > -1) & (cells < limit)).all(dim=-1)
+
+
+def stack_maps(bev: Tensor) -> Tensor:
+    """Return maps ``(B, C, H, W)`` as rows of channels ``(B * H * W, C)``, contiguous."""
+    return torch.flatten(bev.permute(0, 2, 3, 1), 0, 2).contiguous()

@@ -1,0 +1,95 @@
+"""Points near each box, cropped once and kept while the box moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebm3d.boxes.frames import points_to_box_frame
+
+
+@dataclass(frozen=True)
+class PointCrops:
+    """At most K points near each box.
+
+    Attributes:
+        points: ``(N, K, F)`` with x, y, z in meters (LiDAR frame) and features; zeros where absent.
+        present: ``(N, K)`` bool.
+        weight: ``(N,)`` how many points of the cloud each kept point stands for, at least 1.
+    """
+
+    points: Tensor
+    present: Tensor
+    weight: Tensor
+
+
+def crop_points(
+    points: Sequence[Tensor],
+    boxes: Tensor,
+    scene_index: Tensor,
+    margin: Sequence[float],
+    max_points: int,
+) -> PointCrops:
+    """Collect the points inside each enlarged box.
+
+    Where there are more than ``max_points``, every n-th in the order of the cloud is kept, which is
+    the same choice each time and spreads over the object, since scans are ordered by beam.
+
+    Args:
+        points: one cloud ``(P, F)`` per frame, F >= 3.
+        boxes: ``(N, 7)``.
+        scene_index: ``(N,)`` frame of each box.
+        margin: meters added on each side along, across, and above and below the box.
+        max_points: largest K.
+
+    Returns:
+        Crops; K is the largest number of points found, at most ``max_points``, at least 1.
+    """
+    num_features = points[0].shape[1] if points else 4
+    owner, chosen = [], []
+    for index, cloud in enumerate(points):
+        rows = (scene_index == index).nonzero()[:, 0]
+        box_of_point, point = _points_near(cloud[:, :3], boxes[rows], boxes.new_tensor(margin))
+        owner.append(rows[box_of_point])
+        chosen.append(cloud[point])
+    if not owner or not sum(map(len, owner)):
+        empty = boxes.new_zeros(len(boxes), 1, num_features)
+        return PointCrops(empty, empty[..., 0] > 0, boxes.new_ones(len(boxes)))
+    return _pack(torch.cat(owner), torch.cat(chosen), len(boxes), max_points)
+
+
+def _points_near(xyz: Tensor, boxes: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices (box, point) of the points in the enlarged boxes, sorted by box, then by point."""
+    reach = 0.5 * torch.linalg.vector_norm(boxes[:, 3:5] + 2 * margin[:2], dim=1)
+    x, y = xyz[:, 0], xyz[:, 1]
+    near = ((x - boxes[:, :1]).abs() <= reach[:, None]) & ((y - boxes[:, 1:2]).abs() <= reach[:, None])
+    box, point = near.nonzero(as_tuple=True)
+    local = points_to_box_frame(xyz[point][:, None], boxes[box])[:, 0]
+    half = 0.5 * boxes[box, 3:5] + margin[:2]
+    inside = (local[:, :2].abs() <= half).all(dim=1)
+    inside &= (local[:, 2] >= -margin[2]) & (local[:, 2] <= boxes[box, 5] + margin[2])
+    return box[inside], point[inside]
+
+
+def _pack(owner: Tensor, chosen: Tensor, num_boxes: int, max_points: int) -> PointCrops:
+    """Lay points ``(Q, F)`` with owners ``(Q,)`` out as ``(N, K, F)``, thinned evenly."""
+    order = torch.argsort(owner, stable=True)
+    owner, chosen = owner[order], chosen[order]
+    count = torch.bincount(owner, minlength=num_boxes)
+    start = torch.cumsum(count, 0) - count
+    rank = torch.arange(len(owner), device=owner.device) - start[owner]
+    kept = count.clamp(max=max_points)
+    # Point r of n goes to slot floor(r * K / n); the first of each slot is kept.
+    slot = torch.div(rank * kept[owner], count[owner], rounding_mode="floor")
+    before = torch.div((rank - 1) * kept[owner], count[owner], rounding_mode="floor")
+    first = slot != before
+    size = int(kept.max())
+    points = chosen.new_zeros(num_boxes, size, chosen.shape[1])
+    present = torch.zeros(num_boxes, size, dtype=torch.bool, device=chosen.device)
+    points[owner[first], slot[first]] = chosen[first]
+    present[owner[first], slot[first]] = True
+    weight = count.clamp(min=1).to(chosen.dtype) / kept.clamp(min=1).to(chosen.dtype)
+    return PointCrops(points, present, weight)

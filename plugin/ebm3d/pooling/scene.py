@@ -1,0 +1,70 @@
+"""What a pool reads from: feature maps and points of one batch of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from ebm3d.errors import input_error, shape_error
+from ebm3d.pooling.geometry import BEVGeometry
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Features of B frames.
+
+    Attributes:
+        bev: ``(B, C, H, W)`` bird's-eye-view map.
+        geometry: where its cells lie.
+        points: B tensors ``(P_b, F)``, F >= 3, LiDAR frame: x, y, z (m), then features such as
+            intensity; empty tuple where the frames come without points.
+    """
+
+    bev: Tensor
+    geometry: BEVGeometry
+    points: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def from_range(
+        cls, bev: Tensor, point_cloud_range: Sequence[float], points: Sequence[Tensor] = ()
+    ) -> Scenes:
+        """Build scenes whose map covers ``point_cloud_range``.
+
+        Args:
+            bev: ``(B, C, H, W)``.
+            point_cloud_range: six numbers, meters.
+            points: one tensor ``(P, F)`` per frame, or none at all.
+
+        Returns:
+            The scenes.
+
+        Raises:
+            ValueError: if the map has not four axes or the number of clouds is not B.
+        """
+        if bev.ndim != 4:
+            raise shape_error("bev", "(B, C, H, W)", bev)
+        if len(points) not in (0, len(bev)):
+            raise input_error("points", f"one cloud per frame ({len(bev)})", f"{len(points)} clouds")
+        geometry = BEVGeometry.from_range(point_cloud_range, bev.shape[2], bev.shape[3])
+        return cls(bev, geometry, tuple(points))
+
+
+class BoxPool(Protocol):
+    """Turns boxes into features, in two steps.
+
+    ``prepare`` does once what does not depend on where exactly the boxes are (project the map, crop
+    the points near each box); the module itself is then called many times with moved boxes.
+    """
+
+    out_channels: int
+
+    def prepare(self, scenes: Scenes, boxes: Tensor, scene_index: Tensor) -> Any:
+        """Return the context for boxes near ``boxes`` ``(N, 7)``."""
+        ...
+
+    def __call__(self, context: Any, boxes: Tensor) -> Tensor:
+        """Return ``(N, S, out_channels)`` features of ``boxes`` ``(N, S, 7)``."""
+        ...

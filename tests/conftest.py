@@ -12,6 +12,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+pytest_plugins = ["tests.skip_bound"]
+
 _SEED = 20201208
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

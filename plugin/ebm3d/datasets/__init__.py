@@ -13,20 +13,26 @@ from ebm3d.datasets.kitti_calibration import (
     write_calibration,
 )
 from ebm3d.datasets.kitti_labels import KittiObjects, read_labels, write_labels
+from ebm3d.datasets.point_clouds import read_cloud, write_cloud
+from ebm3d.datasets.preparation import PreparationReport, prepare_kitti
 from ebm3d.datasets.problems import DataError, Problem
 
 __all__ = [
     "DataError",
     "KittiCalibration",
     "KittiObjects",
+    "PreparationReport",
     "Problem",
     "boxes_from_camera",
     "boxes_to_camera",
     "camera_to_lidar",
     "lidar_to_camera",
+    "prepare_kitti",
     "project_to_image",
     "read_calibration",
+    "read_cloud",
     "read_labels",
     "write_calibration",
+    "write_cloud",
     "write_labels",
 ]

@@ -1,9 +1,9 @@
-"""Calibration files of the KITTI object benchmark, and the way between LiDAR, camera and picture.
+r"""Calibration files of the KITTI object benchmark; from LiDAR to camera to picture and back.
 
 Frames: LiDAR (x forward, y left, z up), rectified camera 0 (x right, y down, z forward), both in
 meters; pixels (u right, v down) of camera 2, the left color camera. N points or boxes.
 
-.. math:: x_{cam} = R_0 \\, T_{velo \\to cam} \\, x_{velo}, \\qquad w\\,(u, v, 1)^T = P_2 \\, x_{cam}
+.. math:: x_{cam} = R_0 T_{velo \to cam} x_{velo}, \qquad w (u, v, 1)^T = P_2 x_{cam}
 
 Source: readme of the official development kit.
 """
@@ -89,7 +89,7 @@ class KittiCalibration:
 
 
 def homogeneous(matrix: FloatArray) -> FloatArray:
-    """Extend a ``(3, 3)`` or ``(3, 4)`` matrix to ``(4, 4)`` by the rows and columns of identity."""
+    """Extend a ``(3, 3)`` or ``(3, 4)`` matrix to ``(4, 4)`` by rows and columns of identity."""
     extended = np.eye(4)
     extended[: matrix.shape[0], : matrix.shape[1]] = matrix
     return extended
@@ -145,7 +145,7 @@ def read_calibration(path: str | Path) -> KittiCalibration:
 
 
 def write_calibration(path: str | Path, calibration: KittiCalibration) -> None:
-    """Write a calibration file in KITTI's format, twelve digits after the point; whole or not at all.
+    """Write a calibration file, twelve digits after the point; whole or not at all.
 
     Args:
         path: the text file; its folder must exist.

@@ -1,6 +1,6 @@
-"""Label and result files of the KITTI object benchmark: one object a line, 15 columns, or 16 with a score.
+"""Label and result files of the KITTI object benchmark.
 
-Columns, from the readme of the official development kit: type, truncated, occluded, alpha,
+One object a line, 15 columns, or 16 with a score. Columns, from the readme of the official development kit: type, truncated, occluded, alpha,
 bbox (left, top, right, bottom), dimensions (height, width, length), location (x, y, z),
 rotation_y, and in result files score.
 

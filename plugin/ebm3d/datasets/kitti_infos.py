@@ -1,0 +1,146 @@
+"""Info files as MMDetection3D 1.x reads them: version 1.1 infos and ground-truth database infos.
+
+The readers are ``KittiDataset``, ``KittiMetric`` and ``DataBaseSampler`` of mmdet3d 1.4.0. All
+values are plain Python numbers, lists and strings, the keys are literals: the pickled bytes depend
+on the data alone, not on the process that made them. ``cam_instances``, which only the host's
+monocular task reads, is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ebm3d.datasets.frame_files import CLASSES, KittiFrame
+from ebm3d.datasets.kitti_calibration import homogeneous
+from ebm3d.datasets.kitti_difficulty import difficulty
+from ebm3d.datasets.kitti_labels import DONT_CARE
+from ebm3d.datasets.point_clouds import NUM_FEATURES
+
+DATABASE_FOLDER = "kitti_gt_database"
+
+
+def info_file(frames: Sequence[KittiFrame]) -> dict[str, Any]:
+    """Content of one info file.
+
+    Args:
+        frames: the frames of a split, in its order.
+
+    Returns:
+        ``metainfo`` and ``data_list``, one entry a frame.
+    """
+    categories = {name: label for label, name in enumerate(CLASSES)} | {DONT_CARE: -1}
+    metainfo = {"categories": categories, "dataset": "kitti", "info_version": "1.1"}
+    return {"metainfo": metainfo, "data_list": [frame_info(frame) for frame in frames]}
+
+
+def frame_info(frame: KittiFrame) -> dict[str, Any]:
+    """Info of one frame."""
+    calibration = frame.calibration
+    lidar2cam = calibration.lidar_to_camera_matrix
+    images: dict[str, Any] = {}
+    for name, projection in (
+        ("CAM0", calibration.P0),
+        ("CAM1", calibration.P1),
+        ("CAM2", calibration.P2),
+        ("CAM3", calibration.P3),
+    ):
+        cam2img = homogeneous(projection)
+        images[name] = {"cam2img": cam2img.tolist(), "lidar2img": (cam2img @ lidar2cam).tolist()}
+    images["CAM2"] |= {
+        "img_path": f"{frame.frame_id}.png",
+        "height": frame.height,
+        "width": frame.width,
+        "lidar2cam": lidar2cam.tolist(),
+    }
+    images["R0_rect"] = homogeneous(calibration.R0_rect).tolist()
+    lidar_points = {
+        "num_pts_feats": NUM_FEATURES,
+        "lidar_path": f"{frame.frame_id}.bin",
+        "Tr_velo_to_cam": homogeneous(calibration.Tr_velo_to_cam).tolist(),
+    }
+    if calibration.Tr_imu_to_velo is not None:
+        lidar_points["Tr_imu_to_velo"] = homogeneous(calibration.Tr_imu_to_velo).tolist()
+    info = {
+        "sample_idx": int(frame.frame_id),
+        "images": images,
+        "lidar_points": lidar_points,
+        "instances": _instances(frame),
+    }
+    if frame.plane is not None:
+        info["plane"] = list(frame.plane)
+    return info
+
+
+def database_infos(frames: Sequence[KittiFrame]) -> dict[str, list[dict[str, Any]]]:
+    """Content of the info file of the ground-truth database.
+
+    Args:
+        frames: the frames of the training split, in its order.
+
+    Returns:
+        For every class (also those without objects) its objects in the order of the frames.
+    """
+    infos: dict[str, list[dict[str, Any]]] = {name: [] for name in CLASSES}
+    group = 0
+    for frame in frames:
+        levels = difficulty(frame.objects).tolist()
+        for index, (row, path) in enumerate(database_paths(frame)):
+            name = CLASSES[CLASSES.index(str(frame.objects.names[row]))]
+            infos[name].append(
+                {
+                    "name": name,
+                    "path": path,
+                    "image_idx": int(frame.frame_id),
+                    "gt_idx": index,
+                    "box3d_lidar": np.array(frame.boxes[row].tolist(), dtype=np.float32),
+                    "num_points_in_gt": int(frame.num_points[row]),
+                    "difficulty": levels[row],
+                    "group_id": group,
+                    "score": 0.0,
+                }
+            )
+            group += 1
+    return infos
+
+
+def database_paths(frame: KittiFrame) -> list[tuple[int, str]]:
+    """The row of each object of the database in the labels, and its file, relative to the root."""
+    rows = np.flatnonzero(frame.objects.names != DONT_CARE).tolist()
+    stem = f"{DATABASE_FOLDER}/{frame.frame_id}"
+    return [(row, f"{stem}_{frame.objects.names[row]}_{i}.bin") for i, row in enumerate(rows)]
+
+
+def _instances(frame: KittiFrame) -> list[dict[str, Any]]:
+    """One entry per label, DontCare with label -1; boxes in the camera frame, sizes as l, h, w."""
+    objects = frame.objects
+    height, width, length = objects.dimensions.T
+    boxes = np.column_stack([objects.location, length, height, width, objects.rotation_y])
+    # The label gives the bottom; y points down, so the centre is half a height less.
+    centre = objects.location - np.column_stack([0 * height, height / 2, 0 * height])
+    projected = centre @ frame.calibration.P2[:, :3].T + frame.calibration.P2[:, 3]
+    cared = objects.names != DONT_CARE
+    position = np.where(cared, np.cumsum(cared) - 1, -1)
+    labels = [CLASSES.index(n) if n in CLASSES else -1 for n in objects.names.tolist()]
+    levels = difficulty(objects)
+    return [
+        {
+            "bbox": objects.bbox[row].tolist(),
+            "bbox_label": labels[row],
+            "bbox_3d": boxes[row].tolist(),
+            "bbox_label_3d": labels[row],
+            "depth": float(projected[row, 2]),
+            "center_2d": (projected[row, :2] / projected[row, 2]).tolist(),
+            "num_lidar_pts": int(frame.num_points[row]),
+            "difficulty": int(levels[row]),
+            "truncated": float(objects.truncated[row]),
+            "occluded": int(objects.occluded[row]),
+            "alpha": float(objects.alpha[row]),
+            "score": 0.0,
+            "index": int(position[row]),
+            "group_id": row,
+        }
+        for row in range(len(objects))
+    ]

@@ -1,0 +1,90 @@
+"""Point clouds of the KITTI layout: float32 (x, y, z, intensity) of one point after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebm3d.datasets.atomic import write_atomically
+from ebm3d.datasets.kitti_calibration import KittiCalibration, project_to_image
+from ebm3d.datasets.problems import DataError, Problem
+from ebm3d.errors import shape_error
+
+NUM_FEATURES = 4
+_BYTES_PER_POINT = 4 * NUM_FEATURES
+_COLUMNS = ("x", "y", "z", "intensity")
+
+
+def read_cloud(path: str | Path) -> NDArray[np.float32]:
+    """Read and check one cloud.
+
+    Args:
+        path: the ``.bin`` file.
+
+    Returns:
+        x, y, z in meters, LiDAR frame, and intensity, shape ``(P, 4)``, P at least 1.
+
+    Raises:
+        DataError: if the file is missing, empty, no whole number of points long, or holds a value
+            that is not finite.
+    """
+    path = Path(path)
+    restore = "copy the file from the data set again"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        got = "no such file" if missing else str(error)
+        raise DataError([Problem(path, None, "a point cloud", got, restore)]) from error
+    if not content or len(content) % _BYTES_PER_POINT:
+        expected = (
+            f"a size that is a positive multiple of {_BYTES_PER_POINT} bytes (4 float32 a point)"
+        )
+        got = f"{len(content)} bytes" + (", cut off within a point" if content else "")
+        raise DataError([Problem(path, None, expected, got, restore)])
+    points = np.frombuffer(content, dtype="<f4").reshape(-1, NUM_FEATURES)
+    finite = np.isfinite(points)
+    if not finite.all():
+        first, column = np.argwhere(~finite)[0]
+        count = int((~finite).any(axis=1).sum())
+        got = f"{points[first, column]} as {_COLUMNS[column]} of point {first}"
+        got += f" ({count} of {len(points)} points are not finite)"
+        remedy = f"{restore}, or remove these points from it"
+        raise DataError([Problem(path, None, "finite values", got, remedy)])
+    return points
+
+
+def write_cloud(path: str | Path, points: NDArray[np.float32]) -> None:
+    """Write one cloud; whole or not at all.
+
+    Args:
+        path: the ``.bin`` file; its folder must exist.
+        points: x, y, z, intensity, shape ``(P, 4)``.
+    """
+    if points.ndim != 2 or points.shape[1] != NUM_FEATURES:
+        raise shape_error("points", "(P, 4) with columns (x, y, z, intensity)", points)
+    write_atomically(Path(path), np.ascontiguousarray(points, dtype="<f4").tobytes())
+
+
+def in_camera_view(
+    points: NDArray[np.float32], calibration: KittiCalibration, width: int, height: int
+) -> NDArray[np.bool_]:
+    """Say which points of a full scan camera 2 sees.
+
+    KITTI labels only what is in that picture; detectors train and are judged on these points.
+
+    Args:
+        points: shape ``(P, 3)`` or with more columns, LiDAR frame, meters.
+        calibration: the matrices of the frame.
+        width: of the picture, pixels.
+        height: of the picture, pixels.
+
+    Returns:
+        Shape ``(P,)``: the depth is positive and the pixel lies within the picture.
+    """
+    pixels, depth = project_to_image(points[:, :3], calibration)
+    u, v = pixels.T
+    with np.errstate(invalid="ignore"):
+        return (depth > 0) & (u >= 0) & (u < width) & (v >= 0) & (v < height)

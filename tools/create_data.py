@@ -1,0 +1,114 @@
+"""Prepare data sets for training: check every file, write infos, clouds, ground-truth database."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ebm3d.datasets import DataError, PreparationReport, prepare_kitti
+
+_CONSOLE = Console()
+_ERRORS = Console(stderr=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; 0 if all went well, 1 if the data is at fault."""
+    options = _parse(arguments)
+    try:
+        if options.command == "simulated":
+            _simulate(options)
+            report = prepare_kitti(options.out, workers=options.workers, progress=True)
+        else:
+            report = prepare_kitti(
+                options.root, out=options.out, workers=options.workers, progress=True
+            )
+    except DataError as error:
+        _show_problems(error)
+        return 1
+    _show_report(report)
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    kitti = commands.add_parser("kitti", help="the KITTI object set, or any set in its layout")
+    kitti.add_argument("--root", type=Path, required=True, help="folder with ImageSets/, training/")
+    kitti.add_argument("--out", type=Path, help="folder of the outputs (default: the root)")
+    simulated = commands.add_parser("simulated", help="make simulated LiDAR frames, prepare them")
+    simulated.add_argument("--out", type=Path, required=True, help="folder to write to")
+    simulated.add_argument("--train", type=int, default=400, help="number of training frames")
+    simulated.add_argument("--val", type=int, default=200, help="number of validation frames")
+    simulated.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
+    simulated.add_argument("--sensor", choices=("64-beam", "32-beam"), default="64-beam")
+    for command in (kitti, simulated):
+        workers = len(os.sched_getaffinity(0))
+        help_text = "number of processes (default: the cores there are, %(default)s)"
+        command.add_argument("--workers", type=int, default=workers, help=help_text)
+    options = parser.parse_args(arguments)
+    if options.workers < 1:
+        parser.error(f"--workers must be at least 1, but got {options.workers}")
+    return options
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    """Write simulated frames in the KITTI layout."""
+    from ebm3d.simulation import write_dataset
+
+    write_dataset(
+        options.out,
+        num_train=options.train,
+        num_val=options.val,
+        seed=options.seed,
+        workers=options.workers,
+        sensor=options.sensor,
+        progress=True,
+    )
+
+
+def _show_problems(error: DataError) -> None:
+    """List all defects, and say that nothing was written."""
+    for problem in error.problems:
+        _ERRORS.print(
+            f"[bold]{escape(problem.place)}[/bold]\n"
+            f"  expected  {escape(problem.expected)}\n"
+            f"  got       [red]{escape(problem.got)}[/red]\n"
+            f"  remedy    {escape(problem.remedy)}",
+            soft_wrap=True,
+            highlight=False,
+        )
+    files = len({problem.file for problem in error.problems})
+    _ERRORS.print(
+        f"[red]{len(error.problems)} defects in {files} files; no output was written or changed.[/red]"
+    )
+
+
+def _show_report(report: PreparationReport) -> None:
+    """Print what there is now."""
+    table = Table(title=f"{report.out}", title_justify="left")
+    table.add_column("class")
+    table.add_column("labels", justify="right")
+    table.add_column("in the database (train)", justify="right")
+    for name, count in report.num_objects.items():
+        table.add_row(name, f"{count:,}", f"{report.num_database_objects.get(name, 0):,}")
+    _CONSOLE.print(table)
+    frames = report.num_frames
+    clouds = "full scans, cut to the camera's view" if report.reduced else "camera view already"
+    _CONSOLE.print(
+        f"{frames['train']:,} training and {frames['val']:,} validation frames, "
+        f"{report.num_empty_frames:,} of them without objects; clouds: {clouds}; "
+        f"{report.num_default_sizes:,} without a picture (size 1242 x 375 assumed)\n"
+        f"{report.seconds:.1f} s, {report.frames_per_second:,.0f} frames/s",
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,16 +11,16 @@ from torch import Tensor
 def wrap_to_pi(angle: Tensor) -> Tensor:
     r"""Wrap angles into (-pi, pi].
 
-    .. math:: \pi - \left((\pi - a) \bmod 2\pi\right)
+    .. math:: a - 2\pi \left\lceil \frac{a - \pi}{2\pi} \right\rceil
 
     Args:
         angle: radians, any shape.
 
     Returns:
-        The same angles modulo 2 pi, in (-pi, pi], same shape and dtype. The derivative is one
-        everywhere but at the seam.
+        The same angles modulo 2 pi, in (-pi, pi], same shape and dtype; those that lie there
+        already come back bit by bit. The derivative is one everywhere but at the seam.
     """
-    return math.pi - torch.remainder(math.pi - angle, 2 * math.pi)
+    return angle - 2 * math.pi * torch.ceil((angle - math.pi) / (2 * math.pi))
 
 
 def observation_angle(boxes: Tensor) -> Tensor:

@@ -122,7 +122,8 @@ class PointBoxPool(nn.Module):
         reach = beyond.new_tensor(self.margin)
         ramp = (1 - beyond.clamp_min(0) / reach).clamp_min(0)
         window = (ramp * ramp * (3 - 2 * ramp)).prod(dim=-1) * context.present[:, None]
-        inside = torch.sigmoid(-10 * beyond).prod(dim=-1) * context.present[:, None]
+        # The sigmoid alone has no end: it would count points by where the crop was cut.
+        inside = torch.sigmoid(-10 * beyond).prod(dim=-1) * window
         hidden = torch.relu(self.second(torch.relu(self.first(features))))
         weighted = hidden * window[..., None]
         total = window.sum(-1)

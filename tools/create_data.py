@@ -86,7 +86,7 @@ def _show_problems(error: DataError) -> None:
         )
     files = len({problem.file for problem in error.problems})
     _ERRORS.print(
-        f"[red]{len(error.problems)} defects in {files} files; no output was written or changed.[/red]"
+        f"[red]{len(error.problems)} defects in {files} files; no output was written.[/red]"
     )
 
 

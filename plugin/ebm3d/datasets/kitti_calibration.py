@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.errors import check_boxes, shape_error
 
 FloatArray = NDArray[np.float64]
+AnyFloatArray = NDArray[np.floating[Any]]
 
 _SHAPES = {
     "P0": (3, 4),
@@ -114,8 +116,10 @@ def read_calibration(path: str | Path) -> KittiCalibration:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         got = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        problem = Problem(path, None, "a calibration file", got, "restore it from the data set")
-        raise DataError([problem]) from error
+        missing_file = Problem(
+            path, None, "a calibration file", got, "restore it from the data set"
+        )
+        raise DataError([missing_file]) from error
     matrices: dict[str, FloatArray] = {}
     problems: list[Problem] = []
     seen: set[str] = set()
@@ -160,7 +164,7 @@ def write_calibration(path: str | Path, calibration: KittiCalibration) -> None:
     write_atomically(Path(path), "".join(lines).encode())
 
 
-def lidar_to_camera(points: FloatArray, calibration: KittiCalibration) -> FloatArray:
+def lidar_to_camera(points: AnyFloatArray, calibration: KittiCalibration) -> FloatArray:
     """Move points from the LiDAR frame to the rectified camera frame.
 
     Args:
@@ -173,7 +177,7 @@ def lidar_to_camera(points: FloatArray, calibration: KittiCalibration) -> FloatA
     return _transform(points, calibration.lidar_to_camera_matrix)
 
 
-def camera_to_lidar(points: FloatArray, calibration: KittiCalibration) -> FloatArray:
+def camera_to_lidar(points: AnyFloatArray, calibration: KittiCalibration) -> FloatArray:
     """Move points from the rectified camera frame to the LiDAR frame: ``lidar_to_camera`` undone.
 
     Args:
@@ -187,7 +191,7 @@ def camera_to_lidar(points: FloatArray, calibration: KittiCalibration) -> FloatA
 
 
 def project_to_image(
-    points: FloatArray, calibration: KittiCalibration
+    points: AnyFloatArray, calibration: KittiCalibration
 ) -> tuple[FloatArray, FloatArray]:
     """Project points of the LiDAR frame into the picture of camera 2.
 
@@ -206,7 +210,7 @@ def project_to_image(
 
 
 def boxes_to_camera(
-    boxes: FloatArray, calibration: KittiCalibration
+    boxes: AnyFloatArray, calibration: KittiCalibration
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Convert boxes from the LiDAR frame to the fields of a KITTI label.
 
@@ -225,15 +229,14 @@ def boxes_to_camera(
         ValueError: if ``boxes`` has another shape.
     """
     check_boxes(boxes)
-    boxes = np.asarray(boxes, dtype=np.float64)
-    location = lidar_to_camera(boxes[:, :3], calibration)
-    return location, boxes[:, [5, 4, 3]], _turn(boxes[:, 6])
+    exact = boxes.astype(np.float64)
+    return lidar_to_camera(exact[:, :3], calibration), exact[:, [5, 4, 3]], _turn(exact[:, 6])
 
 
 def boxes_from_camera(
-    location: FloatArray,
-    dimensions: FloatArray,
-    rotation_y: FloatArray,
+    location: AnyFloatArray,
+    dimensions: AnyFloatArray,
+    rotation_y: AnyFloatArray,
     calibration: KittiCalibration,
 ) -> FloatArray:
     """Convert the fields of KITTI labels to boxes of the LiDAR frame: ``boxes_to_camera`` undone.
@@ -248,22 +251,24 @@ def boxes_from_camera(
         ``(x, y, z, dx, dy, dz, yaw)``, LiDAR frame, ``z`` at the bottom, yaw in [-pi, pi),
         shape ``(N, 7)``.
     """
-    sizes = np.asarray(dimensions, dtype=np.float64)[:, [2, 1, 0]]
-    yaw = _turn(np.asarray(rotation_y, dtype=np.float64))
+    sizes = dimensions.astype(np.float64)[:, [2, 1, 0]]
+    yaw = _turn(rotation_y.astype(np.float64))
     return np.concatenate([camera_to_lidar(location, calibration), sizes, yaw[:, None]], axis=1)
 
 
 def _turn(angle: FloatArray) -> FloatArray:
     """-angle - pi/2 in [-pi, pi): yaw to rotation_y, and (the map is its own inverse) back."""
-    return np.mod(-angle + np.pi / 2, 2 * np.pi) - np.pi
+    turned: FloatArray = np.mod(-angle + np.pi / 2, 2 * np.pi) - np.pi
+    # np.mod of a tiny negative number rounds to 2 pi.
+    return np.where(turned >= np.pi, -np.pi, turned)
 
 
-def _transform(points: FloatArray, matrix: FloatArray) -> FloatArray:
+def _transform(points: AnyFloatArray, matrix: FloatArray) -> FloatArray:
     """Apply a ``(3, 4)`` or ``(4, 4)`` matrix to points ``(N, 3)``."""
-    points = np.asarray(points, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 3:
         raise shape_error("points", "(N, 3) with columns (x, y, z)", points)
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
+    moved: FloatArray = points.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+    return moved
 
 
 def _parse_matrix(

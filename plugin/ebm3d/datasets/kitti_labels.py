@@ -1,8 +1,8 @@
 """Label and result files of the KITTI object benchmark.
 
-One object a line, 15 columns, or 16 with a score. Columns, from the readme of the official development kit: type, truncated, occluded, alpha,
-bbox (left, top, right, bottom), dimensions (height, width, length), location (x, y, z),
-rotation_y, and in result files score.
+One object a line, 15 columns, or 16 with a score: type, truncated, occluded, alpha, bbox (left,
+top, right, bottom), dimensions (height, width, length), location (x, y, z), rotation_y, and in
+result files score. Source: readme of the official development kit.
 
 N objects in a file. Camera frame: x right, y down, z forward; a location is the centre of the
 bottom face, in meters.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,8 +88,9 @@ class KittiObjects:
 
     def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> KittiObjects:
         """Return the objects chosen by a mask ``(N,)`` or by indices, as new arrays."""
-        chosen = {f.name: getattr(self, f.name) for f in fields(self)}
-        return KittiObjects(**{k: None if v is None else v[which] for k, v in chosen.items()})
+        arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen: dict[str, Any] = {k: None if v is None else v[which] for k, v in arrays.items()}
+        return KittiObjects(**chosen)
 
 
 def read_labels(path: str | Path, scores: bool | None = None) -> KittiObjects:

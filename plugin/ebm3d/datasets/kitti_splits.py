@@ -7,9 +7,9 @@ from pathlib import Path
 from ebm3d.datasets.problems import DataError, Problem
 
 _LIST_REMEDY = (
-    "write one frame id (000000, 000003, ...) a line; the usual lists of 3,712 and 3,769 "
+    "write one frame id (000000, 000003, ...) a line; the usual lists of 3,712 and 3,769 frames "
+    "come with most detection toolboxes"
 )
-_LIST_REMEDY += "frames come with most detection toolboxes"
 
 
 def read_splits(folder: str | Path) -> dict[str, list[str]]:

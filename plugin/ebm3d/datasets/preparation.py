@@ -173,7 +173,7 @@ def _process_frames(
 def _process_frame(
     source: FrameSource, folder: Path, task: tuple[str, bool]
 ) -> KittiFrame | tuple[Problem, ...]:
-    """Read one frame, write its reduced cloud and, if it trains, its objects; or say what is wrong."""
+    """Read one frame, write its reduced cloud and, if it trains, its objects; or its defects."""
     frame_id, trains = task
     try:
         frame, points, inside = read_frame(source, frame_id)

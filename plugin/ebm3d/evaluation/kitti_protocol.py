@@ -1,0 +1,108 @@
+"""The constants of the KITTI object benchmark, as data.
+
+Source: the official development kit (evaluate_object_3d). docs/evaluation.md gives the reason of
+every rule. These are facts of the benchmark and no settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ebm3d.errors import input_error
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """Which objects count at one difficulty; the others are ignored, not forbidden.
+
+    Attributes:
+        name: ``"easy"``, ``"moderate"`` or ``"hard"``.
+        min_height: height of the 2D box, pixels, that labels must exceed and detections reach.
+        max_occlusion: largest occlusion level.
+        max_truncation: largest share outside the picture.
+    """
+
+    name: str
+    min_height: float
+    max_occlusion: int
+    max_truncation: float
+
+
+DIFFICULTIES = (
+    Difficulty("easy", 40.0, 0, 0.15),
+    Difficulty("moderate", 25.0, 1, 0.3),
+    Difficulty("hard", 25.0, 2, 0.5),
+)
+
+METRICS = ("bbox", "bev", "3d")
+"""What the overlap is taken of: 2D boxes in the picture, outlines from above, volumes."""
+
+DONT_CARE = "dontcare"
+NEIGHBORS: Mapping[str, tuple[str, ...]] = {
+    "car": ("van",),
+    "pedestrian": ("person_sitting",),
+    "cyclist": (),
+}
+"""Classes so alike to an evaluated one that finding them is neither right nor wrong."""
+
+CLASSES = ("Car", "Pedestrian", "Cyclist")
+OTHER_NAMES = ("van", "truck", "person_sitting", "tram", "misc", DONT_CARE)
+"""Names of labels that are never evaluated themselves."""
+
+DEFAULT_IOU_THRESHOLDS: Mapping[str, tuple[float, ...]] = {
+    "car": (0.5, 0.7, 0.75, 0.8, 0.85, 0.9),
+    "pedestrian": (0.25, 0.5, 0.6, 0.7),
+    "cyclist": (0.25, 0.5, 0.6, 0.7),
+}
+"""The official thresholds (0.7 for cars, 0.5 for the others), the loose ones in common use, and
+stricter ones, which localization decides."""
+
+NUM_SAMPLES = 41
+"""Recall values 0, 1/40, ..., 1 at which precision is read off."""
+
+NO_ANGLE = -10.0
+"""The alpha of a detector that gives no orientation."""
+
+
+def resolve_iou_thresholds(
+    classes: Sequence[str], thresholds: Sequence[float] | Mapping[str, Sequence[float]] | None
+) -> dict[str, tuple[float, ...]]:
+    """Return the overlap thresholds of each class, ascending.
+
+    Args:
+        classes: evaluated classes, any case.
+        thresholds: for all classes alike, or by class, or ``None`` for the defaults.
+
+    Returns:
+        Thresholds by class, the class spelled as the benchmark does.
+
+    Raises:
+        ValueError: for an unknown class, no class, no threshold or one outside (0, 1).
+    """
+    resolved: dict[str, tuple[float, ...]] = {}
+    spelled = {name.lower(): name for name in CLASSES}
+    by_class = (
+        {name.lower(): values for name, values in thresholds.items()}
+        if isinstance(thresholds, Mapping)
+        else None
+    )
+    for name in classes:
+        key = name.lower()
+        if key not in spelled:
+            raise input_error("classes", f"among {', '.join(CLASSES)}", repr(name))
+        values: Sequence[float] | None
+        if by_class is not None:
+            if key not in by_class:
+                remedy = "give its thresholds or leave the class out"
+                raise input_error("iou thresholds", f"given for {name}", list(by_class), remedy)
+            values = by_class[key]
+        else:
+            assert not isinstance(thresholds, Mapping)
+            values = DEFAULT_IOU_THRESHOLDS[key] if thresholds is None else thresholds
+        if not len(values) or not all(0.0 < value < 1.0 for value in values):
+            raise input_error("iou thresholds", "one or more values between 0 and 1", values)
+        resolved[spelled[key]] = tuple(sorted({float(value) for value in values}))
+    if not resolved:
+        raise input_error("classes", f"one or more of {', '.join(CLASSES)}", "none")
+    return resolved

@@ -1,0 +1,28 @@
+# The EBM refinement head for cars; a leaf hands on the channels of the map and the range.
+# Standard deviations of the detector's errors, the unit of noise and steps:
+# along, across, up (m); length, width, height (log ratio here, m below); yaw (rad).
+refinement_head = dict(
+    type="EBMRefinementHead",
+    pooling=[
+        dict(type="BEVGridPool", grid=(4, 7), projection=32),
+        dict(type="PointBoxPool", channels=(32, 64), max_points=128),
+    ],
+    network=dict(type="EnergyNetwork", mean_sizes=[[3.9, 1.6, 1.56]]),  # m, the anchor's
+    noise=dict(
+        type="BoxNoise",
+        stds=[[0.25, 0.12, 0.08, 0.06, 0.06, 0.06, 0.06]],
+        multipliers=(0.5, 1.0, 2.0),
+    ),
+    loss=dict(type="NCELoss"),
+    num_noise_samples=128,
+    refiner=dict(
+        type="GradientAscent",
+        num_steps=10,
+        step_size=0.1,
+        step_scale=[[0.25, 0.12, 0.08, 0.25, 0.10, 0.10, 0.06]],
+        axes="box",
+        max_step=0.5,
+        max_displacement=3.0,
+    ),
+    max_refined=100,
+)

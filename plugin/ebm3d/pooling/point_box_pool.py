@@ -125,8 +125,9 @@ class PointBoxPool(nn.Module):
         # The sigmoid alone has no end: it would count points by where the crop was cut.
         inside = torch.sigmoid(-10 * beyond).prod(dim=-1) * window
         hidden = torch.relu(self.second(torch.relu(self.first(features))))
-        weighted = hidden * window[..., None]
         total = window.sum(-1)
-        mean = weighted.sum(dim=-2) / (total[..., None] + 1)
+        mean = (window[..., None, :] @ hidden)[..., 0, :] / (total[..., None] + 1)
+        # max with indices: its backward touches one point a channel, that of amax all of them
+        largest = (hidden * window[..., None]).max(dim=-2).values
         counts = torch.stack((total, inside.sum(-1)), dim=-1) * context.weight[:, None, None]
-        return torch.cat((mean, weighted.amax(dim=-2), torch.log1p(counts)), dim=-1)
+        return torch.cat((mean, largest, torch.log1p(counts)), dim=-1)

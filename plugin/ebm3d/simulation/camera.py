@@ -1,0 +1,108 @@
+"""The camera beside the simulated LiDAR: KITTI's, with axes exactly parallel to the LiDAR's."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebm3d.datasets.kitti_calibration import KittiCalibration, project_to_image
+from ebm3d.simulation.statistics import load_statistics
+
+FloatArray = NDArray[np.float64]
+IMAGE_SIZE = (1242, 375)  # pixels, width and height; KITTI's most common picture
+NEAR = 0.1  # m; boxes are cut off this close to the image plane
+_EDGES = np.array(
+    [
+        *([0, 1], [1, 2], [2, 3], [3, 0], [4, 5], [5, 6], [6, 7], [7, 4]),
+        *([0, 4], [1, 5], [2, 6], [3, 7]),
+    ]
+)
+# Baselines of KITTI's stereo rig against camera 0, meters (its published sensor setup).
+_BASELINES = {"P0": 0.0, "P1": 0.54, "P3": 0.47}
+
+
+def kitti_camera() -> KittiCalibration:
+    """Return the calibration written with every frame.
+
+    Focal length, principal point and position are the medians of KITTI's files. The rotations are
+    exact: LiDAR and camera are level, so that boxes with a yaw only are tight in both frames.
+    """
+    camera = load_statistics().camera
+    base = np.array(
+        [
+            [camera["focal"], 0, camera["center_u"], 0],
+            [0, camera["focal"], camera["center_v"], 0],
+            [0, 0, 1, 0],
+        ]
+    )
+    projections = {}
+    for name, baseline in _BASELINES.items():
+        projections[name] = base.copy()
+        projections[name][0, 3] = -camera["focal"] * baseline
+    second = base.copy()
+    second[0, 3] = camera["p2_offset"]
+    rotation = np.array([[0, -1.0, 0], [0, 0, -1], [1, 0, 0]])
+    position = np.array([camera["x"], camera["y"], camera["z"]])
+    velo = np.concatenate([rotation, -(rotation @ position)[:, None]], axis=1)
+    return KittiCalibration(P2=second, R0_rect=np.eye(3), Tr_velo_to_cam=velo, **projections)
+
+
+def in_image(points: NDArray[np.float32], calibration: KittiCalibration) -> NDArray[np.bool_]:
+    """Whether points ``(N, 3 or more)`` of the LiDAR frame are seen by the camera."""
+    pixels, depth = project_to_image(points[:, :3], calibration)
+    inside = (pixels >= 0).all(axis=1) & (pixels < IMAGE_SIZE).all(axis=1)
+    return np.asarray(inside & (depth > 0))
+
+
+def box_corners(boxes: FloatArray) -> FloatArray:
+    """Corners of boxes ``(N, 7)``, LiDAR frame: four below, four above, shape ``(N, 8, 3)``."""
+    signs = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) / 2
+    own = np.concatenate([signs, signs]) * boxes[:, None, 3:5]
+    c, s = np.cos(boxes[:, 6, None]), np.sin(boxes[:, 6, None])
+    z = boxes[:, 2, None] + np.repeat([0.0, 1.0], 4) * boxes[:, 5, None]
+    return np.stack(
+        [
+            own[..., 0] * c - own[..., 1] * s + boxes[:, 0, None],
+            own[..., 0] * s + own[..., 1] * c + boxes[:, 1, None],
+            z,
+        ],
+        axis=2,
+    )
+
+
+def image_boxes(
+    boxes: FloatArray, calibration: KittiCalibration
+) -> tuple[FloatArray, FloatArray]:
+    """Bound the pictures of 3D boxes, and tell what part of them lies outside the image.
+
+    Edges are cut ``NEAR`` in front of the camera, so that a box beside the car is bounded too.
+
+    Args:
+        boxes: ``(x, y, z, dx, dy, dz, yaw)``, LiDAR frame, shape ``(N, 7)``.
+        calibration: of the camera.
+
+    Returns:
+        Left, top, right, bottom clipped to the image, shape ``(N, 4)``, pixels (an area of zero
+        where nothing is seen), and the share of the unclipped area outside, shape ``(N,)``, 1
+        where nothing is seen.
+    """
+    matrix = calibration.lidar_to_image_matrix
+    corners = box_corners(boxes) @ matrix[:, :3].T + matrix[:, 3]
+    clipped, truncated = np.zeros((len(boxes), 4)), np.ones(len(boxes))
+    border = np.array([IMAGE_SIZE[0] - 1.0, IMAGE_SIZE[1] - 1.0])
+    for i, corner in enumerate(corners):
+        start, end = corner[_EDGES[:, 0]], corner[_EDGES[:, 1]]
+        crossing = (start[:, 2] - NEAR) * (end[:, 2] - NEAR) < 0
+        a, b = start[crossing], end[crossing]
+        share = ((NEAR - a[:, 2]) / (b[:, 2] - a[:, 2]))[:, None]
+        seen = np.concatenate([corner[corner[:, 2] >= NEAR], a + share * (b - a)])
+        if not len(seen):
+            continue
+        pixels = seen[:, :2] / seen[:, 2:]
+        low, high = pixels.min(axis=0), pixels.max(axis=0)
+        inner_low, inner_high = np.clip(low, 0, border), np.clip(high, 0, border)
+        area = np.prod(high - low)
+        if area > 0:
+            clipped[i] = *inner_low, *inner_high
+            truncated[i] = 1 - np.prod(inner_high - inner_low) / area
+    return clipped, truncated

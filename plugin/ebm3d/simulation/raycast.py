@@ -1,0 +1,369 @@
+"""Cast the rays of a spinning sensor at the solids of a scene and at its ground.
+
+O objects; P solids of all objects, in the order of the objects; R rows of all solids (see
+``solids``); B beams, C columns. All rays start at the origin of the LiDAR frame. Every solid is
+compared only with the rays inside the rectangle of azimuths and elevations that bounds it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from ebm3d.simulation.ground import (
+    Ground,
+    cast_ground,
+    ground_height,
+    ground_incidence,
+    is_road,
+)
+from ebm3d.simulation.materials import Material
+from ebm3d.simulation.solids import CYLINDER, POLYHEDRON
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+GROUND = -1  # owner of an echo from the ground
+NOTHING = -2
+_GLASS, _ASPHALT, _VERGE = int(Material.GLASS), int(Material.ASPHALT), int(Material.VERGE)
+_GOLDEN = 0.6180339887498949
+
+
+class Solids(NamedTuple):
+    """All solids of a scene, in the LiDAR frame.
+
+    Attributes:
+        owner: index of the object a solid belongs to, never decreasing, shape ``(P,)``.
+        kinds: as in ``Shape``, shape ``(P,)``.
+        starts: as in ``Shape``, shape ``(P + 1,)``.
+        rows: as in ``Shape``, shape ``(R, 4)``.
+        materials: as in ``Shape``, shape ``(R,)``.
+        footprints: corners (x, y) of a rectangle that holds the solid seen from above,
+            shape ``(P, 4, 2)``.
+        heights: lowest and highest z, shape ``(P, 2)``.
+    """
+
+    owner: IntArray
+    kinds: IntArray
+    starts: IntArray
+    rows: FloatArray
+    materials: IntArray
+    footprints: FloatArray
+    heights: FloatArray
+
+
+class Rays(NamedTuple):
+    """The directions of a sweep: column c looks to ``first_azimuth + c * azimuth_step``.
+
+    Attributes:
+        elevations: of the beams, highest first, radians, shape ``(B,)``.
+        first_azimuth: radians.
+        azimuth_step: radians.
+        num_columns: number of columns C.
+        full_turn: number of columns of a full turn, at least C.
+        max_range: meters.
+    """
+
+    elevations: FloatArray
+    first_azimuth: float
+    azimuth_step: float
+    num_columns: int
+    full_turn: int
+    max_range: float
+
+
+class Sweep(NamedTuple):
+    """What every ray meets first: an opaque surface, and a window pane before or behind it.
+
+    Attributes:
+        distance: to the nearest opaque surface, infinite if none, shape ``(B, C)``, meters.
+        owner: object it belongs to, ``GROUND`` or ``NOTHING``, shape ``(B, C)``.
+        material: of that surface, shape ``(B, C)``.
+        incidence: cosine of the angle between ray and normal, shape ``(B, C)``.
+        glass_distance: to the nearest pane, shape ``(B, C)``.
+        glass_owner: as ``owner``.
+        glass_incidence: as ``incidence``.
+        alone: number of rays that would meet an object if it stood alone, shape ``(O,)``.
+    """
+
+    distance: FloatArray
+    owner: IntArray
+    material: IntArray
+    incidence: FloatArray
+    glass_distance: FloatArray
+    glass_owner: IntArray
+    glass_incidence: FloatArray
+    alone: IntArray
+
+
+@njit(cache=True)
+def intersect(
+    kind: int, rows: FloatArray, direction: FloatArray
+) -> tuple[float, float, int, int, float, float]:
+    """Intersect a ray from the origin with one solid.
+
+    Args:
+        kind: POLYHEDRON, ELLIPSOID or CYLINDER.
+        rows: of the solid, shape ``(F, 4)``.
+        direction: of the ray, unit length, shape ``(3,)``.
+
+    Returns:
+        Distances of entry and exit (entry beyond exit where the ray misses; entry negative where
+        the origin lies inside), the rows through which it enters and leaves (0 for curved solids),
+        and the cosines of incidence there.
+    """
+    if kind == POLYHEDRON:
+        return _intersect_polyhedron(rows, direction)
+    return _intersect_curved(kind, rows, direction)
+
+
+@njit(cache=True)
+def _intersect_polyhedron(
+    rows: FloatArray, direction: FloatArray
+) -> tuple[float, float, int, int, float, float]:
+    """Clip the ray by one face after the other."""
+    entry, leave = -np.inf, np.inf
+    face_in, face_out, cos_in, cos_out = 0, 0, 0.0, 0.0
+    for i in range(len(rows)):
+        rate = (
+            rows[i, 0] * direction[0] + rows[i, 1] * direction[1] + rows[i, 2] * direction[2]
+        )
+        if rate == 0.0:
+            if rows[i, 3] > 0.0:
+                return np.inf, -np.inf, 0, 0, 0.0, 0.0
+            continue
+        t = -rows[i, 3] / rate
+        if rate < 0.0:
+            if t > entry:
+                entry, face_in, cos_in = t, i, -rate
+        elif t < leave:
+            leave, face_out, cos_out = t, i, rate
+        if entry > leave:
+            return np.inf, -np.inf, 0, 0, 0.0, 0.0
+    return entry, leave, face_in, face_out, cos_in, cos_out
+
+
+@njit(cache=True)
+def _intersect_curved(
+    kind: int, rows: FloatArray, direction: FloatArray
+) -> tuple[float, float, int, int, float, float]:
+    """Solve the quadratic equation in the frame of the unit sphere or unit cylinder."""
+    ax = rows[0, 0] * direction[0] + rows[0, 1] * direction[1] + rows[0, 2] * direction[2]
+    ay = rows[1, 0] * direction[0] + rows[1, 1] * direction[1] + rows[1, 2] * direction[2]
+    az = rows[2, 0] * direction[0] + rows[2, 1] * direction[1] + rows[2, 2] * direction[2]
+    bx, by, bz = rows[0, 3], rows[1, 3], rows[2, 3]
+    a, b, c = ax * ax + ay * ay, ax * bx + ay * by, bx * bx + by * by - 1.0
+    if kind != CYLINDER:
+        a, b, c = a + az * az, b + az * bz, c + bz * bz
+    entry, leave = -np.inf, np.inf
+    root = b * b - a * c
+    if a > 1e-18:
+        if root <= 0.0:
+            return np.inf, -np.inf, 0, 0, 0.0, 0.0
+        root = np.sqrt(root)
+        entry, leave = (-b - root) / a, (-b + root) / a
+    elif c > 0.0:
+        return np.inf, -np.inf, 0, 0, 0.0, 0.0
+    cap_in, cap_out = False, False
+    if kind == CYLINDER:
+        if az == 0.0:
+            if abs(bz) > 1.0:
+                return np.inf, -np.inf, 0, 0, 0.0, 0.0
+        else:
+            near, far = (-1.0 - bz) / az, (1.0 - bz) / az
+            if near > far:
+                near, far = far, near
+            if near > entry:
+                entry, cap_in = near, True
+            if far < leave:
+                leave, cap_out = far, True
+        if entry > leave:
+            return np.inf, -np.inf, 0, 0, 0.0, 0.0
+    cos_in = _curved_incidence(kind, rows, direction, entry, cap_in)
+    cos_out = _curved_incidence(kind, rows, direction, leave, cap_out)
+    return entry, leave, 0, 0, cos_in, cos_out
+
+
+@njit(cache=True)
+def _curved_incidence(
+    kind: int, rows: FloatArray, direction: FloatArray, t: float, cap: bool
+) -> float:
+    """Cosine of incidence on a curved solid: the normal is the gradient of its equation."""
+    nx, ny, nz = 0.0, 0.0, 0.0
+    for k in range(3):
+        along = (
+            rows[k, 0] * direction[0] + rows[k, 1] * direction[1] + rows[k, 2] * direction[2]
+        )
+        weight = along * t + rows[k, 3]
+        if kind == CYLINDER:
+            if cap:
+                weight = 1.0 if k == 2 else 0.0
+            elif k == 2:
+                weight = 0.0
+        nx += weight * rows[k, 0]
+        ny += weight * rows[k, 1]
+        nz += weight * rows[k, 2]
+    norm = np.sqrt(nx * nx + ny * ny + nz * nz)
+    if norm == 0.0:
+        return 0.0
+    return abs(nx * direction[0] + ny * direction[1] + nz * direction[2]) / norm
+
+
+@njit(cache=True)
+def bounding_rectangle(
+    footprint: FloatArray, low: float, high: float
+) -> tuple[float, float, float, float]:
+    """Bound the azimuths and elevations under which the origin sees an upright prism.
+
+    Args:
+        footprint: corners (x, y) of a convex polygon, in order, shape ``(K, 2)``.
+        low: lowest z, meters.
+        high: highest z, meters.
+
+    Returns:
+        Lowest and highest azimuth (radians, the lowest in [-2 pi, pi), not wrapped) and elevation.
+    """
+    num = len(footprint)
+    nearest, farthest = np.inf, 0.0
+    signs = 0
+    for i in range(num):
+        x, y = footprint[i, 0], footprint[i, 1]
+        ex, ey = footprint[(i + 1) % num, 0] - x, footprint[(i + 1) % num, 1] - y
+        length = ex * ex + ey * ey
+        share = 0.0
+        if length > 0.0:
+            share = min(max(-(x * ex + y * ey) / length, 0.0), 1.0)
+        nearest = min(nearest, np.hypot(x + share * ex, y + share * ey))
+        farthest = max(farthest, np.hypot(x, y))
+        signs += 1 if x * ey - y * ex > 0.0 else -1
+    if abs(signs) == num or nearest < 1e-6:
+        return -np.pi, np.pi, -np.pi / 2, np.pi / 2
+    bottom = np.arctan2(low, nearest if low < 0 else farthest)
+    top = np.arctan2(high, nearest if high > 0 else farthest)
+    reference = np.arctan2(footprint[0, 1], footprint[0, 0])
+    left, right = 0.0, 0.0
+    for i in range(1, num):
+        turn = np.arctan2(footprint[i, 1], footprint[i, 0]) - reference
+        turn -= 2 * np.pi * np.floor(turn / (2 * np.pi) + 0.5)
+        left, right = max(left, turn), min(right, turn)
+    return reference + right, reference + left, bottom, top
+
+
+@njit(cache=True)
+def cast_solids(solids: Solids, mean_free_path: FloatArray, rays: Rays, scatter: FloatArray,
+                sweep: Sweep) -> None:
+    """Let all solids take the rays they meet before what a sweep holds so far.
+
+    A porous solid (leaves) takes a ray at an exponentially distributed depth. A pane is noted
+    apart, with the opaque surface behind it.
+
+    Args:
+        solids: of the scene.
+        mean_free_path: per material, meters, 0 where opaque, shape ``(M,)``.
+        rays: of the sweep.
+        scatter: uniform numbers in (0, 1] that decide on porous solids, shape ``(B, C)``.
+        sweep: updated in place; ``alone`` counts up from what it holds.
+    """
+    stamp = np.full(sweep.owner.shape, NOTHING)
+    direction = np.empty(3)
+    num_beams = len(rays.elevations)
+    sin_el, cos_el = np.sin(rays.elevations), np.cos(rays.elevations)
+    for p in range(len(solids.kinds)):
+        az_low, az_high, el_low, el_high = bounding_rectangle(
+            solids.footprints[p], solids.heights[p, 0], solids.heights[p, 1]
+        )
+        first = int(np.ceil((az_low - rays.first_azimuth) / rays.azimuth_step))
+        last = int(np.floor((az_high - rays.first_azimuth) / rays.azimuth_step))
+        last = min(last, first + rays.full_turn - 1)
+        rows = solids.rows[solids.starts[p] : solids.starts[p + 1]]
+        materials = solids.materials[solids.starts[p] : solids.starts[p + 1]]
+        for unwrapped in range(first, last + 1):
+            column = unwrapped % rays.full_turn
+            if column >= rays.num_columns:
+                continue
+            azimuth = rays.first_azimuth + column * rays.azimuth_step
+            cos_az, sin_az = np.cos(azimuth), np.sin(azimuth)
+            for beam in range(num_beams):
+                if not el_low <= rays.elevations[beam] <= el_high:
+                    continue
+                direction[0] = cos_el[beam] * cos_az
+                direction[1] = cos_el[beam] * sin_az
+                direction[2] = sin_el[beam]
+                entry, leave, face_in, face_out, cos_in, cos_out = intersect(
+                    solids.kinds[p], rows, direction
+                )
+                if not 0.0 < entry < leave or entry > rays.max_range:
+                    continue
+                material = materials[face_in]
+                depth = mean_free_path[material]
+                if depth > 0.0:
+                    draw = (scatter[beam, column] + p * _GOLDEN) % 1.0
+                    entry -= depth * np.log(1.0 - draw)
+                    if entry > leave:
+                        continue
+                if stamp[beam, column] != solids.owner[p]:
+                    stamp[beam, column] = solids.owner[p]
+                    sweep.alone[solids.owner[p]] += 1
+                if material == _GLASS:
+                    if entry < sweep.glass_distance[beam, column]:
+                        sweep.glass_distance[beam, column] = entry
+                        sweep.glass_owner[beam, column] = solids.owner[p]
+                        sweep.glass_incidence[beam, column] = cos_in
+                    if materials[face_out] == _GLASS:
+                        continue
+                    entry, material, cos_in = leave, materials[face_out], cos_out
+                if entry < sweep.distance[beam, column]:
+                    sweep.distance[beam, column] = entry
+                    sweep.owner[beam, column] = solids.owner[p]
+                    sweep.material[beam, column] = material
+                    sweep.incidence[beam, column] = cos_in
+
+
+@njit(cache=True)
+def cast_sweep(
+    solids: Solids,
+    num_objects: int,
+    ground: Ground,
+    mean_free_path: FloatArray,
+    rays: Rays,
+    scatter: FloatArray,
+) -> Sweep:
+    """Cast all rays at all solids and at the ground; arguments as for ``cast_solids``."""
+    shape = (len(rays.elevations), rays.num_columns)
+    sweep = Sweep(
+        np.full(shape, np.inf),
+        np.full(shape, NOTHING),
+        np.full(shape, _ASPHALT),
+        np.zeros(shape),
+        np.full(shape, np.inf),
+        np.full(shape, NOTHING),
+        np.zeros(shape),
+        np.zeros(num_objects, dtype=np.int64),
+    )
+    cast_solids(solids, mean_free_path, rays, scatter, sweep)
+    for beam in range(shape[0]):
+        dz = np.sin(rays.elevations[beam])
+        level = np.cos(rays.elevations[beam])
+        for column in range(shape[1]):
+            azimuth = rays.first_azimuth + column * rays.azimuth_step
+            dx, dy = level * np.cos(azimuth), level * np.sin(azimuth)
+            limit = min(sweep.distance[beam, column], rays.max_range)
+            distance = cast_ground(dx, dy, dz, limit, ground)
+            if distance < limit:
+                x, y = distance * dx, distance * dy
+                sweep.distance[beam, column] = distance
+                sweep.owner[beam, column] = GROUND
+                sweep.material[beam, column] = _ASPHALT if is_road(x, y, ground) else _VERGE
+                sweep.incidence[beam, column] = ground_incidence(x, y, dx, dy, dz, ground)
+    return sweep
+
+
+@njit(cache=True)
+def ground_heights(positions: FloatArray, ground: Ground) -> FloatArray:
+    """Height of the ground at positions (x, y), shape ``(N, 2)``; shape ``(N,)``, meters."""
+    heights = np.empty(len(positions))
+    for i in range(len(positions)):
+        heights[i] = ground_height(positions[i, 0], positions[i, 1], ground)
+    return heights

@@ -35,9 +35,10 @@ def points_in_boxes(points: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.boo
     if points.ndim != 2 or points.shape[1] < 3:
         raise shape_error("points", "(P, 3) with columns (x, y, z), or more columns", points)
     check_boxes(boxes)
-    inside = np.zeros((len(points), len(boxes)), dtype=np.bool_)
+    # One row of memory per box, so that the points of a box are counted and picked fast.
+    inside = np.zeros((len(boxes), len(points)), dtype=np.bool_)
     position = np.array(points[:, :3].T, dtype=np.float64, order="C")
-    for column, (x, y, z, dx, dy, dz, yaw) in enumerate(np.asarray(boxes, dtype=np.float64)):
+    for row, (x, y, z, dx, dy, dz, yaw) in enumerate(np.asarray(boxes, dtype=np.float64)):
         reach = np.hypot(dx, dy) / 2
         near = np.flatnonzero(
             (np.abs(position[0] - x) <= reach) & (np.abs(position[1] - y) <= reach)
@@ -48,5 +49,5 @@ def points_in_boxes(points: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.boo
         across = np.abs(cosine * offset[1] - sine * offset[0])
         height = offset[2]
         within = (along <= dx / 2) & (across <= dy / 2) & (height >= 0) & (height <= dz)
-        inside[near[within], column] = True
-    return inside
+        inside[row, near[within]] = True
+    return inside.T

@@ -72,7 +72,7 @@ class FrameSource:
 
 def read_frame(
     source: FrameSource, frame_id: str
-) -> tuple[KittiFrame, NDArray[np.float32], list[NDArray[np.bool_]]]:
+) -> tuple[KittiFrame, NDArray[np.float32], NDArray[np.bool_]]:
     """Read and check all files of one frame.
 
     Args:
@@ -81,7 +81,7 @@ def read_frame(
 
     Returns:
         The frame; its cloud in the camera's view, shape ``(P, 4)``; and for each object which of
-        these points lie in its box, shape ``(P,)`` (none for DontCare).
+        these points lie in its box, shape ``(N, P)`` (none for DontCare).
 
     Raises:
         DataError: with every defect of all files of the frame.
@@ -114,19 +114,19 @@ def read_frame(
     boxes = boxes_from_camera(
         objects.location, objects.dimensions, objects.rotation_y, calibration
     ).astype(np.float32)
-    inside = np.zeros((len(points), len(objects)), dtype=np.bool_)
-    inside[:, cared] = points_in_boxes(points, boxes[cared])
+    inside = np.zeros((len(objects), len(points)), dtype=np.bool_)
+    inside[cared] = points_in_boxes(points, boxes[cared]).T
     frame = KittiFrame(
         frame_id=frame_id,
         calibration=calibration,
         objects=objects,
         boxes=boxes,
-        num_points=np.where(cared, inside.sum(axis=0), -1),
+        num_points=np.where(cared, np.count_nonzero(inside, axis=1), -1),
         width=size[0],
         height=size[1],
         plane=plane,
     )
-    return frame, points, list(inside.T)
+    return frame, points, inside
 
 
 def _read_known_labels(path: Path) -> KittiObjects:

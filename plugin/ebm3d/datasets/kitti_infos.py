@@ -22,18 +22,18 @@ from ebm3d.datasets.point_clouds import NUM_FEATURES
 DATABASE_FOLDER = "kitti_gt_database"
 
 
-def info_file(frames: Sequence[KittiFrame]) -> dict[str, Any]:
+def info_file(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Content of one info file.
 
     Args:
-        frames: the frames of a split, in its order.
+        infos: ``frame_info`` of the frames of a split, in its order.
 
     Returns:
         ``metainfo`` and ``data_list``, one entry a frame.
     """
     categories = {name: label for label, name in enumerate(CLASSES)} | {DONT_CARE: -1}
     metainfo = {"categories": categories, "dataset": "kitti", "info_version": "1.1"}
-    return {"metainfo": metainfo, "data_list": [frame_info(frame) for frame in frames]}
+    return {"metainfo": metainfo, "data_list": list(infos)}
 
 
 def frame_info(frame: KittiFrame) -> dict[str, Any]:

@@ -39,12 +39,10 @@ def read_cloud(path: str | Path) -> NDArray[np.float32]:
         got = "no such file" if missing else str(error)
         raise DataError([Problem(path, None, "a point cloud", got, restore)]) from error
     if not content or len(content) % _BYTES_PER_POINT:
-        expected = (
-            f"a size that is a positive multiple of {_BYTES_PER_POINT} bytes (4 float32 a point)"
-        )
+        expected = f"a positive multiple of {_BYTES_PER_POINT} bytes (4 float32 a point)"
         got = f"{len(content)} bytes" + (", cut off within a point" if content else "")
         raise DataError([Problem(path, None, expected, got, restore)])
-    points = np.frombuffer(content, dtype="<f4").reshape(-1, NUM_FEATURES)
+    points = np.frombuffer(content, dtype="<f4").reshape(-1, NUM_FEATURES).astype(np.float32)
     finite = np.isfinite(points)
     if not finite.all():
         first, column = np.argwhere(~finite)[0]

@@ -23,6 +23,7 @@ from ebm3d.datasets.kitti_infos import (
     DATABASE_FOLDER,
     database_infos,
     database_paths,
+    frame_info,
     info_file,
 )
 from ebm3d.datasets.kitti_labels import DONT_CARE
@@ -114,8 +115,10 @@ def prepare_kitti(
         train = [frames[frame_id] for frame_id in splits["train"]]
         val = [frames[frame_id] for frame_id in splits["val"]]
         database = database_infos(train)
-        for split, chosen in zip(_SPLITS, (train, val, train + val), strict=True):
-            _dump(folder / f"kitti_infos_{split}.pkl", info_file(chosen))
+        infos = [frame_info(frame) for frame in train + val]
+        chosen = (infos[: len(train)], infos[len(train) :], infos)
+        for split, split_infos in zip(_SPLITS, chosen, strict=True):
+            _dump(folder / f"kitti_infos_{split}.pkl", info_file(split_infos))
         _dump(folder / _DATABASE_INFOS, database)
         if target.resolve() != root.resolve():
             _link_inputs(root, target, source)

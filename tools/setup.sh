@@ -26,7 +26,7 @@ find_python() {
 # The path is part of the key: neither a virtual environment nor an editable install can be moved.
 fingerprint() { (pwd && cat requirements/*.txt pyproject.toml tools/setup.sh) | sha256sum | cut -d' ' -f1; }
 
-pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+pip_install() { "$VENV/bin/python" -m pip install --quiet --quiet --disable-pip-version-check "$@"; }
 
 install_mmcv() {
   local started=$SECONDS cores memory_gb jobs pid step
@@ -36,8 +36,8 @@ install_mmcv() {
   cores=$(nproc)
   memory_gb=$(awk '/MemTotal/ {print int($2 / 1048576)}' /proc/meminfo)
   jobs=$((memory_gb / 2 < cores ? (memory_gb / 2 > 0 ? memory_gb / 2 : 1) : cores))
-  say "mmcv: compiling its C++ operators for this torch ($jobs jobs; 11 to 14 minutes on 2 cores)."
-  echo "    Once only: pip's cache keeps the wheel, also for other environments. Full log: $LOG"
+  say "mmcv: taking its wheel from pip's cache, or compiling its C++ operators: 11 to 14 minutes on 2 cores, $jobs jobs."
+  echo "    Once only: the cache keeps the wheel, for other environments too. Full log: $LOG"
   # The operators are built for the CPU, on a machine with a GPU too: no CUDA compiler is needed.
   CUDA_VISIBLE_DEVICES='' FORCE_CUDA=0 MMCV_WITH_OPS=1 MAX_JOBS=$jobs "$VENV/bin/python" -m pip install -v \
     --disable-pip-version-check --no-build-isolation --no-deps -r requirements/mmcv.txt >"$LOG" 2>&1 &
@@ -46,8 +46,8 @@ install_mmcv() {
   while kill -0 "$pid" 2>/dev/null; do
     sleep 1
     if (((SECONDS - started) % 20 == 19)); then
-      step=$(grep -oE '^ *\[[0-9]+/[0-9]+\]' "$LOG" | tail -n 1 | tr -d ' ' || true)
-      printf '    %3d s  %s\n' $((SECONDS - started)) "${step:-preparing}"
+      step=$(grep -oE '^ *\[[0-9]+/[0-9]+\]' "$LOG" | tail -n 1 | tr -d ' []' | sed 's|/| of |' || true)
+      printf '    %3d s  %s\n' $((SECONDS - started)) "${step:+file }${step:-preparing}"
     fi
   done
   trap - EXIT

@@ -1,0 +1,13 @@
+# PointPillars on the camera view of KITTI, cars within 51.2 m x 51.2 m, on a CPU.
+_base_ = [
+    "./_base_/models/pointpillars_cpu.py",
+    "./_base_/datasets/kitti_cpu.py",
+    "./_base_/schedules/cpu_20e.py",
+    "./_base_/runtime.py",
+]
+
+point_cloud_range = _base_.point_cloud_range
+model = dict(
+    data_preprocessor=dict(voxel_layer=dict(point_cloud_range=point_cloud_range)),
+    voxel_encoder=dict(point_cloud_range=point_cloud_range),
+)

@@ -1,0 +1,8 @@
+"""Building and running mmengine's Runner; what the command-line tools call."""
+
+from __future__ import annotations
+
+from ebm3d.adapters.engine.settings import apply_amp, check_settings, load_settings
+from ebm3d.adapters.engine.training import train
+
+__all__ = ["apply_amp", "check_settings", "load_settings", "train"]

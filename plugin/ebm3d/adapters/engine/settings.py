@@ -1,0 +1,164 @@
+"""From a config file and command-line options to the settings of one run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine import Config
+
+from ebm3d.errors import input_error
+from ebm3d.paths import config_path
+
+_LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+
+
+def load_settings(
+    config: str | Path,
+    *,
+    work_dir: str | Path | None = None,
+    seed: int | None = None,
+    cfg_options: dict[str, Any] | None = None,
+    launcher: str = "none",
+) -> Config:
+    """Read a config and lay the options of one run over it.
+
+    Args:
+        config: a config file, or the name of one that comes with the package.
+        work_dir: folder of logs and checkpoints; ``work_dirs/<name of the config>`` if neither
+            this nor the config says one.
+        seed: seed of the run in place of the config's.
+        cfg_options: values by dotted key, ``{"train_dataloader.batch_size": 4}``. A top-level
+            ``data_root`` or ``point_cloud_range`` among them reaches every place of the config
+            that holds the config's own one.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+
+    Returns:
+        The settings, checked by :func:`check_settings`.
+
+    Raises:
+        FileNotFoundError: if there is no such config.
+        ValueError: if the launcher is unknown or the settings contradict each other.
+    """
+    if launcher not in _LAUNCHERS:
+        raise input_error("launcher", f"one of {', '.join(_LAUNCHERS)}", launcher)
+    path = Path(config) if Path(config).is_file() else Path(config_path(str(config)))
+    cfg = Config.fromfile(path)
+    before = {key: cfg.get(key) for key in ("data_root", "point_cloud_range")}
+    cfg.merge_from_dict(cfg_options or {})
+    if before["data_root"] is not None and cfg.data_root != before["data_root"]:
+        _replace(cfg, _folder(before["data_root"]), _folder(cfg.data_root))
+    if before["point_cloud_range"] is not None:
+        _replace(cfg, before["point_cloud_range"], cfg.point_cloud_range)
+    if work_dir is not None:
+        cfg.work_dir = str(work_dir)
+    elif cfg.get("work_dir") is None:
+        cfg.work_dir = str(Path("work_dirs") / path.stem)
+    if seed is not None:
+        cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
+    cfg.launcher = launcher
+    check_settings(cfg)
+    return cfg
+
+
+def apply_amp(cfg: Config) -> None:
+    """Switch mixed precision on: float16 with loss scaling on CUDA, bfloat16 on a CPU.
+
+    Args:
+        cfg: settings of a run; its ``optim_wrapper`` is changed in place.
+
+    Raises:
+        ValueError: if the optimizer wrapper is one that has no mixed-precision counterpart.
+    """
+    cuda = torch.cuda.is_available()
+    wanted = "AmpOptimWrapper" if cuda else "CPUAmpOptimWrapper"
+    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
+    if kind not in ("OptimWrapper", wanted):
+        raise input_error("optim_wrapper.type", f"OptimWrapper or {wanted}", kind)
+    cfg.optim_wrapper.type = wanted
+    if cuda:
+        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
+
+
+def check_settings(cfg: Config) -> None:
+    """Raise where the range or the voxel grid of a config contradict each other.
+
+    A pipeline that cuts the cloud to another range than the voxels cover, or a middle encoder
+    whose grid is not the range divided by the voxel size, trains and evaluates without an error
+    and detects badly.
+
+    Args:
+        cfg: settings of a run; not changed. A model without a voxel layer is not looked at.
+
+    Raises:
+        ValueError: naming both places.
+    """
+    layer = cfg.get("model", {}).get("data_preprocessor", {}).get("voxel_layer")
+    if not layer or "point_cloud_range" not in layer:
+        return
+    bounds = [float(value) for value in layer["point_cloud_range"]]
+    for place, found in _ranges(cfg):
+        if [float(value) for value in found] != bounds:
+            raise input_error(
+                place,
+                f"the range of model.data_preprocessor.voxel_layer, {bounds}",
+                list(found),
+                "say point_cloud_range once and hand it to every place",
+            )
+    encoder = cfg.model.get("middle_encoder", {})
+    grid = encoder.get("sparse_shape") or encoder.get("output_shape")
+    if grid and layer.get("voxel_size"):
+        cells = [
+            round((bounds[axis + 3] - bounds[axis]) / layer["voxel_size"][axis])
+            for axis in (1, 0)
+        ]
+        if list(grid)[-2:] != cells:
+            raise input_error(
+                "the grid of model.middle_encoder (rows y, columns x)",
+                f"{cells}, the range divided by the voxel size",
+                list(grid)[-2:],
+            )
+
+
+def _ranges(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every ``point_cloud_range`` in a config, with its dotted place."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            here = f"{place}.{key}" if place else str(key)
+            if key == "point_cloud_range" and value is not None:
+                yield here, value
+            else:
+                yield from _ranges(value, here)
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from _ranges(value, f"{place}.{index}")
+
+
+def _replace(node: Any, old: Any, new: Any) -> None:
+    """Put ``new`` for ``old`` in every list and dict of a config; folders by their prefix."""
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in list(items):
+        if isinstance(value, str) and isinstance(old, str) and value.startswith(old):
+            node[key] = new + value[len(old) :]
+        elif isinstance(old, list) and _same_numbers(value, old):
+            node[key] = list(new)
+        elif isinstance(value, dict | list):
+            _replace(value, old, new)
+
+
+def _same_numbers(value: Any, numbers: list[float]) -> bool:
+    """Whether a value of a config is this list of numbers."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == len(numbers)
+        and all(isinstance(item, int | float) for item in value)
+        and all(math.isclose(a, b) for a, b in zip(value, numbers, strict=True))
+    )
+
+
+def _folder(path: str) -> str:
+    """A folder with a slash at its end, as the host's configs write it."""
+    return path if path.endswith("/") else f"{path}/"

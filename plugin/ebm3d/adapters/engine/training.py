@@ -1,0 +1,48 @@
+"""Train a detector or a refinement head from a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.runner import Runner
+
+from ebm3d.adapters.engine.settings import apply_amp, load_settings
+
+
+def train(
+    config: str | Path,
+    *,
+    work_dir: str | Path | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    seed: int | None = None,
+    cfg_options: dict[str, Any] | None = None,
+    launcher: str = "none",
+) -> Runner:
+    """Train to the end of the config's schedule.
+
+    Args:
+        config: a config file, or the name of one that comes with the package.
+        work_dir: folder of logs and checkpoints.
+        resume: ``"auto"`` for the newest checkpoint of ``work_dir`` (or the start, if there is
+            none), or a checkpoint file; ``None`` starts anew.
+        amp: mixed precision, see :func:`ebm3d.adapters.engine.settings.apply_amp`.
+        seed: seed of the run in place of the config's.
+        cfg_options: values of the config by dotted key.
+        launcher: how this process was started: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+
+    Returns:
+        The runner after its last epoch.
+    """
+    cfg = load_settings(
+        config, work_dir=work_dir, seed=seed, cfg_options=cfg_options, launcher=launcher
+    )
+    if amp:
+        apply_amp(cfg)
+    if resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if resume == "auto" else resume
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner

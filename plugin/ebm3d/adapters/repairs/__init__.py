@@ -1,0 +1,51 @@
+"""Repairs of the host on this stack: one documented function per defect, all applied here.
+
+Every function looks first whether its defect is there (the version, the absence of CUDA, a
+missing name), changes the host only then, is idempotent, and returns whether the repair is in
+place. ``docs/host.md`` lists the upstream defects; ``tests/adapters/repairs`` shows each of them
+with and without its repair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ebm3d.adapters.repairs.checkpoints import repair_checkpoint_loading, repair_checkpoint_saving
+from ebm3d.adapters.repairs.distributed import repair_distributed_on_cpu
+from ebm3d.adapters.repairs.empty_clouds import repair_empty_clouds
+from ebm3d.adapters.repairs.numba_cache import repair_numba_caching
+from ebm3d.adapters.repairs.numpy_aliases import repair_numpy_aliases
+from ebm3d.adapters.repairs.sparse_convolution import (
+    repair_spconv_index_layout,
+    repair_spconv_scatter_add,
+    repair_spconv_stream,
+)
+from ebm3d.adapters.repairs.visualization import repair_visualization_hook
+from ebm3d.adapters.repairs.voxelization import repair_voxelization_speed
+
+REPAIRS: tuple[Callable[[], bool], ...] = (
+    repair_spconv_stream,
+    repair_spconv_scatter_add,
+    repair_spconv_index_layout,
+    repair_empty_clouds,
+    repair_numpy_aliases,
+    repair_numba_caching,
+    repair_voxelization_speed,
+    repair_checkpoint_saving,
+    repair_checkpoint_loading,
+    repair_distributed_on_cpu,
+    repair_visualization_hook,
+)
+
+
+def repair_host() -> dict[str, bool]:
+    """Apply every repair that this machine needs.
+
+    Returns:
+        For each repair, by function name, whether it is in place: ``False`` means that the
+        defect is absent here (for example because CUDA is there).
+    """
+    return {repair.__name__: repair() for repair in REPAIRS}
+
+
+__all__ = ["REPAIRS", "repair_host", *(repair.__name__ for repair in REPAIRS)]

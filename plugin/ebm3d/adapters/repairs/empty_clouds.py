@@ -1,0 +1,63 @@
+"""Frames without a point inside the range."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+
+def repair_empty_clouds() -> bool:
+    """Let ``VoxelNet`` see the number of frames, not the last frame that has a voxel.
+
+    Upstream defect: ``VoxelNet.extract_feat`` takes the batch size from the last voxel
+    (``voxelnet.py``, line 42). Without any voxel that is an IndexError; with an empty last frame
+    the map is one frame short, and the head fails later (``mmdet/models/utils/misc.py``). The
+    repaired method counts the clouds. A batch without any voxel gets the map of an empty scene,
+    zero everywhere, which is what the middle encoder makes of a frame without voxels.
+
+    Returns:
+        Whether the repair is in place.
+    """
+    from mmdet3d.models.detectors import VoxelNet
+
+    VoxelNet.extract_feat = _extract_feat
+    return True
+
+
+def _extract_feat(self: Any, batch_inputs_dict: dict[str, Any]) -> tuple[Tensor, ...]:
+    """Features of a batch of clouds, of which any number may be empty."""
+    voxels = batch_inputs_dict["voxels"]
+    coors = voxels["coors"]
+    clouds = batch_inputs_dict.get("points")
+    batch_size = len(clouds) if clouds is not None else int(coors[-1, 0]) + 1
+    if len(coors) == 0:
+        bev = voxels["voxels"].new_zeros((batch_size, *_bev_shape(self.middle_encoder)))
+    else:
+        features = self.voxel_encoder(voxels["voxels"], voxels["num_points"], coors)
+        bev = self.middle_encoder(features, coors, batch_size)
+    features = self.backbone(bev)
+    return self.neck(features) if self.with_neck else features
+
+
+def _bev_shape(encoder: Any) -> tuple[int, int, int]:
+    """(C, H, W) of the map a middle encoder makes."""
+    if hasattr(encoder, "nx"):
+        return encoder.in_channels, encoder.ny, encoder.nx
+    depth, height, width = (int(size) for size in encoder.sparse_shape)
+    for layer in encoder.modules():
+        if hasattr(layer, "subm") and not layer.subm:
+            depth, height, width = (
+                math.floor((size + 2 * pad - kernel) / stride) + 1
+                for size, kernel, stride, pad in zip(
+                    (depth, height, width),
+                    layer.kernel_size,
+                    layer.stride,
+                    layer.padding,
+                    strict=True,
+                )
+            )
+    return encoder.output_channels * depth, height, width
+
+

@@ -9,6 +9,7 @@ from ebm3d.adapters import (
     data_preprocessors,
     dense_heads,
     hooks,
+    metrics,
     optimizers,
     refinement_heads,
 )
@@ -16,4 +17,11 @@ from ebm3d.adapters.repairs import repair_host
 
 repair_host()
 
-__all__ = ["data_preprocessors", "dense_heads", "hooks", "optimizers", "refinement_heads"]
+__all__ = [
+    "data_preprocessors",
+    "dense_heads",
+    "hooks",
+    "metrics",
+    "optimizers",
+    "refinement_heads",
+]

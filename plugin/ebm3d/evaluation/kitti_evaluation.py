@@ -145,13 +145,32 @@ def evaluate_kitti(
             is unknown.
     """
     problem = MatchingProblem(labels, detections)
-    thresholds = resolve_iou_thresholds(classes, iou_thresholds)
+    return evaluate_problem(problem, resolve_iou_thresholds(classes, iou_thresholds))
+
+
+def evaluate_problem(
+    problem: MatchingProblem,
+    thresholds: Mapping[str, Sequence[float]],
+    band: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
+) -> KittiEvaluation:
+    """Evaluate prepared labels and detections, all of them or those of a band.
+
+    Args:
+        problem: labels and detections with their overlaps.
+        thresholds: by class, of ``resolve_iou_thresholds``.
+        band: which labels ``(G,)`` and detections ``(D,)`` lie in the band, see ``band_status``.
+
+    Returns:
+        As ``evaluate_kitti``.
+    """
     curves: dict[CurveKey, PrecisionRecallCurve] = {}
     num_labels: dict[tuple[str, str], int] = {}
     for class_name, values in thresholds.items():
         for difficulty in DIFFICULTIES:
             label_status = problem.label_status(class_name, difficulty)
             detection_status = problem.detection_status(class_name, difficulty)
+            if band is not None:
+                label_status, detection_status = band_status(label_status, detection_status, *band)
             num_labels[class_name, difficulty.name] = int((label_status == COUNTED).sum())
             for metric in METRICS:
                 steps = problem.match(metric, values, label_status, detection_status)

@@ -1,0 +1,229 @@
+"""The KITTI evaluation as a metric of the host, before and after refinement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmdet3d.registry import METRICS
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import load
+from mmengine.logging import MMLogger
+from numpy.typing import NDArray
+
+from ebm3d.adapters.metrics.kitti_conversion import (
+    calibration_of_info,
+    detections_of_boxes,
+    frame_id_of,
+    is_evaluated,
+    labels_of_info,
+    points_of_info,
+)
+from ebm3d.datasets.kitti_frames import KittiFrames, stack_frames
+from ebm3d.datasets.kitti_labels import KittiObjects, write_labels
+from ebm3d.errors import input_error
+from ebm3d.evaluation.kitti_evaluation import MatchingProblem
+from ebm3d.evaluation.kitti_protocol import CLASSES, resolve_iou_thresholds
+from ebm3d.evaluation.kitti_report import flat_figures, report_kitti
+from ebm3d.evaluation.localization import same_pairs
+from ebm3d.evaluation.tables import render, report_tables
+
+_NO_POINTS = np.zeros(0, dtype=np.int64)
+_FIELDS = {"before": "initial_bboxes_3d", "after": "bboxes_3d"}
+
+
+@METRICS.register_module()
+class EBM3DKittiMetric(BaseMetric):
+    """KITTI's protocol at any overlap thresholds, on the CPU, with localization errors.
+
+    Replaces the host's ``KittiMetric`` in any config. Predictions that hold ``initial_bboxes_3d``
+    are evaluated before and after refinement, with keys under ``before/`` and ``after/``; others
+    without prefix. Frames are told apart by the name of their cloud, so subsets of the data set
+    (``indices``) and any order are fine.
+
+    Keys: ``[before/|after/]Car/3d/0.70/moderate/ap_r40`` and the like,
+    ``[before/|after/]Car/localization/moderate/mean_iou_3d`` and
+    ``.../errors/along/mean_abs``; with both sets also ``.../localization_same_pairs/...``: the pairs
+    matched before refinement, measured before and after. The file ``json_file`` and the log hold
+    more: AP and errors by distance, occlusion and points, and quantiles.
+
+    Args:
+        ann_file: info file of the split, version 1.1 of the host.
+        iou_thresholds: for bbox, BEV and 3D alike: for all classes, or by class; ``None`` for the
+            defaults of ``ebm3d.evaluation.kitti_protocol``.
+        classes: which to evaluate; ``None`` for those of Car, Pedestrian and Cyclist that the
+            data set is loaded with.
+        pcd_limit_range: x, y, z from and to between which the bottom centre of a predicted box
+            must lie, else it is dropped; the host's default.
+        default_cam_key: camera of the labels.
+        out_dir: folder that receives one KITTI result file a frame (those before refinement in
+            its subfolder ``before``), or ``None``.
+        json_file: file that receives all figures as a tree, or ``None``.
+        prefix: as in mmengine.
+        collect_device: as in mmengine.
+        backend_args: as in mmengine.
+    """
+
+    default_prefix = ""
+
+    def __init__(
+        self,
+        ann_file: str,
+        iou_thresholds: Sequence[float] | Mapping[str, Sequence[float]] | None = None,
+        classes: Sequence[str] | None = None,
+        pcd_limit_range: Sequence[float] = (0, -40, -3, 70.4, 40, 0.0),
+        default_cam_key: str = "CAM2",
+        out_dir: str | None = None,
+        json_file: str | None = None,
+        prefix: str | None = None,
+        collect_device: str = "cpu",
+        backend_args: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if len(pcd_limit_range) != 6:
+            raise input_error("pcd_limit_range", "six numbers", list(pcd_limit_range))
+        if classes is not None:
+            resolve_iou_thresholds(classes, iou_thresholds)
+        self.ann_file = ann_file
+        self.iou_thresholds = iou_thresholds
+        self.classes = classes
+        self.pcd_limit_range = tuple(float(value) for value in pcd_limit_range)
+        self.default_cam_key = default_cam_key
+        self.out_dir = None if out_dir is None else Path(out_dir)
+        self.json_file = None if json_file is None else Path(json_file)
+        self.backend_args = backend_args
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Keep what the evaluation needs of a batch.
+
+        Args:
+            data_batch: not used.
+            data_samples: predictions with ``pred_instances_3d`` and ``lidar_path``.
+
+        Raises:
+            ValueError: if a sample does not say which cloud it is of.
+        """
+        for sample in data_samples:
+            if not sample.get("lidar_path"):
+                remedy = "add 'lidar_path' to meta_keys of Pack3DDetInputs"
+                raise input_error("lidar_path of a prediction", "given", "none", remedy)
+            predicted = sample["pred_instances_3d"]
+            result: dict[str, Any] = {
+                "frame_id": frame_id_of(sample["lidar_path"]),
+                "scores": _to_numpy(predicted["scores_3d"]),
+                "labels": _to_numpy(predicted["labels_3d"]).astype(np.int64),
+            }
+            for stage, field in _FIELDS.items():
+                if field in predicted:
+                    result[stage] = _to_numpy(predicted[field].tensor)[:, :7]
+            self.results.append(result)
+
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
+        """Evaluate all frames.
+
+        Args:
+            results: of ``process``, of all processes.
+
+        Returns:
+            All figures by key.
+
+        Raises:
+            ValueError: if a frame is not in the info file, or a box is not finite.
+        """
+        logger = MMLogger.get_current_instance()
+        infos = load(self.ann_file, backend_args=self.backend_args)
+        by_frame = {frame_id_of(i["lidar_points"]["lidar_path"]): i for i in infos["data_list"]}
+        names = {label: name for name, label in infos["metainfo"]["categories"].items()}
+        names.setdefault(-1, "DontCare")
+        frames = {result["frame_id"]: result for result in results}
+        unknown = [frame_id for frame_id in frames if frame_id not in by_frame]
+        if unknown:
+            got = f"{len(unknown)} others, first {unknown[0]!r}"
+            remedy = "give the metric the ann_file of the data set that is evaluated"
+            raise input_error("frames", f"among those of {self.ann_file}", got, remedy)
+        labels = stack_frames(
+            {i: labels_of_info(by_frame[i], names) for i in frames}, scores=False
+        )
+        num_points = np.concatenate([_NO_POINTS, *(points_of_info(by_frame[i]) for i in frames)])
+        thresholds = resolve_iou_thresholds(self._evaluated_classes(), self.iou_thresholds)
+        stages = [s for s in _FIELDS if all(s in result for result in results)]
+        tree: dict[str, Any] = {}
+        problems: dict[str, MatchingProblem] = {}
+        kept: dict[str, NDArray[np.bool_]] = {}
+        for stage in stages:
+            detections, kept[stage] = self._detections(frames, by_frame, stage)
+            problems[stage] = MatchingProblem(labels, detections)
+            report = report_kitti(problems[stage], thresholds, num_points=num_points)
+            tree[stage] = report.as_dict()
+            title = f"{stage} refinement, " if len(stages) == 2 else ""
+            logger.info("\n%s", render(*report_tables(report, title)))
+            self._write_results(stage, detections)
+        if len(stages) == 2:
+            same = same_pairs(*problems.values(), *kept.values(), tuple(thresholds))
+            for stage, summaries in zip(stages, same, strict=True):
+                for class_name, summary in summaries.items():
+                    tree[stage][class_name]["localization_same_pairs"] = summary
+        else:
+            tree = tree["after"]
+        if self.json_file is not None:
+            self.json_file.parent.mkdir(parents=True, exist_ok=True)
+            self.json_file.write_text(json.dumps(tree, indent=1) + "\n")
+        return {key: value for key, value in flat_figures(tree) if _is_returned(key)}
+
+    def _evaluated_classes(self) -> tuple[str, ...]:
+        """The classes asked for, or those the data set is loaded with."""
+        if self.classes is not None:
+            return tuple(self.classes)
+        loaded = (self.dataset_meta or {}).get("classes", CLASSES)
+        return tuple(name for name in CLASSES if name in loaded)
+
+    def _detections(
+        self,
+        frames: Mapping[str, dict[str, Any]],
+        infos: Mapping[str, Mapping[str, Any]],
+        stage: str,
+    ) -> tuple[KittiFrames, NDArray[np.bool_]]:
+        """Predictions of one stage that the host would evaluate, and which those are."""
+        class_names = (self.dataset_meta or {}).get("classes", CLASSES)
+        kept = [np.zeros(0, dtype=np.bool_)]
+        converted: dict[str, KittiObjects] = {}
+        for frame_id, result in frames.items():
+            boxes = result[stage]
+            if not np.isfinite(boxes).all():
+                row = int(np.argwhere(~np.isfinite(boxes))[0][0])
+                got = f"{boxes[row]} in frame {frame_id!r}"
+                raise input_error(f"{_FIELDS[stage]}", "finite", got, "check the training")
+            image = infos[frame_id]["images"][self.default_cam_key]
+            objects = detections_of_boxes(
+                boxes,
+                result["scores"],
+                [class_names[label] for label in result["labels"]],
+                calibration_of_info(infos[frame_id], self.default_cam_key),
+                (image["width"], image["height"]),
+            )
+            kept.append(is_evaluated(boxes, objects, self.pcd_limit_range))
+            converted[frame_id] = objects.select(kept[-1])
+        return stack_frames(converted, scores=True), np.concatenate(kept)
+
+    def _write_results(self, stage: str, frames: KittiFrames) -> None:
+        """Write one KITTI result file a frame, where asked for."""
+        if self.out_dir is None:
+            return
+        folder = self.out_dir if stage == "after" else self.out_dir / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, frame_id in enumerate(frames.frame_ids):
+            write_labels(folder / f"{frame_id}.txt", frames.frame(index))
+
+
+def _is_returned(key: str) -> bool:
+    """Whether a figure is among those a run logs and can select checkpoints by."""
+    words = key.split("/")
+    return not any(word.startswith(("by_", "quantiles", "ahs_")) for word in words)
+
+
+def _to_numpy(values: Any) -> NDArray[Any]:
+    """A tensor as a float64 array."""
+    return values.detach().cpu().double().numpy()

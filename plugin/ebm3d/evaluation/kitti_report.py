@@ -1,0 +1,128 @@
+"""Everything there is to say about one result set: AP, AP by distance, localization errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebm3d.errors import shape_error
+from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, MatchingProblem, evaluate_problem
+from ebm3d.evaluation.kitti_protocol import DIFFICULTIES
+from ebm3d.evaluation.localization import (
+    DISTANCE_BANDS,
+    POINT_BANDS,
+    MatchedPairs,
+    band_limits,
+    band_name,
+    find_pairs,
+    label_distances,
+    summarize,
+    summarize_bands,
+)
+from ebm3d.evaluation.matching import COUNTED
+
+OCCLUSION_NAMES = {0: "visible", 1: "partly", 2: "largely"}
+_HARDEST = DIFFICULTIES[-1]
+
+
+@dataclass(frozen=True)
+class KittiReport:
+    """All figures of one result set.
+
+    Attributes:
+        evaluation: the protocol's curves and averages.
+        by_distance: the same for each band of distance.
+        localization: summaries of the matched pairs by class: ``easy``, ``moderate``, ``hard``,
+            ``by_distance``, ``by_occlusion`` and, where points are counted, ``by_points``.
+        pairs: matched pairs by class and difficulty.
+    """
+
+    evaluation: KittiEvaluation
+    by_distance: Mapping[str, KittiEvaluation]
+    localization: Mapping[str, dict[str, Any]]
+    pairs: Mapping[tuple[str, str], MatchedPairs]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all figures: the protocol's layout, with ``by_distance`` and ``localization``."""
+        tree = self.evaluation.as_dict()
+        for name, evaluation in self.by_distance.items():
+            for class_name, figures in evaluation.as_dict().items():
+                tree[class_name].setdefault("by_distance", {})[name] = figures
+        for class_name, summary in self.localization.items():
+            tree[class_name]["localization"] = summary
+        return tree
+
+
+def report_kitti(
+    problem: MatchingProblem,
+    thresholds: Mapping[str, Sequence[float]],
+    *,
+    num_points: NDArray[np.int64] | None = None,
+    distance_bands: Sequence[float] = DISTANCE_BANDS,
+) -> KittiReport:
+    """Evaluate one result set in full.
+
+    Args:
+        problem: labels and detections.
+        thresholds: by class, of ``resolve_iou_thresholds``.
+        num_points: LiDAR points in the box of each label, shape ``(G,)``, -1 where unknown.
+        distance_bands: borders, ascending, meters from the camera.
+
+    Returns:
+        All figures.
+
+    Raises:
+        ValueError: if ``num_points`` does not fit the labels or the borders do not ascend.
+    """
+    if num_points is not None and num_points.shape != (len(problem.labels.objects),):
+        raise shape_error("num_points", f"({len(problem.labels.objects)},), one a label", num_points)
+    label_distance, detection_distance = label_distances(problem)
+    by_distance = {}
+    for low, high in band_limits(distance_bands):
+        inside = (
+            (label_distance >= low) & (label_distance < high),
+            (detection_distance >= low) & (detection_distance < high),
+        )
+        by_distance[band_name(low, high)] = evaluate_problem(problem, thresholds, inside)
+    pairs = {}
+    localization = {}
+    for class_name in thresholds:
+        summary: dict[str, Any] = {}
+        for difficulty in DIFFICULTIES:
+            status = problem.label_status(class_name, difficulty)
+            found = find_pairs(
+                problem, class_name, status, problem.detection_status(class_name, difficulty)
+            )
+            pairs[class_name, difficulty.name] = found
+            summary[difficulty.name] = summarize(found, int((status == COUNTED).sum()))
+        status = problem.label_status(class_name, _HARDEST)
+        widest = pairs[class_name, _HARDEST.name]
+        summary["by_distance"] = summarize_bands(widest, label_distance, status, distance_bands)
+        occluded = problem.labels.objects.occluded.astype(np.float64)
+        by_level = summarize_bands(widest, occluded, status, [*OCCLUSION_NAMES, 3])
+        summary["by_occlusion"] = dict(
+            zip(OCCLUSION_NAMES.values(), by_level.values(), strict=True)
+        )
+        if num_points is not None:
+            counts = num_points.astype(np.float64)
+            summary["by_points"] = summarize_bands(widest, counts, status, POINT_BANDS)
+        localization[class_name] = summary
+    return KittiReport(evaluate_problem(problem, thresholds), by_distance, localization, pairs)
+
+
+def flat_figures(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield every figure of a tree with its path: ``Car/3d/0.70/moderate/ap_r40``.
+
+    Args:
+        tree: nested mappings with numbers as leaves; ``None`` leaves are left out.
+        prefix: put before every path.
+    """
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat_figures(value, f"{prefix}{key}/")
+        elif value is not None:
+            yield f"{prefix}{key}", float(value)

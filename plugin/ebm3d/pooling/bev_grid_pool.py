@@ -60,7 +60,7 @@ class BEVGridPool(nn.Module):
         self.in_channels = in_channels
         self.center_offset = center_offset
         channels = in_channels if projection is None else projection
-        self.projection = None if projection is None else nn.Conv2d(in_channels, projection, 1)
+        self.projection = None if projection is None else nn.Linear(in_channels, projection)
         across = torch.linspace(-0.5, 0.5, grid[0]) * extent
         along = torch.linspace(-0.5, 0.5, grid[1]) * extent
         # Channel-major, across before along, as the paper flattens its features.
@@ -88,10 +88,13 @@ class BEVGridPool(nn.Module):
             raise shape_error(
                 "bev", f"(B, {self.in_channels}, H, W)", bev, "set in_channels of the refinement head"
             )
-        if self.projection is not None:
-            bev = self.projection(bev)
         shape = (bev.shape[0], bev.shape[2], bev.shape[3])
-        return BEVContext(stack_maps(bev), shape, scenes.geometry, scene_index)
+        if self.projection is None:
+            rows = stack_maps(bev)
+        else:
+            # Frame by frame, so that the matrix product reads the map where it lies.
+            rows = torch.cat([self.projection(frame.flatten(1).t()) for frame in bev])
+        return BEVContext(rows, shape, scenes.geometry, scene_index)
 
     def forward(self, context: BEVContext, boxes: Tensor) -> Tensor:
         """Pool features.

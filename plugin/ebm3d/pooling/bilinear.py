@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from ebm3d.errors import shape_error
 
+_NEIGHBORS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (row, column) from the lower left one
+
 
 def bilinear_gather(rows: Tensor, shape: tuple[int, int, int], cells: Tensor, scene: Tensor) -> Tensor:
     r"""Read maps at fractional positions, zero outside.
@@ -39,21 +41,17 @@ def bilinear_gather(rows: Tensor, shape: tuple[int, int, int], cells: Tensor, sc
         raise shape_error("rows", f"(B * H * W, C) with (B, H, W) = {shape}", rows)
     if cells.ndim != 2 or cells.shape[1] != 2:
         raise shape_error("cells", "(P, 2)", cells)
-    _, height, width = shape
-    corner = torch.floor(cells.detach())
-    fraction = cells - corner
-    column, row = corner[:, 0].to(torch.int64), corner[:, 1].to(torch.int64)
-    left, low = 1 - fraction[:, 0], 1 - fraction[:, 1]
-    right, high = fraction[:, 0], fraction[:, 1]
-    weights, indices = [], []
-    for shift_row, weight_row in ((0, low), (1, high)):
-        for shift_column, weight_column in ((0, left), (1, right)):
-            r, c = row + shift_row, column + shift_column
-            valid = (r >= 0) & (r < height) & (c >= 0) & (c < width)
-            index = (scene * height + r) * width + c
-            indices.append(torch.where(valid, index, torch.zeros_like(index)))
-            weights.append(weight_row * weight_column * valid)
-    return weighted_rows(rows, torch.stack(indices, dim=1), torch.stack(weights, dim=1))
+    height_width = torch.tensor(shape[1:], device=cells.device)
+    column_row = torch.floor(cells.detach())
+    right = cells - column_row
+    # Row-major over the four neighbors: (low, left), (low, right), (high, left), (high, right).
+    sides = torch.stack((1 - right, right), dim=1)
+    weights = (sides[:, :, None, 1] * sides[:, None, :, 0]).flatten(1)
+    steps = torch.tensor(_NEIGHBORS, device=cells.device)
+    row_column = column_row.to(torch.int64).flip(1)[:, None] + steps
+    valid = ((row_column >= 0) & (row_column < height_width)).all(dim=-1)
+    indices = (scene[:, None] * shape[1] + row_column[..., 0]) * shape[2] + row_column[..., 1]
+    return weighted_rows(rows, indices * valid, weights * valid)
 
 
 def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor) -> Tensor:

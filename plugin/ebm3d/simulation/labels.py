@@ -22,7 +22,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 # Visible shares above which an object is fully visible, partly, largely occluded; below: unknown.
 # Chosen so that the shares of the levels among cars come close to those of KITTI's labels.
-OCCLUSION_LIMITS = (0.85, 0.45, 0.10)
+OCCLUSION_LIMITS = (0.80, 0.40, 0.07)
 MAX_TRUNCATION = 0.95  # beyond it a sliver at the border is left; a DontCare region
 
 

@@ -5,9 +5,10 @@ sensor's reach, is
 
     S = w * (rho / 0.2) * (g + (1 - g) cos(theta)) * (reach / r)^2
 
-with reflectance rho, roughness g, incidence theta, range r, and w = 0.4 behind a window pane. It
-is detected with probability S^3 / (1 + S^3), less the sensor's loss. Intensity is what is left
-when the range is compensated, as in KITTI's clouds, in steps of 0.01.
+with reflectance rho, roughness g, incidence theta, range r, and w = 0.25 behind a window pane. It
+is detected with probability S^3 / (1 + S^3), less the sensor's loss. Intensity follows from the
+same without the range, which the sensor compensates, with an offset that leaves dark surfaces at
+zero, in steps of 0.01, as in KITTI's clouds. Grass stands up from the ground and shortens ranges.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from ebm3d.simulation.sensors import Sensor
 FloatArray = NDArray[np.float64]
 _REFERENCE = 0.2  # reflectance at which ``Sensor.reach`` is given
 _STEEPNESS = 3.0
-_BEHIND_PANE = 0.4
+_BEHIND_PANE = 0.25
 _INTENSITY_NOISE = 0.15
+_INTENSITY_GAIN, _INTENSITY_OFFSET = 2.0, 0.05
+_GRASS_HEIGHT = 0.02  # m, standard deviation
+_GRASS_GRAZING = 0.06  # cosine of incidence below which ranges are shortened no further
 MEAN_FREE_PATHS = OPTICS[:, MEAN_FREE_PATH].copy()
 
 
@@ -81,9 +85,13 @@ def draw_echoes(
 
     measured = measured + sensor.beam_offsets[: shape[0], None]
     measured += generator.normal(0, sensor.range_noise, shape)
+    grass = _GRASS_HEIGHT * np.abs(generator.standard_normal(shape))
+    grass /= np.maximum(incidence, _GRASS_GRAZING)
+    measured -= np.where(material == Material.VERGE, grass, 0.0)
     measured = np.round(measured / sensor.range_step) * sensor.range_step
     noise = 1 + _INTENSITY_NOISE * generator.standard_normal(shape)
-    intensity = np.round(np.clip(effective * noise, 0.0, 0.99), 2)
+    intensity = _INTENSITY_GAIN * effective * noise - _INTENSITY_OFFSET
+    intensity = np.round(np.clip(intensity, 0.0, 0.99), 2)
     kept = met & detected & (measured >= sensor.min_range) & (measured <= sensor.max_range)
 
     azimuth = rays.first_azimuth + rays.azimuth_step * np.arange(rays.num_columns)

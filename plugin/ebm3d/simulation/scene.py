@@ -142,7 +142,7 @@ def draw_scene(
         generator: of all randomness.
         behind: whether to populate the street behind the sensor as well.
     """
-    heading = float(generator.normal(0, 0.07))
+    heading = float(generator.normal(0, 0.25 if generator.random() < 0.15 else 0.06))
     right, left = -generator.uniform(2.2, 6.0), generator.uniform(4.5, 10.0)
     ground = draw_ground(heading, right, left, sensor_height, generator)
     builder = _Builder(ground, heading, generator)
@@ -150,8 +150,10 @@ def draw_scene(
         builder.side = side
         for name in ("Truck", "Van", "Car", "Cyclist", "Pedestrian"):
             _add_class(builder, name)
+        for sign, curb in ((1.0, left), (-1.0, right)):
+            _add_fronts(builder, sign, curb)
+            _add_posts(builder, sign, curb)
         _add_clutter(builder)
-        _add_roadside(builder)
     if not builder.objects:  # an empty street still needs one solid for the arrays to have a shape
         builder.add("", surroundings.pole(generator), 30.0, left + 1.0, 0.0, 0.3)
     return Scene(ground, builder.objects)
@@ -166,11 +168,11 @@ def draw_size(numbers: ClassStatistics, generator: np.random.Generator) -> Float
 
 
 def draw_tint(name: str, generator: np.random.Generator) -> float:
-    """Draw the reflectance of paint or clothes: a third of all vehicles is dark."""
+    """Draw the reflectance of paint or clothes: nearly half of all vehicles are dark."""
     if name in ("Pedestrian", "Cyclist"):
         return float(generator.uniform(0.1, 0.6))
-    dark = generator.random() < 0.35
-    return float(generator.uniform(0.02, 0.09) if dark else generator.uniform(0.15, 0.7))
+    dark = generator.random() < 0.45
+    return float(generator.uniform(0.015, 0.08) if dark else generator.uniform(0.15, 0.7))
 
 
 def _add_class(builder: _Builder, name: str) -> None:
@@ -231,57 +233,57 @@ def _add_row(
 def _add_clutter(builder: _Builder) -> None:
     """Place containers and bushes, where cars park and beyond."""
     generator, ground = builder.generator, builder.ground
-    for make, most in ((surroundings.container, 5), (surroundings.bush, 12)):
+    for make, most, reach in (
+        (surroundings.container, 6, 5.0),
+        (surroundings.bush, 40, 14.0),
+        (surroundings.tree, 14, 25.0),
+    ):
         for _ in range(int(generator.integers(0, most))):
             shape = make(generator)
-            offset = generator.uniform(-1.5, 9.0)
-            l = (  # noqa: E741
-                ground.left_curb + offset
-                if generator.random() < 0.5
-                else ground.right_curb - offset
-            )
+            offset = generator.uniform(-1.5 if make is surroundings.container else 0.5, reach)
+            is_left = generator.random() < 0.5
+            l = ground.left_curb + offset if is_left else ground.right_curb - offset  # noqa: E741
             turn = generator.choice([0.0, pi / 2]) + generator.normal(0, 0.1)
-            builder.add(
-                "", shape, generator.uniform(4, 65), l, turn, draw_tint("", generator)
-            )
+            s = generator.uniform(4, HORIZON - 5)
+            builder.add("", shape, s, l, turn, draw_tint("", generator))
 
 
-def _add_roadside(builder: _Builder) -> None:
-    """Place poles, trees, walls and buildings in rows along both curbs."""
-    generator, ground = builder.generator, builder.ground
-    for sign, curb in ((1.0, ground.left_curb), (-1.0, ground.right_curb)):
-        for make, chance, low, high in (
-            (surroundings.pole, 0.7, 0.4, 1.2),
-            (surroundings.tree, 0.6, 1.2, 6.0),
-        ):
-            if generator.random() > chance:
-                continue
-            l = curb + sign * generator.uniform(low, high)  # noqa: E741
-            s, spacing = generator.uniform(3, 15), generator.uniform(7, 25)
-            while s < HORIZON:
-                shift = generator.normal(0, 0.4)
-                builder.add("", make(generator), s, l + sign * abs(shift), 0.0, 0.3)
-                s += spacing * generator.uniform(0.6, 1.5)
-        _add_fronts(builder, sign, curb)
+def _add_posts(builder: _Builder, sign: float, curb: float) -> None:
+    """Place poles and trees in rows along one side."""
+    generator = builder.generator
+    for make, chance, low, high in (
+        (surroundings.pole, 0.8, 0.4, 1.2),
+        (surroundings.tree, 0.6, 1.2, 4.0),
+    ):
+        if generator.random() > chance:
+            continue
+        l = curb + sign * generator.uniform(low, high)  # noqa: E741
+        s, spacing = generator.uniform(3, 15), generator.uniform(7, 25)
+        while s < HORIZON:
+            shift = abs(generator.normal(0, 0.4))
+            builder.add("", make(generator), s, l + sign * shift, 0.0, 0.3)
+            s += spacing * generator.uniform(0.6, 1.5)
 
 
 def _add_fronts(builder: _Builder, sign: float, curb: float) -> None:
     """Place walls and buildings along one side, with gaps."""
     generator = builder.generator
-    wall_l = curb + sign * generator.uniform(2.0, 5.0)
-    front_l = curb + sign * generator.uniform(5.0, 14.0)
-    has_walls, built = generator.random() < 0.5, generator.uniform(0.2, 0.95)
+    wall_l = curb + sign * generator.uniform(1.5, 5.0)
+    front_l = curb + sign * generator.uniform(3.0, 12.0)
+    has_walls, built = generator.random() < 0.6, generator.uniform(0.3, 1.0)
     s = -5.0
     while s < HORIZON:
-        length = generator.uniform(8, 25)
+        length = generator.uniform(6, 18)
         turn = (0.0 if sign > 0 else pi) + generator.normal(0, 0.02)
         if generator.random() < built:
-            shape = surroundings.building(length, generator.uniform(6, 12), generator)
-            builder.add("", shape, s + length / 2, front_l, turn, 0.3)
-        if has_walls and generator.random() < 0.6:
-            shape = surroundings.wall(length * 0.8, generator)
+            shape = surroundings.building(length, generator.uniform(5, 10), generator)
+            for retreat in (0.0, 4.0, 9.0):
+                if builder.add("", shape, s + length / 2, front_l + sign * retreat, turn, 0.3):
+                    break
+        if has_walls and generator.random() < 0.7:
+            shape = surroundings.wall(length * 0.85, generator)
             builder.add("", shape, s + length / 2, wall_l, turn, 0.3)
-        s += length + generator.uniform(0.5, 8)
+        s += length + generator.uniform(0.3, 6)
 
 
 @njit(cache=True)

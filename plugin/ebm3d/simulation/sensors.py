@@ -39,7 +39,7 @@ class Sensor:
     range_noise: float = 0.015
     beam_noise: float = 0.012
     range_step: float = 0.002
-    reach: float = 85.0
+    reach: float = 70.0
     loss: float = 0.03
 
     @property
@@ -69,7 +69,7 @@ SENSORS = {
         azimuth_step_deg=0.18,
     ),
     "32-beam": Sensor(
-        "32-beam", 10.6667 - np.arange(32) * 4 / 3, azimuth_step_deg=0.36, reach=70.0
+        "32-beam", 10.6667 - np.arange(32) * 4 / 3, azimuth_step_deg=0.36, reach=65.0
     ),
 }
 

@@ -1,0 +1,84 @@
+"""Noise scales of a refinement head from the errors of the detector it is put on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.runner import Runner
+from torch import Tensor
+
+from ebm3d.adapters.engine.settings import load_settings
+from ebm3d.adapters.engine.testing import switch_refinement_off
+from ebm3d.boxes.iou import iou_bev
+from ebm3d.noise import fit_noise_stds
+
+
+def fit_noise(
+    config: str | Path,
+    checkpoint: str | Path,
+    *,
+    split: str = "train",
+    min_iou: float = 0.3,
+    cfg_options: dict[str, Any] | None = None,
+) -> dict[str, list[float]]:
+    """Run a detector over a split, match its boxes, and fit the noise of each class.
+
+    A true box is matched to the free detection of its class that overlaps it most from above, in
+    the order of scores, from ``min_iou`` on.
+
+    Args:
+        config: config of a detector, with a refinement head or without.
+        checkpoint: what training saved.
+        split: "train" (without augmentation) or "val".
+        min_iou: smallest overlap seen from above of a matched pair.
+        cfg_options: values of the config by dotted key.
+
+    Returns:
+        Standard deviations per class name, see :func:`ebm3d.noise.fit_noise_stds`; a class
+        without a single match is left out.
+    """
+    cfg = load_settings(config, work_dir=Path("work_dirs") / "fit_noise", cfg_options=cfg_options)
+    cfg.load_from = str(checkpoint)
+    switch_refinement_off(cfg)
+    dataset = cfg.val_dataloader.dataset
+    if split == "train":
+        dataset.ann_file = cfg.train_dataloader.dataset.ann_file
+    cfg.test_dataloader = cfg.val_dataloader
+    runner = Runner.from_cfg(cfg)
+    runner.load_or_resume()
+    runner.model.eval()
+    loader = runner.build_dataloader(cfg.test_dataloader)
+    pairs: dict[int, list[tuple[Tensor, Tensor]]] = {}
+    for batch in loader:
+        with torch.no_grad():
+            results = runner.model.test_step(batch)
+        for result in results:
+            _collect(result, pairs, min_iou)
+    names = loader.dataset.metainfo["classes"]
+    stds = {}
+    for label, found in sorted(pairs.items()):
+        true, detected = (torch.cat(boxes) for boxes in zip(*found, strict=True))
+        stds[names[label]] = [round(float(v), 4) for v in fit_noise_stds(true, detected)]
+    return stds
+
+
+def _collect(result: Any, pairs: dict[int, list[tuple[Tensor, Tensor]]], min_iou: float) -> None:
+    """Add the matched (true, detected) boxes of one frame, by class."""
+    true = torch.as_tensor(result.eval_ann_info["gt_bboxes_3d"].tensor[:, :7]).double()
+    labels = torch.as_tensor(result.eval_ann_info["gt_labels_3d"])
+    found = result.pred_instances_3d
+    for label in labels.unique().tolist():
+        if label < 0:
+            continue
+        mine = true[labels == label]
+        chosen = (found.labels_3d == label).nonzero()[:, 0]
+        chosen = chosen[found.scores_3d[chosen].argsort(descending=True)]
+        detected = found.bboxes_3d.tensor[chosen, :7].double().cpu()
+        overlap = torch.from_numpy(iou_bev(detected.numpy(), mine.numpy()))
+        for row in range(len(detected)):
+            best = int(overlap[row].argmax())
+            if overlap[row, best] >= min_iou:
+                pairs.setdefault(label, []).append((mine[best : best + 1], detected[row : row + 1]))
+                overlap[:, best] = -1

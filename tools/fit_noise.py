@@ -1,0 +1,41 @@
+"""Fit the noise of a refinement head to the errors of a trained detector."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from mmengine import DictAction
+from rich.console import Console
+
+from ebm3d.adapters.engine.noise_fitting import fit_noise
+
+
+def main() -> None:
+    """Parse, call, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config of the detector")
+    parser.add_argument("checkpoint", help="its checkpoint")
+    parser.add_argument("--split", choices=("train", "val"), default="train")
+    parser.add_argument("--min-iou", type=float, default=0.3, help="of matched boxes, from above")
+    parser.add_argument("--json", type=Path, help="write the standard deviations here")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE")
+    args = parser.parse_args()
+    stds = fit_noise(
+        args.config,
+        args.checkpoint,
+        split=args.split,
+        min_iou=args.min_iou,
+        cfg_options=args.cfg_options,
+    )
+    console = Console()
+    console.print("noise.stds: along, across, up (m); length, width, height (log); yaw (rad)")
+    for name, row in stds.items():
+        console.print(f"{name}: {row}")
+    if args.json is not None:
+        args.json.write_text(json.dumps(stds, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

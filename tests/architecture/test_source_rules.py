@@ -7,6 +7,7 @@ import re
 import sys
 
 import pytest
+
 from tests.architecture.source_files import (
     functions,
     package_files,

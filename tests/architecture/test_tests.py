@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+
 from tests.architecture.source_files import ROOT, functions, short
 
 _ASSERTING_PREFIXES = ("assert", "_assert", "check", "_check")

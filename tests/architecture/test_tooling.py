@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.architecture.source_files import ROOT
 
 _BIN = Path(sys.executable).parent

@@ -1,0 +1,75 @@
+"""The wheel: everything a user needs without the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.source_files import PACKAGE, ROOT
+
+_CONFIG = "ebm_second_kitti.py"
+_BUILD = "import sys, hatchling.build as b; print(b.build_wheel(sys.argv[1]))"
+_USE = f"""
+import ebm3d
+from mmdet3d.registry import MODELS
+from mmengine import Config
+from mmengine.registry import init_default_scope
+
+path = ebm3d.config_path("{_CONFIG}")
+init_default_scope("mmdet3d")
+MODELS.build(Config.fromfile(path).model)
+print(path)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel as ``pip install .`` would build it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-c", _BUILD, str(folder)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return zipfile.ZipFile(folder / run.stdout.split()[-1])
+
+
+def test_the_wheel_holds_every_config(wheel: zipfile.ZipFile):
+    configs = ROOT / "configs"
+    expected = {f"ebm3d/configs/{p.relative_to(configs)}" for p in configs.rglob("*.py")}
+    assert expected
+    assert expected <= set(wheel.namelist())
+
+
+def test_the_wheel_holds_every_module_data_file_and_the_type_marker(wheel: zipfile.ZipFile):
+    files = [p for p in PACKAGE.rglob("*") if p.suffix in {".py", ".json", ".typed"}]
+    expected = {f"ebm3d/{p.relative_to(PACKAGE)}" for p in files} | {"ebm3d/py.typed"}
+    assert expected <= set(wheel.namelist())
+
+
+def test_the_wheel_holds_nothing_but_the_package(wheel: zipfile.ZipFile):
+    others = [n for n in wheel.namelist() if not n.startswith(("ebm3d/", "ebm3d-"))]
+    assert not others
+    assert not [n for n in wheel.namelist() if "__pycache__" in n or n.endswith(".nbi")]
+
+
+@pytest.mark.mmdet3d
+def test_a_config_of_the_installed_wheel_builds_from_any_directory(
+    wheel: zipfile.ZipFile, tmp_path: Path
+):
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    wheel.extractall(site)
+    elsewhere.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _USE],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    assert Path(run.stdout.split()[-1]) == site / "ebm3d" / "configs" / _CONFIG

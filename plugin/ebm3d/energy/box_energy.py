@@ -37,9 +37,8 @@ class BoxEnergy:
         boxes: ``(N, 7)`` boxes near which f will be evaluated.
         labels: ``(N,)`` class indices.
         scene_index: ``(N,)`` frame of each box; all zero if left out.
-        max_evaluations: with gradients of parameters wanted, at most this many boxes are evaluated
-            at a time, and the rest of the activations are computed again in the backward pass:
-            memory stays bounded for many noise samples.
+        max_evaluations: of many variants at most this many boxes are evaluated at a time, and
+            their activations are computed again in the backward pass, so that memory stays bounded.
 
     Raises:
         ValueError: for wrong shapes.
@@ -85,17 +84,17 @@ class BoxEnergy:
         if boxes.numel() == 0:
             return boxes.new_zeros(boxes.shape[:2])
         step = max(1, self._max_evaluations // len(boxes))
-        if boxes.shape[1] <= step or not torch.is_grad_enabled():
+        if boxes.shape[1] <= step:
             return self._evaluate(boxes)
-        parts = [
-            checkpoint(self._evaluate, part, use_reentrant=False, preserve_rng_state=False)
-            for part in boxes.split(step, dim=1)
-        ]
-        return torch.cat(parts, dim=1)
+        evaluate = self._evaluate_twice if torch.is_grad_enabled() else self._evaluate
+        return torch.cat([evaluate(part) for part in boxes.split(step, dim=1)], dim=1)
 
     def _evaluate(self, boxes: Tensor) -> Tensor:
         """f of ``(N, S, 7)`` boxes in one go."""
         pooled = [p(c, boxes) for p, c in zip(self._pools, self._contexts, strict=True)]
         return self._network(torch.cat(pooled, dim=-1), boxes, self._labels)
 
-
+    def _evaluate_twice(self, boxes: Tensor) -> Tensor:
+        """The same, without keeping activations; nothing here draws random numbers."""
+        f: Tensor = checkpoint(self._evaluate, boxes, use_reentrant=False, preserve_rng_state=False)
+        return f

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class EnergyNetwork(nn.Module):
         self.embedding = nn.Embedding(len(sizes), embedding_channels)
         widths = [in_channels + _NUM_BOX_FEATURES + embedding_channels, *hidden_channels]
         layers: list[nn.Module] = []
-        for width, next_width in zip(widths[:-1], widths[1:], strict=True):
+        for width, next_width in pairwise(widths):
             layers += [nn.Linear(width, next_width), nn.SiLU()]
         last = nn.Linear(widths[-1], 1)
         nn.init.normal_(last.weight, std=1e-3)
@@ -101,8 +102,10 @@ class Paper2020EnergyNetwork(nn.Module):
 
         def branch() -> nn.Sequential:
             return nn.Sequential(
-                nn.Linear(1, branch_channels), nn.ReLU(),
-                nn.Linear(branch_channels, branch_channels), nn.ReLU(),
+                nn.Linear(1, branch_channels),
+                nn.ReLU(),
+                nn.Linear(branch_channels, branch_channels),
+                nn.ReLU(),
             )
 
         self.z_branch, self.height_branch = branch(), branch()

@@ -44,8 +44,8 @@ class BoxNoise:
     (``axes="box"``); sizes are drawn as log ratios (``sizes="log"``), which keeps them positive
     without a clamp, and the density then carries the Jacobian, so that f stays a log density in
     meters. ``axes="world", sizes="metric"`` is the paper's noise: x, y, z offsets, sizes clamped at
-    ``min_size`` after the density has been taken, as published. Wrapped tails of the yaw (beyond pi,
-    ten standard deviations and more away) are left out of the density.
+    ``min_size`` after the density has been taken, as published. Wrapped tails of the yaw (beyond
+    pi, ten standard deviations and more away) are left out of the density.
 
     Args:
         stds: standard deviations, one row of 7 for all classes or ``(num_classes, 7)``: along,
@@ -54,8 +54,8 @@ class BoxNoise:
         multipliers: :math:`m_k`, one per component.
         axes: "box" or "world", the axes of the center offsets.
         sizes: "log" or "metric".
-        shared_in_scene: draw one set of M offsets and use it for every box (the paper); cheaper, but
-            the samples of a frame are then not independent.
+        shared_in_scene: draw one set of M offsets and use it for every box (the paper); cheaper,
+            but the samples of a frame are then not independent.
         min_size: smallest size in meters after "metric" noise.
 
     Raises:
@@ -103,9 +103,12 @@ class BoxNoise:
         table = self.stds.to(labels.device)
         if len(table) == 1:
             return table.expand(len(labels), 7)
-        if len(labels) and int(labels.max()) >= len(table):
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(table):
             raise input_error(
-                "labels", f"below {len(table)}", int(labels.max()), "give stds one row per class"
+                "labels",
+                f"from 0 to {len(table) - 1}",
+                f"{int(labels.min())} to {int(labels.max())}",
+                "give stds one row per class",
             )
         return table[labels]
 
@@ -128,18 +131,26 @@ class BoxNoise:
             The true boxes and their samples with log densities, in the dtype of ``boxes``.
 
         Raises:
-            ValueError: for a wrong shape, non-positive sizes, or ``num_samples < 1``.
+            ValueError: for a wrong shape, boxes that are not finite or whose sizes are not
+                positive, or ``num_samples < 1``.
         """
         check_boxes(boxes)
         if num_samples < 1:
             raise input_error("num_samples", "at least 1", num_samples)
-        if len(boxes) and bool((boxes[:, 3:6] <= 0).any()):
-            row = int((boxes[:, 3:6] <= 0).any(dim=1).nonzero()[0, 0])
-            raise input_error("sizes", "positive", f"boxes[{row}] = {boxes[row].tolist()}")
+        good = torch.isfinite(boxes).all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
+        if not bool(good.all()):
+            row = int((~good).nonzero()[0, 0])
+            raise input_error(
+                "boxes", "finite, of positive size", f"boxes[{row}] = {boxes[row].tolist()}"
+            )
         count = 1 if self.shared_in_scene and len(boxes) else len(boxes)
-        options = {"generator": generator, "device": boxes.device}
-        component = torch.randint(len(self.multipliers), (count, num_samples), **options)
-        normal = torch.randn(count, num_samples, 7, dtype=boxes.dtype, **options)
+        device = boxes.device
+        component = torch.randint(
+            len(self.multipliers), (count, num_samples), generator=generator, device=device
+        )
+        normal = torch.randn(
+            count, num_samples, 7, generator=generator, dtype=boxes.dtype, device=device
+        )
         scale = self.multipliers.to(boxes)[component][..., None]
         offsets = scale * normal * self.class_stds(labels).to(boxes)[:, None]
         offsets = torch.cat((torch.zeros_like(offsets[:, :1]), offsets), dim=1)
@@ -177,7 +188,9 @@ class BoxNoise:
         if self.sizes == "log":
             ratio = torch.log(samples[..., 3:6]) - torch.log(reference[..., 3:6])
             offsets = torch.cat((offsets[..., :3], ratio, offsets[..., 6:]), -1)
-            return self._log_density_of_offsets(offsets, labels) - torch.log(samples[..., 3:6]).sum(-1)
+            return self._log_density_of_offsets(offsets, labels) - torch.log(samples[..., 3:6]).sum(
+                -1
+            )
         return self._log_density_of_offsets(offsets, labels)
 
     def _move(self, reference: Tensor, offsets: Tensor) -> Tensor:

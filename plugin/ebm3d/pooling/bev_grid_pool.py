@@ -86,7 +86,10 @@ class BEVGridPool(nn.Module):
         bev = scenes.bev
         if bev.shape[1] != self.in_channels:
             raise shape_error(
-                "bev", f"(B, {self.in_channels}, H, W)", bev, "set in_channels of the refinement head"
+                "bev",
+                f"(B, {self.in_channels}, H, W)",
+                bev,
+                "set in_channels of the refinement head",
             )
         shape = (bev.shape[0], bev.shape[2], bev.shape[3])
         if self.projection is None:

@@ -16,7 +16,9 @@ from ebm3d.errors import shape_error
 _NEIGHBORS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (row, column) from the lower left one
 
 
-def bilinear_gather(rows: Tensor, shape: tuple[int, int, int], cells: Tensor, scene: Tensor) -> Tensor:
+def bilinear_gather(
+    rows: Tensor, shape: tuple[int, int, int], cells: Tensor, scene: Tensor
+) -> Tensor:
     r"""Read maps at fractional positions, zero outside.
 
     .. math:: b(c, r) = \sum_{k,l\in\{0,1\}} |1-k-\delta_c|\,|1-l-\delta_r|\; F_{r_0+l,\,c_0+k}
@@ -26,7 +28,8 @@ def bilinear_gather(rows: Tensor, shape: tuple[int, int, int], cells: Tensor, sc
     and indices are kept for the backward pass, not the gathered features.
 
     Args:
-        rows: ``(B * H * W, C)`` maps as rows of channels (:func:`ebm3d.pooling.geometry.stack_maps`).
+        rows: ``(B * H * W, C)`` maps as rows of channels, see
+            :func:`ebm3d.pooling.geometry.stack_maps`.
         shape: ``(B, H, W)``.
         cells: ``(P, 2)`` column and row; whole numbers are cell centers.
         scene: ``(P,)`` which map, int64.

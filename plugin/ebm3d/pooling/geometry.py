@@ -27,9 +27,7 @@ class BEVGeometry:
     cell_size: tuple[float, float]
 
     @classmethod
-    def from_range(
-        cls, point_cloud_range: Sequence[float], height: int, width: int
-    ) -> BEVGeometry:
+    def from_range(cls, point_cloud_range: Sequence[float], height: int, width: int) -> BEVGeometry:
         """Derive the geometry from the range the map covers.
 
         Args:

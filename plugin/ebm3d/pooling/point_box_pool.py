@@ -52,7 +52,8 @@ class PointBoxPool(nn.Module):
             raise input_error("margin", "three positive numbers of meters", margin)
         if num_features < 3 or max_points < 1 or slack < 0:
             raise input_error(
-                "num_features, max_points, slack", "at least 3, 1 and 0",
+                "num_features, max_points, slack",
+                "at least 3, 1 and 0",
                 (num_features, max_points, slack),
             )
         self.margin, self.slack = tuple(margin), slack
@@ -77,13 +78,17 @@ class PointBoxPool(nn.Module):
         """
         if len(scenes.points) != len(scenes.bev):
             raise input_error(
-                "points", f"one cloud per frame ({len(scenes.bev)})", f"{len(scenes.points)} clouds",
+                "points",
+                f"one cloud per frame ({len(scenes.bev)})",
+                f"{len(scenes.points)} clouds",
                 "set model.data_preprocessor.type to 'RefinementDataPreprocessor'",
             )
         clouds = [cloud[:, : self.num_features].to(boxes.dtype) for cloud in scenes.points]
         if any(cloud.shape[1] < self.num_features for cloud in clouds):
             raise input_error(
-                "points", f"of {self.num_features} columns", tuple(clouds[0].shape),
+                "points",
+                f"of {self.num_features} columns",
+                tuple(clouds[0].shape),
                 "set num_features of PointBoxPool to the columns of your clouds",
             )
         reach = [m + self.slack for m in self.margin]

@@ -65,7 +65,9 @@ def _points_near(xyz: Tensor, boxes: Tensor, margin: Tensor) -> tuple[Tensor, Te
     """Indices (box, point) of the points in the enlarged boxes, sorted by box, then by point."""
     reach = 0.5 * torch.linalg.vector_norm(boxes[:, 3:5] + 2 * margin[:2], dim=1)
     x, y = xyz[:, 0], xyz[:, 1]
-    near = ((x - boxes[:, :1]).abs() <= reach[:, None]) & ((y - boxes[:, 1:2]).abs() <= reach[:, None])
+    near = ((x - boxes[:, :1]).abs() <= reach[:, None]) & (
+        (y - boxes[:, 1:2]).abs() <= reach[:, None]
+    )
     box, point = near.nonzero(as_tuple=True)
     local = points_to_box_frame(xyz[point][:, None], boxes[box])[:, 0]
     half = 0.5 * boxes[box, 3:5] + margin[:2]

@@ -47,7 +47,9 @@ class Scenes:
         if bev.ndim != 4:
             raise shape_error("bev", "(B, C, H, W)", bev)
         if len(points) not in (0, len(bev)):
-            raise input_error("points", f"one cloud per frame ({len(bev)})", f"{len(points)} clouds")
+            raise input_error(
+                "points", f"one cloud per frame ({len(bev)})", f"{len(points)} clouds"
+            )
         geometry = BEVGeometry.from_range(point_cloud_range, bev.shape[2], bev.shape[3])
         return cls(bev, geometry, tuple(points))
 

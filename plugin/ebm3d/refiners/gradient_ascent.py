@@ -89,7 +89,9 @@ class GradientAscent:
         min_size: float = 0.05,
     ) -> None:
         if num_steps < 0 or not step_size > 0:
-            raise input_error("num_steps, step_size", "at least 0, positive", (num_steps, step_size))
+            raise input_error(
+                "num_steps, step_size", "at least 0, positive", (num_steps, step_size)
+            )
         if not (0 < step_decay < 1 <= step_growth):
             raise input_error(
                 "step_decay, step_growth", "in (0, 1) and at least 1", (step_decay, step_growth)
@@ -101,13 +103,17 @@ class GradientAscent:
             scale = torch.as_tensor(step_scale, dtype=torch.float64)
             scale = scale[None] if scale.ndim == 1 else scale
             if scale.ndim != 2 or scale.shape[1] != 7 or not bool((scale > 0).all()):
-                raise input_error("step_scale", "seven positive numbers (a row per class)", step_scale)
+                raise input_error(
+                    "step_scale", "seven positive numbers (a row per class)", step_scale
+                )
             self.scale = scale
         self.num_steps, self.step_size, self.axes = num_steps, step_size, axes
         self.step_decay, self.step_growth, self.min_size = step_decay, step_growth, min_size
         self.max_step, self.max_displacement = max_step, max_displacement
 
-    def __call__(self, f: BoxScorer, boxes: Tensor, labels: Tensor | None = None) -> RefinementResult:
+    def __call__(
+        self, f: BoxScorer, boxes: Tensor, labels: Tensor | None = None
+    ) -> RefinementResult:
         """Refine boxes.
 
         Args:

@@ -66,7 +66,8 @@ class RefinedDenseHead(BaseModule):
 
         Args:
             x: maps of the neck; the first one feeds the refinement head.
-            batch_data_samples: with ``gt_instances_3d``, and ``points`` where the head pools points.
+            batch_data_samples: with ``gt_instances_3d``, and ``points`` where the head pools
+                points.
             **kwargs: passed on to the wrapped head, as the host's detectors do.
 
         Returns:
@@ -106,15 +107,19 @@ class RefinedDenseHead(BaseModule):
             return results
         boxes = [r.bboxes_3d.tensor for r in results]
         refined = self.refinement_head.refine(
-            first_map(x), points, boxes, [r.labels_3d for r in results], [r.scores_3d for r in results]
+            first_map(x),
+            points,
+            boxes,
+            [r.labels_3d for r in results],
+            [r.scores_3d for r in results],
         )
         return [_with_refined(r, new) for r, new in zip(results, refined, strict=True)]
 
 
 def first_map(x: Any) -> Tensor:
     """Return the map the refinement head reads: the first of the neck's outputs."""
-    bev = x[0] if isinstance(x, (list, tuple)) else x
-    return bev.clone() if torch.is_inference(bev) else bev
+    bev: Tensor = x[0] if isinstance(x, (list, tuple)) else x
+    return bev
 
 
 def take_points(batch_data_samples: list[Any]) -> list[Tensor]:

@@ -59,15 +59,17 @@ class EBMRefinementHead(BaseModule):
             raise input_error("pooling", "a list of at least one pool", pooling)
         if min(num_noise_samples, max_refined, max_evaluations) < 1:
             raise input_error(
-                "num_noise_samples, max_refined, max_evaluations", "at least 1",
+                "num_noise_samples, max_refined, max_evaluations",
+                "at least 1",
                 (num_noise_samples, max_refined, max_evaluations),
             )
         self.point_cloud_range = tuple(point_cloud_range)
-        self.pools = torch.nn.ModuleList(
+        pools: list[Any] = [
             MODELS.build({"in_channels": in_channels, **p} if p["type"] == "BEVGridPool" else p)
             for p in pooling
-        )
-        channels = sum(pool.out_channels for pool in self.pools)
+        ]
+        self.pools = torch.nn.ModuleList(pools)
+        channels = sum(pool.out_channels for pool in pools)
         self.network = MODELS.build({"in_channels": channels, **network})
         self.noise, self.criterion = MODELS.build(noise), MODELS.build(loss)
         self.refiner = MODELS.build(refiner)
@@ -75,7 +77,11 @@ class EBMRefinementHead(BaseModule):
         self.max_evaluations, self.loss_weight = max_evaluations, loss_weight
 
     def energy(
-        self, bev: Tensor, points: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+        self,
+        bev: Tensor,
+        points: Sequence[Tensor],
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
     ) -> BoxEnergy:
         """Bind frames to the network.
 
@@ -91,13 +97,23 @@ class EBMRefinementHead(BaseModule):
         scenes = Scenes.from_range(bev.float(), self.point_cloud_range, points)
         counts = torch.tensor([len(b) for b in boxes], device=bev.device)
         scene_index = torch.repeat_interleave(torch.arange(len(boxes), device=bev.device), counts)
+        pools: list[Any] = list(self.pools)
         return BoxEnergy(
-            list(self.pools), self.network, scenes, torch.cat(list(boxes)), torch.cat(list(labels)),
-            scene_index, self.max_evaluations,
+            pools,
+            self.network,
+            scenes,
+            torch.cat(list(boxes)),
+            torch.cat(list(labels)),
+            scene_index,
+            self.max_evaluations,
         )
 
     def loss(
-        self, bev: Tensor, points: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+        self,
+        bev: Tensor,
+        points: Sequence[Tensor],
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
     ) -> dict[str, Tensor]:
         """Contrast the true boxes with noise.
 
@@ -116,7 +132,8 @@ class EBMRefinementHead(BaseModule):
             true = [b[k, :7].float() for b, k in zip(boxes, kept, strict=True)]
             classes = [lab[k] for lab, k in zip(labels, kept, strict=True)]
             samples = [
-                self.noise.sample(b, c, self.num_noise_samples) for b, c in zip(true, classes, strict=True)
+                self.noise.sample(b, c, self.num_noise_samples)
+                for b, c in zip(true, classes, strict=True)
             ]
             energy = self.energy(bev, points, true, classes)
             f = energy(torch.cat([s.boxes for s in samples]))
@@ -146,20 +163,30 @@ class EBMRefinementHead(BaseModule):
             points: B clouds, or none.
             boxes: B tensors ``(N_b, >= 7)``.
             labels: B tensors ``(N_b,)``.
-            scores: B tensors ``(N_b,)``; the ``max_refined`` highest are refined.
+            scores: B tensors ``(N_b,)``; the ``max_refined`` highest are refined. A box that is
+                not finite or has a size that is not positive stays as it was detected.
 
         Returns:
-            Per frame ``boxes`` ``(N_b, 7)``, ``f_initial`` and ``f_refined`` ``(N_b,)``.
+            Per frame ``boxes`` ``(N_b, 7)``, ``f_initial`` and ``f_refined`` ``(N_b,)``, NaN where
+            a box was not refined.
         """
-        chosen = [s.argsort(descending=True, stable=True)[: self.max_refined] for s in scores]
-        start = [b[i, :7].float() for b, i in zip(boxes, chosen, strict=True)]
-        classes = [lab[i] for lab, i in zip(labels, chosen, strict=True)]
-        with torch.no_grad(), torch.autocast(bev.device.type, enabled=False):
-            energy = self.energy(bev, points, start, classes)
+        # Tensors of inference mode cannot take part in a gradient; copies made outside it can.
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast(bev.device.type, enabled=False),
+        ):
+            bev, *rest = (t.clone() if t.is_inference() else t for t in (bev, *points))
+            chosen = [self._choose(b, s) for b, s in zip(boxes, scores, strict=True)]
+            start = [b[i, :7].float() for b, i in zip(boxes, chosen, strict=True)]
+            classes = [lab[i] for lab, i in zip(labels, chosen, strict=True)]
+            energy = self.energy(bev, rest, start, classes)
             result = self.refiner(energy, torch.cat(start), torch.cat(classes))
         sizes = [len(i) for i in chosen]
         parts = zip(
-            result.boxes.split(sizes), result.f_initial.split(sizes), result.f_final.split(sizes),
+            result.boxes.split(sizes),
+            result.f_initial.split(sizes),
+            result.f_final.split(sizes),
             strict=True,
         )
         refined = []
@@ -175,3 +202,9 @@ class EBMRefinementHead(BaseModule):
                 }
             )
         return refined
+
+    def _choose(self, boxes: Tensor, scores: Tensor) -> Tensor:
+        """Indices of the boxes to refine: sound, of the highest scores, at most ``max_refined``."""
+        order = scores.argsort(descending=True, stable=True)
+        sound = torch.isfinite(boxes[:, :7]).all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
+        return order[sound[order]][: self.max_refined]

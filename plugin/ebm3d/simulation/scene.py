@@ -210,7 +210,7 @@ def _add_row(
         turn = generator.choice([-1.0, 1.0]) * pi / 2 + generator.normal(0, 0.35)
     else:
         turn = (0.0 if which == "with" else pi) + generator.normal(0, 0.4 * flow.heading_std)
-    s = max(s - generator.uniform(0, 2.5) * (num - 1), 3.0)
+    s = max(s - 2.0 - generator.uniform(0, 2.5) * (num - 1), 0.5)
     for _ in range(num):
         size = draw_size(numbers, generator)
         own_turn = turn + generator.normal(0, 0.03 if parked else 0.05)

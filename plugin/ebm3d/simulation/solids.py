@@ -161,10 +161,10 @@ def _transform(shape: Shape, inverse: FloatArray, shift: FloatArray) -> Shape:
 def _curved(
     kind: int, columns: FloatArray, center: Sequence[float] | FloatArray, material: Material
 ) -> Shape:
-    """Solid whose unit shape is mapped by ``x = columns u + center``."""
-    inverse = np.linalg.inv(columns)
+    """Solid whose unit shape is mapped by ``x = columns u + center``; columns are orthogonal."""
+    inverse = columns.T / (columns**2).sum(axis=0)[:, None]
     middle = np.asarray(center, dtype=np.float64)
-    rows = np.concatenate([inverse, -(inverse @ middle)[:, None]], axis=1)
+    rows = np.concatenate([inverse, -(inverse * middle).sum(axis=1, keepdims=True)], axis=1)
     if kind == ELLIPSOID:
         half = np.sqrt((columns**2).sum(axis=1))
     else:

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 readonly VENV=.venv
 readonly STAMP=$VENV/.ebm3d-setup
 readonly LOG=$VENV/mmcv-build.log
-readonly APT="apt-get install -y make g++ python3.11 python3.11-venv python3.11-dev libegl1 libgl1"
+readonly APT="apt-get install -y make g++ git python3.11 python3.11-venv python3.11-dev libegl1 libgl1"
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }

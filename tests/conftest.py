@@ -40,12 +40,13 @@ def _torch_state_is_untouched(_seed: None) -> Iterator[None]:
     before = _torch_state()
     yield
     after = _torch_state()
-    torch.set_default_dtype(before["default dtype"])
-    torch.set_num_threads(before["threads"])
-    torch.set_grad_enabled(before["gradients enabled"])
-    torch.use_deterministic_algorithms(before["deterministic algorithms"])
-    torch.autograd.set_detect_anomaly(before["anomaly detection"])
     changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+    if changed:
+        torch.set_default_dtype(before["default dtype"])
+        torch.set_num_threads(before["threads"])
+        torch.set_grad_enabled(before["gradients enabled"])
+        torch.use_deterministic_algorithms(before["deterministic algorithms"])
+        torch.autograd.set_detect_anomaly(before["anomaly detection"])
     assert not changed, f"the test changed torch's global state (before, after): {changed}"
 
 

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ebm3d.datasets import read_cloud
+from tests.datasets.conftest import Tree
+
+_TOOL = Path(__file__).resolve().parents[2] / "tools" / "create_data.py"
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("create_data", _TOOL)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_success_is_exit_code_0_and_a_table(
+    tool: ModuleType, kitti_tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tool.main(["kitti", "--root", str(kitti_tree.root), "--workers", "1"]) == 0
+    captured = capsys.readouterr()
+    assert "Person_sitting" in captured.out
+    assert "4 training and 2 validation frames" in captured.out
+    assert "6/6" in captured.err
+
+
+def test_outputs_may_go_to_another_folder(
+    tool: ModuleType, kitti_tree: Tree, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["kitti", "--root", str(kitti_tree.root), "--out", str(out), "--workers", "1"]
+    assert tool.main(arguments) == 0
+    assert (out / "kitti_infos_train.pkl").is_file()
+    assert not (kitti_tree.root / "kitti_infos_train.pkl").exists()
+
+
+def test_defects_are_exit_code_1_and_all_shown(
+    tool: ModuleType, kitti_tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kitti_tree.cloud("000002").unlink()
+    kitti_tree.label("000003").write_text("Car [0] 0\n")
+    cloud = read_cloud(kitti_tree.cloud("000005"))
+    kitti_tree.cloud("000005").write_bytes(cloud.tobytes()[:-1])
+    assert tool.main(["kitti", "--root", str(kitti_tree.root), "--workers", "1"]) == 1
+    error = capsys.readouterr().err
+    for name in ("000002.bin", "000003.txt:1", "000005.bin"):
+        assert name in error
+    for word in ("expected", "got", "remedy"):
+        assert error.count(f"  {word}  ") == 3
+    assert "3 defects in 3 files; no output was written." in error
+    assert not (kitti_tree.root / "kitti_infos_train.pkl").exists()
+
+
+def test_no_worker_is_a_usage_error(
+    tool: ModuleType, kitti_tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        tool.main(["kitti", "--root", str(kitti_tree.root), "--workers", "0"])
+    assert "--workers must be at least 1, but got 0" in capsys.readouterr().err

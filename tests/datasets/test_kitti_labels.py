@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ebm3d.datasets import DataError, KittiObjects, read_labels, write_labels
+
+CAR = "Car 0.80 0 -2.09 1013.39 182.46 1241.00 374.00 1.57 1.65 3.35 4.43 1.65 5.20 -1.42"
+VAN = "Van 0.00 1 1.95 354.43 185.52 549.52 294.49 1.43 1.70 3.95 -2.39 1.66 11.80 1.76"
+DONT_CARE = "DontCare -1 -1 -10 737.69 163.56 790.86 197.98 -1 -1 -1 -1000 -1000 -1000 -10"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "000010.txt"
+
+
+def _changed(line: str, column: int, word: str) -> str:
+    """The line with another word in one column, counted from 0."""
+    words = line.split()
+    words[column] = word
+    return " ".join(words)
+
+
+def _assert_same(first: KittiObjects, second: KittiObjects) -> None:
+    np.testing.assert_array_equal(first.names, second.names)
+    for name in ("truncated", "occluded", "alpha", "bbox", "dimensions", "location", "rotation_y"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    if first.score is None or second.score is None:
+        assert first.score is None
+        assert second.score is None
+    else:
+        np.testing.assert_array_equal(first.score, second.score)
+
+
+def test_columns_go_to_the_fields_of_the_format(path: Path) -> None:
+    path.write_text(f"{CAR}\n{DONT_CARE}\n")
+    objects = read_labels(path)
+    assert objects.names.tolist() == ["Car", "DontCare"]
+    assert objects.truncated.tolist() == [0.8, -1.0]
+    assert objects.occluded.tolist() == [0, -1]
+    assert objects.alpha.tolist() == [-2.09, -10.0]
+    assert objects.bbox[0].tolist() == [1013.39, 182.46, 1241.0, 374.0]
+    assert objects.dimensions[0].tolist() == [1.57, 1.65, 3.35]
+    assert objects.location[0].tolist() == [4.43, 1.65, 5.2]
+    assert objects.rotation_y.tolist() == [-1.42, -10.0]
+    assert objects.score is None
+
+
+def test_labels_survive_writing_and_reading(path: Path) -> None:
+    path.write_text(f"{CAR}\n{DONT_CARE}\n{VAN}\n")
+    objects = read_labels(path)
+    write_labels(path, objects)
+    _assert_same(read_labels(path), objects)
+
+
+def test_results_survive_writing_and_reading(path: Path) -> None:
+    path.write_text(f"{CAR} 0.123456\n{VAN} -2.5\n")
+    objects = read_labels(path, scores=True)
+    write_labels(path, objects)
+    _assert_same(read_labels(path, scores=True), objects)
+
+
+def test_two_decimals_restore_an_official_line(path: Path) -> None:
+    path.write_text(f"{CAR}\n{VAN}\n")
+    written = path.with_name("written.txt")
+    write_labels(written, read_labels(path), decimals=2)
+    assert written.read_text() == path.read_text()
+
+
+@pytest.mark.parametrize("scores", [None, True, False])
+def test_an_empty_file_is_a_frame_without_objects(path: Path, scores: bool | None) -> None:
+    path.write_text("")
+    objects = read_labels(path, scores=scores)
+    assert len(objects) == 0
+    assert objects.bbox.shape == (0, 4)
+    assert (objects.score is None) == (scores is not True)
+
+
+def test_select_keeps_rows_aligned(path: Path) -> None:
+    path.write_text(f"{CAR} 0.5\n{DONT_CARE} 0\n{VAN} 0.25\n")
+    chosen = read_labels(path).select(np.array([False, False, True]))
+    assert chosen.names.tolist() == ["Van"]
+    assert chosen.score is not None
+    assert chosen.score.tolist() == [0.25]
+
+
+def test_fields_of_different_length_are_refused(path: Path) -> None:
+    path.write_text(CAR)
+    objects = read_labels(path)
+    with pytest.raises(ValueError, match=r"bbox must have shape \(2, 4\) as there are 2 names"):
+        KittiObjects(
+            names=np.array(["Car", "Van"]),
+            truncated=np.zeros(2),
+            occluded=np.zeros(2, dtype=np.int64),
+            alpha=np.zeros(2),
+            bbox=objects.bbox,
+            dimensions=np.ones((2, 3)),
+            location=np.zeros((2, 3)),
+            rotation_y=np.zeros(2),
+        )
+
+
+@pytest.mark.parametrize(
+    ("line", "scores", "expected", "got", "remedy"),
+    [
+        (CAR[:-6], False, "15 columns", "14 columns", "restore the line"),
+        (CAR[:-6], None, "15 columns (a label) or 16", "14 columns", "restore the line"),
+        (f"{CAR} 0.9", False, "15 columns", "16 columns", "remove the score"),
+        (CAR, True, "16 columns", "15 columns", "add the score"),
+        (_changed(CAR, 8, "tall"), False, "a finite number for height", "'tall'", "decimal number"),
+        (_changed(CAR, 11, "nan"), False, "a finite number for x", "'nan'", "decimal number"),
+        (_changed(CAR, 14, "inf"), False, "a finite number for rotation_y", "'inf'", "decimal"),
+        (_changed(CAR, 2, "0.5"), False, "an integer for occluded", "0.5", "write 0 (visible)"),
+        (_changed(CAR, 9, "0.00"), False, "a box with positive sizes", "width 0.00", "correct"),
+        (_changed(CAR, 10, "-3.3"), False, "a box with positive sizes", "length -3.3", "correct"),
+    ],
+)
+def test_a_bad_line_is_reported_with_its_place_and_remedy(
+    path: Path, line: str, scores: bool | None, expected: str, got: str, remedy: str
+) -> None:
+    path.write_text(f"\n{line}\n")
+    with pytest.raises(DataError) as caught:
+        read_labels(path, scores=scores)
+    (problem,) = caught.value.problems
+    assert problem.place == f"{path}:2"
+    assert expected in problem.expected
+    assert got in problem.got
+    assert remedy in problem.remedy
+
+
+def test_a_line_that_differs_in_columns_from_the_first_is_refused(path: Path) -> None:
+    path.write_text(f"{CAR} 0.5\n{VAN}\n")
+    with pytest.raises(DataError, match=r"000010.txt:2: expected 16 columns"):
+        read_labels(path)
+
+
+def test_all_defects_of_a_file_are_reported_at_once(path: Path) -> None:
+    lines = [_changed(CAR, 11, "nan"), VAN, _changed(VAN, 9, "-1"), CAR[:-6]]
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError) as caught:
+        read_labels(path, scores=False)
+    assert [problem.line for problem in caught.value.problems] == [1, 3, 4]
+
+
+def test_a_missing_file_is_named(path: Path) -> None:
+    with pytest.raises(DataError, match=r"000010.txt: expected a label file, but got no such file"):
+        read_labels(path)
+
+
+def test_a_binary_file_is_no_label_file(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="expected a readable text file"):
+        read_labels(path)
+
+
+@pytest.mark.slow
+def test_all_official_labels_are_accepted(shared_data: Path, tmp_path: Path) -> None:
+    with tarfile.open(shared_data / "kitti_labels" / "labels_and_calib.tar.gz") as archive:
+        labels = [m for m in archive.getmembers() if m.isfile() and m.name.startswith("label_2/")]
+        archive.extractall(tmp_path, labels, filter="data")
+    num_objects = [len(read_labels(p, scores=False)) for p in tmp_path.glob("label_2/*.txt")]
+    assert (len(num_objects), sum(num_objects)) == (7481, 51865)

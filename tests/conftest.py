@@ -10,9 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from numpy.typing import NDArray
 
 pytest_plugins = ["tests.skip_bound"]
+
+# The same examples in every run, and no deadline: a kernel compiles in the first of them.
+settings.register_profile("reproducible", derandomize=True, deadline=None)
+settings.load_profile("reproducible")
 
 _SEED = 20201208
 _SHARED = Path(__file__).resolve().parents[2] / "shared"

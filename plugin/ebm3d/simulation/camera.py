@@ -70,9 +70,7 @@ def box_corners(boxes: FloatArray) -> FloatArray:
     )
 
 
-def image_boxes(
-    boxes: FloatArray, calibration: KittiCalibration
-) -> tuple[FloatArray, FloatArray]:
+def image_boxes(boxes: FloatArray, calibration: KittiCalibration) -> tuple[FloatArray, FloatArray]:
     """Bound the pictures of 3D boxes, and tell what part of them lies outside the image.
 
     Edges are cut ``NEAR`` in front of the camera, so that a box beside the car is bounded too.

@@ -81,7 +81,12 @@ def draw_ground(
     along -= along[center]
     across -= across[center]
     return Ground(
-        along - sensor_height, across, cos(heading), sin(heading), float(right_curb), float(left_curb)
+        along - sensor_height,
+        across,
+        cos(heading),
+        sin(heading),
+        float(right_curb),
+        float(left_curb),
     )
 
 

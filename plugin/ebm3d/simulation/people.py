@@ -52,9 +52,7 @@ def cyclist(size: Sequence[float], generator: np.random.Generator) -> Shape:
         cylinder((-0.1, 0, 0.5 * height), (axle, 0, radius + 0.2), 0.025, Material.METAL),
     ]
     for x in (-axle, axle):
-        parts.append(
-            cylinder((x, -0.02, radius), (x, 0.02, radius), radius, Material.SPOKES)
-        )
+        parts.append(cylinder((x, -0.02, radius), (x, 0.02, radius), radius, Material.SPOKES))
     for sign in (1.0, -1.0):
         pedal = (0.1 - knee * sign, 0.12 * sign, 0.15 + radius / 2 + knee * sign)
         hand = (axle - 0.15, 0.25 * sign, 0.6 * height)

@@ -127,9 +127,7 @@ def _intersect_polyhedron(
     entry, leave = -np.inf, np.inf
     face_in, face_out, cos_in, cos_out = 0, 0, 0.0, 0.0
     for i in range(len(rows)):
-        rate = (
-            rows[i, 0] * direction[0] + rows[i, 1] * direction[1] + rows[i, 2] * direction[2]
-        )
+        rate = rows[i, 0] * direction[0] + rows[i, 1] * direction[1] + rows[i, 2] * direction[2]
         if rate == 0.0:
             if rows[i, 3] > 0.0:
                 return np.inf, -np.inf, 0, 0, 0.0, 0.0
@@ -193,9 +191,7 @@ def _curved_incidence(
     """Cosine of incidence on a curved solid: the normal is the gradient of its equation."""
     nx, ny, nz = 0.0, 0.0, 0.0
     for k in range(3):
-        along = (
-            rows[k, 0] * direction[0] + rows[k, 1] * direction[1] + rows[k, 2] * direction[2]
-        )
+        along = rows[k, 0] * direction[0] + rows[k, 1] * direction[1] + rows[k, 2] * direction[2]
         weight = along * t + rows[k, 3]
         if kind == CYLINDER:
             if cap:
@@ -252,8 +248,9 @@ def bounding_rectangle(
 
 
 @njit(cache=True)
-def cast_solids(solids: Solids, mean_free_path: FloatArray, rays: Rays, scatter: FloatArray,
-                sweep: Sweep) -> None:
+def cast_solids(
+    solids: Solids, mean_free_path: FloatArray, rays: Rays, scatter: FloatArray, sweep: Sweep
+) -> None:
     """Let all solids take the rays they meet before what a sweep holds so far.
 
     A porous solid (leaves) takes a ray at an exponentially distributed depth. A pane is noted

@@ -74,9 +74,7 @@ class Scene:
         starts = [s.starts[:-1] + at for s, at in zip(placed, offsets, strict=False)]
         bounds = np.concatenate([s.bounds for s in placed])
         poses = np.repeat([o.pose for o in self.objects], counts, axis=0)
-        corners = np.stack(
-            [bounds[:, [0, 1, 1, 0], 0], bounds[:, [0, 0, 1, 1], 1]], axis=2
-        )
+        corners = np.stack([bounds[:, [0, 1, 1, 0], 0], bounds[:, [0, 0, 1, 1], 1]], axis=2)
         c, s = np.cos(poses[:, 3, None]), np.sin(poses[:, 3, None])
         footprints = np.stack(
             [
@@ -110,7 +108,13 @@ class _Builder:
     )
 
     def add(
-        self, name: str, shape: Shape, s: float, l: float, turn: float, tint: float  # noqa: E741
+        self,
+        name: str,
+        shape: Shape,
+        s: float,
+        l: float,
+        turn: float,
+        tint: float,  # noqa: E741
     ) -> bool:
         """Place a shape at (s, l), turned against the road, unless something stands there."""
         s = s * self.side

@@ -229,9 +229,7 @@ def _rounded_corners(length: float, width: float, rounding: float) -> list[Row]:
     return rows
 
 
-def _wheels(
-    length: float, width: float, radius: float, positions: Sequence[float]
-) -> list[Shape]:
+def _wheels(length: float, width: float, radius: float, positions: Sequence[float]) -> list[Shape]:
     """Pairs of wheels, centers at shares of the length from the front."""
     outer, inner = width / 2 - 0.015, width / 2 - 0.23
     parts = []

@@ -1,1 +1,34 @@
-"""Placeholder."""
+"""Pictures of frames before and after refinement, and of f around a box.
+
+Plotting libraries are imported inside functions: importing this room needs none of them.
+"""
+
+from __future__ import annotations
+
+from ebm3d.visualization.bev import bev_figure, write_bev_picture
+from ebm3d.visualization.energy_landscape import (
+    EnergyLandscape,
+    energy_figure,
+    energy_landscape,
+    write_energy_picture,
+)
+from ebm3d.visualization.frame import RefinedFrame
+from ebm3d.visualization.ply import write_ply
+from ebm3d.visualization.rendering import RenderingError, show_scene, write_rendering
+from ebm3d.visualization.scene import Scene, scene_of_frame
+
+__all__ = [
+    "EnergyLandscape",
+    "RefinedFrame",
+    "RenderingError",
+    "Scene",
+    "bev_figure",
+    "energy_figure",
+    "energy_landscape",
+    "scene_of_frame",
+    "show_scene",
+    "write_bev_picture",
+    "write_energy_picture",
+    "write_ply",
+    "write_rendering",
+]

@@ -1,0 +1,236 @@
+"""Pictures of f around a box: contours over x and y, and one slice per dimension of the box.
+
+S boxes at which f is evaluated; D = 7 dimensions of a box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ebm3d.boxes import add_local_offsets, local_offsets
+from ebm3d.errors import check_boxes, input_error
+from ebm3d.visualization.bev import signed
+from ebm3d.visualization.frame import RefinedFrame
+from ebm3d.visualization.palette import GROUND_TRUTH, INITIAL, REFINED, BoxStyle
+
+SLICE_NAMES = ("along the heading", "across, to the left", "up", "length", "width", "height", "yaw")
+# How far slices reach on each side (m, rad): about three times the errors of a detector.
+SLICE_REACH = (0.6, 0.4, 0.3, 0.6, 0.3, 0.3, 0.3)
+# Panels (row, column) of the seven dimensions; the last place is the legend's.
+_PLACES = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3))
+_SHOWN_DEPTH = 20.0  # nats below the peak: what is less likely by e^-20 is drawn as the floor
+_CHUNK = 256  # boxes evaluated at a time, which bounds the memory of point features
+
+
+class LocalScorer(Protocol):
+    """f of any number of variants of one box."""
+
+    def __call__(self, boxes: Tensor) -> Tensor:
+        """Return f ``(S,)`` of boxes ``(S, 7)``, all of them near the one box."""
+        ...
+
+
+@dataclass(frozen=True)
+class EnergyLandscape:
+    """f around one box.
+
+    Attributes:
+        box: ``(7,)`` the box in the middle.
+        x: ``(Q,)`` x of the plane's nodes, meters, LiDAR frame.
+        y: ``(Q,)`` y of the plane's nodes, meters.
+        plane: ``(Q, Q)`` f with the box moved to ``(x, y)``; rows are y, columns x.
+        offsets: ``(7, S)`` offsets of the slices in the axes of the box: m, and rad for yaw.
+        slices: ``(7, S)`` f along them, one dimension changed at a time.
+    """
+
+    box: NDArray[np.float64]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    plane: NDArray[np.float64]
+    offsets: NDArray[np.float64]
+    slices: NDArray[np.float64]
+
+
+def energy_landscape(
+    f: LocalScorer,
+    box: Tensor,
+    *,
+    reach: float = 0.6,
+    num_nodes: int = 49,
+    slice_reach: Sequence[float] = SLICE_REACH,
+    num_slice_nodes: int = 61,
+) -> EnergyLandscape:
+    """Evaluate f around a box.
+
+    Args:
+        f: the unnormalized log density; any callable from ``(S, 7)`` to ``(S,)``.
+        box: ``(7,)`` the box in the middle.
+        reach: how far the plane reaches on each side in x and y, meters.
+        num_nodes: Q, nodes of the plane per axis.
+        slice_reach: how far each slice reaches on each side: along, across, up, length, width,
+            height (m), yaw (rad). Sizes stay above a tenth of the box's.
+        num_slice_nodes: nodes of a slice.
+
+    Returns:
+        The values of f, float64.
+
+    Raises:
+        ValueError: for a wrong shape, fewer than two nodes or a reach that is not positive.
+    """
+    check_boxes(box[None], "box[None]")
+    if min(num_nodes, num_slice_nodes) < 2:
+        raise input_error("num_nodes, num_slice_nodes", "at least 2", (num_nodes, num_slice_nodes))
+    if len(slice_reach) != 7 or min(*slice_reach, reach) <= 0:
+        raise input_error("reach, slice_reach", "one and seven positive numbers", slice_reach)
+    middle = box.detach()
+    shift = torch.linspace(-reach, reach, num_nodes).to(middle)
+    moved = middle.repeat(num_nodes, num_nodes, 1)
+    moved[..., 0] += shift[None, :]
+    moved[..., 1] += shift[:, None]
+    plane = _evaluate(f, moved.reshape(-1, 7)).reshape(num_nodes, num_nodes)
+    offsets = (
+        torch.linspace(-1, 1, num_slice_nodes).to(middle) * middle.new_tensor(slice_reach)[:, None]
+    )
+    offsets[3:6] = torch.maximum(offsets[3:6], -0.9 * middle[3:6, None])
+    steps = torch.diag_embed(offsets.T).transpose(0, 1)  # (7, S, 7): row d changes dimension d
+    variants = add_local_offsets(middle.expand_as(steps), steps)
+    slices = _evaluate(f, variants.reshape(-1, 7)).reshape(7, num_slice_nodes)
+    return EnergyLandscape(
+        _array(middle), _array(middle[0] + shift), _array(middle[1] + shift), _array(plane),
+        _array(offsets), _array(slices),
+    )  # fmt: skip
+
+
+def write_energy_picture(
+    path: str | Path, landscape: EnergyLandscape, frame: RefinedFrame, row: int
+) -> None:
+    """Write a PNG of f around a box of a frame: contours, slices, and the boxes of the frame.
+
+    Args:
+        path: the file; its folder must exist.
+        landscape: of :func:`energy_landscape`, around that box.
+        frame: the frame; its points, true boxes and the box before and after are drawn.
+        row: which box of the frame.
+    """
+    figure = energy_figure(landscape, frame, row)
+    figure.savefig(path, dpi=130)
+
+
+def energy_figure(landscape: EnergyLandscape, frame: RefinedFrame, row: int) -> Any:
+    """Return the matplotlib figure of :func:`write_energy_picture`."""
+    from matplotlib.figure import Figure
+
+    marked = [(frame.initial[row], INITIAL), (frame.refined[row], REFINED)]
+    true = _nearest_truth(frame, row)
+    if true is not None:
+        marked.insert(0, (true, GROUND_TRUTH))
+    figure = Figure(figsize=(15, 6.0), layout="constrained")
+    grid = figure.add_gridspec(1, 2, width_ratios=(1, 2.1))
+    left, right = figure.add_subfigure(grid[0, 0]), figure.add_subfigure(grid[0, 1])
+    _draw_plane(left, landscape, marked)
+    _draw_slices(right, landscape, marked)
+    x, y = (signed(v, 1) for v in frame.refined[row, :2])
+    before, after = signed(frame.f_initial[row], 2), signed(frame.f_refined[row], 2)
+    figure.suptitle(
+        f"Frame {frame.frame_id}, {frame.names[row]} at ({x}, {y}) m: f {before} → {after} "
+        "(unnormalized log density, higher is more likely)"
+    )
+    return figure
+
+
+def _draw_plane(
+    figure: Any, landscape: EnergyLandscape, marked: list[tuple[NDArray[Any], BoxStyle]]
+) -> None:
+    """Contours of f over the position of the center."""
+    axes = figure.add_subplot()
+    value = landscape.plane - landscape.plane.max()
+    floor = max(float(value.min()), -_SHOWN_DEPTH)
+    levels = np.linspace(floor, 0.0, 17) if floor < 0 else np.array([-1.0, 0.0])
+    shown = np.maximum(value, floor)
+    filled = axes.contourf(landscape.x, landscape.y, shown, levels=levels, cmap="cividis")
+    axes.contour(
+        landscape.x, landscape.y, shown, levels=levels, colors="white", linewidths=0.4,
+        linestyles="-",
+    )  # fmt: skip
+    figure.colorbar(
+        filled, ax=axes, location="bottom", label="f below its maximum (nats)", format="%.1f"
+    )
+    (start, _), (end, _) = marked[-2:]
+    arrow = {"arrowstyle": "-|>", "color": "black", "shrinkA": 6, "shrinkB": 6}
+    axes.annotate("", end[:2], start[:2], arrowprops=arrow, annotation_clip=False)
+    for box, style in marked:
+        axes.plot(
+            box[0], box[1], style.marker, color=style.color, markeredgecolor="white", markersize=12
+        )
+    axes.set_xlim(landscape.x[0], landscape.x[-1])
+    axes.set_ylim(landscape.y[0], landscape.y[-1])
+    axes.set_aspect("equal")
+    axes.set_xlabel("x of the center (m)")
+    axes.set_ylabel("y of the center (m)")
+    axes.set_title("over the position", fontsize=10)
+
+
+def _draw_slices(
+    figure: Any, landscape: EnergyLandscape, marked: list[tuple[NDArray[Any], BoxStyle]]
+) -> None:
+    """One panel per dimension, and the legend in the eighth place."""
+    from matplotlib.lines import Line2D
+
+    panels = figure.subplots(2, 4, sharey=True)
+    middle = torch.as_tensor(landscape.box)
+    top, bottom = landscape.slices.max(), landscape.slices.min()
+    bottom = max(bottom, top - _SHOWN_DEPTH)
+    for index, (row, column) in enumerate(_PLACES):
+        axes = panels[row, column]
+        unit = np.degrees(1.0) if index == 6 else 1.0
+        axes.plot(landscape.offsets[index] * unit, landscape.slices[index], color="black", lw=1.8)
+        for box, style in marked:
+            offset = local_offsets(middle, torch.as_tensor(box, dtype=torch.float64))[index]
+            line = {"color": style.color, "linestyle": style.dashes, "lw": 1.6}
+            axes.axvline(float(offset) * unit, **line)
+        axes.set_xlim(landscape.offsets[index, 0] * unit, landscape.offsets[index, -1] * unit)
+        axes.set_ylim(bottom - 0.05 * (top - bottom), top + 0.08 * (top - bottom) + 1e-9)
+        axes.set_title(SLICE_NAMES[index], fontsize=10)
+        axes.set_xlabel(f"offset ({'degrees' if index == 6 else 'm'})", fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.25)
+        if column == 0:
+            axes.set_ylabel("f (nats)", fontsize=9)
+    panels[1, 3].axis("off")
+    handles = [
+        Line2D(
+            [], [], color=style.color, linestyle=style.dashes, linewidth=2, marker=style.marker,
+            markeredgecolor="white", markersize=11, label=style.label,
+        )
+        for _, style in marked
+    ]  # fmt: skip
+    panels[1, 3].legend(handles=handles, loc="center", frameon=False, fontsize=11, handlelength=4)
+
+
+def _nearest_truth(frame: RefinedFrame, row: int) -> NDArray[Any] | None:
+    """The true box whose center is nearest, if one is within 3 m."""
+    if frame.ground_truth is None or not len(frame.ground_truth):
+        return None
+    distance = np.linalg.norm(frame.ground_truth[:, :2] - frame.refined[row, :2], axis=1)
+    nearest = int(distance.argmin())
+    return frame.ground_truth[nearest] if distance[nearest] < 3.0 else None
+
+
+def _evaluate(f: LocalScorer, boxes: Tensor) -> Tensor:
+    """f ``(S,)`` of ``(S, 7)`` boxes, some at a time."""
+    with torch.no_grad():
+        return torch.cat([f(part) for part in boxes.split(_CHUNK)])
+
+
+def _array(values: Tensor) -> NDArray[np.float64]:
+    """A tensor as a float64 array on the CPU."""
+    array: NDArray[np.float64] = values.detach().double().cpu().numpy()
+    return array

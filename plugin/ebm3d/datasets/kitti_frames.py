@@ -11,6 +11,7 @@ Reading and parsing 7,538 files of a validation split takes half a second, where
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,7 @@ class KittiFrames:
             expected = f"{num + 1} ascending rows from 0 to {len(self.objects)}"
             raise input_error("starts", expected, self.starts)
         if len(set(self.frame_ids)) != num:
-            seen: set[str] = set()
-            twice = next(name for name in self.frame_ids if name in seen or seen.add(name))
+            twice = Counter(self.frame_ids).most_common(1)[0][0]
             raise input_error("frame_ids", "different from each other", f"{twice!r} twice")
 
     def __len__(self) -> int:
@@ -325,7 +325,7 @@ def _parse_number(
             return 0.0, False
         power = 0
         while at < end and 48 <= text[at] <= 57 and power < 1000:
-            power = power * 10 + (np.int64(text[at]) - 48)
+            power = power * 10 + (np.int64(text[at]) - 48)  # type: ignore[assignment]
             at += 1
         exponent += -power if below else power
     if at != end or exponent > 22 or exponent < -22:
@@ -344,7 +344,7 @@ def _parse_line(
     row: NDArray[np.float64],
     place: NDArray[np.int64],
 ) -> tuple[int, int, np.uint64, bool]:
-    """Parse one line: position after it, number of columns, hash of the name, and if all is known."""
+    """Parse one line: position after it, number of columns, hash of the name, if all is known."""
     num = 0
     known = True
     name_hash = np.uint64(14695981039346656037)

@@ -24,4 +24,4 @@ class ChannelsLastHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                module.to(memory_format=torch.channels_last)
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

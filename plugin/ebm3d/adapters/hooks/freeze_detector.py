@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from mmdet3d.registry import HOOKS
 from mmengine.hooks import Hook
@@ -71,7 +71,8 @@ def freeze_detector(model: nn.Module) -> None:
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     """The model itself, without its data-parallel wrapper."""
-    return model.module if is_model_wrapper(model) else model
+    inner: Any = model.module if is_model_wrapper(model) else model
+    return cast(nn.Module, inner)
 
 
 def _is_trained(name: str) -> bool:

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import mkdtemp
@@ -97,7 +96,7 @@ def _run(write: partial[None], jobs: list[tuple[int, int, int]], workers: int) -
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_use_one_thread) as pool:
         try:
-            yield from islice(pool.map(write, jobs, chunksize=_CHUNK), len(jobs))
+            yield from pool.map(write, jobs, chunksize=_CHUNK)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

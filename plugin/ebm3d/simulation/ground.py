@@ -3,7 +3,8 @@
 Height is the sum of a profile along the road and a cross-section, both tables over regular
 positions, so that a ray asks for two linear interpolations and no more:
 
-    z(x, y) = along[s] + across[l],   s = x cos h + y sin h,   l = -x sin h + y cos h
+    z(x, y) = along[s] + across[lateral]
+    s = x cos h + y sin h,   lateral = -x sin h + y cos h
 
 with h the heading of the road. Positions in the LiDAR frame, meters.
 """
@@ -31,8 +32,8 @@ class Ground(NamedTuple):
         across: height of the cross-section, shape ``(T,)``, meters.
         heading_cos: cosine of the road's heading.
         heading_sin: sine of the road's heading.
-        right_curb: position l of the right edge of the road, meters.
-        left_curb: position l of the left edge, meters.
+        right_curb: lateral position of the right edge of the road, meters.
+        left_curb: lateral position of the left edge, meters.
     """
 
     along: FloatArray
@@ -54,8 +55,8 @@ def draw_ground(
 
     Args:
         heading: direction of the road in the LiDAR frame, radians.
-        right_curb: position l of the right edge of the road, meters, negative.
-        left_curb: position l of the left edge of the road, meters, positive.
+        right_curb: lateral position of the right edge of the road, meters, negative.
+        left_curb: lateral position of the left edge of the road, meters, positive.
         sensor_height: of the sensor over the ground below it, meters.
         generator: draws slopes, waves, curbs.
     """
@@ -94,8 +95,8 @@ def draw_ground(
 def ground_height(x: float, y: float, ground: Ground) -> float:
     """Height of the ground at a position, meters; outside the tables that of their ends."""
     s = x * ground.heading_cos + y * ground.heading_sin
-    l = -x * ground.heading_sin + y * ground.heading_cos  # noqa: E741
-    return _interpolate(ground.along, s) + _interpolate(ground.across, l)
+    lateral = -x * ground.heading_sin + y * ground.heading_cos
+    return _interpolate(ground.along, s) + _interpolate(ground.across, lateral)
 
 
 @njit(cache=True)
@@ -111,8 +112,8 @@ def _interpolate(table: FloatArray, position: float) -> float:
 @njit(cache=True)
 def is_road(x: float, y: float, ground: Ground) -> bool:
     """Whether a position lies between the curbs."""
-    l = -x * ground.heading_sin + y * ground.heading_cos  # noqa: E741
-    return bool(ground.right_curb < l < ground.left_curb)
+    lateral = -x * ground.heading_sin + y * ground.heading_cos
+    return bool(ground.right_curb < lateral < ground.left_curb)
 
 
 @njit(cache=True)

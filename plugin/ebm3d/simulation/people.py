@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebm3d.simulation.materials import Material
 from ebm3d.simulation.solids import Shape, cylinder, ellipsoid, fit_to_box, union
 
 
-def pedestrian(size: Sequence[float], generator: np.random.Generator) -> Shape:
+def pedestrian(
+    size: Sequence[float] | NDArray[np.float64], generator: np.random.Generator
+) -> Shape:
     """Build a standing or walking person.
 
     Args:
@@ -37,7 +40,7 @@ def pedestrian(size: Sequence[float], generator: np.random.Generator) -> Shape:
     return fit_to_box(union(parts), size)
 
 
-def cyclist(size: Sequence[float], generator: np.random.Generator) -> Shape:
+def cyclist(size: Sequence[float] | NDArray[np.float64], generator: np.random.Generator) -> Shape:
     """Build a person on a bicycle; arguments as for ``pedestrian``."""
     length, _, height = size
     radius = 0.33 * generator.uniform(0.95, 1.05)

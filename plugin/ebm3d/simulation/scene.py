@@ -1,7 +1,8 @@
 """Street scenes: vehicles in rows, people, and what stands along the road.
 
-Positions in the frame of the road: s along it, l to its left, origin below the sensor, meters.
-The own vehicle drives along +s; the road's heading in the LiDAR frame differs from frame to frame.
+Positions in the frame of the road: s along it, lateral to its left, origin below the sensor,
+meters. The own vehicle drives along +s; the road's heading in the LiDAR frame differs from frame
+to frame.
 """
 
 from __future__ import annotations
@@ -112,14 +113,14 @@ class _Builder:
         name: str,
         shape: Shape,
         s: float,
-        l: float,
+        lateral: float,
         turn: float,
-        tint: float,  # noqa: E741
+        tint: float,
     ) -> bool:
-        """Place a shape at (s, l), turned against the road, unless something stands there."""
+        """Place a shape at (s, lateral), turned against the road, unless something stands there."""
         s = s * self.side
         c, d = cos(self.heading), sin(self.heading)
-        x, y = s * c - l * d, s * d + l * c
+        x, y = s * c - lateral * d, s * d + lateral * c
         yaw = (self.heading + turn + pi) % (2 * pi) - pi
         low, high = shape.extent
         middle, size = (low + high) / 2, high - low
@@ -190,12 +191,12 @@ def _add_class(builder: _Builder, name: str) -> None:
     while remaining > 0:
         which = names[int(generator.choice(len(names), p=shares / shares.sum()))]
         flow = numbers.flows[which]
-        l = float(np.interp(generator.random(), statistics.levels, flow.lateral))  # noqa: E741
+        lateral = float(np.interp(generator.random(), statistics.levels, flow.lateral))
         s = float(np.interp(generator.random(), statistics.levels, numbers.forward))
-        is_row = name == "Car" and (l < -1.8 or l > 3.6)
+        is_row = name == "Car" and (lateral < -1.8 or lateral > 3.6)
         keep_on = 0.65 if is_row else 0.25
         length = min(int(generator.geometric(1 - keep_on)), remaining)
-        _add_row(builder, name, numbers, which, flow, (s, l, length, is_row))
+        _add_row(builder, name, numbers, which, flow, (s, lateral, length, is_row))
         remaining -= length
 
 
@@ -207,8 +208,8 @@ def _add_row(
     flow: Flow,
     row: tuple[float, float, int, bool],
 ) -> None:
-    """Place objects one behind the other; ``row`` is (s, l, number, whether they are parked)."""
-    s, l, num, parked = row  # noqa: E741
+    """Place objects one behind the other; ``row`` is (s, lateral, number, whether parked)."""
+    s, lateral, num, parked = row
     generator = builder.generator
     if flow.heading_std is None:
         turn = generator.choice([-1.0, 1.0]) * pi / 2 + generator.normal(0, 0.35)
@@ -226,7 +227,7 @@ def _add_row(
             break
         shift = generator.normal(0, 0.12 if parked else 0.3)
         tint = draw_tint(name, generator)
-        builder.add(name, shape, s + along / 2, l + shift, own_turn, tint)
+        builder.add(name, shape, s + along / 2, lateral + shift, own_turn, tint)
         if name == "Car":
             gap = generator.uniform(0.5, 2.0) if parked else generator.uniform(4.0, 20.0)
         else:
@@ -246,10 +247,10 @@ def _add_clutter(builder: _Builder) -> None:
             shape = make(generator)
             offset = generator.uniform(-1.5 if make is surroundings.container else 0.5, reach)
             is_left = generator.random() < 0.5
-            l = ground.left_curb + offset if is_left else ground.right_curb - offset  # noqa: E741
+            lateral = ground.left_curb + offset if is_left else ground.right_curb - offset
             turn = generator.choice([0.0, pi / 2]) + generator.normal(0, 0.1)
             s = generator.uniform(4, HORIZON - 5)
-            builder.add("", shape, s, l, turn, draw_tint("", generator))
+            builder.add("", shape, s, lateral, turn, draw_tint("", generator))
 
 
 def _add_posts(builder: _Builder, sign: float, curb: float) -> None:
@@ -261,11 +262,11 @@ def _add_posts(builder: _Builder, sign: float, curb: float) -> None:
     ):
         if generator.random() > chance:
             continue
-        l = curb + sign * generator.uniform(low, high)  # noqa: E741
+        lateral = curb + sign * generator.uniform(low, high)
         s, spacing = generator.uniform(3, 15), generator.uniform(7, 25)
         while s < HORIZON:
             shift = abs(generator.normal(0, 0.4))
-            builder.add("", make(generator), s, l + sign * shift, 0.0, 0.3)
+            builder.add("", make(generator), s, lateral + sign * shift, 0.0, 0.3)
             s += spacing * generator.uniform(0.6, 1.5)
 
 

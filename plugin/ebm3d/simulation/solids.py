@@ -59,7 +59,8 @@ def polyhedron(faces: ArrayLike, materials: Material | Sequence[Material]) -> Sh
     """Build a convex polyhedron from its faces.
 
     Args:
-        faces: rows ``(n, e)`` with ``n . x + e <= 0`` inside, any length of ``n``, shape ``(F, 4)``.
+        faces: rows ``(n, e)`` with ``n . x + e <= 0`` inside, any length of ``n``,
+            shape ``(F, 4)``.
         materials: one for all faces, or one per face.
 
     Returns:
@@ -124,7 +125,7 @@ def union(shapes: Sequence[Shape]) -> Shape:
     )
 
 
-def fit_to_box(shape: Shape, size: Sequence[float]) -> Shape:
+def fit_to_box(shape: Shape, size: Sequence[float] | NDArray[np.float64]) -> Shape:
     """Stretch a shape so that its bounding box is exactly a given one.
 
     Args:

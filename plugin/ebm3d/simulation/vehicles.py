@@ -9,18 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebm3d.simulation.materials import Material
 from ebm3d.simulation.solids import Shape, box, cylinder, fit_to_box, polyhedron, union
 
-Size = Sequence[float]
+Size = Sequence[float] | NDArray[np.float64]
 Row = list[float]
 
 
 @dataclass(frozen=True)
 class CarModel:
-    """Side profile of a kind of car; lengths as shares of the length from the front, heights of
-    the height.
+    """Side profile of a kind of car.
+
+    Positions along the car are shares of its length, from the front; heights are shares of its
+    height.
 
     Attributes:
         name: of the model.

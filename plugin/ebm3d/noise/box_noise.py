@@ -163,8 +163,8 @@ class BoxNoise:
         else:
             noisy = (sizes[:, 1:] + offsets[:, 1:, 3:6]).clamp_min(self.min_size)
             sizes = torch.cat((sizes[:, :1], noisy), dim=1)
-        metric = torch.cat((offsets[..., :3], sizes - reference[..., 3:6], offsets[..., 6:]), -1)
-        return NoiseSamples(self._move(reference, metric), log_q)
+        moved = self._move(reference, offsets)
+        return NoiseSamples(torch.cat((moved[..., :3], sizes, moved[..., 6:]), dim=-1), log_q)
 
     def log_prob(self, boxes: Tensor, samples: Tensor, labels: Tensor) -> Tensor:
         """Return the log density of the noise around ``boxes`` at ``samples``.
@@ -194,7 +194,7 @@ class BoxNoise:
         return self._log_density_of_offsets(offsets, labels)
 
     def _move(self, reference: Tensor, offsets: Tensor) -> Tensor:
-        """Add ``(N, S, 7)`` metric offsets to ``(N, 1, 7)`` boxes, in the configured axes."""
+        """Centers and yaws of ``(N, 1, 7)`` boxes moved by ``(N, S, 7)`` in the configured axes."""
         if self.axes == "box":
             return add_local_offsets(reference, offsets)
         unturned = torch.cat((reference[..., :6], torch.zeros_like(reference[..., 6:])), -1)

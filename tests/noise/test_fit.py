@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from ebm3d.noise import BoxNoise
+from ebm3d.noise.fit import fit_noise_stds
+
+_STDS = torch.tensor([0.3, 0.1, 0.05, 0.04, 0.06, 0.02, 0.08], dtype=torch.float64)
+
+
+def _pairs(generator: torch.Generator, count: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:
+    """True boxes of every heading, and boxes of one Gaussian around them."""
+    true = torch.tensor([[20.0, 3.0, -1.7, 4.0, 1.7, 1.5, 0.0]], dtype=torch.float64)
+    true = true.repeat(count, 1)
+    true[:, 6] = torch.rand(count, dtype=torch.float64, generator=generator) * 6 - 3
+    labels = torch.zeros(count, dtype=torch.int64)
+    drawn = BoxNoise(_STDS.tolist(), (1.0,)).sample(true, labels, 1, generator)
+    return true, drawn.boxes[:, 1]
+
+
+def test_fit_of_gaussian_errors_is_their_standard_deviation(generator: torch.Generator):
+    fitted = fit_noise_stds(*_pairs(generator))
+    # Standard error of the 68 % quantile of |x|, relative: sqrt(p (1 - p) / n) / (2 pdf(1)).
+    error = math.sqrt(0.6827 * 0.3173 / 20_000) / (2 * 0.24197)
+    torch.testing.assert_close(fitted, _STDS, rtol=5 * error, atol=0)
+
+
+def test_few_gross_errors_do_not_move_the_fit(generator: torch.Generator):
+    true, detected = _pairs(generator)
+    detected[:200, :3] += 30.0
+    torch.testing.assert_close(fit_noise_stds(true, detected), _STDS, rtol=0.06, atol=0)
+
+
+def test_box_turned_around_counts_as_no_yaw_error(generator: torch.Generator):
+    true, detected = _pairs(generator)
+    turned = detected.clone()
+    turned[::2, 6] += math.pi
+    expected = fit_noise_stds(true, detected)
+    torch.testing.assert_close(fit_noise_stds(true, turned), expected, atol=1e-12, rtol=0)
+
+
+def test_no_pairs_are_refused():
+    with pytest.raises(ValueError, match="N >= 1"):
+        fit_noise_stds(torch.zeros(0, 7), torch.zeros(0, 7))

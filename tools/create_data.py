@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ebm3d.datasets import DataError, PreparationReport, prepare_kitti
+from ebm3d.simulation import SENSORS, write_dataset
 
 _CONSOLE = Console()
 _ERRORS = Console(stderr=True)
@@ -22,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         if options.command == "simulated":
-            _simulate(options)
+            if not _simulate(options):
+                return 1
             report = prepare_kitti(options.out, workers=options.workers, progress=True)
         else:
             report = prepare_kitti(
@@ -47,7 +49,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     simulated.add_argument("--train", type=int, default=400, help="number of training frames")
     simulated.add_argument("--val", type=int, default=200, help="number of validation frames")
     simulated.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
-    simulated.add_argument("--sensor", choices=("64-beam", "32-beam"), default="64-beam")
+    simulated.add_argument("--sensor", choices=tuple(SENSORS), default="64-beam")
     for command in (kitti, simulated):
         workers = len(os.sched_getaffinity(0))
         help_text = "number of processes (default: the cores there are, %(default)s)"
@@ -58,19 +60,22 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _simulate(options: argparse.Namespace) -> None:
-    """Write simulated frames in the KITTI layout."""
-    from ebm3d.simulation import write_dataset
-
-    write_dataset(
-        options.out,
-        num_train=options.train,
-        num_val=options.val,
-        seed=options.seed,
-        workers=options.workers,
-        sensor=options.sensor,
-        progress=True,
-    )
+def _simulate(options: argparse.Namespace) -> bool:
+    """Write simulated frames in the KITTI layout; whether that could be done."""
+    try:
+        write_dataset(
+            options.out,
+            num_train=options.train,
+            num_val=options.val,
+            seed=options.seed,
+            workers=options.workers,
+            sensor=options.sensor,
+            progress=True,
+        )
+    except ValueError as error:
+        _ERRORS.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True, highlight=False)
+        return False
+    return True
 
 
 def _show_problems(error: DataError) -> None:

@@ -65,3 +65,16 @@ def test_no_worker_is_a_usage_error(
     with pytest.raises(SystemExit, match="2"):
         tool.main(["kitti", "--root", str(kitti_tree.root), "--workers", "0"])
     assert "--workers must be at least 1, but got 0" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_simulated_frames_are_written_and_prepared(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "simulated"
+    arguments = ["simulated", "--out", str(out), "--train", "2", "--val", "1", "--workers", "1"]
+    assert tool.main(arguments) == 0
+    assert "2 training and 1 validation frames" in capsys.readouterr().out
+    assert (out / "kitti_infos_val.pkl").is_file()
+    assert tool.main(arguments) == 1
+    assert "out must be a new or empty folder" in capsys.readouterr().err

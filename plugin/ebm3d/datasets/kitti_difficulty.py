@@ -11,27 +11,27 @@ from ebm3d.datasets.kitti_labels import DONT_CARE, KittiObjects
 
 
 @dataclass(frozen=True)
-class DifficultyLimits:
-    """What an object may be at most (at least, for the height) to belong to a level.
+class Difficulty:
+    """Which objects count at one difficulty; the others are ignored, not forbidden.
 
     Attributes:
-        name: the level.
-        height: the 2D box must be higher than this, pixels.
-        occluded: greatest occlusion level.
-        truncated: greatest share outside the picture.
+        name: ``"easy"``, ``"moderate"`` or ``"hard"``.
+        min_height: height of the 2D box, pixels, that labels must exceed and detections reach.
+        max_occlusion: largest occlusion level.
+        max_truncation: largest share outside the picture.
     """
 
     name: str
-    height: float
-    occluded: int
-    truncated: float
+    min_height: float
+    max_occlusion: int
+    max_truncation: float
 
 
-# Table on the benchmark's page; MIN_HEIGHT, MAX_OCCLUSION, MAX_TRUNCATION of its evaluation code.
+# The benchmark's page; MIN_HEIGHT, MAX_OCCLUSION, MAX_TRUNCATION of the development kit.
 DIFFICULTIES = (
-    DifficultyLimits("easy", 40.0, 0, 0.15),
-    DifficultyLimits("moderate", 25.0, 1, 0.30),
-    DifficultyLimits("hard", 25.0, 2, 0.50),
+    Difficulty("easy", 40.0, 0, 0.15),
+    Difficulty("moderate", 25.0, 1, 0.3),
+    Difficulty("hard", 25.0, 2, 0.5),
 )
 
 
@@ -48,9 +48,9 @@ def difficulty(objects: KittiObjects) -> NDArray[np.int64]:
     level = np.full(len(objects), -1, dtype=np.int64)
     for index, limits in reversed(list(enumerate(DIFFICULTIES))):
         belongs = (
-            (height > limits.height)
-            & (objects.occluded <= limits.occluded)
-            & (objects.truncated <= limits.truncated)
+            (height > limits.min_height)
+            & (objects.occluded <= limits.max_occlusion)
+            & (objects.truncated <= limits.max_truncation)
             & (objects.names != DONT_CARE)
         )
         level[belongs] = index

@@ -7,33 +7,23 @@ every rule. These are facts of the benchmark and no settings.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from ebm3d.datasets.kitti_difficulty import DIFFICULTIES, Difficulty
 from ebm3d.errors import input_error
 
-
-@dataclass(frozen=True)
-class Difficulty:
-    """Which objects count at one difficulty; the others are ignored, not forbidden.
-
-    Attributes:
-        name: ``"easy"``, ``"moderate"`` or ``"hard"``.
-        min_height: height of the 2D box, pixels, that labels must exceed and detections reach.
-        max_occlusion: largest occlusion level.
-        max_truncation: largest share outside the picture.
-    """
-
-    name: str
-    min_height: float
-    max_occlusion: int
-    max_truncation: float
-
-
-DIFFICULTIES = (
-    Difficulty("easy", 40.0, 0, 0.15),
-    Difficulty("moderate", 25.0, 1, 0.3),
-    Difficulty("hard", 25.0, 2, 0.5),
-)
+__all__ = [
+    "CLASSES",
+    "DEFAULT_IOU_THRESHOLDS",
+    "DIFFICULTIES",
+    "DONT_CARE",
+    "METRICS",
+    "NEIGHBORS",
+    "NO_ANGLE",
+    "NUM_SAMPLES",
+    "OTHER_NAMES",
+    "Difficulty",
+    "resolve_iou_thresholds",
+]
 
 METRICS = ("bbox", "bev", "3d")
 """What the overlap is taken of: 2D boxes in the picture, outlines from above, volumes."""

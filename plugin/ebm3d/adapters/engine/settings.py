@@ -50,9 +50,9 @@ def load_settings(
     before = {key: cfg.get(key) for key in ("data_root", "point_cloud_range")}
     cfg.merge_from_dict(cfg_options or {})
     if before["data_root"] is not None and cfg.data_root != before["data_root"]:
-        _replace(cfg, _folder(before["data_root"]), _folder(cfg.data_root))
+        _replace(cfg._cfg_dict, _folder(before["data_root"]), _folder(cfg.data_root))
     if before["point_cloud_range"] is not None:
-        _replace(cfg, before["point_cloud_range"], cfg.point_cloud_range)
+        _replace(cfg._cfg_dict, before["point_cloud_range"], cfg.point_cloud_range)
     if work_dir is not None:
         cfg.work_dir = str(work_dir)
     elif cfg.get("work_dir") is None:
@@ -100,7 +100,7 @@ def check_settings(cfg: Config) -> None:
     if not layer or "point_cloud_range" not in layer:
         return
     bounds = [float(value) for value in layer["point_cloud_range"]]
-    for place, found in _ranges(cfg):
+    for place, found in _ranges(cfg._cfg_dict):
         if [float(value) for value in found] != bounds:
             raise input_error(
                 place,
@@ -112,8 +112,7 @@ def check_settings(cfg: Config) -> None:
     grid = encoder.get("sparse_shape") or encoder.get("output_shape")
     if grid and layer.get("voxel_size"):
         cells = [
-            round((bounds[axis + 3] - bounds[axis]) / layer["voxel_size"][axis])
-            for axis in (1, 0)
+            round((bounds[axis + 3] - bounds[axis]) / layer["voxel_size"][axis]) for axis in (1, 0)
         ]
         if list(grid)[-2:] != cells:
             raise input_error(

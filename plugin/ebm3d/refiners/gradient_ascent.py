@@ -19,7 +19,7 @@ from ebm3d.errors import check_boxes, input_error
 
 
 class BoxScorer(Protocol):
-    """Anything that evaluates f for N boxes, each independently of the others."""
+    """Anything that evaluates f for N boxes, each independently; of period 2 pi in the yaw."""
 
     def __call__(self, boxes: Tensor) -> Tensor:
         """Return f ``(N,)`` of boxes ``(N, 7)``."""
@@ -96,6 +96,10 @@ class GradientAscent:
             raise input_error(
                 "step_decay, step_growth", "in (0, 1) and at least 1", (step_decay, step_growth)
             )
+        limits = {"max_step": max_step, "max_displacement": max_displacement, "min_size": min_size}
+        for name, limit in limits.items():
+            if limit is not None and not limit > 0:
+                raise input_error(name, "positive", limit)
         if axes not in ("box", "world"):
             raise input_error("axes", "'box' or 'world'", repr(axes))
         self.scale: Tensor | None = None

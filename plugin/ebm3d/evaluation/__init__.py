@@ -1,1 +1,28 @@
-"""Placeholder."""
+"""The KITTI protocol, localization errors and comparisons, exact and on the CPU.
+
+``evaluate_kitti`` is the protocol as one pure function; ``report_kitti`` adds localization errors
+and bands of distance; ``compare_kitti`` sets two result sets side by side.
+"""
+
+from __future__ import annotations
+
+from ebm3d.evaluation.comparison import KittiComparison, compare_kitti
+from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, MatchingProblem, evaluate_kitti
+from ebm3d.evaluation.kitti_folders import EvaluationInput, read_folders, read_ids
+from ebm3d.evaluation.kitti_protocol import CLASSES, resolve_iou_thresholds
+from ebm3d.evaluation.kitti_report import KittiReport, report_kitti
+
+__all__ = [
+    "CLASSES",
+    "EvaluationInput",
+    "KittiComparison",
+    "KittiEvaluation",
+    "KittiReport",
+    "MatchingProblem",
+    "compare_kitti",
+    "evaluate_kitti",
+    "read_folders",
+    "read_ids",
+    "report_kitti",
+    "resolve_iou_thresholds",
+]

@@ -15,15 +15,14 @@ from ebm3d.evaluation.kitti_protocol import DIFFICULTIES
 from ebm3d.evaluation.localization import (
     DISTANCE_BANDS,
     POINT_BANDS,
-    MatchedPairs,
     band_limits,
     band_name,
-    find_pairs,
     label_distances,
     summarize,
     summarize_bands,
 )
 from ebm3d.evaluation.matching import COUNTED
+from ebm3d.evaluation.pairs import MatchedPairs, find_pairs
 
 OCCLUSION_NAMES = {0: "visible", 1: "partly", 2: "largely"}
 _HARDEST = DIFFICULTIES[-1]
@@ -79,7 +78,9 @@ def report_kitti(
         ValueError: if ``num_points`` does not fit the labels or the borders do not ascend.
     """
     if num_points is not None and num_points.shape != (len(problem.labels.objects),):
-        raise shape_error("num_points", f"({len(problem.labels.objects)},), one a label", num_points)
+        raise shape_error(
+            "num_points", f"({len(problem.labels.objects)},), one a label", num_points
+        )
     label_distance, detection_distance = label_distances(problem)
     by_distance = {}
     for low, high in band_limits(distance_bands):

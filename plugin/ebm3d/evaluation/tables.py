@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from ebm3d.evaluation.kitti_evaluation import (
-    SIMILARITY_NAMES,
-    KittiEvaluation,
-    format_threshold,
-)
+from ebm3d.evaluation.comparison import ChangedBox, KittiComparison
+from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, format_threshold
 from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, METRICS
 from ebm3d.evaluation.kitti_report import KittiReport
-from ebm3d.evaluation.localization import ERRORS, MIN_OVERLAP
+from ebm3d.evaluation.pairs import ERRORS, MIN_OVERLAP
 
-_METRIC_TITLES = {"bbox": "2D box", "bev": "BEV", "3d": "3D", "aos": "AOS"}
+_TITLES = {"bbox": "2D box", "bev": "BEV", "3d": "3D", "aos": "AOS"}
 _ANGLES = ("yaw", "yaw_mod_pi")
 _WIDTH = 120
 
@@ -34,7 +32,7 @@ def render(*tables: RenderableType) -> str:
     console = Console(file=stream, width=_WIDTH, color_system=None)
     for table in tables:
         console.print(table)
-    return stream.getvalue().rstrip()
+    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().splitlines())
 
 
 def report_tables(report: KittiReport, title: str = "") -> Iterator[RenderableType]:
@@ -53,58 +51,74 @@ def report_tables(report: KittiReport, title: str = "") -> Iterator[RenderableTy
 
 
 def precision_table(evaluation: KittiEvaluation, class_name: str, title: str = "") -> Table:
-    """Return AP R40 (and R11) of one class: a line per threshold, columns by metric and difficulty."""
+    """Return AP of one class: lines by threshold, R40 and R11; columns by metric.
+
+    Args:
+        evaluation: the protocol's figures.
+        class_name: one of its classes.
+        title: put before the table's own title.
+    """
     counts = ", ".join(
         f"{evaluation.num_labels[class_name, d.name]} {d.name}" for d in DIFFICULTIES
     )
     num = evaluation.num_detections[class_name]
+    names = "/".join(d.name for d in DIFFICULTIES)
     table = _table(
-        f"{title}{class_name}: AP R40 (R11), labels: {counts}; detections: {num}",
-        "IoU",
-        *(f"{_METRIC_TITLES[m]} {d.name}" for m in (*METRICS, "aos") for d in DIFFICULTIES),
+        f"{title}{class_name}: average precision, {names}\nlabels: {counts}; detections: {num}",
+        ("IoU", "", *_TITLES.values()),
     )
     for threshold in _thresholds(evaluation, class_name):
-        cells = [
-            _percent(evaluation, class_name, metric, threshold, d.name)
-            for metric in (*METRICS, "aos")
-            for d in DIFFICULTIES
-        ]
-        table.add_row(format_threshold(threshold), *cells)
+        for name, label in (("ap_r40", "R40"), ("ap_r11", "R11")):
+            cells = [
+                " ".join(
+                    _percent(evaluation, class_name, metric, threshold, d.name, name)
+                    for d in DIFFICULTIES
+                )
+                for metric in (*METRICS, "aos")
+            ]
+            shown = format_threshold(threshold) if name == "ap_r40" else ""
+            table.add_row(shown, label, *cells)
     return table
 
 
 def distance_table(report: KittiReport, class_name: str, title: str = "") -> Table:
-    """Return AP R40 of one class by distance, moderate difficulty."""
+    """Return AP R40 of one class by distance, moderate difficulty.
+
+    Args:
+        report: all figures.
+        class_name: one of its classes.
+        title: put before the table's own title.
+    """
     bands = report.by_distance
     table = _table(
-        f"{title}{class_name}: AP R40 by distance (m), moderate",
-        "IoU",
-        *(f"{_METRIC_TITLES[m]} {name}" for m in ("bev", "3d") for name in bands),
+        f"{title}{class_name}: AP R40 by distance in meters, moderate",
+        ("IoU", *(f"{_TITLES[m]} {name}" for m in ("bev", "3d") for name in bands)),
     )
-    labels = [evaluation.num_labels[class_name, "moderate"] for evaluation in bands.values()]
-    table.add_row("labels", *(str(num) for num in labels * 2))
+    labels = [str(evaluation.num_labels[class_name, "moderate"]) for evaluation in bands.values()]
+    table.add_row("labels", *labels, *labels)
     for threshold in _thresholds(report.evaluation, class_name):
         cells = [
-            f"{e.average_precision(class_name, metric, threshold, 'moderate'):.2f}"
+            _percent(evaluation, class_name, metric, threshold, "moderate")
             for metric in ("bev", "3d")
-            for e in bands.values()
+            for evaluation in bands.values()
         ]
         table.add_row(format_threshold(threshold), *cells)
     return table
 
 
-def localization_table(
-    summary: Mapping[str, Any], class_name: str, title: str = ""
-) -> Table:
-    """Return overlap and median absolute errors of matched pairs by difficulty and band."""
+def localization_table(summary: Mapping[str, Any], class_name: str, title: str = "") -> Table:
+    """Return overlap and median absolute errors of matched pairs by difficulty and band.
+
+    Args:
+        summary: of one class, of ``KittiReport.localization``.
+        class_name: the class.
+        title: put before the table's own title.
+    """
     overlap = MIN_OVERLAP[class_name.lower()]
     table = _table(
-        f"{title}{class_name}: pairs with BEV IoU > {overlap:g}; median |error| (bias), m and deg",
-        "pairs of",
-        "found",
-        "IoU 3D",
-        "BEV",
-        *(name.replace("_mod_pi", " mod pi") for name in ERRORS),
+        f"{title}{class_name}: pairs with BEV IoU > {overlap:g}; mean IoU, "
+        "median absolute error and bias in cm and degrees",
+        ("", "found", "3D", "BEV", *(name.replace("yaw_mod_pi", "mod pi") for name in ERRORS)),
     )
     groups: list[tuple[str, Mapping[str, Any]]] = [(d.name, summary[d.name]) for d in DIFFICULTIES]
     for kind, unit in (("by_distance", " m"), ("by_occlusion", ""), ("by_points", " points")):
@@ -117,20 +131,80 @@ def localization_table(
         cells += [f"{part['mean_iou_3d']:.3f}", f"{part['mean_iou_bev']:.3f}"]
         for error in ERRORS:
             figures = part["errors"][error]
-            scale = 57.29577951308232 if error in _ANGLES else 1.0
-            digits = 1 if error in _ANGLES else 2
+            scale, digits = (math.degrees(1.0), 1) if error in _ANGLES else (100.0, 0)
             median, bias = figures["quantiles"]["0.50"] * scale, figures["mean"] * scale
-            cells.append(f"{median:.{digits}f} ({bias:+.{digits}f})")
+            cells.append(f"{median:.{digits}f} {bias:+.{digits}f}")
         table.add_row(name, *cells)
     return table
 
 
-def _table(title: str, first: str, *columns: str) -> Table:
+def comparison_tables(
+    comparison: KittiComparison, names: Sequence[str]
+) -> Iterator[RenderableType]:
+    """Yield the tables of a comparison: differences with intervals, boxes that changed most.
+
+    Args:
+        comparison: all differences.
+        names: of the first and the second result set.
+    """
+    first, second = names
+    for class_name, figures in comparison.average_precision.items():
+        table = _table(
+            f"{class_name}: AP R40 of {second} minus {first} [95 % interval], moderate",
+            ("IoU", *(_TITLES[metric] for metric in figures)),
+        )
+        for threshold in next(iter(figures.values())):
+            parts = [by_threshold[threshold]["moderate"] for by_threshold in figures.values()]
+            table.add_row(threshold, *(_change(part, "difference", 2) for part in parts))
+        yield table
+        table = _table(
+            f"{class_name}: mean 3D IoU of the pairs common to both",
+            ("difficulty", "pairs", first, second, "difference [95 % interval]"),
+        )
+        for difficulty, part in comparison.same_pairs[class_name].items():
+            num = part["first"]["num_matched"]
+            if num:
+                means = [f"{part[side]['mean_iou_3d']:.4f}" for side in ("first", "second")]
+                change = _change(part, "mean_iou_3d_difference", 4)
+                table.add_row(difficulty, str(num), *means, change)
+            else:
+                table.add_row(difficulty, "0", "-", "-", "-")
+        yield table
+        changed = [*comparison.worsened[class_name][:5], *comparison.improved[class_name][:5]]
+        if changed:
+            yield _changed_table(class_name, names, changed)
+
+
+def _changed_table(class_name: str, names: Sequence[str], changed: Sequence[ChangedBox]) -> Table:
+    """The boxes that changed most."""
+    table = _table(
+        f"{class_name}: boxes that changed most (3D IoU)",
+        ("frame", "label", "distance", *names, "change"),
+    )
+    for item in sorted(changed, key=lambda item: item.change):
+        table.add_row(
+            item.frame_id,
+            str(item.label),
+            f"{item.distance:.1f} m",
+            f"{item.iou_first:.3f}",
+            f"{item.iou_second:.3f}",
+            f"{item.change:+.3f}",
+        )
+    return table
+
+
+def _change(part: Mapping[str, float], key: str, digits: int) -> str:
+    """A difference with its interval."""
+    low, high = f"{part['low']:+.{digits}f}", f"{part['high']:+.{digits}f}"
+    return f"{part[key]:+.{digits}f} [{low}, {high}]"
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
     """A table with a left-aligned first column and right-aligned others."""
-    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
-    table.add_column(first, no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right")
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False, padding=(0, 1))
+    table.add_column(columns[0], no_wrap=True)
+    for column in columns[1:]:
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
@@ -140,17 +214,15 @@ def _thresholds(evaluation: KittiEvaluation, class_name: str) -> list[float]:
 
 
 def _percent(
-    evaluation: KittiEvaluation, class_name: str, metric: str, threshold: float, difficulty: str
+    evaluation: KittiEvaluation,
+    class_name: str,
+    metric: str,
+    threshold: float,
+    difficulty: str,
+    name: str = "ap_r40",
 ) -> str:
-    """R40 and R11 in one cell, or a dash where nothing could be evaluated."""
-    if metric in SIMILARITY_NAMES.values():
-        r40 = evaluation.average_precision(class_name, metric, threshold, difficulty)
-        if r40 != r40:
-            return "-"
-    if evaluation.num_labels[class_name, difficulty] == 0:
-        return "no labels"
-    r40, r11 = (
-        evaluation.average_precision(class_name, metric, threshold, difficulty, name)
-        for name in ("ap_r40", "ap_r11")
-    )
-    return f"{r40:.2f} ({r11:.2f})"
+    """One figure, or a dash where nothing could be evaluated."""
+    value = evaluation.average_precision(class_name, metric, threshold, difficulty, name)
+    if math.isnan(value) or evaluation.num_labels[class_name, difficulty] == 0:
+        return f"{'-':>6}"
+    return f"{value:6.2f}"

@@ -25,11 +25,11 @@ from ebm3d.adapters.metrics.kitti_conversion import (
 from ebm3d.datasets.kitti_frames import KittiFrames, stack_frames
 from ebm3d.datasets.kitti_labels import KittiObjects, write_labels
 from ebm3d.errors import input_error
+from ebm3d.evaluation.comparison import NUM_REPLICATES, compare_kitti
 from ebm3d.evaluation.kitti_evaluation import MatchingProblem
 from ebm3d.evaluation.kitti_protocol import CLASSES, resolve_iou_thresholds
 from ebm3d.evaluation.kitti_report import flat_figures, report_kitti
-from ebm3d.evaluation.localization import same_pairs
-from ebm3d.evaluation.tables import render, report_tables
+from ebm3d.evaluation.tables import comparison_tables, render, report_tables
 
 _NO_POINTS = np.zeros(0, dtype=np.int64)
 _FIELDS = {"before": "initial_bboxes_3d", "after": "bboxes_3d"}
@@ -48,7 +48,8 @@ class EBM3DKittiMetric(BaseMetric):
     ``[before/|after/]Car/localization/moderate/mean_iou_3d`` and
     ``.../errors/along/mean_abs``; with both sets also ``.../localization_same_pairs/...``: the pairs
     matched before refinement, measured before and after. The file ``json_file`` and the log hold
-    more: AP and errors by distance, occlusion and points, and quantiles.
+    more: AP and errors by distance, occlusion and points, quantiles, and under ``comparison`` the
+    differences between before and after with their intervals.
 
     Args:
         ann_file: info file of the split, version 1.1 of the host.
@@ -59,6 +60,7 @@ class EBM3DKittiMetric(BaseMetric):
         pcd_limit_range: x, y, z from and to between which the bottom centre of a predicted box
             must lie, else it is dropped; the host's default.
         default_cam_key: camera of the labels.
+        num_replicates: of the bootstrap that gives the intervals of before against after.
         out_dir: folder that receives one KITTI result file a frame (those before refinement in
             its subfolder ``before``), or ``None``.
         json_file: file that receives all figures as a tree, or ``None``.
@@ -76,6 +78,7 @@ class EBM3DKittiMetric(BaseMetric):
         classes: Sequence[str] | None = None,
         pcd_limit_range: Sequence[float] = (0, -40, -3, 70.4, 40, 0.0),
         default_cam_key: str = "CAM2",
+        num_replicates: int = NUM_REPLICATES,
         out_dir: str | None = None,
         json_file: str | None = None,
         prefix: str | None = None,
@@ -92,6 +95,7 @@ class EBM3DKittiMetric(BaseMetric):
         self.classes = classes
         self.pcd_limit_range = tuple(float(value) for value in pcd_limit_range)
         self.default_cam_key = default_cam_key
+        self.num_replicates = num_replicates
         self.out_dir = None if out_dir is None else Path(out_dir)
         self.json_file = None if json_file is None else Path(json_file)
         self.backend_args = backend_args
@@ -144,9 +148,7 @@ class EBM3DKittiMetric(BaseMetric):
             got = f"{len(unknown)} others, first {unknown[0]!r}"
             remedy = "give the metric the ann_file of the data set that is evaluated"
             raise input_error("frames", f"among those of {self.ann_file}", got, remedy)
-        labels = stack_frames(
-            {i: labels_of_info(by_frame[i], names) for i in frames}, scores=False
-        )
+        labels = stack_frames({i: labels_of_info(by_frame[i], names) for i in frames}, scores=False)
         num_points = np.concatenate([_NO_POINTS, *(points_of_info(by_frame[i]) for i in frames)])
         thresholds = resolve_iou_thresholds(self._evaluated_classes(), self.iou_thresholds)
         stages = [s for s in _FIELDS if all(s in result for result in results)]
@@ -162,15 +164,27 @@ class EBM3DKittiMetric(BaseMetric):
             logger.info("\n%s", render(*report_tables(report, title)))
             self._write_results(stage, detections)
         if len(stages) == 2:
-            same = same_pairs(*problems.values(), *kept.values(), tuple(thresholds))
-            for stage, summaries in zip(stages, same, strict=True):
-                for class_name, summary in summaries.items():
-                    tree[stage][class_name]["localization_same_pairs"] = summary
+            row_after = np.where(kept["after"], np.cumsum(kept["after"]) - 1, -1)
+            comparison = compare_kitti(
+                problems["before"],
+                problems["after"],
+                thresholds,
+                partners=row_after[kept["before"]],
+                num_replicates=self.num_replicates,
+            )
+            logger.info("\n%s", render(*comparison_tables(comparison, stages)))
+            for class_name, by_difficulty in comparison.same_pairs.items():
+                for stage, name in zip(stages, ("first", "second"), strict=True):
+                    tree[stage][class_name]["localization_same_pairs"] = {
+                        difficulty: figures[name] for difficulty, figures in by_difficulty.items()
+                    }
+            tree["comparison"] = comparison.as_dict()
         else:
             tree = tree["after"]
         if self.json_file is not None:
             self.json_file.parent.mkdir(parents=True, exist_ok=True)
             self.json_file.write_text(json.dumps(tree, indent=1) + "\n")
+        tree.pop("comparison", None)
         return {key: value for key, value in flat_figures(tree) if _is_returned(key)}
 
     def _evaluated_classes(self) -> tuple[str, ...]:

@@ -1,0 +1,272 @@
+"""Two result sets on the same frames: before and after refinement, or model A and model B.
+
+Both are evaluated on the same labels and resampled with the same frames, so that what the frames
+have in common cancels in the difference. Intervals are percentiles of the bootstrap over frames.
+Frames of one drive resemble each other: where a split holds few drives, the true uncertainty is
+larger than frames drawn one by one can show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebm3d.errors import input_error
+from ebm3d.evaluation.bootstrap import RankedSteps, draw_weights, resampled_ap_r40
+from ebm3d.evaluation.kitti_evaluation import MatchingProblem, format_threshold
+from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, METRICS, Difficulty
+from ebm3d.evaluation.localization import summarize
+from ebm3d.evaluation.matching import COUNTED, MatchSteps
+from ebm3d.evaluation.pairs import MatchedPairs, common_pairs
+
+FloatArray = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+NUM_REPLICATES = 1000
+NUM_CHANGED = 10
+
+
+@dataclass(frozen=True)
+class ChangedBox:
+    """A label whose detection differs between the two sets.
+
+    Attributes:
+        frame_id: frame of the label.
+        label: position of the label in its file, from 0.
+        class_name: of the label.
+        distance: of the label from the camera, horizontally, meters.
+        iou_first: 3D IoU of the first set's detection with the label.
+        iou_second: of the second's.
+    """
+
+    frame_id: str
+    label: int
+    class_name: str
+    distance: float
+    iou_first: float
+    iou_second: float
+
+    @property
+    def change(self) -> float:
+        """Second minus first."""
+        return self.iou_second - self.iou_first
+
+
+@dataclass(frozen=True)
+class KittiComparison:
+    """How two result sets differ.
+
+    Attributes:
+        average_precision: by class, metric, threshold ``"0.70"`` and difficulty: ``first``,
+            ``second``, ``difference``, ``low`` and ``high``, in percent (AP R40).
+        same_pairs: by class and difficulty the summaries of the pairs common to both, ``first``
+            and ``second``, and ``mean_iou_3d_difference`` with ``low`` and ``high``.
+        worsened: the boxes that lost most 3D IoU, by class.
+        improved: the boxes that gained most.
+    """
+
+    average_precision: Mapping[str, Any]
+    same_pairs: Mapping[str, Any]
+    worsened: Mapping[str, Sequence[ChangedBox]]
+    improved: Mapping[str, Sequence[ChangedBox]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all figures as a tree of plain values."""
+        tree: dict[str, Any] = {}
+        for class_name, figures in self.average_precision.items():
+            tree[class_name] = {**figures, "same_pairs": self.same_pairs[class_name]}
+            for name, boxes in (("improved", self.improved), ("worsened", self.worsened)):
+                tree[class_name][name] = [
+                    {**vars(changed), "change": changed.change} for changed in boxes[class_name]
+                ]
+        return tree
+
+
+def compare_kitti(
+    first: MatchingProblem,
+    second: MatchingProblem,
+    thresholds: Mapping[str, Sequence[float]],
+    *,
+    partners: NDArray[np.int64] | None = None,
+    num_replicates: int = NUM_REPLICATES,
+    num_changed: int = NUM_CHANGED,
+    seed: int = 0,
+    progress: Callable[[Iterable[str]], Iterable[str]] | None = None,
+) -> KittiComparison:
+    """Compare two result sets on the same frames.
+
+    Args:
+        first: labels and the first set of detections.
+        second: the same labels and the second set.
+        thresholds: by class, of ``resolve_iou_thresholds``.
+        partners: see ``common_pairs``; for before and after refinement.
+        num_replicates: of the bootstrap.
+        num_changed: length of the lists of changed boxes.
+        seed: of the bootstrap.
+        progress: wraps the iterable of classes, for a progress bar.
+
+    Returns:
+        The differences with their 95 % intervals.
+
+    Raises:
+        ValueError: if the two have different labels.
+    """
+    if first.labels.frame_ids != second.labels.frame_ids or len(first.label_names) != len(
+        second.label_names
+    ):
+        got = f"{len(first.labels)} and {len(second.labels)} frames, or other labels"
+        raise input_error("both result sets", "on the same frames and labels", got)
+    weights = draw_weights(len(first.labels), num_replicates, seed)
+    average_precision: dict[str, Any] = {}
+    same: dict[str, Any] = {}
+    improved: dict[str, list[ChangedBox]] = {}
+    worsened: dict[str, list[ChangedBox]] = {}
+    for name in progress(thresholds) if progress else thresholds:
+        average_precision[name] = _compare_ap(first, second, name, thresholds[name], weights)
+        same[name] = {}
+        for difficulty in DIFFICULTIES:
+            status = first.label_status(name, difficulty)
+            statuses = (
+                first.detection_status(name, difficulty),
+                second.detection_status(name, difficulty),
+            )
+            pairs = common_pairs(first, second, name, status, statuses, partners)
+            num_labels = int((status == COUNTED).sum())
+            same[name][difficulty.name] = _compare_pairs(first, *pairs, num_labels, weights)
+        changed = sorted(_changed_boxes(first, name, *pairs), key=lambda box: box.change)
+        worsened[name] = [box for box in changed[:num_changed] if box.change < 0]
+        improved[name] = [box for box in changed[::-1][:num_changed] if box.change > 0]
+    return KittiComparison(average_precision, same, worsened, improved)
+
+
+def _compare_ap(
+    first: MatchingProblem,
+    second: MatchingProblem,
+    class_name: str,
+    thresholds: Sequence[float],
+    weights: NDArray[np.int32],
+) -> dict[str, Any]:
+    """AP R40 of both sets with intervals, by metric, threshold and difficulty."""
+    once = np.ones((1, len(first.labels)), dtype=np.int32)
+    tree: dict[str, Any] = {}
+    for metric in METRICS:
+        for difficulty in DIFFICULTIES:
+            ranked = [
+                _rank_all(problem, class_name, metric, thresholds, difficulty)
+                for problem in (first, second)
+            ]
+            for threshold, steps in zip(thresholds, zip(*ranked, strict=True), strict=True):
+                plain = [float(resampled_ap_r40(part, once)[0]) for part in steps]
+                samples = [resampled_ap_r40(part, weights) for part in steps]
+                place = tree.setdefault(metric, {}).setdefault(format_threshold(threshold), {})
+                place[difficulty.name] = {
+                    "first": plain[0],
+                    "second": plain[1],
+                    "difference": plain[1] - plain[0],
+                    **_interval(samples[1] - samples[0]),
+                }
+    return tree
+
+
+def _rank_all(
+    problem: MatchingProblem,
+    class_name: str,
+    metric: str,
+    thresholds: Sequence[float],
+    difficulty: Difficulty,
+) -> list[RankedSteps]:
+    """Ordered matches at every threshold."""
+    label_status = problem.label_status(class_name, difficulty)
+    detection_status = problem.detection_status(class_name, difficulty)
+    steps = problem.match(metric, thresholds, label_status, detection_status)
+    return [rank_steps(problem, steps, k, label_status) for k in range(len(thresholds))]
+
+
+def rank_steps(
+    problem: MatchingProblem, steps: MatchSteps, k: int, label_status: NDArray[np.int8]
+) -> RankedSteps:
+    """Order the matches at the k-th threshold by score.
+
+    Args:
+        problem: labels and detections.
+        steps: of ``MatchingProblem.match``.
+        k: which threshold.
+        label_status: with which they were matched, shape ``(G,)``.
+
+    Returns:
+        The matches without the detections that change nothing.
+    """
+    frames_of_labels = problem.labels.frame_of_object
+    found = np.flatnonzero(~np.isnan(steps.recall_scores[k]))
+    found = found[np.argsort(-steps.recall_scores[k, found], kind="stable")]
+    changing = np.flatnonzero((steps.true_positives[k] != 0) | (steps.false_positives[k] != 0))
+    changing = changing[np.argsort(-problem.scores[changing], kind="stable")]
+    counted = frames_of_labels[label_status == COUNTED]
+    return RankedSteps(
+        np.bincount(counted, minlength=len(problem.labels)),
+        steps.recall_scores[k, found],
+        frames_of_labels[found],
+        problem.scores[changing],
+        problem.detections.frame_of_object[changing],
+        steps.true_positives[k, changing].astype(np.int64),
+        steps.false_positives[k, changing].astype(np.int64),
+    )
+
+
+def _compare_pairs(
+    problem: MatchingProblem,
+    first: MatchedPairs,
+    second: MatchedPairs,
+    num_labels: int,
+    weights: NDArray[np.int32],
+) -> dict[str, Any]:
+    """Summaries of common pairs, and the difference of the mean 3D IoU with its interval."""
+    figures: dict[str, Any] = {
+        "first": summarize(first, num_labels),
+        "second": summarize(second, num_labels),
+        "mean_iou_3d_difference": None,
+        "low": None,
+        "high": None,
+    }
+    if len(first):
+        change = second.iou_3d - first.iou_3d
+        frames = problem.labels.frame_of_object[first.labels]
+        sums = np.bincount(frames, change, minlength=len(problem.labels))
+        counts = np.bincount(frames, minlength=len(problem.labels))
+        drawn = weights @ counts
+        samples = (weights @ sums)[drawn > 0] / drawn[drawn > 0]
+        figures["mean_iou_3d_difference"] = float(change.mean())
+        figures.update(_interval(samples))
+    return figures
+
+
+def _changed_boxes(
+    problem: MatchingProblem, class_name: str, first: MatchedPairs, second: MatchedPairs
+) -> list[ChangedBox]:
+    """All common pairs as changed boxes."""
+    frames = problem.labels.frame_of_object[first.labels]
+    location = problem.labels.objects.location[first.labels]
+    distances = np.hypot(location[:, 0], location[:, 2])
+    return [
+        ChangedBox(
+            problem.labels.frame_ids[frame],
+            int(label - problem.labels.starts[frame]),
+            class_name,
+            float(distance),
+            float(before),
+            float(after),
+        )
+        for frame, label, distance, before, after in zip(
+            frames, first.labels, distances, first.iou_3d, second.iou_3d, strict=True
+        )
+    ]
+
+
+def _interval(samples: FloatArray) -> dict[str, float]:
+    """The percentiles that hold ``CONFIDENCE`` of the samples between them."""
+    low, high = np.quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return {"low": float(low), "high": float(high)}

@@ -1,0 +1,63 @@
+"""Precision-recall pictures; matplotlib is imported where it is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, format_threshold
+from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, METRICS, NUM_SAMPLES
+
+_TITLES = {"bbox": "2D box", "bev": "BEV", "3d": "3D"}
+
+
+def save_precision_recall(evaluation: KittiEvaluation, folder: str | Path) -> list[Path]:
+    """Draw the precision at the 41 recall samples: a picture per class.
+
+    Rows are difficulties, columns metrics, lines overlap thresholds. The area under a line is
+    nearly AP R40, which is part of the legend.
+
+    Args:
+        evaluation: the protocol's curves.
+        folder: receives ``precision_recall_<class>.png``; made if absent.
+
+    Returns:
+        The files written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    recall = np.arange(NUM_SAMPLES) / (NUM_SAMPLES - 1)
+    written = []
+    for class_name in evaluation.num_detections:
+        figure = Figure(figsize=(12, 11), layout="constrained")
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(len(DIFFICULTIES), len(METRICS), sharex=True, sharey=True)
+        thresholds = sorted({key[2] for key in evaluation.curves if key[0] == class_name})
+        for row, difficulty in zip(grid, DIFFICULTIES, strict=True):
+            for axes, metric in zip(row, METRICS, strict=True):
+                for threshold in thresholds:
+                    curve = evaluation.curves[class_name, metric, threshold, difficulty.name]
+                    average = curve.average_precision("ap_r40")
+                    axes.plot(
+                        recall,
+                        curve.precision,
+                        drawstyle="steps-pre",
+                        label=f"{format_threshold(threshold)}: {average:.1f}",
+                    )
+                num = evaluation.num_labels[class_name, difficulty.name]
+                axes.set_title(f"{class_name}, {_TITLES[metric]}, {difficulty.name} ({num} labels)")
+                axes.legend(title="IoU: AP R40", fontsize="small", loc="lower left")
+                axes.grid(alpha=0.3)
+        for axes in grid[-1]:
+            axes.set_xlabel("recall")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("precision")
+        grid[0, 0].set_xlim(0.0, 1.0)
+        grid[0, 0].set_ylim(0.0, 1.02)
+        written.append(folder / f"precision_recall_{class_name.lower()}.png")
+        figure.savefig(written[-1], dpi=110)
+    return written

@@ -1,0 +1,187 @@
+"""Evaluate KITTI result files of any detector: ``python tools/evaluate_kitti.py LABELS RESULTS``.
+
+Prints average precision (R40 and R11) by class, metric, overlap threshold and difficulty, AP by
+distance, and the localization errors of what was found. docs/evaluation.md states the rules.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+
+from ebm3d.datasets import DataError
+from ebm3d.evaluation import (
+    CLASSES,
+    MatchingProblem,
+    compare_kitti,
+    read_folders,
+    read_ids,
+    report_kitti,
+    resolve_iou_thresholds,
+)
+from ebm3d.evaluation.kitti_folders import count_points
+from ebm3d.evaluation.localization import DISTANCE_BANDS
+from ebm3d.evaluation.tables import comparison_tables, report_tables
+
+_ERRORS = Console(stderr=True)
+_MIN_WIDTH = 120
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate and print; 0 if all went well, 1 if the input is at fault."""
+    options = _parse(arguments)
+    try:
+        return _evaluate(options)
+    except (DataError, ValueError) as error:
+        _ERRORS.print(f"[red]{escape(str(error))}[/]", soft_wrap=True, highlight=False)
+        _ERRORS.print("Nothing was evaluated.")
+        return 1
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    """Read, evaluate, print, write."""
+    started = time.perf_counter()
+    thresholds = resolve_iou_thresholds(options.classes, options.iou)
+    ids = None if options.ids is None else read_ids(options.ids)
+    given = read_folders(
+        options.label_dir,
+        options.detection_dir,
+        ids=ids,
+        missing_as_empty=options.missing_as_empty,
+        progress=_bar("Reading"),
+    )
+    notes = list(given.notes)
+    num_points = None
+    if options.velodyne is not None:
+        bar = _bar("Counting points")
+        num_points = count_points(given.labels, options.velodyne, options.calib, bar)
+    with _ERRORS.status("Evaluating (the first run compiles, which takes half a minute)"):
+        problem = MatchingProblem(given.labels, given.detections)
+        report = report_kitti(
+            problem, thresholds, num_points=num_points, distance_bands=options.distance_bands
+        )
+    console = Console(width=max(_MIN_WIDTH, Console().width))
+    for table in report_tables(report):
+        console.print(table, highlight=False)
+    tree = report.as_dict()
+    if options.compare is not None:
+        other = read_folders(
+            options.label_dir,
+            options.compare,
+            ids=given.labels.frame_ids,
+            missing_as_empty=options.missing_as_empty,
+            progress=_bar("Reading the other results"),
+        )
+        notes += other.notes
+        comparison = compare_kitti(
+            problem,
+            MatchingProblem(given.labels, other.detections),
+            thresholds,
+            num_replicates=options.replicates,
+            progress=_bar("Resampling frames"),
+        )
+        names = (options.detection_dir.name or "first", options.compare.name or "second")
+        for table in comparison_tables(comparison, names):
+            console.print(table, highlight=False)
+        for class_name, figures in comparison.as_dict().items():
+            tree[class_name]["comparison"] = figures
+    for note in notes:
+        console.print(f"Note: {escape(note)}", highlight=False, soft_wrap=True)
+    _write(options, report, tree, console)
+    seconds = time.perf_counter() - started
+    console.print(f"{len(given.labels)} frames in {seconds:.1f} s", highlight=False)
+    return 0
+
+
+def _write(options: argparse.Namespace, report: Any, tree: Any, console: Console) -> None:
+    """Write the JSON file and the pictures, where asked for."""
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+        console.print(f"All figures: {options.json}", highlight=False)
+    if options.plots is not None:
+        from ebm3d.evaluation.pictures import save_precision_recall
+
+        for path in save_precision_recall(report.evaluation, options.plots):
+            console.print(f"Picture: {path}", highlight=False)
+
+
+def _bar(description: str) -> Any:
+    """A progress bar on the terminal; none where errors go to a file."""
+
+    def wrap(items: Iterable[str]) -> Iterator[str]:
+        yield from track(
+            list(items), description, console=_ERRORS, transient=True, disable=not sys.stderr.isatty()
+        )
+
+    return wrap
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("label_dir", type=Path, help="folder of label files (label_2)")
+    parser.add_argument("detection_dir", type=Path, help="folder of result files, 16 columns")
+    parser.add_argument(
+        "--ids",
+        type=Path,
+        metavar="FILE",
+        help="frames to evaluate, one id a line (default: those with a result file)",
+    )
+    parser.add_argument(
+        "--iou",
+        type=float,
+        nargs="+",
+        metavar="T",
+        help="overlap thresholds, for every class and for 2D, BEV and 3D alike "
+        "(default: 0.5 to 0.9 for cars, 0.25 to 0.7 for the others)",
+    )
+    parser.add_argument("--classes", nargs="+", default=CLASSES, metavar="NAME", help="of KITTI's")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for all figures")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="folder for precision-recall pictures")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="DIR",
+        help="second folder of results on the same frames: differences with bootstrap intervals",
+    )
+    parser.add_argument(
+        "--replicates", type=int, default=1000, help="of the bootstrap (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--missing-as-empty",
+        action="store_true",
+        help="take a missing result file as a frame without detections",
+    )
+    parser.add_argument(
+        "--distance-bands",
+        type=float,
+        nargs="+",
+        default=DISTANCE_BANDS,
+        metavar="M",
+        help="borders in meters, 'inf' for none (default: 0 20 40 inf)",
+    )
+    parser.add_argument("--velodyne", type=Path, metavar="DIR", help="clouds: errors by points")
+    parser.add_argument("--calib", type=Path, metavar="DIR", help="calibrations, with --velodyne")
+    options = parser.parse_args(arguments)
+    if (options.velodyne is None) != (options.calib is None):
+        parser.error("--velodyne and --calib belong together")
+    if options.replicates < 1:
+        parser.error(f"--replicates must be at least 1, but got {options.replicates}")
+    if np.isnan(options.distance_bands).any():
+        parser.error("--distance-bands must be numbers")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

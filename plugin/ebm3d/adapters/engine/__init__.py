@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from ebm3d.adapters.engine.settings import apply_amp, check_settings, load_settings
+from ebm3d.adapters.engine.testing import comparison_table, evaluate, switch_refinement_off
 from ebm3d.adapters.engine.training import train
 
-__all__ = ["apply_amp", "check_settings", "load_settings", "train"]
+__all__ = [
+    "apply_amp",
+    "check_settings",
+    "comparison_table",
+    "evaluate",
+    "load_settings",
+    "switch_refinement_off",
+    "train",
+]

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler, _ParamScheduler
 
-_STATISTICS = ("min", "max", "mean", "current")
+_METHODS = {
+    HistoryBuffer: ("min", "max", "mean", "current"),
+    OneCycleParamScheduler: ("_annealing_cos", "_annealing_linear"),
+}
 _PLAIN = "log_history"
 
 
 def repair_checkpoint_saving() -> bool:
-    """Save the message hub as plain lists and numbers.
+    """Save the message hub and the schedulers as plain lists and numbers.
 
-    Upstream defect: mmengine 0.10 puts ``HistoryBuffer`` objects and numpy scalars into every
-    checkpoint, which torch's safe loading (the default since 2.6) refuses, so training cannot be
-    resumed (open-mmlab/mmengine, "Weights only load failed"). Lists load everywhere; a message
-    hub without this repair skips them with a warning and loses nothing but the log's history.
+    Upstream defect: mmengine 0.10 puts ``HistoryBuffer`` objects, numpy scalars and the annealing
+    function of a one-cycle schedule into every checkpoint, which torch's safe loading (the
+    default since 2.6) refuses, so training cannot be resumed (open-mmlab/mmengine, "Weights only
+    load failed"). Lists load everywhere, and a scheduler has its function from its own
+    constructor; a message hub without this repair skips the lists with a warning and loses
+    nothing but the log's history.
 
     Returns:
         Whether the repair is in place.
@@ -28,6 +36,7 @@ def repair_checkpoint_saving() -> bool:
     if getattr(MessageHub.state_dict, "plain", False):
         return True
     save, load = MessageHub.state_dict, MessageHub.load_state_dict
+    save_schedule = _ParamScheduler.state_dict
 
     @wraps(save)
     def state_dict(self: MessageHub) -> dict[str, Any]:
@@ -37,6 +46,12 @@ def repair_checkpoint_saving() -> bool:
     def load_state_dict(self: MessageHub, state: Any) -> None:
         load(self, restored_state(state) if isinstance(state, dict) else state)
 
+    @wraps(save_schedule)
+    def schedule_state(self: _ParamScheduler) -> dict[str, Any]:
+        state = save_schedule(self)
+        return {key: plain_state(item) for key, item in state.items() if not callable(item)}
+
+    _ParamScheduler.state_dict = schedule_state
     state_dict.plain = True  # type: ignore[attr-defined]
     MessageHub.state_dict, MessageHub.load_state_dict = state_dict, load_state_dict
     return True
@@ -73,8 +88,9 @@ def repair_checkpoint_loading() -> bool:
     Upstream defect: as in :func:`repair_checkpoint_saving`; the checkpoints of OpenMMLab's model
     zoo and of unrepaired trainings hold numpy scalars and history buffers. While a checkpoint is
     read, torch's list of safe globals is extended by what these need: numpy's array and scalar
-    constructors, ``HistoryBuffer``, and a stand-in for ``getattr`` that hands out the four
-    statistics of that class and nothing else. Checkpoints from a URL, which mmengine reads
+    constructors, ``HistoryBuffer``, the one-cycle scheduler, and a stand-in for ``getattr`` that
+    hands out the statistics of the first and the annealing functions of the second, and nothing
+    else. Checkpoints from a URL, which mmengine reads
     through a torch function that has safe loading off, are read with it on.
 
     Returns:
@@ -100,23 +116,24 @@ def repair_checkpoint_loading() -> bool:
 
 def _safe_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """What mmengine's own checkpoints need beyond tensors."""
-    core = getattr(np, "_core", None) or np.core
-    reconstruct, scalar = core.multiarray._reconstruct, core.multiarray.scalar
+    name = "numpy._core.multiarray" if find_spec("numpy._core") else "numpy.core.multiarray"
+    multiarray = import_module(name)
+    reconstruct, scalar = multiarray._reconstruct, multiarray.scalar
     dtypes = {type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u1", "?", "U1", "S1")}
     return [
-        HistoryBuffer,
-        (_history_statistic, "builtins.getattr"),
+        *_METHODS,
+        (_known_method, "builtins.getattr"),
         np.ndarray,
         np.dtype,
         *dtypes,
-        *((reconstruct, f"numpy.{name}.multiarray._reconstruct") for name in ("core", "_core")),
-        *((scalar, f"numpy.{name}.multiarray.scalar") for name in ("core", "_core")),
+        *((reconstruct, f"numpy.{room}.multiarray._reconstruct") for room in ("core", "_core")),
+        *((scalar, f"numpy.{room}.multiarray.scalar") for room in ("core", "_core")),
     ]
 
 
-def _history_statistic(owner: Any, name: str) -> Any:
-    """``getattr`` for the statistics of a history buffer; everything else is refused."""
-    if owner is not HistoryBuffer or name not in _STATISTICS:
+def _known_method(owner: Any, name: str) -> Any:
+    """``getattr`` for the few methods that mmengine pickles; everything else is refused."""
+    if name not in next((names for known, names in _METHODS.items() if known is owner), ()):
         raise ValueError(
             f"the checkpoint asks for the attribute {name!r} of {owner!r}, which safe loading "
             "refuses; load it in a trusted place and save its state_dict alone."

@@ -59,5 +59,3 @@ def _bev_shape(encoder: Any) -> tuple[int, int, int]:
                 )
             )
     return encoder.output_channels * depth, height, width
-
-

@@ -1,0 +1,129 @@
+"""Evaluate a checkpoint, before and after refinement in one run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mmengine import Config
+from mmengine.runner import Runner
+from rich.table import Table
+
+from ebm3d.adapters.engine.settings import load_settings
+from ebm3d.errors import input_error
+
+_METRIC = "EBM3DKittiMetric"
+_STAGES = ("before", "after")
+
+
+def evaluate(
+    config: str | Path,
+    checkpoint: str | Path,
+    *,
+    work_dir: str | Path | None = None,
+    refine: bool = True,
+    results_dir: str | Path | None = None,
+    json_file: str | Path | None = None,
+    cfg_options: dict[str, Any] | None = None,
+    launcher: str = "none",
+) -> dict[str, Any]:
+    """Run a checkpoint over the test split and evaluate its boxes.
+
+    Args:
+        config: a config file, or the name of one that comes with the package.
+        checkpoint: what training saved.
+        work_dir: folder of the logs.
+        refine: whether a refinement head refines; without, the detector's boxes are evaluated.
+        results_dir: folder for one KITTI result file a frame.
+        json_file: file for all figures.
+        cfg_options: values of the config by dotted key.
+        launcher: how this process was started: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+
+    Returns:
+        All figures in the layout of ``EBM3DKittiMetric``: ``{"before": {...}, "after": {...}}``
+        where boxes were refined, ``{"Car": {...}}`` elsewhere.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if the config evaluates with another metric.
+    """
+    if not Path(checkpoint).is_file() and "://" not in str(checkpoint):
+        raise FileNotFoundError(f"checkpoint: expected a file that training saved: {checkpoint}")
+    cfg = load_settings(config, work_dir=work_dir, cfg_options=cfg_options, launcher=launcher)
+    cfg.load_from = str(checkpoint)
+    if not refine:
+        switch_refinement_off(cfg)
+    if cfg.test_evaluator.get("type") != _METRIC:
+        raise input_error("test_evaluator.type", _METRIC, cfg.test_evaluator.get("type"))
+    with TemporaryDirectory() as folder:
+        figures = Path(json_file) if json_file is not None else Path(folder) / "figures.json"
+        cfg.test_evaluator.json_file = str(figures)
+        cfg.test_evaluator.out_dir = None if results_dir is None else str(results_dir)
+        runner = Runner.from_cfg(cfg)
+        runner.test()
+        return json.loads(figures.read_text()) if figures.is_file() else {}
+
+
+def switch_refinement_off(cfg: Config) -> None:
+    """Let the refined dense head of a config answer with the boxes of the detector.
+
+    Args:
+        cfg: settings of a run; changed in place. A config without a refinement head stays.
+    """
+    for key in ("bbox_head", "pts_bbox_head"):
+        head = cfg.model.get(key)
+        if head is not None and "refinement_head" in head:
+            head.refine = False
+
+
+def comparison_table(figures: dict[str, Any]) -> Table:
+    """The figures that matter most, before and after refinement side by side.
+
+    Args:
+        figures: what :func:`evaluate` returns.
+
+    Returns:
+        Average precision (R40, moderate) by overlap threshold and the mean overlap of matched
+        boxes, one row each; a single column of values where nothing was refined.
+    """
+    stages = [stage for stage in _STAGES if stage in figures]
+    trees = [figures[stage] for stage in stages] or [figures]
+    table = Table(title="KITTI protocol, moderate")
+    table.add_column("figure")
+    for name in [*stages, "change"] if stages else ["value"]:
+        table.add_column(name, justify="right")
+    for label, values in _rows(trees):
+        cells = ["-" if value is None else f"{value:.3f}" for value in values]
+        if len(values) == 2 and None not in values:
+            cells.append(f"{values[1] - values[0]:+.3f}")
+        table.add_row(label, *cells)
+    return table
+
+
+def _rows(trees: list[dict[str, Any]]) -> list[tuple[str, list[float | None]]]:
+    """Label and value per tree of each row."""
+    rows = []
+    for name, classes in trees[0].items():
+        for metric, title in (("3d", "3D"), ("bev", "BEV")):
+            for threshold in classes.get(metric, {}):
+                path = (name, metric, threshold, "moderate", "ap_r40")
+                values = [_at(tree, path) for tree in trees]
+                rows.append((f"{name} {title} AP R40, IoU {threshold}", values))
+        for key, title in (("mean_iou_3d", "3D"), ("mean_iou_bev", "BEV")):
+            for part in ("localization", "localization_same_pairs"):
+                if part in classes:
+                    values = [_at(tree, (name, part, "moderate", key)) for tree in trees]
+                    pairs = ", same pairs" if part.endswith("pairs") else ""
+                    rows.append((f"{name} mean {title} IoU of matched boxes{pairs}", values))
+    return rows
+
+
+def _at(tree: Any, path: tuple[str, ...]) -> float | None:
+    """The number at a path of a tree, if there is one."""
+    for key in path:
+        if not isinstance(tree, dict) or key not in tree:
+            return None
+        tree = tree[key]
+    return tree

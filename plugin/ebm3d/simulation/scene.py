@@ -29,7 +29,7 @@ BUILDERS = {
     "Cyclist": people.cyclist,
 }
 # Labels count what annotators could see. So many more are placed per label wanted, as some hide
-# behind others or find no room; measured with tools/benchmarks/simulation.py --figure.
+# behind others or find no room; see docs/simulation.md.
 SURPLUS = 1.35
 HORIZON = 85.0  # m; nothing is placed farther away
 OWN_VEHICLE = (-0.8, 0.0, 0.0, 5.2, 2.2)  # rectangle x, y, yaw, length, width that stays free

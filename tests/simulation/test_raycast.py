@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ebm3d.simulation import raycast, vehicles
+from ebm3d.simulation.ground import draw_ground
+from ebm3d.simulation.materials import Material
+from ebm3d.simulation.raycast import GROUND, NOTHING, Rays, Sweep, bounding_rectangle, intersect
+from ebm3d.simulation.returns import MEAN_FREE_PATHS, visible_rays
+from ebm3d.simulation.scene import Scene, SceneObject
+from ebm3d.simulation.solids import CYLINDER, ELLIPSOID, POLYHEDRON, box, cylinder, ellipsoid, place
+from tests.oracles.ray_casting import (
+    polyhedron_corners,
+    ray_box,
+    ray_cylinder,
+    ray_ellipsoid,
+    ray_polyhedron,
+)
+
+RAYS = Rays(np.deg2rad(np.linspace(4, -25, 40)), -np.pi + 0.001, np.deg2rad(1.0), 360, 360, 80.0)
+FLAT = draw_ground(0.0, -4.0, 4.0, 1.73, np.random.default_rng(0))
+
+
+def _directions(rng, num=300):
+    directions = rng.normal(size=(num, 3)) * [1, 0.5, 0.3] + [1.5, 0, 0]
+    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+def _object(shape, x, y, yaw=0.0, z=-1.7, name=""):
+    low, high = shape.extent
+    return SceneObject(name, shape, np.array([x, y, z, yaw]), high - low, 0.3)
+
+
+def _cast(objects, rays=RAYS, ground=FLAT):
+    scatter = np.full((len(rays.elevations), rays.num_columns), 0.5)
+    solids = Scene(ground, objects).solids()
+    return raycast.cast_sweep(solids, len(objects), ground, MEAN_FREE_PATHS, rays, scatter)
+
+
+def _check_against(kind, rows, expected, directions):
+    for direction in directions:
+        entry, leave = expected(direction)
+        got = intersect(kind, rows, direction)
+        if entry > leave or abs(leave - entry) < 1e-7:
+            assert got[0] > got[1] or abs(got[1] - got[0]) < 1e-6
+        else:
+            np.testing.assert_allclose(got[:2], (entry, leave), rtol=1e-9, atol=1e-9)
+
+
+def test_boxes_are_hit_where_slabs_say(rng):
+    low, high = np.array([2.0, -1.5, -1.0]), np.array([5.0, 2.0, 0.7])
+    rows = box(low, high, Material.BODY).rows
+    _check_against(POLYHEDRON, rows, lambda d: ray_box(low, high, d), _directions(rng))
+
+
+def test_ellipsoids_are_hit_where_the_quadratic_says(rng):
+    center, radii = np.array([4.0, 0.5, 0.2]), np.array([1.0, 2.0, 0.6])
+    rows = ellipsoid(center, radii, Material.LEAVES).rows
+    _check_against(ELLIPSOID, rows, lambda d: ray_ellipsoid(center, radii, d), _directions(rng))
+
+
+def test_cylinders_are_hit_where_cross_products_say(rng):
+    start, end = np.array([3.0, -1.0, -0.5]), np.array([5.0, 1.2, 0.8])
+    rows = cylinder(start, end, 0.6, Material.METAL).rows
+    _check_against(CYLINDER, rows, lambda d: ray_cylinder(start, end, 0.6, d), _directions(rng))
+
+
+def test_car_bodies_are_hit_where_triangles_say(rng):
+    shape = place(vehicles.car((4.2, 1.7, 1.5), rng), 5.0, 0.3, -0.7, 0.4)
+    rows = shape.rows[: shape.starts[1]]
+    corners = polyhedron_corners(rows)
+    _check_against(POLYHEDRON, rows, lambda d: ray_polyhedron(corners, d), _directions(rng, 150))
+
+
+@pytest.mark.parametrize("kind", [POLYHEDRON, ELLIPSOID, CYLINDER])
+def test_the_jitted_intersection_is_its_python_source(kind, rng):
+    shape = {
+        POLYHEDRON: box((2, -1, -1), (4, 1, 1), Material.BODY),
+        ELLIPSOID: ellipsoid((3, 0, 0), (1, 1, 0.5), Material.LEAVES),
+        CYLINDER: cylinder((3, 0, -1), (3.2, 0.3, 1), 0.8, Material.METAL),
+    }[kind]
+    for direction in _directions(rng, 60):
+        if kind == POLYHEDRON:
+            python = raycast._intersect_polyhedron.py_func(shape.rows, direction)
+        else:
+            python = raycast._intersect_curved.py_func(kind, shape.rows, direction)
+        np.testing.assert_allclose(intersect(kind, shape.rows, direction), python, atol=1e-12)
+
+
+def test_incidence_is_the_cosine_to_the_normal(rng):
+    center = np.array([5.0, 0.0, 0.0])
+    sphere = ellipsoid(center, (1, 1, 1), Material.LEAVES)
+    for direction in _directions(rng):
+        entry, leave, _, _, cosine, _ = intersect(ELLIPSOID, sphere.rows, direction)
+        if entry < leave:
+            normal = entry * direction - center
+            assert cosine == pytest.approx(abs(normal @ direction), abs=1e-9)
+
+
+def test_a_cap_is_met_at_the_angle_to_the_axis():
+    barrel = cylinder((3, 0, 0), (5, 0, 0), 1.0, Material.METAL)
+    direction = np.array([1.0, 0.1, 0.0]) / np.sqrt(1.01)
+    entry, _, _, _, cosine, _ = intersect(CYLINDER, barrel.rows, direction)
+    assert entry == pytest.approx(3 * np.sqrt(1.01))
+    assert cosine == pytest.approx(direction[0])
+
+
+def test_a_ray_along_a_face_outside_misses():
+    rows = box((2, 1, -1), (4, 2, 1), Material.BODY).rows
+    entry, leave, *_ = intersect(POLYHEDRON, rows, np.array([1.0, 0.0, 0.0]))
+    assert entry > leave
+
+
+def test_culling_changes_nothing(rng):
+    """Every ray against every solid, without rectangles, gives the same first echo."""
+    objects = [
+        _object(vehicles.car((4, 1.6, 1.5), rng), 8, 3, 0.5),
+        _object(vehicles.van((5, 1.9, 2.2), rng), -9, -2, 2.5),
+        _object(box((-9, -0.2, 0), (9, 0.2, 2), Material.BRICK), -3, 6, 0.2),
+        _object(cylinder((0, 0, 0), (0, 0, 5), 0.2, Material.METAL), -6, 0.01),
+        _object(ellipsoid((0, 0, 1), (1, 1, 1), Material.METAL), 2, -4),
+    ]
+    sweep = _cast(objects)
+    solids = Scene(FLAT, objects).solids()
+    nearest = np.full(sweep.distance.shape, np.inf)
+    for beam, elevation in enumerate(RAYS.elevations):
+        for column in range(0, RAYS.num_columns, 3):
+            azimuth = RAYS.first_azimuth + column * RAYS.azimuth_step
+            level = np.cos(elevation)
+            direction = np.array([level * np.cos(azimuth), level * np.sin(azimuth), 0])
+            direction[2] = np.sin(elevation)
+            for p, kind in enumerate(solids.kinds):
+                rows = solids.rows[solids.starts[p] : solids.starts[p + 1]]
+                entry, leave, *_ = intersect(kind, rows, direction)
+                if 0 < entry < leave:
+                    nearest[beam, column] = min(nearest[beam, column], entry)
+    met = np.minimum(sweep.distance, sweep.glass_distance)
+    met[(sweep.owner == GROUND) & (sweep.glass_distance > sweep.distance)] = np.inf
+    hit = np.isfinite(met)
+    hit[:, np.arange(RAYS.num_columns) % 3 > 0] = False
+    np.testing.assert_allclose(met[hit], nearest[hit], rtol=1e-12)
+    assert hit.sum() > 500
+    missed = np.isfinite(nearest) & ~hit
+    # What the sweep lacks lies behind the ground.
+    assert (sweep.distance[missed] <= nearest[missed]).all()
+
+
+def test_the_rectangle_bounds_every_point_of_the_prism(rng):
+    for _ in range(50):
+        x, y = rng.uniform(-20, 20, 2)
+        turn, half = rng.uniform(0, np.pi), rng.uniform(0.1, 4, 2)
+        signs = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
+        rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        footprint = signs * half @ rotation.T + [x, y]
+        low, high = np.sort(rng.uniform(-2, 3, 2))
+        az_low, az_high, el_low, el_high = bounding_rectangle(footprint, low, high)
+        inner = rng.uniform(-1, 1, (200, 2)) * half @ rotation.T + [x, y]
+        z = rng.uniform(low, high, 200)
+        elevation = np.arctan2(z, np.hypot(*inner.T))
+        middle = (az_low + az_high) / 2
+        azimuth = np.arctan2(inner[:, 1], inner[:, 0])
+        azimuth = np.mod(azimuth - middle + np.pi, 2 * np.pi) - np.pi + middle
+        tolerance = 1e-9
+        assert (azimuth >= az_low - tolerance).all()
+        assert (azimuth <= az_high + tolerance).all()
+        assert (elevation >= el_low - tolerance).all()
+        assert (elevation <= el_high + tolerance).all()
+
+
+def test_the_jitted_rectangle_is_its_python_source(rng):
+    footprint = np.array([[3.0, 1], [5, 1], [5, 2], [3, 2]])
+    jitted = bounding_rectangle(footprint, -1.0, 1.0)
+    np.testing.assert_allclose(jitted, bounding_rectangle.py_func(footprint, -1.0, 1.0))
+
+
+def test_a_solid_around_the_sensor_is_seen_from_everywhere():
+    footprint = np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
+    assert bounding_rectangle(footprint, -1, 1)[:2] == (-np.pi, np.pi)
+
+
+def test_the_jitted_sweep_is_its_python_source(rng):
+    rays = Rays(np.deg2rad([-1.0, -4.0, -8.0]), -0.3, 0.02, 30, 314, 80.0)
+    solids = Scene(FLAT, [_object(vehicles.car((4, 1.6, 1.5), rng), 9, 0, 0.5)]).solids()
+    scatter = np.full((3, 30), 0.5)
+    jitted = raycast.cast_sweep(solids, 1, FLAT, MEAN_FREE_PATHS, rays, scatter)
+    shape = jitted.distance.shape
+    python = Sweep(
+        *(np.full(shape, v) for v in (np.inf, NOTHING, 4, 0.0, np.inf, NOTHING, 0.0)),
+        alone=np.zeros(1, dtype=np.int64),
+    )
+    raycast.cast_solids.py_func(solids, MEAN_FREE_PATHS, rays, scatter, python)
+    on_car = jitted.owner == 0
+    np.testing.assert_allclose(jitted.distance[on_car], python.distance[on_car])
+    np.testing.assert_allclose(jitted.glass_distance, python.glass_distance)
+    np.testing.assert_array_equal(jitted.alone, python.alone)
+    assert on_car.sum() > 10
+
+
+def test_the_nearest_object_takes_the_ray():
+    wall = box((-0.2, -3, 0), (0.2, 3, 3), Material.BRICK)
+    sweep = _cast([_object(wall, 20, 0), _object(wall, 10, 0)])
+    assert not (sweep.owner == 0).any()
+    assert sweep.alone[0] > 0
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.5])
+def test_an_occluder_never_adds_visible_rays_nor_changes_the_ones_alone(shift, rng):
+    car = _object(vehicles.car((4, 1.6, 1.5), rng), 20, 0, 0.3)
+    pillar = _object(box((-0.3, -0.8, 0), (0.3, 0.8, 3), Material.BRICK), 10, shift)
+    without, beside = _cast([car]), _cast([car, pillar])
+    assert beside.alone[0] == without.alone[0]
+    assert visible_rays(beside)[0] <= visible_rays(without)[0]
+
+
+def test_occlusion_grows_with_the_occluder(rng):
+    car = _object(vehicles.car((4, 1.6, 1.5), rng), 20, 0, 1.2)
+    visible = []
+    for half in (0.1, 0.4, 0.8, 1.6):
+        pillar = box((-0.3, -half, 0), (0.3, half, 3), Material.BRICK)
+        visible.append(visible_rays(_cast([car, _object(pillar, 10, 0)]))[0])
+    assert visible == sorted(visible, reverse=True)
+    assert visible[0] > visible[-1] == 0
+
+
+def test_a_pane_is_noted_with_the_surface_behind_it():
+    faces = box((-0.01, -3, 0), (0.01, 3, 3), Material.GLASS)
+    wall = box((-0.2, -3, 0), (0.2, 3, 3), Material.BRICK)
+    sweep = _cast([_object(faces, 10, 0), _object(wall, 20, 0)])
+    through = sweep.glass_owner == 0
+    behind = through & (sweep.owner == 1)
+    assert behind.sum() > 20
+    assert (sweep.distance[behind] > sweep.glass_distance[behind]).all()
+    assert (sweep.material[behind] == Material.BRICK).all()
+
+
+def test_leaves_take_rays_at_exponential_depth(rng):
+    """Depth below the surface of a deep cloud of leaves has the mean free path as its mean."""
+    rays = Rays(np.zeros(1), -0.2, 0.4 / 4000, 4000, 62832, 80.0)
+    cloud = box((0, -20, -5), (60, 20, 5), Material.LEAVES)
+    solids = Scene(FLAT, [_object(cloud, 10, 0, z=0.0)]).solids()
+    scatter = rng.random((1, 4000))
+    sweep = raycast.cast_sweep(solids, 1, FLAT, MEAN_FREE_PATHS, rays, scatter)
+    azimuth = rays.first_azimuth + rays.azimuth_step * np.arange(4000)
+    depth = sweep.distance[0] - 10 / np.cos(azimuth)
+    mean = MEAN_FREE_PATHS[Material.LEAVES]
+    # 5 standard errors of the mean of 4000 exponential numbers: fails once in two million.
+    assert abs(depth.mean() - mean) < 5 * mean / np.sqrt(4000)
+
+
+def test_rays_from_inside_a_solid_pass_through_it():
+    sweep = _cast([_object(box((-1, -1, 0), (1, 1, 3), Material.BRICK), 0, 0)])
+    assert not (sweep.owner == 0).any()

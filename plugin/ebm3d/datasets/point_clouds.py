@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.datasets.atomic import write_atomically
-from ebm3d.datasets.kitti_calibration import KittiCalibration, project_to_image
+from ebm3d.datasets.kitti_calibration import KittiCalibration
 from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.errors import shape_error
 
@@ -82,7 +82,11 @@ def in_camera_view(
     Returns:
         Shape ``(P,)``: the depth is positive and the pixel lies within the picture.
     """
-    pixels, depth = project_to_image(points[:, :3], calibration)
-    u, v = pixels.T
-    with np.errstate(invalid="ignore"):
-        return (depth > 0) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    rows = calibration.lidar_to_image_matrix
+    x, y, z = points[:, :3].T.astype(np.float64)
+    u, v, depth = (row[0] * x + row[1] * y + row[2] * z + row[3] for row in rows)
+    # u and v are pixels times depth, so the comparisons need no division.
+    seen: NDArray[np.bool_] = (
+        (depth > 0) & (u >= 0) & (u < width * depth) & (v >= 0) & (v < height * depth)
+    )
+    return seen

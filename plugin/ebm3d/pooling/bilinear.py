@@ -5,13 +5,17 @@ P positions; C channels; H, W rows (y) and columns (x); B scenes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numba
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from ebm3d.errors import shape_error
+from ebm3d.pooling.twins import gradients, kernels_serve
 
 _NEIGHBORS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (row, column) from the lower left one
 
@@ -24,8 +28,9 @@ def bilinear_gather(
     .. math:: b(c, r) = \sum_{k,l\in\{0,1\}} |1-k-\delta_c|\,|1-l-\delta_r|\; F_{r_0+l,\,c_0+k}
 
     Source: docs/method.md, M-4. Unlike ``torch.nn.functional.grid_sample`` it can be differentiated
-    twice, reads many scenes in one call, and never copies the map; only the four-neighbor weights
-    and indices are kept for the backward pass, not the gathered features.
+    twice, reads many scenes in one call, and never copies the map. On a CPU a kernel does the work
+    and keeps nothing for the backward pass but its arguments; elsewhere, and where a graph of the
+    gradient is wanted, :func:`gather_by_torch` does.
 
     Args:
         rows: ``(B * H * W, C)`` maps as rows of channels, see
@@ -35,7 +40,8 @@ def bilinear_gather(
         scene: ``(P,)`` which map, int64.
 
     Returns:
-        ``(P, C)``. At a cell border the derivative is the one to the right.
+        ``(P, C)``; NaN where a position is not finite. At a cell border the derivative is the one
+        to the right.
 
     Raises:
         ValueError: if shapes do not fit together.
@@ -44,98 +50,124 @@ def bilinear_gather(
         raise shape_error("rows", f"(B * H * W, C) with (B, H, W) = {shape}", rows)
     if cells.ndim != 2 or cells.shape[1] != 2:
         raise shape_error("cells", "(P, 2)", cells)
-    height_width = torch.tensor(shape[1:], device=cells.device)
+    if not kernels_serve(rows, cells):
+        return gather_by_torch(rows, shape, cells, scene)
+    result: Tensor = _BilinearGather.apply(rows, cells, scene, shape)
+    return result
+
+
+def gather_by_torch(
+    rows: Tensor, shape: tuple[int, int, int], cells: Tensor, scene: Tensor
+) -> Tensor:
+    """:func:`bilinear_gather` by operations that torch differentiates any number of times."""
     column_row = torch.floor(cells.detach())
     right = cells - column_row
-    # Row-major over the four neighbors: (low, left), (low, right), (high, left), (high, right).
     sides = torch.stack((1 - right, right), dim=1)
     weights = (sides[:, :, None, 1] * sides[:, None, :, 0]).flatten(1)
     steps = torch.tensor(_NEIGHBORS, device=cells.device)
     row_column = column_row.to(torch.int64).flip(1)[:, None] + steps
-    valid = ((row_column >= 0) & (row_column < height_width)).all(dim=-1)
+    limit = torch.tensor(shape[1:], device=cells.device)
+    valid = ((row_column >= 0) & (row_column < limit)).all(dim=-1)
     indices = (scene[:, None] * shape[1] + row_column[..., 0]) * shape[2] + row_column[..., 1]
-    return weighted_rows(rows, indices * valid, weights * valid)
+    indices, weights = indices * valid, weights * valid
+    parts = [weights[:, k, None] * rows.index_select(0, indices[:, k]) for k in range(4)]
+    return parts[0] + parts[1] + parts[2] + parts[3]
 
 
-def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-    """Sum rows of a table with weights: ``out[p] = sum_k weights[p, k] * rows[indices[p, k]]``.
-
-    Args:
-        rows: ``(R, C)``.
-        indices: ``(P, K)`` int64.
-        weights: ``(P, K)``.
-
-    Returns:
-        ``(P, C)``; differentiable twice in ``rows`` and ``weights``.
-    """
-    result: Tensor = _WeightedRows.apply(rows, indices, weights)
-    return result
-
-
-class _WeightedRows(torch.autograd.Function):
-    """Weighted sum of rows whose backward is itself made of differentiable functions."""
+class _BilinearGather(torch.autograd.Function):
+    """The kernels below, for arrays in main memory."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-        """Sum without keeping the gathered rows."""
-        ctx.save_for_backward(rows, indices, weights)
-        return functional.embedding_bag(indices, rows, per_sample_weights=weights, mode="sum")
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
-        """Scatter to the rows, and project on each row for the weights."""
-        rows, indices, weights = ctx.saved_tensors
-        grad_rows = grad_weights = None
-        if ctx.needs_input_grad[0]:
-            grad_rows = _ScatterRows.apply(grad, indices, weights, rows.shape[0])
-        if ctx.needs_input_grad[2]:
-            grad_weights = _RowProducts.apply(grad, rows, indices)
-        return grad_rows, None, grad_weights
-
-
-class _RowProducts(torch.autograd.Function):
-    """``out[p, k] = grad[p] . rows[indices[p, k]]``, in blocks so that memory stays bounded."""
-
-    @staticmethod
-    def forward(ctx: Any, grad: Tensor, rows: Tensor, indices: Tensor) -> Tensor:
-        """Dot products, one neighbor at a time."""
-        ctx.save_for_backward(grad, rows, indices)
-        columns = [
-            torch.einsum("pc,pc->p", grad, rows.index_select(0, indices[:, k]))
-            for k in range(indices.shape[1])
-        ]
-        return torch.stack(columns, dim=1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        """The product is linear in both factors."""
-        outer, rows, indices = ctx.saved_tensors
-        grad_outer = _WeightedRows.apply(rows, indices, grad)
-        grad_rows = None
-        if ctx.needs_input_grad[1]:
-            grad_rows = _ScatterRows.apply(outer, indices, grad, rows.shape[0])
-        return grad_outer, grad_rows, None
-
-
-class _ScatterRows(torch.autograd.Function):
-    """``out[indices[p, k]] += weights[p, k] * grad[p]``, the transpose of the weighted sum."""
-
-    @staticmethod
-    def forward(ctx: Any, grad: Tensor, indices: Tensor, weights: Tensor, num_rows: int) -> Tensor:
-        """Add up, one neighbor at a time."""
-        ctx.save_for_backward(grad, indices, weights)
-        out = grad.new_zeros(num_rows, grad.shape[1])
-        for k in range(indices.shape[1]):
-            out.index_add_(0, indices[:, k], grad * weights[:, k, None])
+    def forward(
+        ctx: Any, rows: Tensor, cells: Tensor, scene: Tensor, shape: tuple[int, int, int]
+    ) -> Tensor:
+        """Gather."""
+        ctx.save_for_backward(rows, cells, scene)
+        ctx.shape = shape
+        out = rows.new_empty(len(cells), rows.shape[1])
+        arrays = (t.detach().contiguous().numpy() for t in (rows, cells, scene))
+        gather_kernel(*arrays, shape[1], shape[2], out.numpy())
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None]:
-        """Both derivatives are the forward operations again."""
-        outer, indices, weights = ctx.saved_tensors
-        return (
-            _WeightedRows.apply(grad, indices, weights),
-            None,
-            _RowProducts.apply(outer, grad, indices),
-            None,
-        )
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """Gradients of the maps, if wanted, and of the positions."""
+        rows, cells, scene = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            out = gather_by_torch(rows, ctx.shape, cells, scene)
+            found = gradients(out, (rows, cells), grad, ctx.needs_input_grad)
+            return found[0], found[1], None, None
+        wanted = ctx.needs_input_grad[0]
+        grad_rows = torch.zeros_like(rows) if wanted else rows.new_empty(0, rows.shape[1])
+        grad_cells = torch.empty_like(cells)
+        arrays = (t.detach().contiguous().numpy() for t in (rows, cells, scene, grad))
+        gather_backward_kernel(*arrays, *ctx.shape[1:], grad_rows.numpy(), grad_cells.numpy())
+        return grad_rows if wanted else None, grad_cells, None, None
+
+
+@numba.njit(cache=True, nogil=True)
+def gather_kernel(
+    rows: NDArray[Any],
+    cells: NDArray[Any],
+    scene: NDArray[np.int64],
+    height: int,
+    width: int,
+    out: NDArray[Any],
+) -> None:
+    """Write ``(P, C)`` values of maps ``(B * H * W, C)`` at ``cells`` ``(P, 2)``."""
+    # An array, so that weights have the type of the map and the inner loop does not convert.
+    weights = np.empty(4, out.dtype)
+    for p in range(len(cells)):
+        column, row = cells[p, 0], cells[p, 1]
+        out[p] = 0 if math.isfinite(column) and math.isfinite(row) else np.nan
+        if not (-1 < column < width and -1 < row < height):
+            continue
+        low, left = math.floor(row), math.floor(column)
+        high_part, right_part = row - low, column - left
+        weights[0], weights[1] = (1 - high_part) * (1 - right_part), (1 - high_part) * right_part
+        weights[2], weights[3] = high_part * (1 - right_part), high_part * right_part
+        for k in range(4):
+            r, c = int(low) + k // 2, int(left) + k % 2
+            if 0 <= r < height and 0 <= c < width:
+                source = (scene[p] * height + r) * width + c
+                for channel in range(rows.shape[1]):
+                    out[p, channel] += weights[k] * rows[source, channel]
+
+
+@numba.njit(cache=True, nogil=True)
+def gather_backward_kernel(
+    rows: NDArray[Any],
+    cells: NDArray[Any],
+    scene: NDArray[np.int64],
+    grad: NDArray[Any],
+    height: int,
+    width: int,
+    grad_rows: NDArray[Any],
+    grad_cells: NDArray[Any],
+) -> None:
+    """Add to ``grad_rows`` unless it is empty, and write ``grad_cells`` ``(P, 2)``."""
+    weights = np.empty(4, grad.dtype)
+    for p in range(len(cells)):
+        column, row = cells[p, 0], cells[p, 1]
+        grad_cells[p] = 0 if math.isfinite(column) and math.isfinite(row) else np.nan
+        if not (-1 < column < width and -1 < row < height):
+            continue
+        low, left = math.floor(row), math.floor(column)
+        high_part, right_part = row - low, column - left
+        weights[0], weights[1] = (1 - high_part) * (1 - right_part), (1 - high_part) * right_part
+        weights[2], weights[3] = high_part * (1 - right_part), high_part * right_part
+        for k in range(4):
+            r, c = int(low) + k // 2, int(left) + k % 2
+            if not (0 <= r < height and 0 <= c < width):
+                continue
+            source = (scene[p] * height + r) * width + c
+            product = 0.0
+            for channel in range(rows.shape[1]):
+                product += grad[p, channel] * rows[source, channel]
+            side_row = 1 - high_part if k < 2 else high_part
+            side_column = right_part if k % 2 else 1 - right_part
+            grad_cells[p, 0] += product * side_row * (1 if k % 2 else -1)
+            grad_cells[p, 1] += product * side_column * (-1 if k < 2 else 1)
+            if len(grad_rows):
+                for channel in range(rows.shape[1]):
+                    grad_rows[source, channel] += weights[k] * grad[p, channel]

@@ -1,6 +1,6 @@
 """Features of the points in and around a box, which make its height and z observable.
 
-N boxes; S variants of each; K points of a crop; F point features.
+N boxes; S variants of each; F columns of the clouds.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ebm3d.boxes.frames import points_to_box_frame
 from ebm3d.errors import input_error
 from ebm3d.pooling.point_crops import PointCrops, crop_points
+from ebm3d.pooling.point_features import NUM_GEOMETRIC, point_features
 from ebm3d.pooling.scene import Scenes
-
-_METRIC_SCALE = 2.0  # distances to faces enter in units of half a meter
-_NUM_GEOMETRIC = 10
+from ebm3d.pooling.segments import pool_segments
 
 
 class PointBoxPool(nn.Module):
@@ -58,7 +56,7 @@ class PointBoxPool(nn.Module):
             )
         self.margin, self.slack = tuple(margin), slack
         self.max_points, self.num_features = max_points, num_features
-        self.first = nn.Linear(_NUM_GEOMETRIC + num_features - 3, channels[0])
+        self.first = nn.Linear(NUM_GEOMETRIC + num_features - 3, channels[0])
         self.second = nn.Linear(channels[0], channels[1])
         self.out_channels = 2 * channels[1] + 2
 
@@ -104,35 +102,13 @@ class PointBoxPool(nn.Module):
         Returns:
             ``(N, S, out_channels)``: mean and maximum of the point features, and the logarithms of
             the number of points in the window and inside the box. Differentiable in boxes. Memory
-            grows with N * S * K * channels; :class:`ebm3d.energy.BoxEnergy` bounds it.
+            grows with N * S * points * channels; :class:`ebm3d.energy.BoxEnergy` bounds it.
         """
-        points = context.points[:, None]
-        local = points_to_box_frame(points, boxes)
-        half = 0.5 * boxes[:, :, None, 3:6]
-        centered = torch.cat((local[..., :2], local[..., 2:] - half[..., 2:]), dim=-1)
-        beyond = centered.abs() - half
-        lower, upper = -local[..., 2:], local[..., 2:] - 2 * half[..., 2:]
-        signed = centered / half
-        features = torch.cat(
-            (
-                signed.clamp(-3, 3),
-                _METRIC_SCALE * beyond[..., :2],
-                _METRIC_SCALE * lower,
-                _METRIC_SCALE * upper,
-                _METRIC_SCALE * centered,
-                points[..., 3:].expand(*local.shape[:-1], -1),
-            ),
-            dim=-1,
-        )
-        reach = beyond.new_tensor(self.margin)
-        ramp = (1 - beyond.clamp_min(0) / reach).clamp_min(0)
-        window = (ramp * ramp * (3 - 2 * ramp)).prod(dim=-1) * context.present[:, None]
-        # The sigmoid alone has no end: it would count points by where the crop was cut.
-        inside = torch.sigmoid(-10 * beyond).prod(dim=-1) * window
+        count, variants = boxes.shape[:2]
+        features, window, counts, owner = point_features(context, boxes, self.margin)
         hidden = torch.relu(self.second(torch.relu(self.first(features))))
-        total = window.sum(-1)
-        mean = (window[..., None, :] @ hidden)[..., 0, :] / (total[..., None] + 1)
-        # max with indices: its backward touches one point a channel, that of amax all of them
-        largest = (hidden * window[..., None]).max(dim=-2).values
-        counts = torch.stack((total, inside.sum(-1)), dim=-1) * context.weight[:, None, None]
-        return torch.cat((mean, largest, torch.log1p(counts)), dim=-1)
+        pooled = pool_segments(hidden, window, owner, count * variants)
+        sums, maxima = pooled.chunk(2, dim=1)
+        weight = context.weight.repeat_interleave(variants)[:, None]
+        parts = (sums / (counts[:, :1] + 1), maxima, torch.log1p(counts * weight))
+        return torch.cat(parts, dim=1).view(count, variants, -1)

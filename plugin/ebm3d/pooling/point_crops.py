@@ -13,16 +13,17 @@ from ebm3d.boxes.frames import points_to_box_frame
 
 @dataclass(frozen=True)
 class PointCrops:
-    """At most K points near each box.
+    """Points near each of N boxes, one crop after the other.
 
     Attributes:
-        points: ``(N, K, F)`` with x, y, z in meters (LiDAR frame) and features; zeros where absent.
-        present: ``(N, K)`` bool.
+        points: ``(Q, F)`` with x, y, z in meters (LiDAR frame) and features; a point near two
+            boxes is there twice.
+        owner: ``(Q,)`` the box each point lies near, ascending, int64.
         weight: ``(N,)`` how many points of the cloud each kept point stands for, at least 1.
     """
 
     points: Tensor
-    present: Tensor
+    owner: Tensor
     weight: Tensor
 
 
@@ -43,22 +44,18 @@ def crop_points(
         boxes: ``(N, 7)``.
         scene_index: ``(N,)`` frame of each box.
         margin: meters added on each side along, across, and above and below the box.
-        max_points: largest K.
+        max_points: largest number of points of a crop.
 
     Returns:
-        Crops; K is the largest number of points found, at most ``max_points``, at least 1.
+        Crops of at most ``max_points`` points each.
     """
-    num_features = points[0].shape[1] if points else 4
     owner, chosen = [], []
     for index, cloud in enumerate(points):
         rows = (scene_index == index).nonzero()[:, 0]
         box_of_point, point = _points_near(cloud[:, :3], boxes[rows], boxes.new_tensor(margin))
         owner.append(rows[box_of_point])
         chosen.append(cloud[point])
-    if not owner or not sum(map(len, owner)):
-        empty = boxes.new_zeros(len(boxes), 1, num_features)
-        return PointCrops(empty, empty[..., 0] > 0, boxes.new_ones(len(boxes)))
-    return _pack(torch.cat(owner), torch.cat(chosen), len(boxes), max_points)
+    return _thin(torch.cat(owner), torch.cat(chosen), len(boxes), max_points)
 
 
 def _points_near(xyz: Tensor, boxes: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,10 +73,10 @@ def _points_near(xyz: Tensor, boxes: Tensor, margin: Tensor) -> tuple[Tensor, Te
     return box[inside], point[inside]
 
 
-def _pack(owner: Tensor, chosen: Tensor, num_boxes: int, max_points: int) -> PointCrops:
-    """Lay points ``(Q, F)`` with owners ``(Q,)`` out as ``(N, K, F)``, thinned evenly."""
-    order = torch.argsort(owner, stable=True)
-    owner, chosen = owner[order], chosen[order]
+def _thin(owner: Tensor, chosen: Tensor, num_boxes: int, max_points: int) -> PointCrops:
+    """Keep at most ``max_points`` of the points ``(Q, F)`` of each owner ``(Q,)``, evenly."""
+    owner, order = torch.sort(owner, stable=True)
+    chosen = chosen[order]
     count = torch.bincount(owner, minlength=num_boxes)
     start = torch.cumsum(count, 0) - count
     rank = torch.arange(len(owner), device=owner.device) - start[owner]
@@ -88,10 +85,5 @@ def _pack(owner: Tensor, chosen: Tensor, num_boxes: int, max_points: int) -> Poi
     slot = torch.div(rank * kept[owner], count[owner], rounding_mode="floor")
     before = torch.div((rank - 1) * kept[owner], count[owner], rounding_mode="floor")
     first = slot != before
-    size = int(kept.max())
-    points = chosen.new_zeros(num_boxes, size, chosen.shape[1])
-    present = torch.zeros(num_boxes, size, dtype=torch.bool, device=chosen.device)
-    points[owner[first], slot[first]] = chosen[first]
-    present[owner[first], slot[first]] = True
     weight = count.clamp(min=1).to(chosen.dtype) / kept.clamp(min=1).to(chosen.dtype)
-    return PointCrops(points, present, weight)
+    return PointCrops(chosen[first], owner[first], weight)

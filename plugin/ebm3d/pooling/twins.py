@@ -1,0 +1,40 @@
+"""When a kernel on a CPU stands in for its twin in torch, and how their gradients meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def kernels_serve(*tensors: Tensor) -> bool:
+    """Whether numba kernels can work on these: main memory, and one type they are made for."""
+    kind = tensors[0].dtype
+    return kind in (torch.float32, torch.float64) and all(
+        t.device.type == "cpu" and t.dtype == kind for t in tensors
+    )
+
+
+def gradients(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Gradients of the twin in torch, with a graph of their own.
+
+    Args:
+        outputs: what the twin gave.
+        inputs: tensors to differentiate in.
+        grad_outputs: gradients of the outputs.
+        wanted: for each input, whether its gradient is asked for; may be longer than ``inputs``.
+
+    Returns:
+        One gradient per input, None where it is not wanted.
+    """
+    asked = [t for t, want in zip(inputs, wanted, strict=False) if want]
+    found = iter(
+        torch.autograd.grad(outputs, asked, grad_outputs, create_graph=True, allow_unused=True)
+    )
+    return [next(found) if want else None for _, want in zip(inputs, wanted, strict=False)]

@@ -2,7 +2,7 @@
 _base_ = [
     "./_base_/models/second_cpu.py",
     "./_base_/datasets/simulated_cpu.py",
-    "./_base_/schedules/cpu_10e.py",
+    "./_base_/schedules/cpu_6e.py",
     "./_base_/runtime.py",
 ]
 

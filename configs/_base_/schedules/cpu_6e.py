@@ -1,6 +1,6 @@
 # The one cycle of cpu_20e.py in half the epochs, for data sets of twice the frames.
 _base_ = "./cpu_20e.py"
-max_epochs = 10
+max_epochs = 6
 
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(total_steps=max_epochs)

@@ -50,6 +50,16 @@ def test_the_core_imports_torch_numpy_numba_scipy_rich_and_nothing_else_on_impor
     assert not foreign, f"import plotting and host libraries inside functions: {foreign}"
 
 
+def test_the_core_does_not_import_the_host_inside_functions_either():
+    host = {"mmcv", "mmdet", "mmdet3d", "mmengine", "spconv"}
+    imports = {
+        short(path): _imported_roots([n for n in ast.walk(tree) if isinstance(n, ast.stmt)])
+        for path in package_files(core_only=True)
+        for tree in [ast.parse(path.read_text())]
+    }
+    assert not {name: roots & host for name, roots in imports.items() if roots & host}
+
+
 def test_the_package_never_prints():
     printing = [
         f"{short(path)}:{node.lineno}"

@@ -1,0 +1,214 @@
+"""One frame through a trained model, with boxes before and after refinement and f around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet3d.registry import DATASETS, MODELS
+from mmdet3d.structures import get_box_type
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+from torch import Tensor
+
+from ebm3d.adapters.engine.settings import load_settings
+from ebm3d.datasets import read_cloud
+from ebm3d.errors import input_error
+from ebm3d.visualization import RefinedFrame
+
+_SHOWN_IDS = 5
+
+
+@dataclass(frozen=True)
+class InferredFrame:
+    """What a model says about one frame.
+
+    Attributes:
+        frame: points, boxes before and after refinement, scores, f, true boxes if known.
+        energy: from a row of ``frame.refined`` to f near that box, a callable from ``(S, 7)`` to
+            ``(S,)``; ``None`` for a model without an energy. f is the model's exactly as long as
+            a box stays within the slack of the points cropped around that row's box.
+    """
+
+    frame: RefinedFrame
+    energy: Callable[[int], Callable[[Tensor], Tensor]] | None
+
+
+class FrameInference:
+    """A model and its test pipeline, built once and applied to frame after frame.
+
+    Args:
+        config: a config file, or the name of one that comes with the package.
+        checkpoint: what training saved; it must hold every parameter of the model.
+        device: where the model runs; None for CUDA where there is CUDA.
+        cfg_options: values of the config by dotted key.
+
+    Raises:
+        FileNotFoundError: if there is no such config or checkpoint.
+        RuntimeError: if the checkpoint belongs to another model.
+    """
+
+    def __init__(
+        self,
+        config: str | Path,
+        checkpoint: str | Path,
+        *,
+        device: str | None = None,
+        cfg_options: dict[str, Any] | None = None,
+    ) -> None:
+        if not Path(checkpoint).is_file():
+            raise FileNotFoundError(
+                f"checkpoint: expected a file that training saved: {checkpoint}"
+            )
+        cfg = load_settings(config, cfg_options=cfg_options)
+        init_default_scope(cfg.get("default_scope", "mmdet3d"))
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = MODELS.build(cfg.model)
+        load_checkpoint(
+            self.model, str(checkpoint), map_location="cpu", strict=True, logger="silent"
+        )
+        self.model.to(self.device).eval()
+        self._dataset_settings = cfg.test_dataloader.dataset
+        self._classes = tuple(cfg.test_dataloader.dataset.metainfo["classes"])
+        self._dataset: Any = None
+
+    def frame_ids(self) -> list[str]:
+        """Return the frames of the config's test data, in its order."""
+        dataset = self._test_data()
+        return [_frame_id(dataset.get_data_info(i)) for i in range(len(dataset))]
+
+    def __call__(self, source: str | Path) -> InferredFrame:
+        """Run the model on one frame.
+
+        Args:
+            source: the id of a frame of the config's test data, such as ``"000008"``, or a
+                ``.bin`` file of float32 x, y, z, intensity.
+
+        Returns:
+            Boxes before and after refinement; equal, with f NaN, where the model refines nothing.
+
+        Raises:
+            DataError: if the cloud is missing or unsound.
+            ValueError: if the test data has no such frame.
+        """
+        if Path(source).suffix == ".bin":
+            frame_id, data, true = Path(source).stem, self._data_of_cloud(Path(source)), None
+        else:
+            frame_id, data, true = self._data_of_frame(str(source))
+        calls: list[tuple[Tensor, list[Tensor]]] = []
+        with torch.no_grad(), _recorded(self._refinement_head(), calls):
+            batch = self.model.data_preprocessor(pseudo_collate([data]), False)
+            result = self.model(**batch, mode="predict")[0].pred_instances_3d.to("cpu")
+        refined = result.bboxes_3d.tensor[:, :7]
+        blank = torch.full((len(refined),), torch.nan)
+        frame = RefinedFrame(
+            frame_id=frame_id,
+            points=batch["inputs"]["points"][0].cpu().numpy(),
+            initial=result.get("initial_bboxes_3d", result.bboxes_3d).tensor[:, :7].numpy(),
+            refined=refined.numpy(),
+            scores=result.scores_3d.numpy(),
+            names=tuple(self._classes[label] for label in result.labels_3d),
+            f_initial=result.get("f_initial", blank).numpy(),
+            f_refined=result.get("f_refined", blank).numpy(),
+            ground_truth=true,
+        )
+        if not calls:
+            return InferredFrame(frame, None)
+        bev, points = calls[0]
+        return InferredFrame(frame, self._energies(bev, points, refined, result.labels_3d))
+
+    def _energies(
+        self, bev: Tensor, points: list[Tensor], boxes: Tensor, labels: Tensor
+    ) -> Callable[[int], Callable[[Tensor], Tensor]]:
+        """From a row to f near its box."""
+        head = self._refinement_head()
+
+        def near(row: int) -> Callable[[Tensor], Tensor]:
+            box = boxes[row : row + 1].to(bev.device)
+            energy = head.energy(bev, points, [box], [labels[row : row + 1].to(bev.device)])
+
+            def f(variants: Tensor) -> Tensor:
+                value: Tensor = energy(variants.to(box)[None])[0]
+                return value
+
+            return f
+
+        return near
+
+    def _refinement_head(self) -> Any:
+        """The energy-based head of the model, if it has one."""
+        for module in self.model.modules():
+            head = getattr(module, "refinement_head", None)
+            if hasattr(head, "energy"):
+                return head
+        return None
+
+    def _test_data(self) -> Any:
+        """The data set of the config's tests, read when first needed."""
+        if self._dataset is None:
+            self._dataset = DATASETS.build(deepcopy(self._dataset_settings))
+            self._dataset.full_init()
+        return self._dataset
+
+    def _data_of_frame(self, frame_id: str) -> tuple[str, dict[str, Any], np.ndarray | None]:
+        """Id, model input and true boxes of the evaluated classes of one frame of the test data."""
+        ids = self.frame_ids()
+        if frame_id not in ids:
+            known = ", ".join(ids[:_SHOWN_IDS]) + (", ..." if len(ids) > _SHOWN_IDS else "")
+            expected = f"a frame of the config's test data ({known}) or a .bin file"
+            raise input_error("frame", expected, repr(frame_id))
+        dataset = self._test_data()
+        index = ids.index(frame_id)
+        annotation = dataset.get_data_info(index).get("eval_ann_info")
+        true = None
+        if annotation is not None:
+            boxes = annotation["gt_bboxes_3d"].tensor[:, :7].numpy()
+            true = boxes[np.asarray(annotation["gt_labels_3d"]) >= 0]
+        return frame_id, dataset[index], true
+
+    def _data_of_cloud(self, path: Path) -> dict[str, Any]:
+        """Model input of a cloud without annotations."""
+        read_cloud(path)
+        box_type, box_mode = get_box_type(self._dataset_settings.get("box_type_3d", "LiDAR"))
+        data: dict[str, Any] = Compose(deepcopy(self._dataset_settings.pipeline))(
+            {
+                "lidar_points": {"lidar_path": str(path)},
+                "lidar_path": str(path),
+                "timestamp": 1,
+                "axis_align_matrix": np.eye(4),
+                "box_type_3d": box_type,
+                "box_mode_3d": box_mode,
+            }
+        )
+        return data
+
+
+@contextmanager
+def _recorded(head: Any, calls: list[tuple[Tensor, list[Tensor]]]) -> Iterator[None]:
+    """Keep the map and the points that a refinement head is given, while the model runs."""
+    if head is None:
+        yield
+        return
+    refine = head.refine
+
+    def recording(bev: Tensor, points: list[Tensor], *args: Any, **kwargs: Any) -> Any:
+        calls.append((bev, list(points)))
+        return refine(bev, points, *args, **kwargs)
+
+    head.refine = recording
+    try:
+        yield
+    finally:
+        del head.refine
+
+
+def _frame_id(info: dict[str, Any]) -> str:
+    """The frame's name: the name of its cloud, since the host renumbers frames."""
+    return Path(info["lidar_points"]["lidar_path"]).stem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ pytest_plugins = ["tests.skip_bound"]
 # The same examples in every run, and no deadline: a kernel compiles in the first of them.
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
+
+# Numba's OpenMP layer would otherwise raise torch's number of threads to that of the cores.
+os.environ.setdefault("NUMBA_NUM_THREADS", str(torch.get_num_threads()))
 
 _SEED = 20201208
 _SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -21,7 +21,7 @@ env_cfg = dict(
     dist_cfg=dict(backend="nccl"),  # gloo where there is no CUDA
 )
 vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
-visualizer = dict(type="Det3DLocalVisualizer", vis_backends=vis_backends, name="visualizer")
+visualizer = dict(type="Det3DLocalVisualizer", vis_backends=vis_backends)
 log_processor = dict(type="LogProcessor", window_size=20, by_epoch=True)
 log_level = "INFO"
 randomness = dict(seed=0)

@@ -62,9 +62,7 @@ def ray_cylinder(
     length = np.linalg.norm(end - start)
     axis = (end - start) / length
     across, offset = np.cross(direction, axis), np.cross(start, axis)
-    entry, leave = _real_roots(
-        [across @ across, -2 * across @ offset, offset @ offset - radius**2]
-    )
+    entry, leave = _real_roots([across @ across, -2 * across @ offset, offset @ offset - radius**2])
     caps = sorted([(start @ axis) / (direction @ axis), (end @ axis) / (direction @ axis)])
     entry, leave = max(entry, caps[0]), min(leave, caps[1])
     return (entry, leave) if entry <= leave else (np.inf, -np.inf)

@@ -1,6 +1,6 @@
 """Measure how many frames a second the simulator writes, files included, with a warm cache.
 
-    python tools/benchmarks/simulation.py --workers 2 --frames 300 --json simulation.json
+python tools/benchmarks/simulation.py --workers 2 --frames 300 --json simulation.json
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         warm_up = Path(folder) / "warm-up"
         write_dataset(warm_up, num_train=2, num_val=0, seed=1, workers=1, progress=False)
-        runs = [
-            measure(Path(folder), sensor, args.frames, args.workers) for sensor in args.sensors
-        ]
+        runs = [measure(Path(folder), sensor, args.frames, args.workers) for sensor in args.sensors]
     report = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "load_average": round(os.getloadavg()[0], 2),

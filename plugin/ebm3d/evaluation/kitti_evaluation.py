@@ -151,6 +151,8 @@ def evaluate_kitti(
 def evaluate_problem(
     problem: MatchingProblem,
     thresholds: Mapping[str, Sequence[float]],
+    *,
+    metrics: Sequence[str] = METRICS,
     band: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
 ) -> KittiEvaluation:
     """Evaluate prepared labels and detections, all of them or those of a band.
@@ -158,6 +160,7 @@ def evaluate_problem(
     Args:
         problem: labels and detections with their overlaps.
         thresholds: by class, of ``resolve_iou_thresholds``.
+        metrics: which to evaluate, of ``METRICS``.
         band: which labels ``(G,)`` and detections ``(D,)`` lie in the band, see ``band_status``.
 
     Returns:
@@ -172,7 +175,7 @@ def evaluate_problem(
             if band is not None:
                 label_status, detection_status = band_status(label_status, detection_status, *band)
             num_labels[class_name, difficulty.name] = int((label_status == COUNTED).sum())
-            for metric in METRICS:
+            for metric in metrics:
                 steps = problem.match(metric, values, label_status, detection_status)
                 for value, curve in zip(
                     values, problem.curves(metric, steps, label_status), strict=True

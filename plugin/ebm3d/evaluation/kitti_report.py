@@ -34,7 +34,7 @@ class KittiReport:
 
     Attributes:
         evaluation: the protocol's curves and averages.
-        by_distance: the same for each band of distance.
+        by_distance: the same for each band of distance, BEV and 3D.
         localization: summaries of the matched pairs by class: ``easy``, ``moderate``, ``hard``,
             ``by_distance``, ``by_occlusion`` and, where points are counted, ``by_points``.
         pairs: matched pairs by class and difficulty.
@@ -88,7 +88,9 @@ def report_kitti(
             (label_distance >= low) & (label_distance < high),
             (detection_distance >= low) & (detection_distance < high),
         )
-        by_distance[band_name(low, high)] = evaluate_problem(problem, thresholds, inside)
+        by_distance[band_name(low, high)] = evaluate_problem(
+            problem, thresholds, metrics=("bev", "3d"), band=inside
+        )
     pairs = {}
     localization = {}
     for class_name in thresholds:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ebm3d.errors import shape_error
-from ebm3d.pooling.twins import gradients, kernels_serve
+from ebm3d.pooling.twins import apply, gradients, kernels_serve
 
 _NEIGHBORS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (row, column) from the lower left one
 
@@ -52,7 +52,7 @@ def bilinear_gather(
         raise shape_error("cells", "(P, 2)", cells)
     if not kernels_serve(rows, cells):
         return gather_by_torch(rows, shape, cells, scene)
-    result: Tensor = _BilinearGather.apply(rows, cells, scene, shape)
+    result: Tensor = apply(_BilinearGather, rows, cells, scene, shape)
     return result
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm3d.pooling.twins import gradients, kernels_serve
+from ebm3d.pooling.twins import apply, gradients, kernels_serve
 
 
 def pool_segments(values: Tensor, weights: Tensor, owner: Tensor, count: int) -> Tensor:
@@ -32,7 +32,7 @@ def pool_segments(values: Tensor, weights: Tensor, owner: Tensor, count: int) ->
     """
     if not kernels_serve(values, weights):
         return pool_by_torch(values, weights, owner, count)
-    pooled: Tensor = _PoolSegments.apply(values, weights, owner, count)
+    pooled: Tensor = apply(_PoolSegments, values, weights, owner, count)
     return pooled
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,11 @@ def kernels_serve(*tensors: Tensor) -> bool:
     return kind in (torch.float32, torch.float64) and all(
         t.device.type == "cpu" and t.dtype == kind for t in tensors
     )
+
+
+def apply(function: Any, *arguments: Any) -> Any:
+    """Call a ``torch.autograd.Function``, whose ``apply`` torch leaves without types."""
+    return function.apply(*arguments)
 
 
 def gradients(

@@ -90,7 +90,7 @@ class Scene:
             starts=np.concatenate([*starts, offsets[-1:]]),
             rows=np.concatenate([s.rows for s in placed]),
             materials=np.concatenate([s.materials for s in placed]),
-            footprints=footprints,
+            footprints=np.ascontiguousarray(footprints),
             heights=bounds[:, :, 2] + poses[:, 2, None],
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ebm3d.errors import input_error
 from ebm3d.paths import config_path
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+_RUNS = count()
 
 
 def load_settings(
@@ -60,6 +62,9 @@ def load_settings(
     if seed is not None:
         cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
     cfg.launcher = launcher
+    # mmengine keeps logger, message hub and visualizer by this name and the second of the start:
+    # two runs of one process within a second would share them.
+    cfg.experiment_name = f"{path.stem}_{next(_RUNS)}"
     check_settings(cfg)
     return cfg
 

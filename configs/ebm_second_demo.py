@@ -1,0 +1,10 @@
+# EBM refinement on the frozen detector of second_demo.py, for tools/demo.py, which hands on its
+# checkpoint (load_from) and the folder of the data (data_root).
+_base_ = ["./ebm_second_simulated_cpu.py"]
+
+max_epochs = 4
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].update(total_steps=max_epochs)
+train_cfg = dict(max_epochs=max_epochs, val_begin=max_epochs + 1)  # evaluated once, at the end
+custom_hooks = [*_base_.custom_hooks, dict(type="RichProgressHook", title="Training the EBM head")]
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))

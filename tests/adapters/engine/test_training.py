@@ -1,0 +1,121 @@
+"""Training around a toy model: resume, accumulation, two processes, mixed precision."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+pytestmark = pytest.mark.mmdet3d
+
+_ROOT = Path(__file__).resolve().parents[3]
+_CONFIG = Path(__file__).with_name("toy_config.py")
+_ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    "OMP_NUM_THREADS": "1",
+}
+_PLAIN = {  # the same batches in one process and in two
+    "train_dataloader.sampler.shuffle": False,
+    "train_dataloader.dataset.augment": False,
+    "model.dropout": 0.0,
+}
+
+
+def trained(
+    folder: Path, options: dict[str, object] | None = None, *, resume: str | None = None
+) -> dict[str, Tensor]:
+    """Train in this process; the parameters after the last epoch."""
+    from ebm3d.adapters.engine import train
+
+    runner = train(_CONFIG, work_dir=folder, resume=resume, cfg_options=options)
+    return {name: value.clone() for name, value in runner.model.state_dict().items()}
+
+
+def final_checkpoint(folder: Path) -> dict[str, Tensor]:
+    """The parameters in the newest checkpoint of a folder."""
+    path = (folder / "last_checkpoint").read_text()
+    return torch.load(path)["state_dict"]
+
+
+def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor], atol: float = 0.0) -> None:
+    """All parameters equal, to the bit unless a tolerance is given."""
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], rtol=0, atol=atol, msg=name)
+
+
+def test_a_killed_and_resumed_training_ends_with_the_same_parameters(tmp_path: Path) -> None:
+    """SIGKILL in the middle of the third epoch, then --resume, against a run left alone."""
+    command = [sys.executable, "-W", "ignore", "tools/train.py", str(_CONFIG), "--work-dir"]
+    options = ["--cfg-options", "custom_hooks.3.epoch=2"]
+    killed = subprocess.run(
+        [*command, str(tmp_path / "killed"), *options],
+        cwd=_ROOT,
+        env=_ENVIRONMENT,
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -9, killed.stderr.decode()[-3000:]
+    assert (tmp_path / "killed" / "last_checkpoint").read_text().endswith("epoch_2.pth")
+    resumed = trained(tmp_path / "killed", resume="auto")
+    assert_equal(resumed, trained(tmp_path / "whole"))
+
+
+def test_the_newest_checkpoint_can_be_named_too(tmp_path: Path) -> None:
+    """--resume CKPT after a training that was stopped between two epochs."""
+    whole = trained(tmp_path / "whole")
+    checkpoint = tmp_path / "whole" / "epoch_2.pth"
+    assert_equal(trained(tmp_path / "resumed", resume=str(checkpoint)), whole)
+
+
+def test_another_seed_gives_other_parameters(tmp_path: Path) -> None:
+    """What the seed decides: shuffling, augmentation, dropout."""
+    first = trained(tmp_path / "first", {"train_cfg.max_epochs": 1})
+    second = trained(tmp_path / "second", {"train_cfg.max_epochs": 1, "randomness.seed": 1})
+    assert not torch.equal(first["layer.weight"], second["layer.weight"])
+
+
+def test_accumulated_gradients_equal_the_larger_batch(tmp_path: Path) -> None:
+    """Two batches of 2 accumulated, against one of 4; no batch norm in the model."""
+    accumulated = {
+        **_PLAIN,
+        "train_dataloader.batch_size": 2,
+        "optim_wrapper.accumulative_counts": 2,
+        # Twice the iterations an epoch: a constant learning rate makes the two comparable.
+        "param_scheduler": None,
+    }
+    large = trained(tmp_path / "large", {**_PLAIN, "param_scheduler": None})
+    assert_equal(trained(tmp_path / "small", accumulated), large, atol=1e-6)
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path) -> None:
+    """Two gloo processes of batch 2, started by torch's launcher, against one of batch 4."""
+    options = [f"{key}={value}" for key, value in _PLAIN.items()]
+    launched = subprocess.run(
+        [
+            *(sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc_per_node", "2", "tools/train.py", str(_CONFIG), "--launcher", "pytorch"),
+            *("--work-dir", str(tmp_path / "two"), "--cfg-options", *options),
+            "train_dataloader.batch_size=2",
+        ],
+        cwd=_ROOT,
+        env=_ENVIRONMENT,
+        capture_output=True,
+        check=False,
+    )
+    assert launched.returncode == 0, launched.stderr.decode()[-3000:]
+    one = trained(tmp_path / "one", {**_PLAIN, "train_dataloader.batch_size": 4})
+    assert_equal(final_checkpoint(tmp_path / "two"), one, atol=1e-6)
+
+
+def test_tensorboard_files_are_written_where_asked_for(tmp_path: Path) -> None:
+    """The visualization backend of the configs."""
+    backend = {"visualizer.vis_backends": [{"type": "TensorboardVisBackend"}]}
+    trained(tmp_path, {"train_cfg.max_epochs": 1, **backend})
+    assert list(tmp_path.rglob("events.out.tfevents.*"))

@@ -1,0 +1,173 @@
+"""Sparse convolution on a CPU against a dense one, with and without the repairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from tests.oracles.subprocesses import run_python
+from torch import Tensor, nn
+
+pytestmark = pytest.mark.mmdet3d
+
+SHAPE = (11, 96, 96)  # z, y, x
+NUM_VOXELS = 20_000  # a batch of two frames of the CPU-sized SECOND has 20,000 to 30,000
+CHANNELS = 16
+REPEATS = 100
+
+# Runs in a fresh process, where no repair is in place.
+WITHOUT = """
+import torch, spconv.pytorch as sparse
+from spconv.pytorch import ops
+torch.set_num_threads(2)
+torch.manual_seed(0)
+chosen = torch.randperm(2 * 11 * 96 * 96)[:20_000]
+indices = torch.stack(torch.unravel_index(chosen, (2, 11, 96, 96)), dim=1).int()
+layer = sparse.SubMConv3d(16, 16, 3, padding=1, bias=False)
+features = torch.randn(20_000, 16)
+def forward(index):
+    with torch.no_grad():
+        return layer(sparse.SparseConvTensor(features, index, (11, 96, 96), 2)).features
+"""
+
+
+@pytest.fixture
+def repaired() -> Iterator[None]:
+    """The repairs in place and two threads, for one test."""
+    from ebm3d.adapters.repairs import sparse_convolution as repairs
+
+    repairs.repair_spconv_stream()
+    repairs.repair_spconv_scatter_add()
+    repairs.repair_spconv_index_layout()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+def random_voxels(generator: torch.Generator) -> Tensor:
+    """(N, 4) distinct coordinates b, z, y, x of two frames; int32, contiguous."""
+    chosen = torch.randperm(2 * SHAPE[0] * SHAPE[1] * SHAPE[2], generator=generator)[:NUM_VOXELS]
+    return torch.stack(torch.unravel_index(chosen, (2, *SHAPE)), dim=1).int()
+
+
+def volume_of(features: Tensor, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(2, C, D, H, W) volume with the features at their cells and zero elsewhere."""
+    empty = features.new_zeros((2, *shape, features.shape[1]))
+    return empty.index_put(tuple(indices.long().unbind(1)), features).permute(0, 4, 1, 2, 3)
+
+
+def rows_of(volume: Tensor, indices: Tensor) -> Tensor:
+    """(N, C) features of a volume at N cells."""
+    b, z, y, x = indices.long().unbind(1)
+    return volume[b, :, z, y, x]
+
+
+def largest_relative_error(found: Tensor, expected: Tensor) -> float:
+    """Largest difference, in units of the largest expected value."""
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("stride", [1, 2], ids=["submanifold", "strided"])
+def test_sparse_convolution_equals_a_dense_one_in_every_repeat(
+    repaired: None, generator: torch.Generator, stride: int
+) -> None:
+    """Forward, gradient of the features and of the filters, float32 against float64."""
+    from spconv.pytorch import SparseConv3d, SparseConvTensor, SubMConv3d
+
+    indices = random_voxels(generator)
+    values = torch.randn(NUM_VOXELS, CHANNELS, generator=generator)
+    kind = SubMConv3d if stride == 1 else SparseConv3d
+    layer = kind(CHANNELS, CHANNELS, 3, stride=stride, padding=1, bias=False)
+
+    def sparse_pass(weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        layer.zero_grad()
+        leaf = values.clone().requires_grad_()
+        out = layer(SparseConvTensor(leaf, indices, list(SHAPE), 2))
+        weight = torch.ones_like(out.features) if weight is None else weight
+        (out.features * weight).sum().backward()
+        return out.features.detach(), out.indices, leaf.grad, layer.weight.grad.clone()
+
+    rows, cells, _, _ = sparse_pass(None)
+    weight = torch.randn(rows.shape, generator=generator)
+    leaf = values.double().requires_grad_()
+    filters = layer.weight.detach().double().requires_grad_()
+    dense = nn.functional.conv3d(
+        volume_of(leaf, indices, SHAPE), filters.permute(0, 4, 1, 2, 3), stride=stride, padding=1
+    )
+    expected = rows_of(dense, cells)
+    (expected * weight).sum().backward()
+    for _ in range(REPEATS):
+        rows, again, features_gradient, filters_gradient = sparse_pass(weight)
+        assert torch.equal(again, cells)
+        assert largest_relative_error(rows, expected.detach()) < 1e-5
+        assert largest_relative_error(features_gradient, leaf.grad) < 1e-5
+        assert largest_relative_error(filters_gradient, filters.grad) < 1e-5
+
+
+def test_without_the_repair_two_threads_give_wrong_rows() -> None:
+    """The defect: some of 500 repeats of the same convolution differ."""
+    script = (
+        WITHOUT
+        + "first = forward(indices)\n"
+        + "print(sum(not torch.equal(forward(indices), first) for _ in range(500)))"
+    )
+    assert int(run_python(script, OMP_NUM_THREADS="2")) > 0
+
+
+def test_a_transposed_index_tensor_gives_the_same_result(
+    repaired: None, generator: torch.Generator
+) -> None:
+    """Coordinates with the memory layout of ``nonzero().int()``."""
+    from spconv.pytorch import SparseConvTensor, SubMConv3d
+
+    indices = random_voxels(generator)
+    transposed = indices.t().contiguous().t()
+    layer = SubMConv3d(CHANNELS, CHANNELS, 3, padding=1, bias=False)
+    values = torch.randn(NUM_VOXELS, CHANNELS, generator=generator)
+    plain, other = (
+        layer(SparseConvTensor(values, index, list(SHAPE), 2)).features
+        for index in (indices, transposed)
+    )
+    assert torch.equal(plain, other)
+
+
+def test_without_the_repair_a_transposed_index_tensor_gives_another_result() -> None:
+    """The defect: wrong rows, no error."""
+    script = (
+        WITHOUT
+        + "torch.set_num_threads(1)\n"
+        + "print(torch.allclose(forward(indices), forward(indices.t().contiguous().t())))"
+    )
+    assert run_python(script) == "False"
+
+
+def test_without_the_repair_the_backward_asks_for_cuda() -> None:
+    """The defect: the CPU backward asks for a CUDA stream first."""
+    if torch.cuda.is_available():
+        pytest.skip("the defect needs a machine without CUDA")
+    script = (
+        WITHOUT
+        + "features.requires_grad_()\n"
+        + "out = layer(sparse.SparseConvTensor(features, indices, (11, 96, 96), 2)).features\n"
+        + "try:\n    out.sum().backward()\n"
+        + "except Exception as error:\n    print(type(error).__name__, error)"
+    )
+    assert "CUDA" in run_python(script)
+
+
+def test_scatter_add_equals_a_loop_in_float64(rng: object) -> None:
+    """Jitted and plain Python against numpy's unbuffered addition, with repeated indices."""
+    import numpy as np
+
+    from ebm3d.adapters.repairs.sparse_convolution import scatter_add_rows
+
+    source = rng.normal(size=(50, 7))
+    where = rng.integers(0, 9, size=40).astype(np.int32)
+    expected = np.ones((9, 7))
+    np.add.at(expected, where, source[:40])
+    for function in (scatter_add_rows, scatter_add_rows.py_func):
+        target = np.ones((9, 7))
+        function(target, source, where)
+        np.testing.assert_allclose(target, expected, rtol=1e-15)

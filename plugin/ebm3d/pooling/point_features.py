@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ebm3d.boxes.frames import points_to_box_frame
 from ebm3d.pooling.point_crops import PointCrops
-from ebm3d.pooling.twins import gradients, kernels_serve
+from ebm3d.pooling.twins import apply, gradients, kernels_serve
 
 NUM_GEOMETRIC = 10
 _METRIC_SCALE = 2.0  # distances enter in units of half a meter
@@ -58,7 +58,9 @@ def point_features(
     start = np.searchsorted(crops.owner.numpy(), np.arange(boxes.shape[0] + 1))
     arrays = (crops.points.numpy(), start, detached.numpy(), variants, np.asarray(margin))
     point, owner = (torch.from_numpy(index) for index in select_kernel(*arrays))
-    features, window, counts = _PointFeatures.apply(flat, crops.points, point, owner, tuple(margin))
+    features, window, counts = apply(
+        _PointFeatures, flat, crops.points, point, owner, tuple(margin)
+    )
     return features, window, counts, owner
 
 

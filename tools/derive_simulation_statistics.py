@@ -34,22 +34,23 @@ def read_archive(archive: Path) -> tuple[list[list[tuple[str, np.ndarray]]], dic
         Per frame the ``(name, 14 numbers)`` of every object except DontCare, and the camera:
         focal length and principal point in pixels, and its position in the LiDAR frame in m.
     """
-    frames, cameras = [], []
-    with tarfile.open(archive) as tar:
-        for member in sorted(tar.getmembers(), key=lambda m: m.name):
+    texts = {}
+    with tarfile.open(archive) as tar:  # in the order of the archive: gzip cannot seek
+        for member in tar:
             stream = tar.extractfile(member) if member.isfile() else None
-            if stream is None:
-                continue
-            text = stream.read().decode()
-            if "label_2/" in member.name:
-                rows = [line.split() for line in text.splitlines()]
-                frames.append([(r[0], np.array(r[1:], float)) for r in rows if r[0] != "DontCare"])
-            elif "calib/" in member.name:
-                values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-                p2 = np.array(values["P2"].split(), float).reshape(3, 4)
-                velo = np.array(values["Tr_velo_to_cam"].split(), float).reshape(3, 4)
-                position = -velo[:, :3].T @ velo[:, 3]
-                cameras.append([p2[0, 0], p2[0, 2], p2[1, 2], p2[0, 3], *position])
+            if stream is not None:
+                texts[member.name] = stream.read().decode()
+    frames, cameras = [], []
+    for name, text in sorted(texts.items()):
+        if "label_2/" in name:
+            rows = [line.split() for line in text.splitlines()]
+            frames.append([(r[0], np.array(r[1:], float)) for r in rows if r[0] != "DontCare"])
+        elif "calib/" in name:
+            values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+            p2 = np.array(values["P2"].split(), float).reshape(3, 4)
+            velo = np.array(values["Tr_velo_to_cam"].split(), float).reshape(3, 4)
+            position = -velo[:, :3].T @ velo[:, 3]
+            cameras.append([p2[0, 0], p2[0, 2], p2[1, 2], p2[0, 3], *position])
     keys = ("focal", "center_u", "center_v", "p2_offset", "x", "y", "z")
     return frames, dict(zip(keys, np.median(cameras, axis=0).round(4).tolist(), strict=True))
 

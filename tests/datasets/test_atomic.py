@@ -149,6 +149,20 @@ def test_two_processes_do_not_work_on_one_folder(tmp_path: Path) -> None:
     assert _visible(tmp_path) == ["old"] * 3
 
 
+def test_a_root_behind_a_link_is_prepared_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "set").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "set")
+    _publish(tmp_path / "link", "new")
+    assert _visible(tmp_path / "link") == ["new"] * 3
+    assert os.readlink(tmp_path / "disk" / "set" / "a.pkl") == ".prepared/current/a.pkl"
+
+
+def test_a_root_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="choose an output folder that can be written"):
+        _publish(tmp_path / "file", "new")
+
+
 def test_outputs_can_be_moved_with_their_folder(tmp_path: Path) -> None:
     _publish(tmp_path / "here", "new")
     (tmp_path / "here").rename(tmp_path / "there")

@@ -57,12 +57,19 @@ def replace_together(root: Path, links: Mapping[str, str]) -> Iterator[Path]:
         The empty folder to write into. If the body raises, it is removed and nothing changes.
 
     Raises:
-        DataError: if an output's place is taken by something that is no such link, or another
-            process is at work on ``root``.
+        DataError: if ``root`` cannot be written, an output's place is taken by something that is no
+            such link, or another process is at work on ``root``.
     """
-    store = root / _STORE
-    store.mkdir(parents=True, exist_ok=True)
+    try:
+        (root / _STORE).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "choose an output folder that can be written"
+        problem = Problem(root, None, "a folder that can be written", str(error), remedy)
+        raise DataError([problem]) from error
     _refuse_strangers(root, links)
+    # The root may be a link itself: relative links are counted from where it really is.
+    home = root.resolve()
+    store = home / _STORE
     with _lock(store):
         current = store / _CURRENT
         for leftover in store.glob("generation-*"):
@@ -76,7 +83,7 @@ def replace_together(root: Path, links: Mapping[str, str]) -> Iterator[Path]:
             shutil.rmtree(generation)
             raise
         for place, target in links.items():
-            link_to(root / place, store / _CURRENT / target)
+            link_to(home / place, store / _CURRENT / target)
         old = store / os.readlink(current) if current.exists() else None
         _replace_link(current, generation.name)
         if old is not None:

@@ -117,5 +117,5 @@ class BEVGridPool(nn.Module):
         pooled = bilinear_gather(
             context.rows, context.shape, cells.reshape(-1, 2), scene.reshape(-1)
         )
-        pooled = pooled.view(count, variants, len(self.offsets), -1)
+        pooled = pooled.view(count, variants, len(self.offsets), context.rows.shape[1])
         return pooled.transpose(2, 3).flatten(2)

@@ -65,12 +65,6 @@ class BEVGeometry:
         return (positions - origin) / positions.new_tensor(self.cell_size) - center_offset
 
 
-def inside_map(cells: Tensor, height: int, width: int) -> Tensor:
-    """Return which fractional cells ``(..., 2)`` (column, row) get any weight from a map."""
-    limit = cells.new_tensor((width, height))
-    return ((cells > -1) & (cells < limit)).all(dim=-1)
-
-
 def stack_maps(bev: Tensor) -> Tensor:
     """Return maps ``(B, C, H, W)`` as rows of channels ``(B * H * W, C)``, contiguous."""
     return torch.flatten(bev.permute(0, 2, 3, 1), 0, 2).contiguous()

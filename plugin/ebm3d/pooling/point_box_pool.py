@@ -111,4 +111,4 @@ class PointBoxPool(nn.Module):
         sums, maxima = pooled.chunk(2, dim=1)
         weight = context.weight.repeat_interleave(variants)[:, None]
         parts = (sums / (counts[:, :1] + 1), maxima, torch.log1p(counts * weight))
-        return torch.cat(parts, dim=1).view(count, variants, -1)
+        return torch.cat(parts, dim=1).view(count, variants, self.out_channels)

@@ -101,16 +101,15 @@ def test_the_stock_metric_reads_our_labels(kitti_tree: Tree, root: Path) -> None
 
 
 @pytest.mark.slow
-def test_the_stock_sampler_puts_objects_back_into_their_boxes(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_stock_sampler_puts_objects_back_into_their_boxes(root: Path) -> None:
     from mmdet3d.datasets.transforms.dbsampler import DataBaseSampler
 
+    from ebm3d.adapters.repairs.numba_cache import repair_numba_caching
+    from ebm3d.adapters.repairs.numpy_aliases import repair_numpy_aliases
     from ebm3d.boxes.points_in_boxes import points_in_boxes
 
-    # The sampler asks for an alias that numpy 1.24 to 1.26 do not have.
-    if not hasattr(np, "long"):
-        monkeypatch.setattr(np, "long", np.int64, raising=False)
+    repair_numba_caching()
+    repair_numpy_aliases()
     sampler = DataBaseSampler(
         info_path=str(root / "kitti_dbinfos_train.pkl"),
         data_root=str(root),

@@ -14,7 +14,7 @@ refinement_head = dict(
         multipliers=(0.5, 1.0, 2.0),
     ),
     loss=dict(type="NCELoss"),
-    num_noise_samples=128,
+    num_noise_samples=64,
     refiner=dict(
         type="GradientAscent",
         num_steps=10,

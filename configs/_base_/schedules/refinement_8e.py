@@ -1,5 +1,5 @@
 # Training of the refinement head alone, on a frozen detector.
-max_epochs = 12
+max_epochs = 8
 
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -5,6 +5,7 @@ R rows; E segments; C channels.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numba
@@ -87,8 +88,8 @@ def pool_kernel(
         for c in range(channels):
             weighted = weights[r] * values[r, c]
             pooled[e, c] += weighted
-            # A value that is not a number wins, as in torch.
-            if not weighted <= pooled[e, channels + c]:
+            # A value that is not a number wins and stays, as in torch.
+            if weighted > pooled[e, channels + c] or math.isnan(weighted):
                 pooled[e, channels + c] = weighted
                 largest[e, c] = r
 

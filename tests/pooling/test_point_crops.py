@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ebm3d.pooling import PointCrops, crop_points
+
+_MARGIN = (0.5, 0.4, 0.3)
+
+
+def _scene(boxes_per_frame: int = 6, frames: int = 2) -> tuple[list[Tensor], Tensor, Tensor]:
+    clouds = [torch.rand(3000, 4, dtype=torch.float64) * 20 - 10 for _ in range(frames)]
+    for cloud in clouds:
+        cloud[:, 2] *= 0.2
+    count = boxes_per_frame * frames
+    low = torch.tensor([-8.0, -8, -2, 1, 1, 1, -3])
+    boxes = low + torch.rand(count, 7) * torch.tensor([16.0, 16, 1, 3, 1, 1, 6])
+    return clouds, boxes.double(), torch.arange(count) % frames
+
+
+def _crop_by_hand(cloud: Tensor, box: Tensor) -> Tensor:
+    """One point at a time, in the order of the cloud."""
+    x, y, z, dx, dy, dz, yaw = box.tolist()
+    kept = []
+    for row in cloud.tolist():
+        ahead = np.cos(yaw) * (row[0] - x) + np.sin(yaw) * (row[1] - y)
+        left = np.cos(yaw) * (row[1] - y) - np.sin(yaw) * (row[0] - x)
+        if (
+            abs(ahead) <= dx / 2 + _MARGIN[0]
+            and abs(left) <= dy / 2 + _MARGIN[1]
+            and z - _MARGIN[2] <= row[2] <= z + dz + _MARGIN[2]
+        ):
+            kept.append(row)
+    return torch.tensor(kept, dtype=torch.float64).reshape(-1, 4)
+
+
+def _of(crops: PointCrops, box: int) -> Tensor:
+    return crops.points[crops.owner == box]
+
+
+def test_crop_holds_the_points_of_the_enlarged_box_in_the_order_of_the_cloud():
+    clouds, boxes, scene = _scene()
+    crops = crop_points(clouds, boxes, scene, _MARGIN, 10_000)
+    for n in range(len(boxes)):
+        assert torch.equal(_of(crops, n), _crop_by_hand(clouds[int(scene[n])], boxes[n]))
+    assert torch.equal(crops.weight, torch.ones(len(boxes), dtype=torch.float64))
+    assert torch.equal(crops.owner, crops.owner.sort().values)
+
+
+def test_thinned_crop_is_an_even_choice_and_says_what_a_point_stands_for():
+    clouds, boxes, scene = _scene()
+    whole = crop_points(clouds, boxes, scene, _MARGIN, 10_000)
+    thinned = crop_points(clouds, boxes, scene, _MARGIN, 10)
+    for n in range(len(boxes)):
+        all_points, kept = _of(whole, n), _of(thinned, n)
+        assert len(kept) == min(len(all_points), 10)
+        assert float(thinned.weight[n]) == max(len(all_points), 1) / max(len(kept), 1)
+        index = [(all_points == point).all(dim=1).nonzero()[0, 0].item() for point in kept]
+        gaps = np.diff(index)
+        assert (gaps >= 1).all()
+        assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
+
+
+def test_same_cloud_is_thinned_the_same_way_each_time():
+    clouds, boxes, scene = _scene()
+    first, second = (crop_points(clouds, boxes, scene, _MARGIN, 7) for _ in range(2))
+    assert torch.equal(first.points, second.points)
+
+
+def test_frames_together_are_frames_one_by_one():
+    clouds, boxes, scene = _scene()
+    together = crop_points(clouds, boxes, scene, _MARGIN, 20)
+    for index in range(2):
+        rows = (scene == index).nonzero()[:, 0]
+        alone = crop_points([clouds[index]], boxes[rows], torch.zeros_like(rows), _MARGIN, 20)
+        for position, row in enumerate(rows.tolist()):
+            assert torch.equal(_of(together, row), _of(alone, position))
+
+
+def test_empty_clouds_and_boxes_far_away_give_empty_crops():
+    clouds, boxes, scene = _scene()
+    empty = crop_points([torch.zeros(0, 4).double()] * 2, boxes, scene, _MARGIN, 20)
+    far = crop_points(clouds, boxes + 1000, scene, _MARGIN, 20)
+    for crops in (empty, far):
+        assert crops.points.shape == (0, 4)
+        assert torch.equal(crops.weight, torch.ones(12, dtype=torch.float64))
+
+
+def test_no_boxes_have_no_crops():
+    clouds, boxes, scene = _scene()
+    crops = crop_points(clouds, boxes[:0], scene[:0], _MARGIN, 20)
+    assert crops.points.shape == (0, 4)
+    assert crops.weight.shape == (0,)

@@ -20,7 +20,7 @@ from ebm3d.visualization.palette import GROUND_TRUTH, INITIAL, REFINED
 from ebm3d.visualization.scene import Scene
 
 _LIBRARIES = "install Open3D and the system libraries libegl1 and libgl1"
-_TIMEOUT = 120.0  # seconds; a frame takes about 6, most of it Open3D's import
+_TIMEOUT = 300.0  # seconds; a frame takes about 6 on an idle machine, mostly imports
 
 
 class RenderingError(RuntimeError):

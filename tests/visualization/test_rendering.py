@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ebm3d.visualization import RenderingError, scene_of_frame, show_scene, write_rendering
+from ebm3d.visualization.palette import REFINED, rgb
+from ebm3d.visualization.rendering import render
+from tests.visualization.frames import made_up_frame
+
+
+def test_importing_the_room_imports_no_plotting_library():
+    loaded = "sorted({'matplotlib', 'open3d'} & set(sys.modules))"
+    code = f"import sys, ebm3d.visualization; print({loaded})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_a_scene_is_rendered_without_a_display(tmp_path, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    write_rendering(tmp_path / "frame.png", scene_of_frame(made_up_frame()), "Frame 000042")
+    picture = np.asarray(Image.open(tmp_path / "frame.png"))[..., :3].astype(int)
+    near = np.abs(picture - rgb(REFINED.color)).max(axis=-1) < 40
+    assert near.sum() > 500  # boxes and legend
+    assert (picture.min(axis=-1) > 250).mean() > 0.5  # a white background
+
+
+def test_where_rendering_is_impossible_the_error_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RenderingError, match=r"ended with code 1.*libegl1.*PLY"):
+        render(scene_of_frame(made_up_frame()), (64, 48))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is a display")
+def test_a_window_without_a_display_is_refused_in_words(monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert "DISPLAY" not in os.environ
+    with pytest.raises(RenderingError, match="no display"):
+        show_scene(scene_of_frame(made_up_frame()), "title")

@@ -28,11 +28,11 @@ def measure(folder: Path, sensor: str, frames: int, workers: int) -> dict[str, f
         workers: number of processes.
     """
     out = folder / f"{sensor}-{workers}"
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), _processor_seconds()
     write_dataset(
         out, num_train=frames, num_val=0, seed=0, workers=workers, sensor=sensor, progress=False
     )
-    seconds = time.perf_counter() - start
+    seconds, busy = time.perf_counter() - start, _processor_seconds() - busy
     clouds = list((out / "training" / "velodyne_reduced").iterdir())
     points = sum(cloud.stat().st_size for cloud in clouds) / 16 / frames
     return {
@@ -41,8 +41,15 @@ def measure(folder: Path, sensor: str, frames: int, workers: int) -> dict[str, f
         "workers": workers,
         "seconds": round(seconds, 2),
         "frames_per_second": round(frames / seconds, 1),
+        "processor_milliseconds_per_frame": round(1e3 * busy / frames, 1),
         "mean_points": round(points, 1),
     }
+
+
+def _processor_seconds() -> float:
+    """Processor time of this process and of its finished children, start-up included."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def main() -> None:
@@ -67,6 +74,7 @@ def main() -> None:
         console.print(
             f"{run['sensor']}: {run['frames_per_second']} frames/s "
             f"({run['frames']} frames in {run['seconds']} s, {run['workers']} processes, "
+            f"{run['processor_milliseconds_per_frame']} ms of processor time and "
             f"{run['mean_points']:.0f} points a frame)"
         )
     if args.json:

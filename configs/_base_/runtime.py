@@ -1,6 +1,7 @@
-# What every training has: the plugin, a checkpoint for each epoch, resumable seeds, TensorBoard.
+# What every training has: a checkpoint for each epoch, logs, TensorBoard, and the plugin.
+_base_ = "./plugin.py"
+
 default_scope = "mmdet3d"
-custom_imports = dict(imports=["ebm3d.register"], allow_failed_imports=False)
 
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
@@ -10,11 +11,6 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="Det3DVisualizationHook"),
 )
-custom_hooks = [
-    dict(type="EpochSeedHook"),
-    dict(type="FreezeDetectorHook"),
-    dict(type="ChannelsLastHook"),
-]
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),

@@ -1,5 +1,6 @@
 # The EBM refinement head for cars; a leaf hands on the channels of the map and the range.
-# Standard deviations of the detector's errors, the unit of noise and steps:
+# Standard deviations of the errors of second_simulated_cpu on frames it was not trained on
+# (tools/fit_noise.py), the unit of noise and steps:
 # along, across, up (m); length, width, height (log ratio here, m below); yaw (rad).
 refinement_head = dict(
     type="EBMRefinementHead",
@@ -10,7 +11,7 @@ refinement_head = dict(
     network=dict(type="EnergyNetwork", mean_sizes=[[3.9, 1.6, 1.56]]),  # m, the anchor's
     noise=dict(
         type="BoxNoise",
-        stds=[[0.25, 0.12, 0.08, 0.06, 0.06, 0.06, 0.06]],
+        stds=[[0.25, 0.10, 0.12, 0.10, 0.065, 0.08, 0.08]],
         multipliers=(0.5, 1.0, 2.0),
     ),
     loss=dict(type="NCELoss"),
@@ -19,7 +20,7 @@ refinement_head = dict(
         type="GradientAscent",
         num_steps=10,
         step_size=0.1,
-        step_scale=[[0.25, 0.12, 0.08, 0.25, 0.10, 0.10, 0.06]],
+        step_scale=[[0.25, 0.10, 0.12, 0.40, 0.10, 0.12, 0.08]],
         axes="box",
         max_step=0.5,
         max_displacement=3.0,

@@ -1,5 +1,5 @@
-# EBM refinement of cars on the host's full-size PointPillars, frozen; give a checkpoint of pointpillars_kitti.py,
-# or the host's own, with --cfg-options load_from=CHECKPOINT.
+# EBM refinement of cars on the host's full-size PointPillars, frozen; give a checkpoint of
+# pointpillars_kitti.py, or the host's own, with --cfg-options load_from=CHECKPOINT.
 _base_ = ["./pointpillars_kitti.py", "./_base_/heads/ebm_head.py"]
 
 model = dict(

@@ -1,5 +1,5 @@
-# EBM refinement on the frozen CPU-sized detector of pointpillars_kitti_cpu.py; give its checkpoint with
-# --cfg-options load_from=CHECKPOINT.
+# EBM refinement on the frozen CPU-sized detector of pointpillars_kitti_cpu.py; give its
+# checkpoint with --cfg-options load_from=CHECKPOINT.
 _base_ = [
     "./_base_/models/pointpillars_cpu.py",
     "./_base_/datasets/kitti_cpu.py",

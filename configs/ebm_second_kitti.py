@@ -1,5 +1,5 @@
-# EBM refinement of cars on the host's full-size SECOND, frozen; give a checkpoint of second_kitti.py,
-# or the host's own, with --cfg-options load_from=CHECKPOINT.
+# EBM refinement of cars on the host's full-size SECOND, frozen; give a checkpoint of
+# second_kitti.py, or the host's own, with --cfg-options load_from=CHECKPOINT.
 _base_ = ["./second_kitti.py", "./_base_/heads/ebm_head.py"]
 
 model = dict(

@@ -1,5 +1,6 @@
-# EBM refinement of pedestrians, cyclists and cars on the host's full-size SECOND, frozen; give a checkpoint of second_kitti_3class.py,
-# or the host's own, with --cfg-options load_from=CHECKPOINT.
+# EBM refinement of pedestrians, cyclists and cars on the host's full-size SECOND, frozen; give
+# a checkpoint of second_kitti_3class.py, or the host's own, with
+# --cfg-options load_from=CHECKPOINT.
 _base_ = ["./second_kitti_3class.py", "./_base_/heads/ebm_head_3class.py"]
 
 model = dict(

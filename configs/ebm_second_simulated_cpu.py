@@ -1,5 +1,5 @@
-# EBM refinement on the frozen CPU-sized detector of second_simulated_cpu.py; give its checkpoint with
-# --cfg-options load_from=CHECKPOINT.
+# EBM refinement on the frozen CPU-sized detector of second_simulated_cpu.py; give its
+# checkpoint with --cfg-options load_from=CHECKPOINT.
 _base_ = [
     "./_base_/models/second_cpu.py",
     "./_base_/datasets/simulated_cpu.py",

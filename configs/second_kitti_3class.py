@@ -1,4 +1,5 @@
-# The host's SECOND for pedestrians, cyclists and cars at full size, evaluated without CUDA and resumable.
+# The host's SECOND for pedestrians, cyclists and cars at full size, evaluated
+# without CUDA and resumable.
 _base_ = [
     "mmdet3d::second/second_hv_secfpn_8xb6-80e_kitti-3d-3class.py",
     "./_base_/plugin.py",

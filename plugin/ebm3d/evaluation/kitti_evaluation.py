@@ -89,9 +89,9 @@ class KittiEvaluation:
         return curve.average_similarity(name)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all averages: class, metric, threshold ``"0.70"``, difficulty, ``ap_r40``/``ap_r11``.
+        """Return all averages by class, metric, threshold ``"0.70"``, difficulty, and AP.
 
-        What could not be evaluated is ``None``.
+        AP is ``ap_r40`` and ``ap_r11``. What could not be evaluated is ``None``.
         """
         tree: dict[str, Any] = {}
         for (class_name, metric, threshold, difficulty), curve in self.curves.items():

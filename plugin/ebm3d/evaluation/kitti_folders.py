@@ -52,7 +52,7 @@ def read_folders(
         label_dir: folder of label files, ``label_2``.
         detection_dir: folder of result files, or one with a subfolder ``data`` that holds them, as
             the official tool wants it.
-        ids: frames to evaluate; ``None`` for all that have a result file, as the official tool does.
+        ids: frames to evaluate; ``None``: all that have a result file, as the official tool does.
         missing_as_empty: take frames of ``ids`` without result file as frames without detections.
         progress: wraps an iterable of frame ids, for a progress bar.
 

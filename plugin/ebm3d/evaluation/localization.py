@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def band_limits(borders: Sequence[float]) -> list[tuple[float, float]]:
     """
     if len(borders) < 2 or not all(np.diff(borders) > 0):
         raise input_error("borders of bands", "two or more ascending values", list(borders))
-    return [(float(a), float(b)) for a, b in zip(borders[:-1], borders[1:], strict=True)]
+    return [(float(a), float(b)) for a, b in pairwise(borders)]
 
 
 def band_name(low: float, high: float) -> str:
@@ -94,7 +95,7 @@ def band_name(low: float, high: float) -> str:
 
 
 def label_distances(problem: MatchingProblem) -> tuple[FloatArray, FloatArray]:
-    """Return the horizontal distance from the camera of all labels ``(G,)``, detections ``(D,)``."""
+    """Return the horizontal distance from the camera of all labels (G,) and detections (D,)."""
     first, second = (
         np.hypot(objects.location[:, 0], objects.location[:, 2])
         for objects in (problem.labels.objects, problem.detections.objects)

@@ -33,7 +33,7 @@ _CHUNK = 256  # boxes evaluated at a time, which bounds the memory of point feat
 class LocalScorer(Protocol):
     """f of any number of variants of one box."""
 
-    def __call__(self, boxes: Tensor) -> Tensor:
+    def __call__(self, boxes: Tensor, /) -> Tensor:
         """Return f ``(S,)`` of boxes ``(S, 7)``, all of them near the one box."""
         ...
 

@@ -96,8 +96,9 @@ def comparison_table(figures: dict[str, Any]) -> Table:
         table.add_column(name, justify="right")
     for label, values in _rows(trees):
         cells = ["-" if value is None else f"{value:.3f}" for value in values]
-        if len(values) == 2 and None not in values:
-            cells.append(f"{values[1] - values[0]:+.3f}")
+        known = [value for value in values if value is not None]
+        if len(values) == len(known) == 2:
+            cells.append(f"{known[1] - known[0]:+.3f}")
         table.add_row(label, *cells)
     return table
 

@@ -46,9 +46,9 @@ class EBM3DKittiMetric(BaseMetric):
 
     Keys: ``[before/|after/]Car/3d/0.70/moderate/ap_r40`` and the like,
     ``[before/|after/]Car/localization/moderate/mean_iou_3d`` and
-    ``.../errors/along/mean_abs``; with both sets also ``.../localization_same_pairs/...``: the pairs
-    matched before refinement, measured before and after. The file ``json_file`` and the log hold
-    more: AP and errors by distance, occlusion and points, quantiles, and under ``comparison`` the
+    ``.../errors/along/mean_abs``; with both sets also ``.../localization_same_pairs/...``: the
+    pairs matched before refinement, measured before and after. The file ``json_file`` and the log
+    hold more: AP and errors by distance, occlusion and points, quantiles, and under ``comparison`` the
     differences between before and after with their intervals.
 
     Args:

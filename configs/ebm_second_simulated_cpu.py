@@ -4,7 +4,7 @@ _base_ = [
     "./_base_/models/second_cpu.py",
     "./_base_/datasets/simulated_cpu.py",
     "./_base_/heads/ebm_head.py",
-    "./_base_/schedules/refinement_8e.py",
+    "./_base_/schedules/refinement_5e.py",
     "./_base_/runtime.py",
 ]
 

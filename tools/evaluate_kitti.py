@@ -121,7 +121,11 @@ def _bar(description: str) -> Any:
 
     def wrap(items: Iterable[str]) -> Iterator[str]:
         yield from track(
-            list(items), description, console=_ERRORS, transient=True, disable=not sys.stderr.isatty()
+            list(items),
+            description,
+            console=_ERRORS,
+            transient=True,
+            disable=not sys.stderr.isatty(),
         )
 
     return wrap
@@ -148,7 +152,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--classes", nargs="+", default=CLASSES, metavar="NAME", help="of KITTI's")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for all figures")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="folder for precision-recall pictures")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="folder for precision-recall pictures"
+    )
     parser.add_argument(
         "--compare",
         type=Path,

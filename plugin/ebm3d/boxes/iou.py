@@ -25,10 +25,13 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
+from ebm3d.boxes.parallelism import threads_for
 from ebm3d.errors import check_boxes, input_error
 
 FloatArray = NDArray[np.float64]
 
+# Of overlapping boxes, to the right power of ten.
+_SECONDS_PER_PAIR = 1e-7
 _SIZES = ("dx", "dy", "dz")
 # An edge narrower than this adds nothing that float64 can hold beside the areas of boxes, and its
 # slope might overflow.
@@ -51,8 +54,7 @@ def iou_bev(boxes: ArrayLike, others: ArrayLike, *, aligned: bool = False) -> Fl
     Raises:
         ValueError: for another shape, a value that is not finite, or a negative size.
     """
-    boxes, others = _checked_pair(boxes, others, aligned)
-    return _aligned_iou(boxes, others, False) if aligned else _pairwise_iou(boxes, others, False)
+    return _compute(boxes, others, aligned, volumes=False)
 
 
 def iou_3d(boxes: ArrayLike, others: ArrayLike, *, aligned: bool = False) -> FloatArray:
@@ -71,19 +73,20 @@ def iou_3d(boxes: ArrayLike, others: ArrayLike, *, aligned: bool = False) -> Flo
     Raises:
         ValueError: for another shape, a value that is not finite, or a negative size.
     """
-    boxes, others = _checked_pair(boxes, others, aligned)
-    return _aligned_iou(boxes, others, True) if aligned else _pairwise_iou(boxes, others, True)
+    return _compute(boxes, others, aligned, volumes=True)
 
 
-def _checked_pair(
-    boxes: ArrayLike, others: ArrayLike, aligned: bool
-) -> tuple[FloatArray, FloatArray]:
-    """Both arguments as contiguous float64 arrays, or the error that says what is wrong."""
+def _compute(boxes: ArrayLike, others: ArrayLike, aligned: bool, volumes: bool) -> FloatArray:
+    """Check both arguments and compute, on one thread or all."""
     first, second = _checked("boxes", boxes), _checked("others", others)
     if aligned and len(first) != len(second):
         expected = f"as long as boxes ({len(first)} rows) where aligned=True"
         raise input_error("others", expected, f"{len(second)} rows", "pass aligned=False for pairs")
-    return first, second
+    num_pairs = len(first) if aligned else len(first) * len(second)
+    kernel = _aligned_iou if aligned else _pairwise_iou
+    with threads_for(num_pairs * _SECONDS_PER_PAIR):
+        iou: FloatArray = kernel(first, second, volumes)
+    return iou
 
 
 def _checked(name: str, values: ArrayLike) -> FloatArray:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ebm3d.boxes.parallelism import threads_for
 from ebm3d.datasets import kitti_parser
 from ebm3d.datasets.kitti_labels import KittiObjects, read_labels
 from ebm3d.datasets.problems import DataError, Problem
@@ -26,6 +27,8 @@ from ebm3d.errors import input_error
 
 _NUM_NUMBERS = 14
 _MAX_PROBLEMS = 20
+# To the right power of ten.
+_SECONDS_PER_BYTE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,21 +171,23 @@ def read_frames(
     contents = _read_all(folder, progress(frame_ids) if progress else frame_ids)
     text = np.frombuffer(b"\n".join([*contents, b""]), dtype=np.uint8)
     begins = np.concatenate([[0], np.cumsum([len(part) + 1 for part in contents])]).astype(np.int64)
-    counts = kitti_parser.count_lines(text, begins)
+    with threads_for(len(text) * _SECONDS_PER_BYTE):
+        counts = kitti_parser.count_lines(text, begins)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     table = np.zeros((int(starts[-1]), _NUM_NUMBERS + 1))
     hashes = np.zeros(len(table), dtype=np.uint64)
     places = np.zeros((len(table), 2), dtype=np.int64)
-    accepted = kitti_parser.parse_files(
-        text,
-        begins,
-        starts,
-        _NUM_NUMBERS + int(scores),
-        kitti_parser.POWERS_OF_TEN,
-        table,
-        hashes,
-        places,
-    )
+    with threads_for(len(text) * _SECONDS_PER_BYTE):
+        accepted = kitti_parser.parse_files(
+            text,
+            begins,
+            starts,
+            _NUM_NUMBERS + int(scores),
+            kitti_parser.POWERS_OF_TEN,
+            table,
+            hashes,
+            places,
+        )
     names = _decode_names(text, hashes, places)
     problems: list[Problem] = []
     for index in np.flatnonzero(~accepted):

@@ -12,10 +12,14 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from ebm3d.boxes.parallelism import threads_for
 from ebm3d.evaluation.kitti_protocol import NUM_SAMPLES
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+# Looking up how often a frame is drawn; to the right power of ten.
+_SECONDS_PER_LOOK = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +74,18 @@ def resampled_ap_r40(steps: RankedSteps, weights: NDArray[np.int32]) -> FloatArr
         weights: of ``draw_weights``, shape ``(B, F)``.
     """
     last = np.searchsorted(-steps.scores, -steps.recall_scores, side="right").astype(np.int64)
-    return _resampled_ap_r40(
-        steps.labels_of_frame,
-        steps.recall_frames,
-        last,
-        steps.frames,
-        steps.true_positives,
-        steps.false_positives,
-        weights,
-    )
+    num_looks = weights.size + len(weights) * (len(last) + len(steps.frames))
+    with threads_for(num_looks * _SECONDS_PER_LOOK):
+        averages: FloatArray = _resampled_ap_r40(
+            steps.labels_of_frame,
+            steps.recall_frames,
+            last,
+            steps.frames,
+            steps.true_positives,
+            steps.false_positives,
+            weights,
+        )
+    return averages
 
 
 @njit(cache=True, error_model="numpy")

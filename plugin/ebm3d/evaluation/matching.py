@@ -19,9 +19,14 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from ebm3d.boxes.parallelism import threads_for
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 StatusArray = NDArray[np.int8]
+
+# And per threshold; to the right power of ten.
+_SECONDS_PER_DETECTION = 1e-7
 
 SKIPPED = -1
 """Status of an object of another class: takes no part."""
@@ -95,24 +100,25 @@ def match_frames(
         np.zeros(shape),
         np.full((len(thresholds), len(label_status)), np.nan),
     )
-    _match_frames(
-        label_starts,
-        detection_starts,
-        pair_starts,
-        overlaps,
-        label_status,
-        detection_status,
-        scores,
-        in_dont_care,
-        label_angles,
-        detection_angles,
-        thresholds,
-        steps.true_positives,
-        steps.false_positives,
-        steps.false_negatives,
-        steps.similarity,
-        steps.recall_scores,
-    )
+    with threads_for(steps.similarity.size * _SECONDS_PER_DETECTION):
+        _match_frames(
+            label_starts,
+            detection_starts,
+            pair_starts,
+            overlaps,
+            label_status,
+            detection_status,
+            scores,
+            in_dont_care,
+            label_angles,
+            detection_angles,
+            thresholds,
+            steps.true_positives,
+            steps.false_positives,
+            steps.false_negatives,
+            steps.similarity,
+            steps.recall_scores,
+        )
     return steps
 
 

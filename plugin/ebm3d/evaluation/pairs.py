@@ -14,6 +14,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from ebm3d.boxes.iou import iou_3d, iou_bev
+from ebm3d.boxes.parallelism import threads_for
 from ebm3d.errors import shape_error
 from ebm3d.evaluation.kitti_evaluation import MatchingProblem
 from ebm3d.evaluation.matching import COUNTED, SKIPPED
@@ -22,6 +23,9 @@ from ebm3d.evaluation.overlaps import upright_boxes
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 StatusArray = NDArray[np.int8]
+
+# To the right power of ten.
+_SECONDS_PER_PAIR = 1e-8
 
 MIN_OVERLAP: Mapping[str, float] = {"car": 0.5, "pedestrian": 0.25, "cyclist": 0.25}
 """BEV IoU a pair must exceed: the loosest threshold in common use for the class. BEV and not 3D,
@@ -87,17 +91,18 @@ def match_pairs(
         Rows of labels and of detections, each of shape ``(P,)``, ascending by label.
     """
     partner = np.full(len(label_status), -1, dtype=np.int64)
-    _match_by_score(
-        problem.labels.starts,
-        problem.detections.starts,
-        problem.overlaps.pair_starts,
-        problem.overlaps.bev,
-        label_status,
-        detection_status,
-        problem.scores,
-        min_overlap,
-        partner,
-    )
+    with threads_for(len(problem.overlaps.bev) * _SECONDS_PER_PAIR):
+        _match_by_score(
+            problem.labels.starts,
+            problem.detections.starts,
+            problem.overlaps.pair_starts,
+            problem.overlaps.bev,
+            label_status,
+            detection_status,
+            problem.scores,
+            min_overlap,
+            partner,
+        )
     labels = np.flatnonzero((partner >= 0) & (label_status == COUNTED))
     return labels, partner[labels]
 

@@ -1,0 +1,122 @@
+"""Average precision by hand, and the free oracle of a perfect detector."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ebm3d.evaluation import KittiEvaluation, evaluate_kitti
+from ebm3d.evaluation.average_precision import sample_cutoffs
+from tests.evaluation.scenes import make_frames, many_cars
+
+
+def _evaluate(labels: list, detections: list, threshold: float = 0.7) -> KittiEvaluation:
+    return evaluate_kitti(
+        make_frames(labels, scores=False),
+        make_frames(detections, scores=True),
+        classes=["Car"],
+        iou_thresholds=[threshold],
+    )
+
+
+def _ap(evaluation: KittiEvaluation, name: str, metric: str = "3d") -> float:
+    return evaluation.average_precision("Car", metric, 0.7, "easy", name)
+
+
+@pytest.mark.parametrize(
+    ("num", "r11", "r40"), [(1, 100 / 11, 0.0), (10, 300 / 11, 22.5), (40, 1000 / 11, 97.5)]
+)
+@pytest.mark.parametrize("metric", ["bbox", "bev", "3d", "aos", "ahs_bev", "ahs_3d"])
+def test_perfect_detections_of_few_objects_score_the_capped_value(
+    num: int, r11: float, r40: float, metric: str
+) -> None:
+    # N true positives give N cutoffs and so N samples of precision 1, from recall sample 0 on.
+    # R40 leaves out sample 0, hence (N - 1) / 40; R11 takes samples 0, 4, ..., hence
+    # ceil(N / 4) / 11: 1, 3 and 10 of 11.
+    found = _evaluate(many_cars(num), [[{"score": 0.9 - 0.01 * i}] for i in range(num)])
+    assert _ap(found, "ap_r40", metric) == pytest.approx(r40, abs=1e-12)
+    assert _ap(found, "ap_r11", metric) == pytest.approx(r11, abs=1e-12)
+
+
+@pytest.mark.parametrize("num", [41, 60, 200])
+@pytest.mark.parametrize("yaw", [0.0, 0.7, -2.9, 40.0])
+def test_ground_truth_as_detections_scores_100_from_41_objects_on(num: int, yaw: float) -> None:
+    cars = many_cars(num, yaw=yaw, x=3.3, z=31.7)
+    scored = [[dict(frame[0], score=1.0 - i / 1000)] for i, frame in enumerate(cars)]
+    found = _evaluate(cars, scored)
+    for metric in ("bbox", "bev", "3d", "aos", "ahs_bev", "ahs_3d"):
+        assert _ap(found, "ap_r40", metric) == pytest.approx(100.0, abs=1e-12)
+        assert _ap(found, "ap_r11", metric) == pytest.approx(100.0, abs=1e-12)
+
+
+def test_precision_falls_as_worked_by_hand() -> None:
+    # Four cars, all found, at scores 0.9, 0.8, 0.7, 0.6; a false positive at 0.75, one at 0.65.
+    # The recalls 1/4, 2/4, 3/4, 1 are each further apart than 1/40, so every score is a cutoff:
+    #   cutoff 0.9: 1 of 1; 0.8: 2 of 2; 0.7: 3 of 4; 0.6: 4 of 6.
+    # Samples 0 to 3 hold 1, 1, 3/4, 2/3 (already descending), the other 37 hold 0.
+    #   R40 = (1 + 3/4 + 2/3) / 40;  R11 = sample 0 alone = 1 / 11.
+    labels = many_cars(4)
+    detections = [[{"score": 0.9 - 0.1 * i}] for i in range(4)]
+    detections[0] += [{"x": 50.0, "score": 0.75}, {"x": -50.0, "score": 0.65}]
+    found = _evaluate(labels, detections)
+    assert _ap(found, "ap_r40") == pytest.approx(100 * (1 + 3 / 4 + 2 / 3) / 40, abs=1e-12)
+    assert _ap(found, "ap_r11") == pytest.approx(100 / 11, abs=1e-12)
+
+
+def test_precision_is_the_best_at_this_recall_or_beyond() -> None:
+    # Three cars at 0.9, 0.8, 0.7 and a false positive at 0.95: precision 1/2, 2/3, 3/4 rises, so
+    # every sample takes the last: samples 0 to 2 hold 3/4.
+    detections = [[{"score": 0.9 - 0.1 * i}] for i in range(3)]
+    detections[0].append({"x": 50.0, "score": 0.95})
+    found = _evaluate(many_cars(3), detections)
+    assert _ap(found, "ap_r40") == pytest.approx(100 * 2 * 0.75 / 40, abs=1e-12)
+    assert _ap(found, "ap_r11") == pytest.approx(100 * 0.75 / 11, abs=1e-12)
+
+
+def test_missed_objects_leave_the_last_samples_at_zero() -> None:
+    # 30 of 60 cars found, no false positive. The k-th found has recall k/60, and the samples sought
+    # are 0, 1/40, ... A score is passed over while the next recall is closer to the one sought:
+    # sample s takes the smallest k with (2k + 1) / 120 >= s / 40, that is k >= (3s - 1) / 2; the
+    # 30th is always taken. s = 0, 1, 2, ..., 20 take k = 1, 2, 3, 4, 6, 7, 9, 10, 12, ..., 30:
+    # 21 samples of precision 1.
+    labels = many_cars(60)
+    detections = [[{"score": 1.0 - i / 100}] if i < 30 else [] for i in range(60)]
+    found = _evaluate(labels, detections)
+    assert len(found.curves["Car", "3d", 0.7, "easy"].scores) == 21
+    assert _ap(found, "ap_r40") == pytest.approx(100 * 20 / 40, abs=1e-12)
+    assert _ap(found, "ap_r11") == pytest.approx(100 * 6 / 11, abs=1e-12)
+
+
+def test_orientation_similarity_is_weighted_by_the_angle() -> None:
+    # All alphas are off by 60 degrees: (1 + cos 60) / 2 = 3/4 of the AP.
+    labels = many_cars(50)
+    detections = [[{"alpha": 0.3 + np.pi / 3, "score": 1 - i / 100}] for i in range(50)]
+    found = _evaluate(labels, detections)
+    assert _ap(found, "ap_r40", "bbox") == pytest.approx(100.0, abs=1e-12)
+    assert _ap(found, "ap_r40", "aos") == pytest.approx(75.0, abs=1e-12)
+    assert _ap(found, "ap_r40", "ahs_3d") == pytest.approx(100.0, abs=1e-12)
+
+
+def test_cutoffs_are_at_most_41_and_descend(rng: np.random.Generator) -> None:
+    for num in (1, 39, 40, 41, 42, 500, 7874):
+        scores = np.sort(rng.random(num))[::-1].copy()
+        cutoffs = sample_cutoffs(scores, num)
+        assert len(cutoffs) == min(num, 41)
+        assert (np.diff(cutoffs) < 0).all()
+        assert cutoffs[-1] == scores[-1]
+
+
+def test_compiled_cutoffs_agree_with_their_python_source(rng: np.random.Generator) -> None:
+    scores = np.sort(rng.random(300))[::-1].copy()
+    np.testing.assert_array_equal(sample_cutoffs(scores, 407), sample_cutoffs.py_func(scores, 407))
+
+
+def test_average_precision_of_the_curve_is_within_0_and_100(rng: np.random.Generator) -> None:
+    labels = many_cars(80)
+    detections = [
+        [{"score": rng.random()}, {"x": 30.0, "score": rng.random()}][: rng.integers(0, 3)]
+        for _ in range(80)
+    ]
+    found = _evaluate(labels, detections)
+    for metric in ("bbox", "3d"):
+        assert 0.0 < _ap(found, "ap_r40", metric) < 100.0

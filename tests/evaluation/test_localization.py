@@ -1,0 +1,180 @@
+"""Errors of matched pairs, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ebm3d.evaluation import MatchingProblem, report_kitti
+from ebm3d.evaluation.kitti_protocol import DIFFICULTIES
+from ebm3d.evaluation.localization import band_limits, band_name, summarize, summarize_bands
+from ebm3d.evaluation.overlaps import upright_boxes
+from ebm3d.evaluation.pairs import ERRORS, find_pairs, measure_pairs
+from tests.evaluation.scenes import make_frames, make_objects
+
+_EASY = DIFFICULTIES[0]
+
+
+def _problem(labels: list, detections: list) -> MatchingProblem:
+    return MatchingProblem(make_frames(labels, scores=False), make_frames(detections, scores=True))
+
+
+def _pairs(labels: list, detections: list):
+    problem = _problem(labels, detections)
+    return find_pairs(
+        problem,
+        "Car",
+        problem.label_status("Car", _EASY),
+        problem.detection_status("Car", _EASY),
+    )
+
+
+def test_upright_boxes_rename_the_axes_of_the_camera() -> None:
+    objects = make_objects([{"x": 3.0, "y": 1.7, "z": 20.0, "yaw": -0.4}], scores=False)
+    expected = [[20.0, -3.0, -1.7, 4.0, 1.6, 1.5, 0.4 - math.pi / 2]]
+    np.testing.assert_allclose(upright_boxes(objects), expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("yaw", [0.0, 1.1, -2.5])
+def test_errors_are_along_and_across_the_heading_of_the_label(yaw: float) -> None:
+    label = np.array([[10.0, 5.0, -1.7, 4.0, 1.6, 1.5, yaw]])
+    found = label.copy()
+    found[0, 0] += 0.3 * math.cos(yaw) - 0.2 * math.sin(yaw)
+    found[0, 1] += 0.3 * math.sin(yaw) + 0.2 * math.cos(yaw)
+    found[0, 2:] += [0.1, 0.4, -0.05, 0.06, 0.07]
+    errors = measure_pairs(label, found, np.array([0]), np.array([0])).errors[0]
+    expected = [0.3, 0.2, 0.1, 0.4, -0.05, 0.06, 0.07, 0.07]
+    np.testing.assert_allclose(errors, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("turn", "full", "half"),
+    [(0.1, 0.1, 0.1), (math.pi + 0.1, 0.1 - math.pi, 0.1), (2 * math.pi - 0.1, -0.1, -0.1)],
+)
+def test_yaw_errors_are_wrapped_by_a_full_and_by_half_a_turn(
+    turn: float, full: float, half: float
+) -> None:
+    label = np.array([[10.0, 5.0, -1.7, 4.0, 1.6, 1.5, 3.0]])
+    found = label + [0, 0, 0, 0, 0, 0, turn]
+    errors = measure_pairs(label, found, np.array([0]), np.array([0])).errors[0]
+    assert errors[ERRORS.index("yaw")] == pytest.approx(full, abs=1e-12)
+    assert errors[ERRORS.index("yaw_mod_pi")] == pytest.approx(half, abs=1e-12)
+
+
+def test_the_better_scored_detection_chooses_first() -> None:
+    pairs = _pairs([[{}]], [[{"x": 0.05, "score": 0.4}, {"x": 0.3, "score": 0.9}]])
+    assert pairs.detections.tolist() == [1]
+
+
+def test_a_detection_chooses_the_label_it_overlaps_most() -> None:
+    labels = [[{"z": 10.0}, {"z": 11.0}]]
+    pairs = _pairs(labels, [[{"z": 10.8, "score": 0.9}]])
+    assert pairs.labels.tolist() == [1]
+
+
+def test_pairs_need_half_of_the_area_in_common() -> None:
+    assert len(_pairs([[{}]], [[{"x": 1.3}]])) == 1
+    assert len(_pairs([[{}]], [[{"x": 1.4}]])) == 0
+
+
+def test_a_height_error_does_not_hide_the_pair() -> None:
+    pairs = _pairs([[{"y": 1.7}]], [[{"y": 0.5}]])
+    assert pairs.errors[0, ERRORS.index("vertical")] == pytest.approx(1.2)
+    assert pairs.iou_bev[0] == pytest.approx(1.0)
+    assert pairs.iou_3d[0] == pytest.approx(0.3 / 2.7)
+
+
+def test_labels_beyond_the_difficulty_take_their_detection_away() -> None:
+    labels = [[{"occluded": 2, "x": 0.1}, {"x": 1.0}]]
+    assert len(_pairs(labels, [[{"x": 0.1, "score": 0.9}]])) == 0
+
+
+def test_summary_holds_bias_mean_and_quantiles() -> None:
+    label = np.zeros((5, 7)) + [10.0, 5.0, 0.0, 4.0, 2.0, 1.5, 0.0]
+    found = label.copy()
+    found[:, 0] += [-0.4, -0.1, 0.0, 0.2, 0.5]
+    pairs = measure_pairs(label, found, np.arange(5), np.arange(5))
+    summary = summarize(pairs, 8)
+    along = summary["errors"]["along"]
+    assert (summary["num_matched"], summary["num_labels"]) == (5, 8)
+    assert along["mean"] == pytest.approx(0.04)
+    assert along["mean_abs"] == pytest.approx(0.24)
+    assert along["quantiles"]["0.50"] == pytest.approx(0.2)
+    assert along["quantiles"]["0.75"] == pytest.approx(0.4)
+    expected = np.mean([(4 - s) / (4 + s) for s in (0.4, 0.1, 0.0, 0.2, 0.5)])
+    assert summary["mean_iou_3d"] == pytest.approx(expected)
+
+
+def test_no_pairs_have_no_figures() -> None:
+    none = np.zeros(0, dtype=np.int64)
+    summary = summarize(measure_pairs(np.zeros((0, 7)), np.zeros((0, 7)), none, none), 3)
+    assert summary["mean_iou_3d"] is None
+    assert summary["errors"]["yaw"]["quantiles"]["0.90"] is None
+
+
+def test_bands_hold_their_lower_border() -> None:
+    label = np.zeros((4, 7)) + [10.0, 5.0, 0.0, 4.0, 2.0, 1.5, 0.0]
+    pairs = measure_pairs(label, label, np.arange(4), np.arange(4))
+    values = np.array([0.0, 20.0, 39.9, 40.0])
+    bands = summarize_bands(pairs, values, np.zeros(4, dtype=np.int8), [0.0, 20.0, 40.0, np.inf])
+    assert {name: band["num_matched"] for name, band in bands.items()} == {
+        "0-20": 1,
+        "20-40": 2,
+        "40-": 1,
+    }
+
+
+def test_borders_must_ascend() -> None:
+    with pytest.raises(ValueError, match="borders of bands must be two or more ascending values"):
+        band_limits([0.0, 20.0, 20.0])
+    assert band_name(*band_limits([2.5, 5.0])[0]) == "2.5-5"
+
+
+def _report(labels: list, detections: list, **options):
+    return report_kitti(_problem(labels, detections), {"Car": (0.5,)}, **options)
+
+
+def test_ap_of_a_band_ignores_what_lies_outside() -> None:
+    near = [[{"z": 10.0}] for _ in range(50)]
+    near_found = [[{"z": 10.0, "score": 0.9 - i / 100}] for i in range(50)]
+    far, far_false = {"z": 50.0}, {"z": 60.0, "score": 0.99}
+    report = _report([*near, [far]], [*near_found, [far_false]])
+    band = report.by_distance["0-20"]
+    assert band.average_precision("Car", "3d", 0.5, "easy") == pytest.approx(100.0)
+    assert band.num_labels["Car", "easy"] == 50
+    whole = report.evaluation.average_precision("Car", "3d", 0.5, "easy")
+    assert whole < 99.0
+
+
+def test_a_detection_across_the_border_of_a_band_finds_its_label() -> None:
+    labels = [[{"z": 19.9}] for _ in range(50)]
+    found = [[{"z": 20.1, "score": 0.9 - i / 100}] for i in range(50)]
+    report = _report(labels, found)
+    near = report.by_distance["0-20"].average_precision("Car", "3d", 0.5, "easy")
+    assert near == pytest.approx(100.0)
+    assert report.by_distance["20-40"].num_labels["Car", "easy"] == 0
+
+
+def test_localization_is_split_by_occlusion_and_points() -> None:
+    labels = [[{"occluded": level}] for level in (0, 0, 1, 2, 3)]
+    found = [[{"score": 0.5}] for _ in labels]
+    report = _report(labels, found, num_points=np.array([5, 20, 100, 500, 7]))
+    parts = report.localization["Car"]
+    assert {k: v["num_matched"] for k, v in parts["by_occlusion"].items()} == {
+        "visible": 2,
+        "partly": 1,
+        "largely": 1,
+    }
+    assert {k: v["num_matched"] for k, v in parts["by_points"].items()} == {
+        "0-10": 1,
+        "10-50": 1,
+        "50-200": 1,
+        "200-": 1,
+    }
+
+
+def test_points_must_be_given_for_every_label() -> None:
+    with pytest.raises(ValueError, match=r"num_points must have shape \(1,\)"):
+        _report([[{}]], [[{}]], num_points=np.array([1, 2]))

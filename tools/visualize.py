@@ -20,7 +20,7 @@ from ebm3d.datasets import DataError
 from ebm3d.visualization import RenderingError, scene_of_frame, show_scene
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("config", help="config file, or the name of one that ebm3d ships")
@@ -34,22 +34,22 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--interactive", action="store_true", help="open a window too")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main() -> int:
-    """Run the model, draw, say what was written."""
-    args = parse_args()
+def main(arguments: list[str] | None = None) -> int:
+    """Run the model, draw, say what was written; 0 if all went well."""
+    args = parse_args(arguments)
     console = Console(highlight=False)
     try:
         inference = FrameInference(args.config, args.checkpoint, cfg_options=args.cfg_options)
         inferred = inference(args.frame)
     except (DataError, FileNotFoundError, ValueError, RuntimeError) as error:
-        console.print(f"[red]{error}[/red]", markup=True, soft_wrap=True)
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 1
     pictures = write_pictures(inferred, args.out, min_score=args.min_score)
     for path in pictures.files:
-        console.print(path, soft_wrap=True)
+        console.print(str(path), soft_wrap=True)
     for problem in pictures.problems:
         console.print(problem, style="yellow", soft_wrap=True)
     if args.interactive:
@@ -57,7 +57,7 @@ def main() -> int:
             scene = scene_of_frame(inferred.frame, min_score=args.min_score)
             show_scene(scene, f"Frame {inferred.frame.frame_id}")
         except RenderingError as error:
-            console.print(f"{error}", style="red", soft_wrap=True)
+            console.print(str(error), style="red", markup=False, soft_wrap=True)
             return 1
     return 0
 

@@ -1,0 +1,315 @@
+"""The metric of the host: frames by name, before and after, files, and the host's own figures."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ebm3d.datasets import boxes_from_camera
+from ebm3d.datasets.kitti_frames import KittiFrames, read_frames
+from ebm3d.datasets.kitti_labels import KittiObjects
+from ebm3d.evaluation import evaluate_kitti
+from tests.evaluation.scenes import random_scene
+
+pytestmark = pytest.mark.mmdet3d
+pytest.importorskip("mmdet3d")
+
+_NAMES = ("Pedestrian", "Cyclist", "Car", "Van", "Truck", "Person_sitting", "Tram", "Misc")
+_P2 = [[721.5, 0.0, 609.6, 44.9], [0.0, 721.5, 172.9, 0.2], [0.0, 0.0, 1.0, 0.003], [0, 0, 0, 1]]
+_LIDAR_TO_CAMERA = [
+    [0.0, -1.0, 0.0, 0.0],
+    [0.0, 0.0, -1.0, -0.08],
+    [1.0, 0.0, 0.0, -0.27],
+    [0.0, 0.0, 0.0, 1.0],
+]
+
+
+def _info(frame_id: str, objects: KittiObjects) -> dict[str, Any]:
+    """An entry of an info file of version 1.1."""
+    image = {"cam2img": _P2, "lidar2cam": _LIDAR_TO_CAMERA, "height": 375, "width": 1242}
+    instances = [
+        {
+            "bbox": objects.bbox[i].tolist(),
+            "bbox_label": _NAMES.index(name) if name in _NAMES else -1,
+            "bbox_3d": [
+                *objects.location[i].tolist(),
+                *objects.dimensions[i, [2, 0, 1]].tolist(),
+                float(objects.rotation_y[i]),
+            ],
+            "num_lidar_pts": 10 * i,
+            "truncated": float(objects.truncated[i]),
+            "occluded": int(objects.occluded[i]),
+            "alpha": float(objects.alpha[i]),
+        }
+        for i, name in enumerate(objects.names)
+    ]
+    return {
+        "sample_idx": int(frame_id),
+        "images": {"CAM2": image},
+        "lidar_points": {"lidar_path": f"{frame_id}.bin"},
+        "instances": instances,
+    }
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> tuple[Path, KittiFrames]:
+    """An info file of 30 crowded frames, and its labels."""
+    labels, _ = random_scene(np.random.default_rng(5), 30)
+    infos = [_info(name, labels.frame(i)) for i, name in enumerate(labels.frame_ids)]
+    categories = {name: i for i, name in enumerate(_NAMES)} | {"DontCare": -1}
+    path = tmp_path / "infos.pkl"
+    path.write_bytes(
+        pickle.dumps({"metainfo": {"categories": categories}, "data_list": infos})
+    )
+    return path, labels
+
+
+def _metric(path: Path, **options: Any) -> Any:
+    from ebm3d.adapters.metrics import EBM3DKittiMetric
+
+    metric = EBM3DKittiMetric(ann_file=str(path), num_replicates=50, **options)
+    metric.dataset_meta = {"classes": ("Pedestrian", "Cyclist", "Car")}
+    return metric
+
+
+def _predictions(labels: KittiFrames, *, refined: bool, spread: float = 0.3) -> list[Any]:
+    """A sample a frame: the cars, moved; with boxes before refinement moved more."""
+    from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
+    from mmengine.structures import InstanceData
+
+    from ebm3d.adapters.metrics.kitti_conversion import calibration_of_info
+
+    rng = np.random.default_rng(1)
+    calibration = calibration_of_info(_info("000000", labels.frame(0)), "CAM2")
+    samples = []
+    for index, name in enumerate(labels.frame_ids):
+        cars = labels.frame(index)
+        cars = cars.select(cars.names == "Car")
+        boxes = boxes_from_camera(cars.location, cars.dimensions, cars.rotation_y, calibration)
+        noise = rng.normal(size=boxes.shape) * [spread, spread, 0.05, 0.1, 0.05, 0.05, 0.05]
+
+        def wrap(values: np.ndarray) -> LiDARInstance3DBoxes:
+            return LiDARInstance3DBoxes(torch.as_tensor(values, dtype=torch.float32))
+
+        predicted = InstanceData(
+            bboxes_3d=wrap(boxes + noise * (0.3 if refined else 1.0)),
+            scores_3d=torch.as_tensor(rng.permutation(len(boxes)) / 100 + index / 1000),
+            labels_3d=torch.full((len(boxes),), 2),
+        )
+        if refined:
+            predicted.initial_bboxes_3d = wrap(boxes + noise)
+        sample = Det3DDataSample(metainfo={"lidar_path": f"some/where/{name}.bin", "sample_idx": 0})
+        sample.pred_instances_3d = predicted
+        samples.append(sample.to_dict())
+    return samples
+
+
+def _run(metric: Any, samples: list[Any]) -> dict[str, float]:
+    for sample in samples:
+        metric.process({}, [sample])
+    return metric.evaluate(len(samples))
+
+
+def test_the_metric_scores_what_it_writes(
+    scene: tuple[Path, KittiFrames], tmp_path: Path
+) -> None:
+    path, labels = scene
+    figures = _run(_metric(path, out_dir=str(tmp_path / "out")), _predictions(labels, refined=False))
+    written = read_frames(tmp_path / "out", labels.frame_ids, scores=True)
+    expected = evaluate_kitti(labels, written)
+    for key in ("bbox/0.70/hard", "bev/0.50/hard", "3d/0.50/moderate", "aos/0.70/hard"):
+        metric, threshold, difficulty = key.split("/")
+        for name in ("ap_r40", "ap_r11"):
+            value = expected.average_precision("Car", metric, float(threshold), difficulty, name)
+            assert figures[f"Car/{key}/{name}"] == pytest.approx(value, abs=1e-9)
+    assert 1.0 < figures["Car/3d/0.50/hard/ap_r40"] < 100.0
+
+
+def test_the_order_of_frames_and_the_list_index_do_not_matter(
+    scene: tuple[Path, KittiFrames],
+) -> None:
+    path, labels = scene
+    samples = _predictions(labels, refined=False)
+    assert _run(_metric(path), samples[::-1]) == _run(_metric(path), samples)
+
+
+def test_a_subset_of_the_frames_is_evaluated_alone(scene: tuple[Path, KittiFrames]) -> None:
+    path, labels = scene
+    samples = _predictions(labels, refined=False)
+    figures = _run(_metric(path), samples[10:20])
+    status = labels.select(labels.frame_ids[10:20]).objects
+    num = figures["Car/num_labels/hard"]
+    assert 0 < num <= (status.names == "Car").sum()
+
+
+def test_both_stages_are_evaluated_where_boxes_were_refined(
+    scene: tuple[Path, KittiFrames], tmp_path: Path
+) -> None:
+    path, labels = scene
+    out = tmp_path / "figures.json"
+    metric = _metric(path, json_file=str(out), out_dir=str(tmp_path / "out"))
+    figures = _run(metric, _predictions(labels, refined=True))
+    assert all(key.startswith(("before/", "after/")) for key in figures)
+    same = "Car/localization_same_pairs/hard"
+    assert figures[f"before/{same}/num_matched"] == figures[f"after/{same}/num_matched"] > 5
+    assert figures[f"after/{same}/mean_iou_3d"] > figures[f"before/{same}/mean_iou_3d"]
+    assert (
+        figures[f"after/{same}/errors/along/mean_abs"]
+        < figures[f"before/{same}/errors/along/mean_abs"]
+    )
+    tree = json.loads(out.read_text())
+    assert set(tree) == {"before", "after", "comparison"}
+    assert tree["after"]["Car"]["3d"]["0.70"]["hard"]["ap_r40"] == pytest.approx(
+        figures["after/Car/3d/0.70/hard/ap_r40"]
+    )
+    assert "by_points" in tree["after"]["Car"]["localization"]
+    assert len(list((tmp_path / "out").glob("*.txt"))) == 30
+    assert len(list((tmp_path / "out" / "before").glob("*.txt"))) == 30
+
+
+def test_frames_without_predictions_are_legal(
+    scene: tuple[Path, KittiFrames], tmp_path: Path
+) -> None:
+    path, labels = scene
+    samples = _predictions(labels, refined=True)
+    for sample in samples:
+        predicted = sample["pred_instances_3d"]
+        for name in list(predicted):
+            predicted[name] = predicted[name][:0]
+    figures = _run(_metric(path, out_dir=str(tmp_path / "out")), samples)
+    assert figures["after/Car/3d/0.70/hard/ap_r40"] == 0.0
+    assert (tmp_path / "out" / "000003.txt").read_text() == ""
+
+
+def test_boxes_outside_the_range_or_the_picture_are_dropped(
+    scene: tuple[Path, KittiFrames],
+) -> None:
+    from ebm3d.adapters.metrics.kitti_conversion import (
+        calibration_of_info,
+        detections_of_boxes,
+        is_evaluated,
+    )
+
+    path, labels = scene
+    calibration = calibration_of_info(_info("000000", labels.frame(0)), "CAM2")
+    size = [4.0, 1.6, 1.5, 0.1]
+    boxes = np.array([[20, 0, -1.7, *size], [75, 0, -1.7, *size], [10, 30, -1.7, *size]])
+    boxes = np.concatenate([boxes, [[20, 0, 0.5, *size]]])
+    objects = detections_of_boxes(boxes, np.ones(4), ["Car"] * 4, calibration, (1242, 375))
+    kept = is_evaluated(boxes, objects, (0, -40, -3, 70.4, 40, 0.0))
+    assert kept.tolist() == [True, False, False, False]
+    assert objects.bbox.min() >= 0.0
+    assert objects.bbox[:, 2].max() <= 1242
+    assert objects.bbox[:, 3].max() <= 375
+
+
+def test_a_box_projects_as_in_the_host(scene: tuple[Path, KittiFrames]) -> None:
+    from mmdet3d.structures import Box3DMode, LiDARInstance3DBoxes, points_cam2img
+
+    from ebm3d.adapters.metrics.kitti_conversion import calibration_of_info, project_boxes
+    from ebm3d.datasets import boxes_to_camera
+
+    _, labels = scene
+    calibration = calibration_of_info(_info("000000", labels.frame(0)), "CAM2")
+    boxes = np.array([[20, 3, -1.7, 4.1, 1.6, 1.5, 0.4], [9, -5, -1.6, 0.8, 0.6, 1.8, -2.0]])
+    ours = project_boxes(*boxes_to_camera(boxes, calibration), calibration.P2)
+    host = LiDARInstance3DBoxes(torch.as_tensor(boxes)).convert_to(
+        Box3DMode.CAM, np.array(_LIDAR_TO_CAMERA)
+    )
+    pixels = points_cam2img(host.corners.double(), torch.as_tensor(_P2, dtype=torch.float64))
+    theirs = torch.cat([pixels.amin(dim=1), pixels.amax(dim=1)], dim=1).numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-3)
+
+
+def test_figures_in_the_picture_are_the_host_s(scene: tuple[Path, KittiFrames]) -> None:
+    from mmdet3d.evaluation.functional.kitti_utils.eval import do_eval
+
+    _, labels = scene
+    _, detections = random_scene(np.random.default_rng(5), 30)
+    ours = evaluate_kitti(labels, detections, classes=["Car"], iou_thresholds=[0.5, 0.7])
+    annotations = [
+        [
+            {
+                "name": part.names,
+                "truncated": part.truncated,
+                "occluded": part.occluded,
+                "alpha": part.alpha,
+                "bbox": part.bbox,
+                "dimensions": part.dimensions[:, [2, 0, 1]],
+                "location": part.location,
+                "rotation_y": part.rotation_y,
+                "score": np.zeros(len(part)) if part.score is None else part.score,
+            }
+            for part in map(frames.frame, range(len(frames)))
+        ]
+        for frames in (labels, detections)
+    ]
+    thresholds = np.array([[[0.5]] * 3, [[0.7]] * 3])
+    results = do_eval(*annotations, [0], thresholds, ["bbox", "aos"])
+    r11, r40 = results[0], results[4]
+    for k, threshold in enumerate((0.5, 0.7)):
+        for level, difficulty in enumerate(("easy", "moderate", "hard")):
+            place = ("Car", "bbox", threshold, difficulty)
+            assert ours.average_precision(*place, "ap_r11") == pytest.approx(
+                r11[0, level, k], abs=0.01
+            )
+            assert ours.average_precision(*place, "ap_r40") == pytest.approx(
+                r40[0, level, k], abs=0.01
+            )
+
+
+def test_a_prediction_without_the_name_of_its_cloud_is_refused(
+    scene: tuple[Path, KittiFrames],
+) -> None:
+    path, labels = scene
+    sample = _predictions(labels, refined=False)[0]
+    sample["lidar_path"] = None
+    with pytest.raises(ValueError, match="add 'lidar_path' to meta_keys of Pack3DDetInputs"):
+        _metric(path).process({}, [sample])
+
+
+def test_frames_of_another_data_set_are_refused(scene: tuple[Path, KittiFrames]) -> None:
+    path, labels = scene
+    sample = _predictions(labels, refined=False)[0]
+    sample["lidar_path"] = "there/900000.bin"
+    with pytest.raises(ValueError, match="1 others, first '900000'"):
+        _run(_metric(path), [sample])
+
+
+def test_boxes_that_are_not_finite_are_refused(scene: tuple[Path, KittiFrames]) -> None:
+    path, labels = scene
+    samples = _predictions(labels, refined=False)
+    index = next(i for i, s in enumerate(samples) if len(s["pred_instances_3d"]["scores_3d"]))
+    samples[index]["pred_instances_3d"]["bboxes_3d"].tensor[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="bboxes_3d must be finite"):
+        _run(_metric(path), samples)
+
+
+def test_the_metric_is_built_from_the_registry(scene: tuple[Path, KittiFrames]) -> None:
+    import ebm3d.register  # noqa: F401
+    from mmdet3d.registry import METRICS
+
+    metric = METRICS.build({"type": "EBM3DKittiMetric", "ann_file": str(scene[0])})
+    assert metric.ann_file == str(scene[0])
+    with pytest.raises(TypeError, match="anfile"):
+        METRICS.build({"type": "EBM3DKittiMetric", "anfile": str(scene[0])})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": ["Bus"]}, "classes must be among Car"),
+        ({"pcd_limit_range": [0, 1]}, "pcd_limit_range must be six numbers"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
+    from ebm3d.adapters.metrics import EBM3DKittiMetric
+
+    with pytest.raises(ValueError, match=message):
+        EBM3DKittiMetric(ann_file="infos.pkl", **options)

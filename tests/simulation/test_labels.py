@@ -45,7 +45,7 @@ def test_the_2d_box_is_the_picture_of_the_3d_box(random_boxes):
 def test_a_box_beside_the_camera_is_bounded_by_its_part_in_front():
     box = np.array([[2.0, 2.5, -1.7, 4.0, 1.6, 1.5, 0.0]])
     bbox, truncated = image_boxes(box, CAMERA)
-    pixels, depth = project_to_image(_surface(box[0], 201), CAMERA)
+    pixels, depth = project_to_image(_surface(box[0], 61), CAMERA)
     ahead = depth > 0.5
     assert bbox[0, 0] == 0
     assert bbox[0, 2] >= np.clip(pixels[ahead, 0].max(), 0, IMAGE_SIZE[0] - 1) - 1e-6

@@ -76,12 +76,13 @@ class RefinedDenseHead(BaseModule):
         points = take_points(batch_data_samples)
         losses: dict[str, Tensor] = {}
         bev = first_map(x)
+        # Before the wrapped head's loss, which replaces the host's boxes in the samples by tensors.
+        boxes = [s.gt_instances_3d.bboxes_3d.tensor.to(bev.device) for s in batch_data_samples]
+        labels = [s.gt_instances_3d.labels_3d.to(bev.device) for s in batch_data_samples]
         if self.detector == "joint":
             losses.update(self.dense_head.loss(x, batch_data_samples, **kwargs))
         else:
             bev = bev.detach()
-        boxes = [s.gt_instances_3d.bboxes_3d.tensor.to(bev.device) for s in batch_data_samples]
-        labels = [s.gt_instances_3d.labels_3d.to(bev.device) for s in batch_data_samples]
         losses.update(self.refinement_head.loss(bev, points, boxes, labels))
         return losses
 

@@ -27,7 +27,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=_OUT, help="folder of the results (%(default)s)"
     )
-    parser.add_argument("--train", type=int, default=160, help="training frames (%(default)s)")
+    parser.add_argument("--train", type=int, default=128, help="training frames (%(default)s)")
     parser.add_argument("--val", type=int, default=80, help="validation frames (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of simulation and training")
     parser.add_argument("--pictures", type=int, default=3, help="frames to draw (%(default)s)")

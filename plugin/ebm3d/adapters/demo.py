@@ -57,7 +57,7 @@ class DemoSettings:
         cfg_options: values by dotted key that are laid over both configs.
     """
 
-    num_train: int = 160
+    num_train: int = 128
     num_val: int = 80
     seed: int = 0
     num_pictures: int = 3

@@ -57,6 +57,11 @@ def test_files_hold_the_frame(root):
     np.testing.assert_allclose(pixels, expected, atol=1e-6)
 
 
+def test_no_two_frames_are_alike(root):
+    clouds = {p.read_bytes() for p in (root / "training/velodyne_reduced").iterdir()}
+    assert len(clouds) == NUM_TRAIN + NUM_VAL
+
+
 def test_a_frame_does_not_depend_on_how_many_there_are(root):
     small = _files(_write(root.parent / "small", num_train=1, num_val=2))
     large = _files(root)

@@ -26,7 +26,8 @@ def config_path(name: str) -> str:
     root = next((root for root in _CONFIG_ROOTS if root.is_dir()), None)
     if root is not None and (root / name).is_file():
         return str(root / name)
-    known = sorted(str(p.relative_to(root)) for p in root.glob("*.py")) if root else []
+    shipped = root.rglob("*.py") if root else ()
+    known = sorted(str(p.relative_to(root)) for p in shipped if root and "_base_" not in p.parts)
     raise FileNotFoundError(
         f"config_path: expected the name of a shipped config, but got {name!r}; "
         f"choose one of: {', '.join(known) or 'none found, reinstall ebm3d'}"

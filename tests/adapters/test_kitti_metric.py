@@ -64,9 +64,7 @@ def scene(tmp_path: Path) -> tuple[Path, KittiFrames]:
     infos = [_info(name, labels.frame(i)) for i, name in enumerate(labels.frame_ids)]
     categories = {name: i for i, name in enumerate(_NAMES)} | {"DontCare": -1}
     path = tmp_path / "infos.pkl"
-    path.write_bytes(
-        pickle.dumps({"metainfo": {"categories": categories}, "data_list": infos})
-    )
+    path.write_bytes(pickle.dumps({"metainfo": {"categories": categories}, "data_list": infos}))
     return path, labels
 
 
@@ -116,11 +114,11 @@ def _run(metric: Any, samples: list[Any]) -> dict[str, float]:
     return metric.evaluate(len(samples))
 
 
-def test_the_metric_scores_what_it_writes(
-    scene: tuple[Path, KittiFrames], tmp_path: Path
-) -> None:
+def test_the_metric_scores_what_it_writes(scene: tuple[Path, KittiFrames], tmp_path: Path) -> None:
     path, labels = scene
-    figures = _run(_metric(path, out_dir=str(tmp_path / "out")), _predictions(labels, refined=False))
+    figures = _run(
+        _metric(path, out_dir=str(tmp_path / "out")), _predictions(labels, refined=False)
+    )
     written = read_frames(tmp_path / "out", labels.frame_ids, scores=True)
     expected = evaluate_kitti(labels, written)
     for key in ("bbox/0.70/hard", "bev/0.50/hard", "3d/0.50/moderate", "aos/0.70/hard"):
@@ -196,7 +194,7 @@ def test_boxes_outside_the_range_or_the_picture_are_dropped(
         is_evaluated,
     )
 
-    path, labels = scene
+    _, labels = scene
     calibration = calibration_of_info(_info("000000", labels.frame(0)), "CAM2")
     size = [4.0, 1.6, 1.5, 0.1]
     boxes = np.array([[20, 0, -1.7, *size], [75, 0, -1.7, *size], [10, 30, -1.7, *size]])
@@ -292,8 +290,9 @@ def test_boxes_that_are_not_finite_are_refused(scene: tuple[Path, KittiFrames]) 
 
 
 def test_the_metric_is_built_from_the_registry(scene: tuple[Path, KittiFrames]) -> None:
-    import ebm3d.register  # noqa: F401
     from mmdet3d.registry import METRICS
+
+    import ebm3d.register  # noqa: F401
 
     metric = METRICS.build({"type": "EBM3DKittiMetric", "ann_file": str(scene[0])})
     assert metric.ann_file == str(scene[0])

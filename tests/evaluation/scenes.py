@@ -55,9 +55,7 @@ def many_cars(num: int, **changes: Any) -> list[list[dict[str, Any]]]:
     return [[dict(changes)] for _ in range(num)]
 
 
-def random_scene(
-    rng: np.random.Generator, num_frames: int
-) -> tuple[KittiFrames, KittiFrames]:
+def random_scene(rng: np.random.Generator, num_frames: int) -> tuple[KittiFrames, KittiFrames]:
     """Crowded frames with every kind of label and detection, equal scores among them."""
     names = ["Car"] * 6 + ["Van", "Pedestrian", "Person_sitting", "Cyclist", "Truck", "DontCare"]
     labels, detections = [], []
@@ -84,10 +82,18 @@ def random_scene(
             for _ in range(rng.integers(0, 3)):
                 moved = dict(row, name=row["name"] if row["name"] != "DontCare" else "Car")
                 moved.pop("bbox", None)
-                for key, spread in (("x", 0.3), ("y", 0.1), ("z", 0.3), ("yaw", 0.2), ("alpha", 0.4)):
+                for key, spread in (
+                    ("x", 0.3),
+                    ("y", 0.1),
+                    ("z", 0.3),
+                    ("yaw", 0.2),
+                    ("alpha", 0.4),
+                ):
                     moved[key] = row.get(key, 1.0) + rng.normal() * spread
                 moved["pixels"] = row["pixels"] + rng.normal() * 4
-                moved["score"] = float(rng.integers(1, 15)) / 15 if rng.random() < 0.4 else rng.random()
+                moved["score"] = (
+                    float(rng.integers(1, 15)) / 15 if rng.random() < 0.4 else rng.random()
+                )
                 if rng.random() < 0.15:
                     moved["name"] = names[rng.integers(5, len(names) - 1)]
                 found.append(moved)

@@ -43,9 +43,7 @@ def test_a_replicate_scores_as_its_frames_written_out(
             classes=["Car"],
             iou_thresholds=[0.5],
         )
-        assert value == pytest.approx(
-            again.average_precision("Car", metric, 0.5, "hard"), abs=1e-9
-        )
+        assert value == pytest.approx(again.average_precision("Car", metric, 0.5, "hard"), abs=1e-9)
     assert len(set(found)) > 3
 
 

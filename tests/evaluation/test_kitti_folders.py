@@ -157,5 +157,5 @@ def test_points_in_boxes_are_counted(folders: tuple[Path, Path], tmp_path: Path)
 
 
 def test_a_missing_cloud_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="000000.bin: expected a point cloud"):
+    with pytest.raises(DataError, match=r"000000\.bin: expected a point cloud"):
         count_points(_read(folders).labels, tmp_path, tmp_path)

@@ -17,7 +17,7 @@ _DIGITS = 40
 
 
 def rational_iou(box: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
-    """IoU of outlines and of volumes of two boxes ``(x, y, z, dx, dy, dz, yaw)``, each rounded once."""
+    """IoU of outlines and of volumes of two boxes ``(x, y, ..., yaw)``, each rounded once."""
     first = [Fraction(float(value)) for value in box]
     second = [Fraction(float(value)) for value in other]
     common = _area(_clip(_corners(first), _corners(second)))

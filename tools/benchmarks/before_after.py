@@ -1,6 +1,7 @@
 """Tabulate runs of ``tools/test.py --json``: before and after refinement, spread over seeds.
 
-python tools/benchmarks/before_after.py NAME=FILE[,FILE...] ... [--class Car] [--markdown FILE]
+python tools/benchmarks/before_after.py NAME=FILE[,FILE...] ... [--class Car]
+    [--markdown FILE] [--json FILE]
 """
 
 from __future__ import annotations
@@ -38,14 +39,21 @@ def rows_of(tree: dict[str, Any], name: str) -> dict[str, float]:
     return rows
 
 
-def summarize(files: list[Path], name: str) -> list[tuple[str, ...]]:
-    """Return title, before, after and change of each row: the median and range over the files."""
+def read_runs(files: list[Path], name: str) -> dict[str, dict[str, list[float]]]:
+    """Return the figures of each row, before and after, one value per file."""
     runs = [json.loads(file.read_text()) for file in files]
-    before = [rows_of(run["before"], name) for run in runs]
-    after = [rows_of(run["after"], name) for run in runs]
+    stages = {stage: [rows_of(run[stage], name) for run in runs] for stage in ("before", "after")}
+    return {
+        title: {stage: [run[title] for run in found] for stage, found in stages.items()}
+        for title in stages["before"][0]
+    }
+
+
+def summarize(rows: dict[str, dict[str, list[float]]]) -> list[tuple[str, ...]]:
+    """Return title, before, after and change of each row: the median and range over the runs."""
     table = []
-    for title in before[0]:
-        first, second = ([run[title] for run in stage] for stage in (before, after))
+    for title, values in rows.items():
+        first, second = values["before"], values["after"]
         change = [b - a for a, b in zip(first, second, strict=True)]
         table.append((title, _spread(first), _spread(second), _spread(change, signed=True)))
     return table
@@ -67,8 +75,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="NAME=FILE[,FILE...]")
     parser.add_argument("--class", dest="name", default="Car")
     parser.add_argument("--markdown", type=Path, help="write the tables here")
+    parser.add_argument("--json", type=Path, help="write the figures of every run here")
     args = parser.parse_args()
-    console, text = Console(), []
+    console, text, figures = Console(), [], {}
     for run in args.runs:
         title, _, files = run.partition("=")
         paths = [Path(file) for file in files.split(",")]
@@ -77,13 +86,16 @@ def main() -> None:
         text += [f"### {heading}", "", "| figure | before | after | change |", "|---|---|---|---|"]
         for column in ("figure", "before", "after", "change"):
             table.add_column(column)
-        for row in summarize(paths, args.name):
+        figures[title] = read_runs(paths, args.name)
+        for row in summarize(figures[title]):
             table.add_row(*row)
             text.append("| " + " | ".join(row) + " |")
         text.append("")
         console.print(table)
     if args.markdown is not None:
         args.markdown.write_text("\n".join(text))
+    if args.json is not None:
+        args.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -123,7 +123,9 @@ def make_data(folder: Path, num_frames: int = 3769) -> None:
             moved = place + rng.normal(size=(5, 3)) * spread
             center = 610 + 720 * moved[:, 0] / moved[:, 2]
             half = 720 * np.column_stack([np.full(5, 1.5), np.full(5, 0.75)]) / moved[:, 2:]
-            bbox = np.column_stack([center - half[:, 0], 200 - half[:, 1], center, 200 + half[:, 1]])
+            bbox = np.column_stack(
+                [center - half[:, 0], 200 - half[:, 1], center, 200 + half[:, 1]]
+            )
             bbox[:, 2] += half[:, 0]
             objects = KittiObjects(
                 names=np.array(["Car"] * 5),

@@ -68,7 +68,7 @@ def iou_3d(boxes: ArrayLike, others: ArrayLike, *, aligned: bool = False) -> Flo
         aligned: compare row ``i`` with row ``i`` instead of every box with every other.
 
     Returns:
-        IoU in [0, 1], shape ``(N, M)``, or ``(N,)`` if ``aligned``. Two boxes without volume have 0.
+        IoU in [0, 1], shape ``(N, M)``, or ``(N,)`` if ``aligned``. 0 for two boxes without volume.
 
     Raises:
         ValueError: for another shape, a value that is not finite, or a negative size.

@@ -84,7 +84,7 @@ def test_an_absent_picture_is_not_recorded(visualizer: Any) -> None:
 def test_show_without_a_window_returns(visualizer: Any) -> None:
     """Stock code reads the camera of a window that was never made."""
     visualizer.o3d_vis = object()
-    visualizer.show()
+    assert visualizer.show() is None
 
 
 def test_the_folder_of_pictures_does_not_nest(visualizer: Any, tmp_path: Path) -> None:

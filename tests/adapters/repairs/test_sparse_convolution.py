@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from tests.oracles.subprocesses import run_python
 from torch import Tensor, nn
+
+from tests.oracles.subprocesses import run_python
 
 pytestmark = pytest.mark.mmdet3d
 
@@ -171,3 +172,16 @@ def test_scatter_add_equals_a_loop_in_float64(rng: object) -> None:
         target = np.ones((9, 7))
         function(target, source, where)
         np.testing.assert_allclose(target, expected, rtol=1e-15)
+
+
+def test_dense_puts_every_row_at_its_cell(generator: torch.Generator) -> None:
+    """The repaired scatter against the volume written cell by cell; no warning."""
+    from spconv.pytorch import SparseConvTensor
+
+    from ebm3d.adapters.repairs import repair_spconv_dense
+
+    repair_spconv_dense()
+    indices = random_voxels(generator)[:500]
+    values = torch.randn(500, 3, generator=generator)
+    dense = SparseConvTensor(values, indices, list(SHAPE), 2).dense()
+    assert torch.equal(dense, volume_of(values, indices, SHAPE))

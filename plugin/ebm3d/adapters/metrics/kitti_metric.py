@@ -48,8 +48,8 @@ class EBM3DKittiMetric(BaseMetric):
     ``[before/|after/]Car/localization/moderate/mean_iou_3d`` and
     ``.../errors/along/mean_abs``; with both sets also ``.../localization_same_pairs/...``: the
     pairs matched before refinement, measured before and after. The file ``json_file`` and the log
-    hold more: AP and errors by distance, occlusion and points, quantiles, and under ``comparison`` the
-    differences between before and after with their intervals.
+    hold more: AP and errors by distance, occlusion and points, quantiles, and under ``comparison``
+    the differences between before and after with their intervals.
 
     Args:
         ann_file: info file of the split, version 1.1 of the host.

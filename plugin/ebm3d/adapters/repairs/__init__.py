@@ -16,6 +16,7 @@ from ebm3d.adapters.repairs.empty_clouds import repair_empty_clouds
 from ebm3d.adapters.repairs.numba_cache import repair_numba_caching
 from ebm3d.adapters.repairs.numpy_aliases import repair_numpy_aliases
 from ebm3d.adapters.repairs.sparse_convolution import (
+    repair_spconv_dense,
     repair_spconv_index_layout,
     repair_spconv_scatter_add,
     repair_spconv_stream,
@@ -27,6 +28,7 @@ REPAIRS: tuple[Callable[[], bool], ...] = (
     repair_spconv_stream,
     repair_spconv_scatter_add,
     repair_spconv_index_layout,
+    repair_spconv_dense,
     repair_empty_clouds,
     repair_numpy_aliases,
     repair_numba_caching,

@@ -1,4 +1,4 @@
-"""Sparse convolution on a CPU: spconv 2.3.8 trains there after three repairs.
+"""Sparse convolution on a CPU: spconv 2.3.8 trains there after four repairs.
 
 Upstream: spconv's CPU path is its reference path and is not tested with more than one thread.
 """
@@ -11,6 +11,7 @@ import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 _FLOATS = (np.float32, np.float64)
 
@@ -128,3 +129,31 @@ def repair_spconv_index_layout() -> bool:
     init.contiguous_indices = True  # type: ignore[attr-defined]
     SparseConvTensor.__init__ = init
     return True
+
+
+def repair_spconv_dense() -> bool:
+    """Let ``SparseConvTensor.dense`` index by a tuple.
+
+    Upstream defect: ``scatter_nd`` (spconv 2.3.8, ``pytorch/core.py``) indexes a tensor by a list
+    of tensors, which torch warns about in every forward pass and announces to read differently.
+
+    Returns:
+        Whether the repair is in place.
+    """
+    from spconv.pytorch import core
+
+    core.scatter_nd = _scatter_nd
+    return True
+
+
+def _scatter_nd(indices: Tensor, updates: Tensor, shape: list[int]) -> Tensor:
+    """Zeros of ``shape`` with ``updates[i]`` at ``indices[i]``.
+
+    Args:
+        indices: (N, D) positions, each at most once.
+        updates: (N, ...) values.
+        shape: of the result; its first D axes are those that ``indices`` counts along.
+    """
+    result = updates.new_zeros(tuple(shape))
+    result[tuple(indices.unbind(-1))] = updates
+    return result

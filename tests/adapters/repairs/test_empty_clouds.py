@@ -1,0 +1,78 @@
+"""Frames without a point, in training and in testing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.adapters.tiny import (
+    HOST_WARNINGS,
+    build_batch,
+    build_detector,
+    losses_of,
+    predictions_of,
+    random_cloud,
+)
+from tests.oracles.subprocesses import run_python
+
+pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered"), *HOST_WARNINGS]
+
+EMPTY = torch.zeros(0, 4)
+
+
+@pytest.mark.parametrize("name", ["second", "pointpillars"])
+def test_an_empty_last_frame_changes_nothing_for_the_others(
+    generator: torch.Generator, name: str
+) -> None:
+    """Scores of a frame with and without an empty frame after it; three maps, not two."""
+    detector = build_detector(name).eval()
+    full = random_cloud(generator)
+    data = detector.data_preprocessor(build_batch([full, EMPTY, EMPTY]))
+    alone = detector.data_preprocessor(build_batch([full]))
+    with torch.no_grad():
+        found = detector.bbox_head(detector.extract_feat(data["inputs"]))[0][0]
+        expected = detector.bbox_head(detector.extract_feat(alone["inputs"]))[0][0]
+    assert len(found) == 3
+    torch.testing.assert_close(found[:1], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["second", "pointpillars"])
+def test_a_batch_without_a_point_trains_and_is_evaluated(name: str) -> None:
+    """Finite losses, gradients of the dense layers, one prediction a frame."""
+    detector = build_detector(name)
+    losses = losses_of(detector, build_batch([EMPTY, EMPTY]))
+    assert all(torch.isfinite(value) for value in losses.values())
+    sum(losses.values()).backward()
+    assert torch.isfinite(detector.bbox_head.conv_reg.weight.grad).all()
+    assert len(predictions_of(detector.eval(), build_batch([EMPTY, EMPTY]))) == 2
+
+
+@pytest.mark.parametrize("name", ["second", "pointpillars"])
+def test_the_map_of_no_points_has_the_shape_of_any_other(
+    generator: torch.Generator, name: str
+) -> None:
+    """The shape worked out from the layers, against the one that comes out of them."""
+    detector = build_detector(name).eval()
+    shapes = []
+    with torch.no_grad():
+        for cloud in (EMPTY, random_cloud(generator)):
+            data = detector.data_preprocessor(build_batch([cloud]))
+            shapes.append(detector.extract_feat(data["inputs"])[0].shape)
+    assert shapes[0] == shapes[1]
+
+
+def test_without_the_repair_an_empty_cloud_is_an_index_error() -> None:
+    """The defect: the batch size is read off the last voxel."""
+    script = """
+    import torch
+    from types import SimpleNamespace
+    from mmdet3d.models.detectors import VoxelNet
+    encoder = lambda *inputs: inputs[0]
+    model = SimpleNamespace(voxel_encoder=encoder, middle_encoder=encoder)
+    voxels = dict(voxels=torch.zeros(0, 5, 4), num_points=torch.zeros(0), coors=torch.zeros(0, 4))
+    try:
+        VoxelNet.extract_feat(model, dict(voxels=voxels, points=[torch.zeros(0, 4)]))
+    except Exception as error:
+        print(type(error).__name__)
+    """
+    assert run_python(script) == "IndexError"

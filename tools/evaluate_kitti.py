@@ -90,7 +90,9 @@ def _evaluate(options: argparse.Namespace) -> int:
             num_replicates=options.replicates,
             progress=_bar("Resampling frames"),
         )
-        names = (options.detection_dir.name or "first", options.compare.name or "second")
+        names = [folder.resolve().name for folder in (options.detection_dir, options.compare)]
+        if names[0] == names[1]:
+            names = [str(options.detection_dir), str(options.compare)]
         for table in comparison_tables(comparison, names):
             console.print(table, highlight=False)
         for class_name, figures in comparison.as_dict().items():

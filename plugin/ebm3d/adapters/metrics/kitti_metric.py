@@ -142,7 +142,8 @@ class EBM3DKittiMetric(BaseMetric):
         by_frame = {frame_id_of(i["lidar_points"]["lidar_path"]): i for i in infos["data_list"]}
         names = {label: name for name, label in infos["metainfo"]["categories"].items()}
         names.setdefault(-1, "DontCare")
-        frames = {result["frame_id"]: result for result in results}
+        # Sorted, so that sums are rounded alike whatever the order of the frames.
+        frames = {r["frame_id"]: r for r in sorted(results, key=lambda r: r["frame_id"])}
         unknown = [frame_id for frame_id in frames if frame_id not in by_frame]
         if unknown:
             got = f"{len(unknown)} others, first {unknown[0]!r}"

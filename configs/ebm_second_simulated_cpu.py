@@ -1,18 +1,13 @@
-# EBM refinement on the frozen CPU-sized detector of second_simulated_cpu.py; give its
-# checkpoint with --cfg-options load_from=CHECKPOINT.
+# EBM refinement on the frozen detector of second_simulated_cpu.py; give its checkpoint with
+# --cfg-options load_from=CHECKPOINT.
 _base_ = [
-    "./_base_/models/second_cpu.py",
-    "./_base_/datasets/simulated_cpu.py",
+    "./second_simulated_cpu.py",
     "./_base_/heads/ebm_head.py",
     "./_base_/schedules/refinement_5e.py",
-    "./_base_/runtime.py",
 ]
 
 model = dict(
-    data_preprocessor=dict(
-        type="RefinementDataPreprocessor",
-        voxel_layer=dict(point_cloud_range=_base_.point_cloud_range),
-    ),
+    data_preprocessor=dict(type="RefinementDataPreprocessor"),
     bbox_head=dict(
         _delete_=True,
         type="RefinedDenseHead",
@@ -25,3 +20,6 @@ model = dict(
         ),
     ),
 )
+optim_wrapper = dict(_delete_=True, **_base_.refinement_schedule.optim_wrapper)
+param_scheduler = _base_.refinement_schedule.param_scheduler
+train_cfg = dict(_delete_=True, **_base_.refinement_schedule.train_cfg)

@@ -1,17 +1,12 @@
-# The energy head of the 2020 paper on the frozen CPU-sized SECOND; docs/method.md.
+# The energy head of the 2020 paper on the frozen CPU-sized SECOND, in our short schedule.
 _base_ = [
-    "./_base_/models/second_cpu.py",
-    "./_base_/datasets/simulated_cpu.py",
+    "./second_simulated_cpu.py",
     "./_base_/heads/ebm_head_paper2020.py",
     "./_base_/schedules/refinement_5e.py",
-    "./_base_/runtime.py",
 ]
 
 model = dict(
-    data_preprocessor=dict(
-        type="RefinementDataPreprocessor",
-        voxel_layer=dict(point_cloud_range=_base_.point_cloud_range),
-    ),
+    data_preprocessor=dict(type="RefinementDataPreprocessor"),
     bbox_head=dict(
         _delete_=True,
         type="RefinedDenseHead",
@@ -24,3 +19,6 @@ model = dict(
         ),
     ),
 )
+optim_wrapper = dict(_delete_=True, **_base_.refinement_schedule.optim_wrapper)
+param_scheduler = _base_.refinement_schedule.param_scheduler
+train_cfg = dict(_delete_=True, **_base_.refinement_schedule.train_cfg)

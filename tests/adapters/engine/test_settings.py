@@ -98,3 +98,14 @@ def test_refinement_is_switched_off_where_there_is_some() -> None:
         switch_refinement_off(cfg)
     assert refined.model.bbox_head.refine is False
     assert plain.pretty_text == before
+
+
+def test_a_voxel_encoder_that_assumes_another_range_is_refused() -> None:
+    """Its default belongs to the host's full-size model; features would be silently off center."""
+    from ebm3d.adapters.engine import load_settings
+    from ebm3d.adapters.engine.settings import check_settings
+
+    cfg = load_settings("pointpillars_kitti_cpu.py")
+    del cfg.model.voxel_encoder["point_cloud_range"]
+    with pytest.raises(ValueError, match="hand point_cloud_range to the voxel encoder"):
+        check_settings(cfg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from itertools import count
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmdet3d.registry import MODELS
 from mmengine import Config
 
 from ebm3d.errors import input_error
@@ -113,6 +115,14 @@ def check_settings(cfg: Config) -> None:
                 list(found),
                 "say point_cloud_range once and hand it to every place",
             )
+    silent = _default_range(cfg.model.get("voxel_encoder", {}))
+    if silent is not None and [float(value) for value in silent] != bounds:
+        raise input_error(
+            "model.voxel_encoder.point_cloud_range (left out: the host's default holds)",
+            f"the range of model.data_preprocessor.voxel_layer, {bounds}",
+            list(silent),
+            "hand point_cloud_range to the voxel encoder",
+        )
     encoder = cfg.model.get("middle_encoder", {})
     grid = encoder.get("sparse_shape") or encoder.get("output_shape")
     if grid and layer.get("voxel_size"):
@@ -125,6 +135,15 @@ def check_settings(cfg: Config) -> None:
                 f"{cells}, the range divided by the voxel size",
                 list(grid)[-2:],
             )
+
+
+def _default_range(encoder: dict[str, Any]) -> Any:
+    """The range a voxel encoder assumes where its config names none, if it has one."""
+    cls = MODELS.get(encoder["type"]) if "type" in encoder else None
+    if cls is None or "point_cloud_range" in encoder:
+        return None
+    parameter = inspect.signature(cls).parameters.get("point_cloud_range")
+    return None if parameter is None else parameter.default
 
 
 def _ranges(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,7 @@ def save_precision_recall(evaluation: KittiEvaluation, folder: str | Path) -> li
     """Draw the precision at the 41 recall samples: a picture per class.
 
     Rows are difficulties, columns metrics, lines overlap thresholds. The area under a line is
-    nearly AP R40, which is part of the legend.
+    AP R40, which the legend gives.
 
     Args:
         evaluation: the protocol's curves.
@@ -33,7 +33,7 @@ def save_precision_recall(evaluation: KittiEvaluation, folder: str | Path) -> li
     recall = np.arange(NUM_SAMPLES) / (NUM_SAMPLES - 1)
     written = []
     for class_name in evaluation.num_detections:
-        figure = Figure(figsize=(12, 11), layout="constrained")
+        figure = Figure(figsize=(15, 11), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.subplots(len(DIFFICULTIES), len(METRICS), sharex=True, sharey=True)
         thresholds = sorted({key[2] for key in evaluation.curves if key[0] == class_name})
@@ -50,7 +50,13 @@ def save_precision_recall(evaluation: KittiEvaluation, folder: str | Path) -> li
                     )
                 num = evaluation.num_labels[class_name, difficulty.name]
                 axes.set_title(f"{class_name}, {_TITLES[metric]}, {difficulty.name} ({num} labels)")
-                axes.legend(title="IoU: AP R40", fontsize="small", loc="lower left")
+                axes.legend(
+                    title="IoU: AP R40",
+                    fontsize="small",
+                    loc="center left",
+                    bbox_to_anchor=(1.0, 0.5),
+                    frameon=False,
+                )
                 axes.grid(alpha=0.3)
         for axes in grid[-1]:
             axes.set_xlabel("recall")

@@ -6,7 +6,7 @@ refinement_head = dict(
     type="EBMRefinementHead",
     pooling=[
         dict(type="BEVGridPool", grid=(4, 7), projection=32),
-        dict(type="PointBoxPool", channels=(32, 64), max_points=128),
+        dict(type="PointBoxPool", channels=(32, 64), slack=1.5, max_points=256),
     ],
     network=dict(type="EnergyNetwork", mean_sizes=[[3.9, 1.6, 1.56]]),  # m, the anchor's
     noise=dict(

@@ -20,20 +20,23 @@ from ebm3d.pooling.segments import pool_segments
 class PointBoxPool(nn.Module):
     r"""A small point network in the frame of the evaluated box.
 
-    Each point enters with its coordinates relative to the half sizes, its signed distances to the
-    six faces, and its intensity; two layers give features, which are averaged and maximized over
-    the points. A window that falls smoothly to zero at ``margin`` outside the box weights both, so
-    that the features depend on the points and the evaluated box alone: not on where the crop was
-    made (which would tell the network the true box during training), and without a jump when a
-    point enters. Source: docs/method.md, M-5 (our own; the 2020 paper sees the height only
-    through the map).
+    Each point enters with its coordinates relative to the half sizes, its distances beyond the
+    faces (ahead or behind, left or right, below, above), its position from the center, and its
+    intensity; two layers give features, of which the window's mean and maximum are taken. The
+    window falls smoothly to zero at ``margin`` outside the box, so that the features depend on the
+    evaluated box and not on where the crop was made, which would tell the network the true box
+    during training, and do not jump when a point enters. Two limits of that: a box moved by more
+    than ``slack`` misses points, and where a crop is thinned to ``max_points`` the choice depends
+    weakly on the crop. Source: docs/method.md, M-5 (our own; the 2020 paper sees the height
+    only through the map).
 
     Args:
         channels: widths of the two point layers.
         margin: how far outside the box points still count, meters: along, across, vertically.
-        slack: how far a box may move from where its crop was made, meters, before points are
-            missed; added to the margin of the crop.
-        max_points: largest number of points kept per box.
+        slack: how far the faces of a box may move from where its crop was made, meters, before
+            points are missed; added to the margin of the crop. Choose it above the reach of the
+            noise and of the refiner. Points out of the window cost nothing.
+        max_points: largest number of points kept per crop, those out of the window included.
         num_features: F, columns of the clouds used, x, y, z included (4: with intensity).
     """
 
@@ -41,8 +44,8 @@ class PointBoxPool(nn.Module):
         self,
         channels: tuple[int, int] = (32, 64),
         margin: Sequence[float] = (0.6, 0.6, 0.4),
-        slack: float = 0.6,
-        max_points: int = 128,
+        slack: float = 1.5,
+        max_points: int = 256,
         num_features: int = 4,
     ) -> None:
         super().__init__()

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ebm3d.boxes.frames import points_to_box_frame
 
+_LARGEST_HASH = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class PointCrops:
@@ -36,8 +38,9 @@ def crop_points(
 ) -> PointCrops:
     """Collect the points inside each enlarged box.
 
-    Where there are more than ``max_points``, every n-th in the order of the cloud is kept, which is
-    the same choice each time and spreads over the object, since scans are ordered by beam.
+    Where there are more than ``max_points``, those are kept whose positions hash lowest: a choice at
+    random that is the same each time, whatever the order of the cloud, and that hardly changes
+    when the crop moves, since points common to both crops keep their rank.
 
     Args:
         points: one cloud ``(P, F)`` per frame, F >= 3.
@@ -74,16 +77,19 @@ def _points_near(xyz: Tensor, boxes: Tensor, margin: Tensor) -> tuple[Tensor, Te
 
 
 def _thin(owner: Tensor, chosen: Tensor, num_boxes: int, max_points: int) -> PointCrops:
-    """Keep at most ``max_points`` of the points ``(Q, F)`` of each owner ``(Q,)``, evenly."""
-    owner, order = torch.sort(owner, stable=True)
-    chosen = chosen[order]
+    """Keep at most ``max_points`` of the points ``(Q, F)`` of each owner ``(Q,)``."""
+    order = torch.argsort(owner * (_LARGEST_HASH + 1) + _hash_positions(chosen))
+    owner, chosen = owner[order], chosen[order]
     count = torch.bincount(owner, minlength=num_boxes)
     start = torch.cumsum(count, 0) - count
-    rank = torch.arange(len(owner), device=owner.device) - start[owner]
-    kept = count.clamp(max=max_points)
-    # Point r of n goes to slot floor(r * K / n); the first of each slot is kept.
-    slot = torch.div(rank * kept[owner], count[owner], rounding_mode="floor")
-    before = torch.div((rank - 1) * kept[owner], count[owner], rounding_mode="floor")
-    first = slot != before
-    weight = count.clamp(min=1).to(chosen.dtype) / kept.clamp(min=1).to(chosen.dtype)
+    first = torch.arange(len(owner), device=owner.device) - start[owner] < max_points
+    weight = count.clamp(min=1).to(chosen.dtype) / count.clamp(min=1, max=max_points)
     return PointCrops(chosen[first], owner[first], weight)
+
+
+def _hash_positions(points: Tensor) -> Tensor:
+    """Pseudo-random numbers in [0, _LARGEST_HASH] of positions in whole millimeters, ``(Q,)``."""
+    x, y, z = torch.round(points[:, :3].double() * 1000).to(torch.int64).unbind(dim=1)
+    mixed = ((x * 73856093) ^ (y * 19349663) ^ (z * 83492791)) & _LARGEST_HASH
+    mixed = (mixed ^ (mixed >> 15)) * 0x2C1B3C6D & _LARGEST_HASH
+    return (mixed ^ (mixed >> 12)) * 0x297A2D39 & _LARGEST_HASH

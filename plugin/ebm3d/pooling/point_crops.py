@@ -38,8 +38,8 @@ def crop_points(
 ) -> PointCrops:
     """Collect the points inside each enlarged box.
 
-    Where there are more than ``max_points``, those are kept whose positions hash lowest: a choice at
-    random that is the same each time, whatever the order of the cloud, and that hardly changes
+    Where there are more than ``max_points``, those are kept whose positions hash lowest: a random
+    choice that is the same each time, whatever the order of the cloud, and that hardly changes
     when the crop moves, since points common to both crops keep their rank.
 
     Args:

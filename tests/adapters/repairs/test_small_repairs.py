@@ -81,23 +81,45 @@ def test_an_absent_picture_is_not_recorded(visualizer: Any) -> None:
     assert len(recorded) == 1
 
 
+def test_without_the_repair_an_absent_picture_is_an_error(visualizer: Any) -> None:
+    """The defect: the backend reads the type of ``None``."""
+    visualizer._vis_backends = {
+        "local": SimpleNamespace(add_image=lambda name, image, step: image.dtype)
+    }
+    with pytest.raises(AttributeError, match="dtype"):
+        type(visualizer).add_image.__wrapped__(visualizer, "frame", None, 0)
+
+
 def test_show_without_a_window_returns(visualizer: Any) -> None:
-    """Stock code reads the camera of a window that was never made."""
-    visualizer.o3d_vis = object()
-    assert visualizer.show() is None
+    """It says that there is no display."""
+    visualizer.o3d_vis = SimpleNamespace(poll_events=lambda: True, update_renderer=lambda: None)
+    visualizer.show()
 
 
-def test_the_folder_of_pictures_does_not_nest(visualizer: Any, tmp_path: Path) -> None:
-    """Two batches write into the same folder."""
+def test_without_the_repair_show_reads_the_camera_of_no_window(visualizer: Any) -> None:
+    """The defect."""
+    visualizer.o3d_vis = SimpleNamespace(poll_events=lambda: True, update_renderer=lambda: None)
+    with pytest.raises(AttributeError, match="view_control"):
+        type(visualizer).show.__wrapped__(visualizer)
+
+
+@pytest.mark.parametrize("repaired", [True, False])
+def test_the_folder_of_pictures_nests_only_without_the_repair(
+    visualizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repaired: bool
+) -> None:
+    """Two batches, relative paths as in the tools."""
     from mmdet3d.engine.hooks import Det3DVisualizationHook
 
+    monkeypatch.chdir(tmp_path)
     hook = Det3DVisualizationHook.__new__(Det3DVisualizationHook)
     hook.draw, hook.test_out_dir, hook._test_index = True, "pictures", 0
-    runner = SimpleNamespace(work_dir=str(tmp_path), timestamp="now")
+    method = Det3DVisualizationHook.after_test_iter
     for batch in range(2):
-        hook.after_test_iter(runner, batch, {}, [])
-    assert hook.test_out_dir == str(tmp_path / "now" / "pictures")
-    assert [path.name for path in tmp_path.rglob("pictures")] == ["pictures"]
+        (method if repaired else method.__wrapped__)(
+            hook, SimpleNamespace(work_dir="work", timestamp="now"), batch, {}, []
+        )
+    folders = len(list(tmp_path.rglob("pictures")))
+    assert folders == (1 if repaired else 2)
 
 
 def test_without_the_repair_a_process_group_asks_for_cuda() -> None:

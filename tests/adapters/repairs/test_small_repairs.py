@@ -93,7 +93,7 @@ def test_without_the_repair_an_absent_picture_is_an_error(visualizer: Any) -> No
 def test_show_without_a_window_returns(visualizer: Any) -> None:
     """It says that there is no display."""
     visualizer.o3d_vis = SimpleNamespace(poll_events=lambda: True, update_renderer=lambda: None)
-    visualizer.show()
+    assert visualizer.show() is None
 
 
 def test_without_the_repair_show_reads_the_camera_of_no_window(visualizer: Any) -> None:

@@ -51,7 +51,7 @@ class DemoSettings:
         num_train: simulated frames to train on.
         num_val: simulated frames to evaluate on.
         seed: of the simulation and of both trainings.
-        num_pictures: frames drawn, those of the validation split with the most cars.
+        num_pictures: frames drawn, those of the validation split with the most cars in full view.
         detector: checkpoint from which the training of the detector starts, or None for random
             weights.
         cfg_options: values by dotted key that are laid over both configs.
@@ -196,20 +196,19 @@ def write_summary(out: Path, seconds: dict[str, float]) -> dict[str, Any]:
 
 
 def fullest_frames(data: Path, count: int) -> list[str]:
-    """Return the frames of the validation split with the most cars, the fullest first.
+    """Return the frames of the validation split with the most cars in full view.
 
     Args:
         data: folder of a data set in the KITTI layout.
-        count: how many at most.
+        count: how many frames at most.
 
     Returns:
-        Frame ids; of frames with as many cars the earlier one comes first.
+        Frame ids, the fullest first; of frames with as many cars the earlier one comes first.
     """
     ids = (data / "ImageSets" / "val.txt").read_text().split()
-    cars = [
-        int(np.sum(read_labels(data / f"training/label_2/{i}.txt").names == "Car")) for i in ids
-    ]
-    order = np.argsort([-n for n in cars], kind="stable")
+    objects = [read_labels(data / "training" / "label_2" / f"{frame}.txt") for frame in ids]
+    cars = [((o.names == "Car") & (o.occluded == 0) & (o.truncated == 0)).sum() for o in objects]
+    order = np.argsort(-np.array(cars), kind="stable")
     return [ids[i] for i in order[:count]]
 
 

@@ -154,10 +154,12 @@ def _draw_plane(
     value = landscape.plane - landscape.plane.max()
     floor = max(float(value.min()), -_SHOWN_DEPTH)
     levels = np.linspace(floor, 0.0, 17) if floor < 0 else np.array([-1.0, 0.0])
-    shown = np.maximum(value, floor)
-    filled = axes.contourf(landscape.x, landscape.y, shown, levels=levels, cmap="cividis")
+    extend = "min" if value.min() < floor else "neither"
+    filled = axes.contourf(
+        landscape.x, landscape.y, value, levels=levels, cmap="cividis", extend=extend
+    )
     axes.contour(
-        landscape.x, landscape.y, shown, levels=levels, colors="white", linewidths=0.4,
+        landscape.x, landscape.y, value, levels=levels, colors="white", linewidths=0.4,
         linestyles="-",
     )  # fmt: skip
     figure.colorbar(

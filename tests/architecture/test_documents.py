@@ -53,6 +53,17 @@ def test_links_lead_somewhere(document: Path):
     assert not missing
 
 
+@pytest.mark.mmdet3d
+@documents
+def test_commands_name_checkpoints_that_their_trainings_write(document: Path):
+    from mmengine import Config
+
+    named = re.findall(r"work_dirs/(\w+)/epoch_(\d+)\.pth", document.read_text())
+    for name, epoch in set(named):
+        config = Config.fromfile(ROOT / "configs" / f"{name}.py", import_custom_modules=False)
+        assert int(epoch) == config.train_cfg.max_epochs, f"work_dirs/{name}/epoch_{epoch}.pth"
+
+
 @documents
 def test_commands_name_files_and_targets_that_exist(document: Path):
     commands = _commands(document)

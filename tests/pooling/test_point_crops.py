@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.pooling import PointCrops, crop_points
+from ebm3d.pooling.point_crops import near_by_torch, near_kernel
 
 _MARGIN = (0.5, 0.4, 0.3)
 
@@ -48,7 +49,7 @@ def test_crop_holds_the_points_of_the_enlarged_box_in_the_order_of_the_cloud():
     assert torch.equal(crops.owner, crops.owner.sort().values)
 
 
-def test_thinned_crop_is_an_even_choice_and_says_what_a_point_stands_for():
+def test_thinned_crop_says_what_a_point_stands_for():
     clouds, boxes, scene = _scene()
     whole = crop_points(clouds, boxes, scene, _MARGIN, 10_000)
     thinned = crop_points(clouds, boxes, scene, _MARGIN, 10)
@@ -57,9 +58,27 @@ def test_thinned_crop_is_an_even_choice_and_says_what_a_point_stands_for():
         assert len(kept) == min(len(all_points), 10)
         assert float(thinned.weight[n]) == max(len(all_points), 1) / max(len(kept), 1)
         index = [(all_points == point).all(dim=1).nonzero()[0, 0].item() for point in kept]
-        gaps = np.diff(index)
-        assert (gaps >= 1).all()
-        assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
+        assert index == sorted(index)
+
+
+def test_thinning_prefers_no_part_of_the_crop():
+    """Each half of a cube of points keeps half of the places, within five standard errors."""
+    cube = torch.rand(4000, 4, dtype=torch.float64)
+    box = torch.tensor([[0.5, 0.5, 0.0, 1.0, 1.0, 1.0, 0.0]], dtype=torch.float64)
+    kept = crop_points([cube], box, torch.zeros(1, dtype=torch.int64), _MARGIN, 1000).points
+    assert len(kept) == 1000
+    shares = (kept[:, :3] > 0.5).double().mean(dim=0)
+    assert (shares - 0.5).abs().max() < 5 * (0.25 / 1000) ** 0.5
+
+
+def test_the_same_points_are_kept_whatever_the_order_of_the_cloud():
+    clouds, boxes, scene = _scene()
+    shuffled = [cloud[torch.randperm(len(cloud))] for cloud in clouds]
+    one, other = (crop_points(c, boxes, scene, _MARGIN, 7) for c in (clouds, shuffled))
+    for n in range(len(boxes)):
+        assert {tuple(p.tolist()) for p in _of(one, n)} == {
+            tuple(p.tolist()) for p in _of(other, n)
+        }
 
 
 def test_same_cloud_is_thinned_the_same_way_each_time():
@@ -92,3 +111,16 @@ def test_no_boxes_have_no_crops():
     crops = crop_points(clouds, boxes[:0], scene[:0], _MARGIN, 20)
     assert crops.points.shape == (0, 4)
     assert crops.weight.shape == (0,)
+
+
+def test_search_by_kernel_equals_its_twin_and_its_source():
+    clouds, boxes, _ = _scene()
+    compiled = near_kernel(clouds[0].numpy(), boxes.numpy(), np.array(_MARGIN))
+    interpreted = near_kernel.py_func(clouds[0][:300].numpy(), boxes.numpy(), np.array(_MARGIN))
+    twin = near_by_torch(clouds[0], boxes, _MARGIN)
+    for kernel, torch_twin in zip(compiled, twin, strict=True):
+        np.testing.assert_array_equal(kernel, torch_twin.numpy())
+    among_first = compiled[1] < 300
+    for kernel, source in zip(compiled, interpreted, strict=True):
+        np.testing.assert_array_equal(kernel[among_first], source)
+    assert len(compiled[0]) > 256  # the first size of the kernel's lists

@@ -1,6 +1,6 @@
 # The EBM refinement head for cars; a leaf hands on the channels of the map and the range.
 # Standard deviations of the errors of second_simulated_cpu on frames it was not trained on
-# (tools/fit_noise.py), the unit of noise and steps:
+# (tools/fit_noise.py; fit your own detector's the same way), the unit of noise and steps:
 # along, across, up (m); length, width, height (log ratio here, m below); yaw (rad).
 refinement_head = dict(
     type="EBMRefinementHead",

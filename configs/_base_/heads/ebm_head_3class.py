@@ -1,4 +1,6 @@
-# The EBM refinement head for the stock order of classes: Pedestrian, Cyclist, Car.
+# The EBM refinement head for the stock order of classes: Pedestrian, Cyclist, Car. The row of cars
+# is that of ebm_head.py; those of pedestrians and cyclists are scaled to their sizes by judgment,
+# not fitted: fit them to your detector with tools/fit_noise.py.
 _base_ = ["./ebm_head.py"]
 
 refinement_head = dict(

@@ -1,5 +1,6 @@
 # Training of a refinement head alone, on a frozen detector. A leaf inherits its detector with that
 # one's schedule and puts these settings in its place.
+find_unused_parameters = True  # those of the frozen detector, in data-parallel training
 refinement_schedule = dict(
     optim_wrapper=dict(
         type="OptimWrapper",

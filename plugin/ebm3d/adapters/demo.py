@@ -23,6 +23,7 @@ from ebm3d.adapters.engine import evaluate, train
 from ebm3d.adapters.inference import FrameInference
 from ebm3d.adapters.pictures import write_pictures
 from ebm3d.datasets import prepare_kitti, read_labels
+from ebm3d.errors import input_error
 from ebm3d.paths import config_path
 from ebm3d.simulation import write_dataset
 
@@ -152,10 +153,21 @@ def open_folder(out: Path, settings: DemoSettings, *, fresh: bool = False) -> di
 
     Returns:
         Seconds of each finished stage, by name; empty if everything starts anew.
+
+    Raises:
+        ValueError: if the folder holds files that no demonstration made and that would be removed.
     """
     fingerprint = _fingerprint(settings)
     state = _read(out / _STATE)
     if fresh or state.get("fingerprint") != fingerprint:
+        strangers = [name for name in _CONTENTS if (out / name).exists()]
+        if strangers and not state:
+            raise input_error(
+                "out",
+                "a new or empty folder, or one of an earlier demonstration",
+                f"{out}, which holds {', '.join(strangers)} of something else",
+                "give another folder",
+            )
         for name in _CONTENTS:
             path = out / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

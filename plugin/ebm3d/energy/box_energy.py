@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ebm3d.errors import check_boxes, shape_error
+from ebm3d.errors import check_boxes, input_error, shape_error
 from ebm3d.pooling.scene import BoxPool, Scenes
 
 
@@ -37,8 +37,9 @@ class BoxEnergy:
         boxes: ``(N, 7)`` boxes near which f will be evaluated.
         labels: ``(N,)`` class indices.
         scene_index: ``(N,)`` frame of each box; all zero if left out.
-        max_evaluations: of many variants at most this many boxes are evaluated at a time, and
-            their activations are computed again in the backward pass, so that memory stays bounded.
+        max_evaluations: variants are split so that about this many boxes are evaluated at a time,
+            and their activations are computed again in the backward pass, so that memory stays
+            bounded for many noise samples. All N boxes of one variant go together.
 
     Raises:
         ValueError: for wrong shapes.
@@ -61,6 +62,14 @@ class BoxEnergy:
             scene_index = torch.zeros_like(labels)
         if scene_index.shape != labels.shape:
             raise shape_error("scene_index", f"({len(boxes)},)", scene_index)
+        if len(boxes) and not 0 <= int(scene_index.min()) <= int(scene_index.max()) < len(
+            scenes.bev
+        ):
+            raise input_error(
+                "scene_index",
+                f"in [0, {len(scenes.bev)}), the frames of the map",
+                f"{int(scene_index.min())} to {int(scene_index.max())}",
+            )
         self._pools, self._network, self._labels = tuple(pools), network, labels
         self._contexts = [pool.prepare(scenes, boxes, scene_index) for pool in pools]
         self._max_evaluations = max_evaluations

@@ -62,7 +62,17 @@ class EnergyNetwork(nn.Module):
 
         Returns:
             ``(N, S)`` unnormalized log densities.
+
+        Raises:
+            ValueError: if a label has no mean size.
         """
+        if len(labels) and int(labels.max()) >= len(self.log_mean_sizes):
+            raise input_error(
+                "labels",
+                f"below {len(self.log_mean_sizes)}",
+                int(labels.max()),
+                "give mean_sizes one row per class",
+            )
         log_sizes = torch.log(boxes[..., 3:6]) - self.log_mean_sizes.to(boxes)[labels][:, None]
         angle = observation_angle(boxes)
         distance = torch.linalg.vector_norm(boxes[..., :2], dim=-1)

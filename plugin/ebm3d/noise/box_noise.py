@@ -84,6 +84,8 @@ class BoxNoise:
             raise input_error("axes", f"one of {_AXES}", repr(axes))
         if sizes not in _SIZES:
             raise input_error("sizes", f"one of {_SIZES}", repr(sizes))
+        if not 0 < min_size < math.inf:
+            raise input_error("min_size", "positive and finite", min_size)
         self.stds, self.multipliers = table, factors
         self.axes, self.sizes = axes, sizes
         self.shared_in_scene, self.min_size = shared_in_scene, min_size
@@ -135,6 +137,8 @@ class BoxNoise:
                 positive, or ``num_samples < 1``.
         """
         check_boxes(boxes)
+        if labels.shape != boxes.shape[:1]:
+            raise shape_error("labels", f"({len(boxes)},), one class per box", labels)
         if num_samples < 1:
             raise input_error("num_samples", "at least 1", num_samples)
         good = torch.isfinite(boxes).all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)

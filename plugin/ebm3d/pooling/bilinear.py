@@ -50,6 +50,8 @@ def bilinear_gather(
         raise shape_error("rows", f"(B * H * W, C) with (B, H, W) = {shape}", rows)
     if cells.ndim != 2 or cells.shape[1] != 2:
         raise shape_error("cells", "(P, 2)", cells)
+    if scene.shape != cells.shape[:1]:
+        raise shape_error("scene", f"({len(cells)},), one map per position", scene)
     if not kernels_serve(rows, cells):
         return gather_by_torch(rows, shape, cells, scene)
     result: Tensor = apply(_BilinearGather, rows, cells, scene, shape)

@@ -5,6 +5,7 @@ N boxes; S variants of each; F columns of the clouds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -49,9 +50,9 @@ class PointBoxPool(nn.Module):
         num_features: int = 4,
     ) -> None:
         super().__init__()
-        if len(margin) != 3 or min(margin) <= 0:
+        if len(margin) != 3 or not all(0 < value < math.inf for value in margin):
             raise input_error("margin", "three positive numbers of meters", margin)
-        if num_features < 3 or max_points < 1 or slack < 0:
+        if num_features < 3 or max_points < 1 or not 0 <= slack < math.inf:
             raise input_error(
                 "num_features, max_points, slack",
                 "at least 3, 1 and 0",

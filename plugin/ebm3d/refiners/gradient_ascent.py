@@ -5,6 +5,7 @@ N boxes; T steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,7 +16,7 @@ from torch import Tensor
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.frames import rotate_about_z
 from ebm3d.boxes.local import add_local_offsets, local_offsets
-from ebm3d.errors import check_boxes, input_error
+from ebm3d.errors import check_boxes, input_error, shape_error
 
 
 class BoxScorer(Protocol):
@@ -88,11 +89,11 @@ class GradientAscent:
         max_displacement: float | None = None,
         min_size: float = 0.05,
     ) -> None:
-        if num_steps < 0 or not step_size > 0:
+        if num_steps < 0 or not 0 < step_size < math.inf:
             raise input_error(
                 "num_steps, step_size", "at least 0, positive", (num_steps, step_size)
             )
-        if not (0 < step_decay < 1 <= step_growth):
+        if not (0 < step_decay < 1 <= step_growth < math.inf):
             raise input_error(
                 "step_decay, step_growth", "in (0, 1) and at least 1", (step_decay, step_growth)
             )
@@ -106,7 +107,8 @@ class GradientAscent:
         if step_scale is not None:
             scale = torch.as_tensor(step_scale, dtype=torch.float64)
             scale = scale[None] if scale.ndim == 1 else scale
-            if scale.ndim != 2 or scale.shape[1] != 7 or not bool((scale > 0).all()):
+            sound = bool(((scale > 0) & torch.isfinite(scale)).all())
+            if scale.ndim != 2 or scale.shape[1] != 7 or not sound:
                 raise input_error(
                     "step_scale", "seven positive numbers (a row per class)", step_scale
                 )
@@ -165,6 +167,15 @@ class GradientAscent:
             return self.scale.to(boxes).expand(len(boxes), 7)
         if labels is None:
             raise input_error("labels", "given where step_scale has a row per class", None)
+        if labels.shape != boxes.shape[:1]:
+            raise shape_error("labels", f"({len(boxes)},), one class per box", labels)
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.scale):
+            raise input_error(
+                "labels",
+                f"from 0 to {len(self.scale) - 1}",
+                f"{int(labels.min())} to {int(labels.max())}",
+                "give step_scale one row per class",
+            )
         return self.scale.to(boxes)[labels]
 
     def _step(
@@ -193,9 +204,18 @@ def _value_and_gradient(f: BoxScorer, boxes: Tensor, wanted: bool) -> tuple[Tens
     """f and its gradient in the boxes (zeros if not wanted), both detached."""
     if not wanted or len(boxes) == 0:
         with torch.no_grad():
-            return f(boxes), torch.zeros_like(boxes)
+            return _checked_value(f(boxes), boxes), torch.zeros_like(boxes)
     with torch.enable_grad():
         leaf = boxes.detach().requires_grad_()
-        value = f(leaf)
+        value = _checked_value(f(leaf), boxes)
+        if not value.requires_grad:
+            raise input_error("f", "differentiable in boxes", "values without a graph")
         (gradient,) = torch.autograd.grad(value.sum(), leaf)
     return value.detach(), gradient
+
+
+def _checked_value(value: Tensor, boxes: Tensor) -> Tensor:
+    """The values f gave for boxes; raises unless there is one per box."""
+    if value.shape != boxes.shape[:1]:
+        raise shape_error("f(boxes)", f"({len(boxes)},), one value per box", value)
+    return value

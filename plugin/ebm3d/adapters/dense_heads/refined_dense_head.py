@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
 from mmdet3d.registry import MODELS
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -53,7 +55,10 @@ class RefinedDenseHead(BaseModule):
         if detector not in ("frozen", "joint"):
             raise input_error("detector", "'frozen' or 'joint'", repr(detector))
         self.detector, self.refine = detector, refine
-        self.dense_head = MODELS.build({**dense_head, "train_cfg": train_cfg, "test_cfg": test_cfg})
+        self._warned = False
+        handed = {"train_cfg": train_cfg, "test_cfg": test_cfg}
+        handed = {key: value for key, value in handed.items() if value is not None}
+        self.dense_head = MODELS.build({**dense_head, **handed})
         self.refinement_head = MODELS.build(refinement_head)
         self._register_load_state_dict_pre_hook(_prefix_stock_keys)
 
@@ -82,6 +87,14 @@ class RefinedDenseHead(BaseModule):
         if self.detector == "joint":
             losses.update(self.dense_head.loss(x, batch_data_samples, **kwargs))
         else:
+            if bev.requires_grad and not self._warned:
+                self._warned = True
+                print_log(
+                    "detector='frozen', but the detector is not held still: its batch-norm "
+                    "statistics drift. Add dict(type='FreezeDetectorHook') to custom_hooks.",
+                    logger="current",
+                    level=logging.WARNING,
+                )
             bev = bev.detach()
         losses.update(self.refinement_head.loss(bev, points, boxes, labels))
         return losses

@@ -10,8 +10,9 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ebm3d.adapters.engine.settings import load_settings
-from ebm3d.adapters.engine.testing import switch_refinement_off
+from ebm3d.adapters.engine.testing import check_checkpoint, switch_refinement_off
 from ebm3d.boxes.iou import iou_bev
+from ebm3d.errors import input_error
 from ebm3d.noise import fit_noise_stds
 
 
@@ -31,23 +32,30 @@ def fit_noise(
     Args:
         config: config of a detector, with a refinement head or without.
         checkpoint: what training saved.
-        split: "train" (without augmentation) or "val".
+        split: "train" (without augmentation) or "val". A detector's errors on frames it was
+            trained on are smaller than elsewhere; held-out frames give the better scales.
         min_iou: smallest overlap seen from above of a matched pair.
         cfg_options: values of the config by dotted key.
 
     Returns:
         Standard deviations per class name, see :func:`ebm3d.noise.fit_noise_stds`; a class
         without a single match is left out.
+
+    Raises:
+        ValueError: for another split, or if the checkpoint lacks parameters of the detector.
     """
     cfg = load_settings(config, work_dir=Path("work_dirs") / "fit_noise", cfg_options=cfg_options)
-    cfg.load_from = str(checkpoint)
     switch_refinement_off(cfg)
-    dataset = cfg.val_dataloader.dataset
+    if split not in ("train", "val"):
+        raise input_error("split", "'train' or 'val'", repr(split))
     if split == "train":
-        dataset.ann_file = cfg.train_dataloader.dataset.ann_file
+        trained = cfg.train_dataloader.dataset
+        while "ann_file" not in trained:  # wrappers such as RepeatDataset
+            trained = trained.dataset
+        cfg.val_dataloader.dataset.ann_file = trained.ann_file
     cfg.test_dataloader = cfg.val_dataloader
     runner = Runner.from_cfg(cfg)
-    runner.load_or_resume()
+    check_checkpoint(runner.model, checkpoint, "refinement_head.")
     runner.model.eval()
     loader = runner.build_dataloader(cfg.test_dataloader)
     pairs: dict[int, list[tuple[Tensor, Tensor]]] = {}

@@ -56,6 +56,10 @@ def load_settings(
     if before["data_root"] is not None and cfg.data_root != before["data_root"]:
         _replace(cfg._cfg_dict, _folder(before["data_root"]), _folder(cfg.data_root))
     if before["point_cloud_range"] is not None:
+        for _, anchors in _anchor_ranges(cfg._cfg_dict.get("model")):
+            for axis in (0, 1, 3, 4):
+                if anchors[axis] == before["point_cloud_range"][axis]:
+                    anchors[axis] = cfg.point_cloud_range[axis]
         _replace(cfg._cfg_dict, before["point_cloud_range"], cfg.point_cloud_range)
     if work_dir is not None:
         cfg.work_dir = str(work_dir)
@@ -123,6 +127,14 @@ def check_settings(cfg: Config) -> None:
             list(silent),
             "hand point_cloud_range to the voxel encoder",
         )
+    for place, anchors in _anchor_ranges(cfg.model):
+        if [anchors[axis] for axis in (0, 1, 3, 4)] != [bounds[axis] for axis in (0, 1, 3, 4)]:
+            raise input_error(
+                f"x and y of {place}",
+                f"the range of model.data_preprocessor.voxel_layer, {bounds}",
+                anchors,
+                "anchors spread over the map must cover what the map covers",
+            )
     encoder = cfg.model.get("middle_encoder", {})
     grid = encoder.get("sparse_shape") or encoder.get("output_shape")
     if grid and layer.get("voxel_size"):
@@ -135,6 +147,16 @@ def check_settings(cfg: Config) -> None:
                 f"{cells}, the range divided by the voxel size",
                 list(grid)[-2:],
             )
+
+
+def _anchor_ranges(node: Any, place: str = "model") -> Iterator[tuple[str, list[float]]]:
+    """Every range of an anchor generator in a config, with its dotted place."""
+    if not isinstance(node, dict):
+        return
+    for index, values in enumerate(node.get("anchor_generator", {}).get("ranges", ())):
+        yield f"{place}.anchor_generator.ranges[{index}]", values
+    for key, value in node.items():
+        yield from _anchor_ranges(value, f"{place}.{key}")
 
 
 def _default_range(encoder: dict[str, Any]) -> Any:

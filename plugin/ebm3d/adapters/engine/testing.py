@@ -8,8 +8,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmengine import Config
-from mmengine.runner import Runner
+from mmengine.model import is_model_wrapper
+from mmengine.runner import CheckpointLoader, Runner
 from rich.table import Table
+from torch import nn
 
 from ebm3d.adapters.engine.settings import load_settings
 from ebm3d.errors import input_error
@@ -47,7 +49,8 @@ def evaluate(
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the config evaluates with another metric.
+        ValueError: if the config evaluates with another metric, or the checkpoint lacks
+            parameters of the model.
     """
     if not Path(checkpoint).is_file() and "://" not in str(checkpoint):
         raise FileNotFoundError(f"checkpoint: expected a file that training saved: {checkpoint}")
@@ -62,8 +65,40 @@ def evaluate(
         cfg.test_evaluator.json_file = str(figures)
         cfg.test_evaluator.out_dir = None if results_dir is None else str(results_dir)
         runner = Runner.from_cfg(cfg)
+        check_checkpoint(runner.model, checkpoint, "" if refine else "refinement_head.")
         runner.test()
         return json.loads(figures.read_text()) if figures.is_file() else {}
+
+
+def check_checkpoint(model: nn.Module, checkpoint: str | Path, optional: str = "") -> None:
+    """Raise unless a checkpoint holds every parameter of a model.
+
+    The host loads what fits and goes on: a detector's checkpoint in place of the refinement head's
+    would evaluate a head that was never trained.
+
+    Args:
+        model: receives the checkpoint's parameters.
+        checkpoint: what training saved.
+        optional: parameters with this in their name may be missing; "" for none.
+
+    Raises:
+        ValueError: naming the first missing parameters.
+    """
+    loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
+    state = loaded.get("state_dict", loaded)
+    module = model.module if is_model_wrapper(model) else model
+    missing = [
+        name
+        for name in module.load_state_dict(dict(state), strict=False).missing_keys
+        if not (optional and optional in name)
+    ]
+    if missing:
+        raise input_error(
+            f"checkpoint {checkpoint}",
+            "one of this config's model",
+            f"one without {len(missing)} of its parameters, first {missing[0]}",
+            "give the checkpoint that training this very config saved",
+        )
 
 
 def switch_refinement_off(cfg: Config) -> None:

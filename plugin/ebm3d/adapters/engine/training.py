@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from ebm3d.adapters.engine.settings import apply_amp, load_settings
 
@@ -26,7 +26,7 @@ def train(
         config: a config file, or the name of one that comes with the package.
         work_dir: folder of logs and checkpoints.
         resume: ``"auto"`` for the newest checkpoint of ``work_dir`` (or the start, if there is
-            none), or a checkpoint file; ``None`` starts anew.
+            none, from the config's ``load_from``), or a checkpoint file; ``None`` starts anew.
         amp: mixed precision, see :func:`ebm3d.adapters.engine.settings.apply_amp`.
         seed: seed of the run in place of the config's.
         cfg_options: values of the config by dotted key.
@@ -40,9 +40,10 @@ def train(
     )
     if amp:
         apply_amp(cfg)
-    if resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if resume == "auto" else resume
+    if resume not in (None, "auto"):
+        cfg.resume, cfg.load_from = True, resume
+    elif resume == "auto" and find_latest_checkpoint(cfg.work_dir) is not None:
+        cfg.resume, cfg.load_from = True, None
     runner = Runner.from_cfg(cfg)
     runner.train()
     return runner

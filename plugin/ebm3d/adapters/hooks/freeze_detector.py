@@ -21,15 +21,34 @@ class FreezeDetectorHook(Hook):
     ``refinement_head`` keeps its parameters without gradients and stays in evaluation mode,
     before training and again at every epoch, since the training loop turns the whole model back
     to training mode. Data-parallel training of a frozen detector needs
-    ``find_unused_parameters = True`` in the config.
+    ``find_unused_parameters = True`` in the config, as in ``_base_/schedules/refinement_8e.py``.
+
+    Args:
+        untrained: allow a frozen detector that no checkpoint was loaded into.
     """
 
     priority = "VERY_HIGH"
+
+    def __init__(self, untrained: bool = False) -> None:
+        self.untrained = untrained
 
     def before_run(self, runner: Any) -> None:
         """Take the gradients from the detector before the optimizer is used."""
         if is_detector_frozen(runner.model):
             freeze_detector(runner.model)
+
+    def before_train(self, runner: Any) -> None:
+        """Refuse to train a head on a detector of random weights.
+
+        Raises:
+            ValueError: if the detector is frozen and no checkpoint was loaded.
+        """
+        if is_detector_frozen(runner.model) and not runner._has_loaded and not self.untrained:
+            raise ValueError(
+                "load_from must be a checkpoint of the detector that detector='frozen' holds "
+                "still, but got None; train the detector first and give its checkpoint with "
+                "--cfg-options load_from=CHECKPOINT."
+            )
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Hold the statistics still whenever the loop has turned the model to training mode."""

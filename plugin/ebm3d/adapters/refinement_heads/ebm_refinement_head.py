@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,14 +66,14 @@ class EBMRefinementHead(BaseModule):
             )
         self.point_cloud_range = tuple(point_cloud_range)
         pools: list[Any] = [
-            MODELS.build({"in_channels": in_channels, **p} if p["type"] == "BEVGridPool" else p)
-            for p in pooling
+            MODELS.build({"in_channels": in_channels, **p} if _reads_map(p) else p) for p in pooling
         ]
         self.pools = torch.nn.ModuleList(pools)
         channels = sum(pool.out_channels for pool in pools)
         self.network = MODELS.build({"in_channels": channels, **network})
         self.noise, self.criterion = MODELS.build(noise), MODELS.build(loss)
         self.refiner = MODELS.build(refiner)
+        self._check_rows()
         self.num_noise_samples, self.max_refined = num_noise_samples, max_refined
         self.max_evaluations, self.loss_weight = max_evaluations, loss_weight
 
@@ -203,8 +204,27 @@ class EBMRefinementHead(BaseModule):
             )
         return refined
 
+    def _check_rows(self) -> None:
+        """Raise unless tables by class have one row for all, or as many as the network."""
+        sizes = getattr(self.network, "log_mean_sizes", None)
+        tables = {
+            "noise.stds": getattr(self.noise, "stds", None),
+            "refiner.step_scale": getattr(self.refiner, "scale", None),
+        }
+        for name, table in tables.items():
+            if sizes is not None and table is not None and len(table) not in (1, len(sizes)):
+                raise input_error(
+                    f"rows of {name}", f"1 or {len(sizes)}, as network.mean_sizes", len(table)
+                )
+
     def _choose(self, boxes: Tensor, scores: Tensor) -> Tensor:
         """Indices of the boxes to refine: sound, of the highest scores, at most ``max_refined``."""
         order = scores.argsort(descending=True, stable=True)
         sound = torch.isfinite(boxes[:, :7]).all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
         return order[sound[order]][: self.max_refined]
+
+
+def _reads_map(pool: dict[str, Any]) -> bool:
+    """Whether the pool of a config wants to know the channels of the map."""
+    pool_class = MODELS.get(pool["type"])
+    return pool_class is not None and "in_channels" in inspect.signature(pool_class).parameters

@@ -89,7 +89,7 @@ def check_checkpoint(model: nn.Module, checkpoint: str | Path, optional: str = "
     module = model.module if is_model_wrapper(model) else model
     missing = [
         name
-        for name in module.load_state_dict(dict(state), strict=False).missing_keys
+        for name in module.load_state_dict(state, strict=False).missing_keys
         if not (optional and optional in name)
     ]
     if missing:

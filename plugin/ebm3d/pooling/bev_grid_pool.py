@@ -6,6 +6,7 @@ A x L grid points across and along.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from ebm3d.boxes.frames import rotate_about_z
 from ebm3d.errors import input_error, shape_error
 from ebm3d.pooling.bilinear import bilinear_gather
-from ebm3d.pooling.geometry import BEVGeometry, stack_maps
+from ebm3d.pooling.geometry import BEVGeometry
+from ebm3d.pooling.map_rows import MapRows
 from ebm3d.pooling.scene import Scenes
 
 
@@ -22,8 +24,7 @@ from ebm3d.pooling.scene import Scenes
 class BEVContext:
     """The projected map as rows of channels, and which frame each box lies in."""
 
-    rows: Tensor
-    shape: tuple[int, int, int]
+    rows: MapRows
     geometry: BEVGeometry
     scene_index: Tensor
 
@@ -57,6 +58,12 @@ class BEVGridPool(nn.Module):
         super().__init__()
         if len(grid) != 2 or min(grid) < 2:
             raise input_error("grid", "two numbers of at least 2 (across, along)", grid)
+        if not 0 < extent < math.inf or in_channels < 1 or (projection or 1) < 1:
+            raise input_error(
+                "extent, in_channels, projection",
+                "positive and finite, at least 1, at least 1 or None",
+                (extent, in_channels, projection),
+            )
         self.in_channels = in_channels
         self.center_offset = center_offset
         channels = in_channels if projection is None else projection
@@ -70,7 +77,7 @@ class BEVGridPool(nn.Module):
         self.out_channels = channels * grid[0] * grid[1]
 
     def prepare(self, scenes: Scenes, boxes: Tensor, scene_index: Tensor) -> BEVContext:
-        """Project the maps once for all boxes and steps.
+        """Take the maps to be projected once for all boxes and steps.
 
         Args:
             scenes: maps ``(B, C, H, W)``.
@@ -91,13 +98,8 @@ class BEVGridPool(nn.Module):
                 bev,
                 "set in_channels of the refinement head",
             )
-        shape = (bev.shape[0], bev.shape[2], bev.shape[3])
-        if self.projection is None:
-            rows = stack_maps(bev)
-        else:
-            # Frame by frame, so that the matrix product reads the map where it lies.
-            rows = torch.cat([self.projection(frame.flatten(1).t()) for frame in bev])
-        return BEVContext(rows, shape, scenes.geometry, scene_index)
+        rows = MapRows(bev, self.projection)
+        return BEVContext(rows, scenes.geometry, scene_index)
 
     def forward(self, context: BEVContext, boxes: Tensor) -> Tensor:
         """Pool features.
@@ -113,9 +115,9 @@ class BEVGridPool(nn.Module):
         offsets = self.offsets.to(boxes) * boxes[:, :, None, 3:5]
         positions = rotate_about_z(offsets, boxes[:, :, None, 6]) + boxes[:, :, None, :2]
         cells = context.geometry.meters_to_cells(positions, self.center_offset)
-        scene = context.scene_index[:, None, None].expand(cells.shape[:3])
-        pooled = bilinear_gather(
-            context.rows, context.shape, cells.reshape(-1, 2), scene.reshape(-1)
-        )
-        pooled = pooled.view(count, variants, len(self.offsets), context.rows.shape[1])
+        scene = context.scene_index[:, None, None].expand(cells.shape[:3]).reshape(-1)
+        cells = cells.reshape(-1, 2)
+        rows = context.rows.around(cells, scene)
+        pooled = bilinear_gather(rows, context.rows.shape, cells, scene)
+        pooled = pooled.view(count, variants, len(self.offsets), context.rows.channels)
         return pooled.transpose(2, 3).flatten(2)

@@ -1,0 +1,95 @@
+"""Maps as rows of channels, projected where they are read.
+
+B scenes; C channels of the map; C' of the rows; H, W rows (y) and columns (x).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ebm3d.pooling.geometry import stack_maps
+from ebm3d.pooling.twins import kernels_serve
+
+
+class MapRows:
+    """Rows of channels ``(B * H * W, C')`` of maps ``(B, C, H, W)``.
+
+    Without gradients and on a CPU a row is computed when it is first asked for: fifty boxes read a
+    tenth of the stock map, and projecting all of it would cost more than reading. Otherwise all
+    rows are computed here, differentiable in map and projection.
+
+    Args:
+        bev: ``(B, C, H, W)``.
+        projection: from C to C' channels; None leaves the channels as they are.
+    """
+
+    def __init__(self, bev: Tensor, projection: nn.Linear | None) -> None:
+        self.shape = (bev.shape[0], bev.shape[2], bev.shape[3])
+        self.channels = bev.shape[1] if projection is None else projection.out_features
+        self._bev, self._projection = bev, projection
+        self._known: Tensor | None = None
+        if kernels_serve(bev) and not torch.is_grad_enabled():
+            count = math.prod(self.shape)
+            self._rows = bev.new_empty(count, self.channels)
+            self._known = torch.zeros(count, dtype=torch.bool)
+        elif projection is None:
+            self._rows = stack_maps(bev)
+        else:
+            # Frame by frame, so that the matrix product reads the map where it lies.
+            self._rows = torch.cat([projection(frame.flatten(1).t()) for frame in bev])
+
+    def around(self, cells: Tensor, scene: Tensor) -> Tensor:
+        """Return the table of rows, in which at least those around positions are filled in.
+
+        Args:
+            cells: ``(P, 2)`` column and row.
+            scene: ``(P,)`` int64.
+
+        Returns:
+            ``(B * H * W, C')``; what lies elsewhere may be anything.
+        """
+        if self._known is None:
+            return self._rows
+        with torch.no_grad():
+            arrays = (t.detach().contiguous().numpy() for t in (cells, scene))
+            missing = torch.from_numpy(claim_kernel(*arrays, *self.shape[1:], self._known.numpy()))
+            area = self.shape[1] * self.shape[2]
+            for index, frame in enumerate(self._bev if len(missing) else ()):
+                own = missing[torch.div(missing, area, rounding_mode="floor") == index]
+                channels = frame.flatten(1).index_select(1, own - index * area).t()
+                self._rows[own] = self._projection(channels) if self._projection else channels
+        return self._rows
+
+
+@numba.njit(cache=True, nogil=True)
+def claim_kernel(
+    cells: NDArray[Any],
+    scene: NDArray[np.int64],
+    height: int,
+    width: int,
+    known: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Mark the rows around positions ``(P, 2)`` as known; return those that were not."""
+    missing = np.empty(4 * len(cells), np.int64)
+    count = 0
+    for p in range(len(cells)):
+        column, row = cells[p, 0], cells[p, 1]
+        if not (-1 < column < width and -1 < row < height):
+            continue
+        low, left = math.floor(row), math.floor(column)
+        for k in range(4):
+            r, c = int(low) + k // 2, int(left) + k % 2
+            if 0 <= r < height and 0 <= c < width:
+                source = (scene[p] * height + r) * width + c
+                if not known[source]:
+                    known[source] = True
+                    missing[count] = source
+                    count += 1
+    return missing[:count].copy()

@@ -143,7 +143,7 @@ def test_boxes_one_above_the_other_share_area_but_no_volume() -> None:
 def test_z_is_the_bottom_of_a_box() -> None:
     low = np.array([[0.0, 0.0, 0.0, 1.0, 1.0, 2.0, 0.0]])
     high = np.array([[0.0, 0.0, 1.0, 1.0, 1.0, 4.0, 0.0]])
-    # One of 2 + 4 - 1 cubic meters is common; with z at the centre it would be 2 of 4.
+    # One of 2 + 4 - 1 cubic meters is common; with z at the center it would be 2 of 4.
     assert iou_3d(low, high)[0, 0] == pytest.approx(1.0 / 5.0, abs=1e-15)
 
 

@@ -1,6 +1,6 @@
 r"""Exact intersection over union of rotated boxes, in float64, on all cores.
 
-N and M boxes ``(x, y, z, dx, dy, dz, yaw)``, LiDAR frame, ``z`` at the bottom centre, meters and
+N and M boxes ``(x, y, z, dx, dy, dz, yaw)``, LiDAR frame, ``z`` at the bottom center, meters and
 radians; angles of any size.
 
 The area of two rectangles' intersection is computed in the frame of the first, where that one is

@@ -13,7 +13,7 @@ from ebm3d.errors import check_boxes, shape_error
 def points_in_boxes(points: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.bool_]:
     """Say for every point and every box whether the point lies in the box.
 
-    A point is turned into the frame of the box, by -yaw about the centre, and lies inside if there
+    A point is turned into the frame of the box, by -yaw about the center, and lies inside if there
     ``|x| <= dx / 2``, ``|y| <= dy / 2`` and ``0 <= z <= dz``: the faces belong to the box. All
     arithmetic is in float64.
 

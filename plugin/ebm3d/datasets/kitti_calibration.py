@@ -222,7 +222,7 @@ def boxes_to_camera(
         calibration: the matrices of the frame.
 
     Returns:
-        Location ``(N, 3)`` of the bottom centre in the camera frame, dimensions ``(N, 3)`` as
+        Location ``(N, 3)`` of the bottom center in the camera frame, dimensions ``(N, 3)`` as
         height, width, length, and rotation_y ``(N,)`` in [-pi, pi).
 
     Raises:
@@ -242,7 +242,7 @@ def boxes_from_camera(
     """Convert the fields of KITTI labels to boxes of the LiDAR frame: ``boxes_to_camera`` undone.
 
     Args:
-        location: bottom centres, camera frame, shape ``(N, 3)``, meters.
+        location: bottom centers, camera frame, shape ``(N, 3)``, meters.
         dimensions: height, width, length, shape ``(N, 3)``, meters.
         rotation_y: shape ``(N,)``, radians.
         calibration: the matrices of the frame.

@@ -118,9 +118,9 @@ def _instances(frame: KittiFrame) -> list[dict[str, Any]]:
     objects = frame.objects
     height, width, length = objects.dimensions.T
     boxes = np.column_stack([objects.location, length, height, width, objects.rotation_y])
-    # The label gives the bottom; y points down, so the centre is half a height less.
-    centre = objects.location - np.column_stack([0 * height, height / 2, 0 * height])
-    projected = centre @ frame.calibration.P2[:, :3].T + frame.calibration.P2[:, 3]
+    # The label gives the bottom; y points down, so the center is half a height less.
+    center = objects.location - np.column_stack([0 * height, height / 2, 0 * height])
+    projected = center @ frame.calibration.P2[:, :3].T + frame.calibration.P2[:, 3]
     cared = objects.names != DONT_CARE
     position = np.where(cared, np.cumsum(cared) - 1, -1)
     labels = [CLASSES.index(n) if n in CLASSES else -1 for n in objects.names.tolist()]

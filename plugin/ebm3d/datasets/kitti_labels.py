@@ -4,7 +4,7 @@ One object a line, 15 columns, or 16 with a score: type, truncated, occluded, al
 top, right, bottom), dimensions (height, width, length), location (x, y, z), rotation_y, and in
 result files score. Source: readme of the official development kit.
 
-N objects in a file. Camera frame: x right, y down, z forward; a location is the centre of the
+N objects in a file. Camera frame: x right, y down, z forward; a location is the center of the
 bottom face, in meters.
 """
 
@@ -54,7 +54,7 @@ class KittiObjects:
         alpha: observation angle, shape ``(N,)``, radians in [-pi, pi]; -10 where unknown.
         bbox: left, top, right, bottom, shape ``(N, 4)``, pixels.
         dimensions: height, width, length, shape ``(N, 3)``, meters; -1 for DontCare.
-        location: centre of the bottom face, camera frame, shape ``(N, 3)``, meters;
+        location: center of the bottom face, camera frame, shape ``(N, 3)``, meters;
             -1000 for DontCare.
         rotation_y: rotation about the camera's y axis, shape ``(N,)``, radians; -10 for DontCare.
         score: detection score, shape ``(N,)``, or ``None`` in label files.

@@ -1,6 +1,6 @@
 """Points to voxels, by hashing.
 
-Glossary: P points; C features of a point, the first three x, y, z in metres; M voxels; T points
+Glossary: P points; C features of a point, the first three x, y, z in meters; M voxels; T points
 a voxel may hold.
 """
 
@@ -30,9 +30,9 @@ def voxelize(
     of points takes the place of mmcv's dense grid, so time and memory are linear in P.
 
     Args:
-        points: (P, C), LiDAR frame, metres; float32.
-        voxel_size: (3,) size of a voxel in x, y, z, metres.
-        point_cloud_range: (6,) x, y, z lowest and x, y, z highest, metres.
+        points: (P, C), LiDAR frame, meters; float32.
+        voxel_size: (3,) size of a voxel in x, y, z, meters.
+        point_cloud_range: (6,) x, y, z lowest and x, y, z highest, meters.
         max_points: T, at least one.
         max_voxels: largest number of voxels.
 

@@ -86,7 +86,7 @@ def check_checkpoint(model: nn.Module, checkpoint: str | Path, optional: str = "
     """
     loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
     state = loaded.get("state_dict", loaded)
-    module = model.module if is_model_wrapper(model) else model
+    module: nn.Module = model.module if is_model_wrapper(model) else model  # type: ignore[assignment]
     missing = [
         name
         for name in module.load_state_dict(state, strict=False).missing_keys

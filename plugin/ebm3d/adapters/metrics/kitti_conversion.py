@@ -135,7 +135,7 @@ def project_boxes(
     """Return the smallest 2D boxes around the projected corners, not clipped.
 
     Args:
-        location: centres of the bottom faces, camera frame, shape ``(N, 3)``.
+        location: centers of the bottom faces, camera frame, shape ``(N, 3)``.
         dimensions: height, width, length, shape ``(N, 3)``.
         rotation_y: shape ``(N,)``.
         projection: shape ``(3, 4)``.
@@ -166,7 +166,7 @@ def is_evaluated(
     Args:
         boxes: of the detections, LiDAR frame, shape ``(N, 7)``.
         detections: from ``detections_of_boxes``.
-        limit_range: x, y, z from and x, y, z to between which the bottom centre must lie.
+        limit_range: x, y, z from and x, y, z to between which the bottom center must lie.
 
     Returns:
         Whether the projection meets the picture and the box lies in the range, shape ``(N,)``.

@@ -57,7 +57,7 @@ class EBM3DKittiMetric(BaseMetric):
             defaults of ``ebm3d.evaluation.kitti_protocol``.
         classes: which to evaluate; ``None`` for those of Car, Pedestrian and Cyclist that the
             data set is loaded with.
-        pcd_limit_range: x, y, z from and to between which the bottom centre of a predicted box
+        pcd_limit_range: x, y, z from and to between which the bottom center of a predicted box
             must lie, else it is dropped; the host's default.
         default_cam_key: camera of the labels.
         num_replicates: of the bootstrap that gives the intervals of before against after.

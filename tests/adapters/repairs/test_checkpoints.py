@@ -115,6 +115,17 @@ def test_a_message_hub_is_saved_plain_and_comes_back(tmp_path: Path) -> None:
     assert other.get_info("best") == 0.5
 
 
+def test_without_the_repair_a_message_hub_is_not_plain(tmp_path: Path) -> None:
+    """The defect: what the stock hub saves is refused by torch's default."""
+    from mmengine.logging import MessageHub
+
+    hub = MessageHub("not_plain")
+    hub.update_scalar("train/loss", 3.0)
+    torch.save(MessageHub.state_dict.__wrapped__(hub), tmp_path / "hub.pth")
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "hub.pth")
+
+
 def test_a_one_cycle_schedule_is_saved_plain_and_goes_on(tmp_path: Path) -> None:
     """A schedule that is saved and loaded half way ends at the same rates."""
     from mmengine.optim import OneCycleLR

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,20 +20,43 @@ NUM_VOXELS = 20_000  # a batch of two frames of the CPU-sized SECOND has 20,000 
 CHANNELS = 16
 REPEATS = 100
 
-# Runs in a fresh process, where no repair is in place.
+# Runs in a fresh process, where no repair is in place; prints what the defects do.
 WITHOUT = """
-import torch, spconv.pytorch as sparse
-from spconv.pytorch import ops
+import json, time, torch, spconv.pytorch as sparse
 torch.set_num_threads(2)
 torch.manual_seed(0)
 chosen = torch.randperm(2 * 11 * 96 * 96)[:20_000]
 indices = torch.stack(torch.unravel_index(chosen, (2, 11, 96, 96)), dim=1).int()
 layer = sparse.SubMConv3d(16, 16, 3, padding=1, bias=False)
 features = torch.randn(20_000, 16)
+
 def forward(index):
-    with torch.no_grad():
-        return layer(sparse.SparseConvTensor(features, index, (11, 96, 96), 2)).features
+    return layer(sparse.SparseConvTensor(features, index, (11, 96, 96), 2)).features
+
+with torch.no_grad():
+    torch.set_num_threads(1)
+    expected = forward(indices)
+    same = torch.allclose(expected, forward(indices.t().contiguous().t()))
+    torch.set_num_threads(2)
+    start, cpu, wrong = time.monotonic(), time.process_time(), 0
+    while not wrong and time.monotonic() - start < 25:
+        wrong = int(((forward(indices) - expected).abs() > 1e-3).any(dim=1).sum())
+    cores = (time.process_time() - cpu) / (time.monotonic() - start)
+features.requires_grad_()
+try:
+    forward(indices).sum().backward()
+    error = ""
+except Exception as raised:
+    error = str(raised)
+found = {"wrong": wrong, "cores": cores, "transposed is the same": same, "backward": error}
+print(json.dumps(found))
 """
+
+
+@pytest.fixture(scope="module")
+def defects() -> dict[str, Any]:
+    """What happens without the repairs."""
+    return json.loads(run_python(WITHOUT, OMP_NUM_THREADS="2").splitlines()[-1])
 
 
 @pytest.fixture
@@ -107,14 +133,11 @@ def test_sparse_convolution_equals_a_dense_one_in_every_repeat(
         assert largest_relative_error(filters_gradient, filters.grad) < 1e-5
 
 
-def test_without_the_repair_two_threads_give_wrong_rows() -> None:
-    """The defect: some of 500 repeats of the same convolution differ."""
-    script = (
-        WITHOUT
-        + "first = forward(indices)\n"
-        + "print(sum(not torch.equal(forward(indices), first) for _ in range(500)))"
-    )
-    assert int(run_python(script, OMP_NUM_THREADS="2")) > 0
+def test_without_the_repair_two_threads_give_wrong_rows(defects: dict[str, Any]) -> None:
+    """The defect: rows of a convolution differ from those of one thread."""
+    if not defects["wrong"] and defects["cores"] < 1.2:
+        pytest.skip("the two threads hardly ever ran at the same time on this busy machine")
+    assert defects["wrong"] > 0
 
 
 def test_a_transposed_index_tensor_gives_the_same_result(
@@ -134,34 +157,22 @@ def test_a_transposed_index_tensor_gives_the_same_result(
     assert torch.equal(plain, other)
 
 
-def test_without_the_repair_a_transposed_index_tensor_gives_another_result() -> None:
+def test_without_the_repair_a_transposed_index_tensor_gives_another_result(
+    defects: dict[str, Any],
+) -> None:
     """The defect: wrong rows, no error."""
-    script = (
-        WITHOUT
-        + "torch.set_num_threads(1)\n"
-        + "print(torch.allclose(forward(indices), forward(indices.t().contiguous().t())))"
-    )
-    assert run_python(script) == "False"
+    assert not defects["transposed is the same"]
 
 
-def test_without_the_repair_the_backward_asks_for_cuda() -> None:
+def test_without_the_repair_the_backward_asks_for_cuda(defects: dict[str, Any]) -> None:
     """The defect: the CPU backward asks for a CUDA stream first."""
     if torch.cuda.is_available():
         pytest.skip("the defect needs a machine without CUDA")
-    script = (
-        WITHOUT
-        + "features.requires_grad_()\n"
-        + "out = layer(sparse.SparseConvTensor(features, indices, (11, 96, 96), 2)).features\n"
-        + "try:\n    out.sum().backward()\n"
-        + "except Exception as error:\n    print(type(error).__name__, error)"
-    )
-    assert "CUDA" in run_python(script)
+    assert "cuda" in defects["backward"].lower()
 
 
-def test_scatter_add_equals_a_loop_in_float64(rng: object) -> None:
+def test_scatter_add_equals_a_loop_in_float64(rng: np.random.Generator) -> None:
     """Jitted and plain Python against numpy's unbuffered addition, with repeated indices."""
-    import numpy as np
-
     from ebm3d.adapters.repairs.sparse_convolution import scatter_add_rows
 
     source = rng.normal(size=(50, 7))

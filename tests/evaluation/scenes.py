@@ -55,9 +55,11 @@ def many_cars(num: int, **changes: Any) -> list[list[dict[str, Any]]]:
     return [[dict(changes)] for _ in range(num)]
 
 
-def random_scene(rng: np.random.Generator, num_frames: int) -> tuple[KittiFrames, KittiFrames]:
-    """Crowded frames with every kind of label and detection, equal scores among them."""
-    names = ["Car"] * 6 + ["Van", "Pedestrian", "Person_sitting", "Cyclist", "Truck", "DontCare"]
+def random_scene(
+    rng: np.random.Generator, num_frames: int, main: str = "Car"
+) -> tuple[KittiFrames, KittiFrames]:
+    """Crowded frames, half of ``main``, with every kind of label and detection, equal scores too."""
+    names = [main] * 6 + ["Van", "Pedestrian", "Person_sitting", "Cyclist", "Truck", "DontCare"]
     labels, detections = [], []
     for _ in range(num_frames):
         truth = []
@@ -80,7 +82,7 @@ def random_scene(rng: np.random.Generator, num_frames: int) -> tuple[KittiFrames
         found = []
         for row in truth:
             for _ in range(rng.integers(0, 3)):
-                moved = dict(row, name=row["name"] if row["name"] != "DontCare" else "Car")
+                moved = dict(row, name=row["name"] if row["name"] != "DontCare" else main)
                 moved.pop("bbox", None)
                 for key, spread in (
                     ("x", 0.3),
@@ -98,7 +100,12 @@ def random_scene(rng: np.random.Generator, num_frames: int) -> tuple[KittiFrames
                     moved["name"] = names[rng.integers(5, len(names) - 1)]
                 found.append(moved)
         found += [
-            {"x": rng.uniform(-6, 6), "z": rng.uniform(5, 60), "score": rng.random() * 0.6}
+            {
+                "name": main,
+                "x": rng.uniform(-6, 6),
+                "z": rng.uniform(5, 60),
+                "score": rng.random() * 0.6,
+            }
             for _ in range(rng.integers(0, 3))
         ]
         labels.append(truth)

@@ -16,7 +16,7 @@ from tests.oracles.kitti_protocol import LIMITS, average_precisions
 def test_crowded_scenes_score_as_in_plain_python(
     rng: np.random.Generator, metric: str, class_name: str
 ) -> None:
-    labels, detections = random_scene(rng, 30)
+    labels, detections = random_scene(rng, 30, class_name)
     thresholds = (0.25, 0.6)
     found = evaluate_kitti(labels, detections, classes=[class_name], iou_thresholds=thresholds)
     seen = []

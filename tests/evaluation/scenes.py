@@ -58,7 +58,7 @@ def many_cars(num: int, **changes: Any) -> list[list[dict[str, Any]]]:
 def random_scene(
     rng: np.random.Generator, num_frames: int, main: str = "Car"
 ) -> tuple[KittiFrames, KittiFrames]:
-    """Crowded frames, half of ``main``, with every kind of label and detection, equal scores too."""
+    """Crowded frames, half of ``main``; every kind of label and detection, equal scores too."""
     names = [main] * 6 + ["Van", "Pedestrian", "Person_sitting", "Cyclist", "Truck", "DontCare"]
     labels, detections = [], []
     for _ in range(num_frames):

@@ -62,7 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
             args.detector,
             _options(args.cfg_options),
         )
-        seconds = demo.open_folder(args.out, settings, fresh=args.fresh)
+        try:
+            seconds = demo.open_folder(args.out, settings, fresh=args.fresh)
+        except ValueError as error:
+            console.print(str(error), style="red", markup=False, soft_wrap=True)
+            return 1
         steps = demo.stages(args.out, settings)
         for number, stage in enumerate(steps, 1):
             console.rule(f"{number}/{len(steps)}  {stage.title}", align="left")

@@ -51,3 +51,11 @@ def test_a_state_file_that_was_cut_off_starts_anew(tmp_path):
     open_folder(tmp_path, DemoSettings())
     (tmp_path / "stages.json").write_text('{"fingerprint": "ab')
     assert open_folder(tmp_path, DemoSettings()) == {}
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "frame.bin").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"out must be a new or empty folder.*data of something"):
+        open_folder(tmp_path, DemoSettings(), fresh=True)
+    assert (tmp_path / "data" / "frame.bin").read_bytes() == b"mine"

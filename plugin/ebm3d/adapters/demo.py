@@ -161,7 +161,7 @@ def open_folder(out: Path, settings: DemoSettings, *, fresh: bool = False) -> di
     state = _read(out / _STATE)
     if fresh or state.get("fingerprint") != fingerprint:
         strangers = [name for name in _CONTENTS if (out / name).exists()]
-        if strangers and not state:
+        if strangers and not (out / _STATE).is_file():
             raise input_error(
                 "out",
                 "a new or empty folder, or one of an earlier demonstration",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import sysconfig
 
 from tests.architecture.source_files import ROOT
 
@@ -26,10 +27,14 @@ def _pins() -> dict[str, str]:
 
 
 def _installed() -> dict[str, str]:
-    """Versions without the local part: ``2.13.0`` of ``2.13.0+cpu``."""
+    """Versions without the local part: ``2.13.0`` of ``2.13.0+cpu``.
+
+    Only of the environment itself: setuptools puts copies of its own on the path once imported.
+    """
+    folder = sysconfig.get_paths()["purelib"]
     return {
         _normalized(distribution.metadata["Name"]): distribution.version.split("+")[0]
-        for distribution in importlib.metadata.distributions()
+        for distribution in importlib.metadata.distributions(path=[folder])
     }
 
 

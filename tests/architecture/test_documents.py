@@ -61,7 +61,7 @@ def test_commands_name_checkpoints_that_their_trainings_write(document: Path):
     named = re.findall(r"work_dirs/(\w+)/epoch_(\d+)\.pth", document.read_text())
     for name, epoch in set(named):
         config = Config.fromfile(ROOT / "configs" / f"{name}.py", import_custom_modules=False)
-        assert int(epoch) == config.train_cfg.max_epochs, f"work_dirs/{name}/epoch_{epoch}.pth"
+        assert 1 <= int(epoch) <= config.train_cfg.max_epochs, f"work_dirs/{name}/epoch_{epoch}.pth"
 
 
 @documents

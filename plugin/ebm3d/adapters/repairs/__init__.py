@@ -1,8 +1,9 @@
 """Repairs of the host on this stack: one documented function per defect, all applied here.
 
-Every function looks first whether its defect is there (the version, the absence of CUDA, a
-missing name), changes the host only then, is idempotent, and returns whether the repair is in
-place. ``docs/host.md`` lists the upstream defects; ``tests/adapters/repairs`` shows each of them
+Where a defect depends on the machine or the environment (a version, the absence of CUDA, a missing
+name), the function looks for it first and changes the host only then; a defect that every known
+release of the host has is repaired always, as ``docs/host.md`` says of each. Functions are
+idempotent and return whether the repair is in place. ``docs/host.md`` lists the upstream defects; ``tests/adapters/repairs`` shows each of them
 with and without its repair.
 """
 

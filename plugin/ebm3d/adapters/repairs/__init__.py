@@ -3,8 +3,8 @@
 Where a defect depends on the machine or the environment (a version, the absence of CUDA, a missing
 name), the function looks for it first and changes the host only then; a defect that every known
 release of the host has is repaired always, as ``docs/host.md`` says of each. Functions are
-idempotent and return whether the repair is in place. ``docs/host.md`` lists the upstream defects; ``tests/adapters/repairs`` shows each of them
-with and without its repair.
+idempotent and return whether the repair is in place. ``tests/adapters/repairs`` shows the defects
+with and without their repairs.
 """
 
 from __future__ import annotations

@@ -206,3 +206,21 @@ def test_clouds_of_too_few_columns_are_refused_with_the_remedy():
 def test_constants_out_of_range_are_refused(options: dict[str, Any]):
     with pytest.raises(ValueError, match="must be"):
         PointBoxPool(**options)
+
+
+def test_pooled_features_of_one_point_by_hand():
+    box = torch.tensor([[1.0, 2.0, -1.0, 4.0, 2.0, 1.5, 0.0]], dtype=torch.float64)
+    # 0.2 m beyond the left face, 0.5 m above the bottom, intensity 0.3.
+    cloud = torch.tensor([[2.0, 3.2, -0.5, 0.3]], dtype=torch.float64)
+    pool = _pool(margin=(0.6, 0.5, 0.4))
+    torch.nn.init.constant_(pool.second.bias, 3.0)  # so that channels are alive
+    features = [0.5, 1.2, -1 / 3, -2.0, 0.4, -1.0, -2.0, 2.0, 2.4, -0.5, 0.3]
+    hidden = torch.relu(pool.first(torch.tensor(features, dtype=torch.float64)))
+    hidden = torch.relu(pool.second(hidden))
+    ramp = 1 - 0.2 / 0.5
+    window = ramp**2 * (3 - 2 * ramp)
+    inside = window * math.prod(1 / (1 + math.exp(10 * beyond)) for beyond in (-1.0, 0.2, -0.5))
+    counts = torch.tensor([math.log1p(window), math.log1p(inside)], dtype=torch.float64)
+    expected = torch.cat((window * hidden / (1 + window), window * hidden, counts))
+    assert float(expected[: len(hidden)].detach().sum()) > 0.01
+    torch.testing.assert_close(_pooled(pool, [cloud], box)[0], expected)

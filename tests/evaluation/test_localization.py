@@ -155,6 +155,8 @@ def test_a_detection_across_the_border_of_a_band_finds_its_label() -> None:
     near = report.by_distance["0-20"].average_precision("Car", "3d", 0.5, "easy")
     assert near == pytest.approx(100.0)
     assert report.by_distance["20-40"].num_labels["Car", "easy"] == 0
+    figures = report.by_distance["20-40"].as_dict()["Car"]["3d"]["0.50"]["easy"]
+    assert figures == {"ap_r40": None, "ap_r11": None}  # nothing to find is no failure to find
 
 
 def test_localization_is_split_by_occlusion_and_points() -> None:

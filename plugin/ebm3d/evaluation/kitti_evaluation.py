@@ -89,10 +89,7 @@ class KittiEvaluation:
         return curve.average_similarity(name)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all averages by class, metric, threshold ``"0.70"``, difficulty, and AP.
-
-        AP is ``ap_r40`` and ``ap_r11``. What could not be evaluated is ``None``.
-        """
+        """Return all AP by class, metric, threshold, difficulty; ``None``: nothing to evaluate."""
         tree: dict[str, Any] = {}
         for (class_name, metric, threshold, difficulty), curve in self.curves.items():
             for kind in (metric, SIMILARITY_NAMES[metric]):
@@ -102,9 +99,11 @@ class KittiEvaluation:
                     else curve.average_similarity(name)
                     for name in RECALL_POINTS
                 }
+                absent = self.num_labels[class_name, difficulty] == 0
                 place = tree.setdefault(class_name, {}).setdefault(kind, {})
                 place.setdefault(format_threshold(threshold), {})[difficulty] = {
-                    name: None if math.isnan(value) else value for name, value in values.items()
+                    name: None if absent or math.isnan(value) else value
+                    for name, value in values.items()
                 }
         for class_name, place in tree.items():
             place["num_labels"] = {

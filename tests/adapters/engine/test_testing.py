@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
+from torch import nn
 
 pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered")]
 
@@ -66,3 +68,24 @@ def test_another_metric_is_refused(tmp_path: Path) -> None:
             tmp_path / "some.pth",
             cfg_options={"test_evaluator.type": "KittiMetric"},
         )
+
+
+def test_a_checkpoint_must_hold_every_parameter(tmp_path: Path) -> None:
+    """The host would go on with random ones; parameters named as optional may be missing."""
+    from ebm3d.adapters.engine.testing import check_checkpoint
+
+    model = nn.ModuleDict({"detector": nn.Linear(2, 2), "refinement_head": nn.Linear(2, 2)})
+    state = {k: v for k, v in model.state_dict().items() if k.startswith("detector")}
+    torch.save({"state_dict": state}, tmp_path / "detector.pth")
+    check_checkpoint(model, tmp_path / "detector.pth", "refinement_head.")
+    with pytest.raises(ValueError, match=r"without 2 of its parameters, first refinement_head"):
+        check_checkpoint(model, tmp_path / "detector.pth")
+
+
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    """Not a bare KeyError of the unpickler."""
+    from ebm3d.adapters.engine.testing import check_checkpoint
+
+    (tmp_path / "junk.pth").write_bytes(b"junk!")
+    with pytest.raises(ValueError, match=r"junk\.pth must be a file that training saved"):
+        check_checkpoint(nn.Linear(2, 2), tmp_path / "junk.pth")

@@ -42,12 +42,15 @@ def fit_noise(
         without a single match is left out.
 
     Raises:
-        ValueError: for another split, or if the checkpoint lacks parameters of the detector.
+        ValueError: for another split or overlap, if the checkpoint lacks parameters of the
+            detector, or if none of its boxes can be matched.
     """
     cfg = load_settings(config, work_dir=Path("work_dirs") / "fit_noise", cfg_options=cfg_options)
     switch_refinement_off(cfg)
     if split not in ("train", "val"):
         raise input_error("split", "'train' or 'val'", repr(split))
+    if not 0 < min_iou <= 1:
+        raise input_error("min_iou", "in (0, 1]", min_iou)
     if split == "train":
         trained = cfg.train_dataloader.dataset
         while "ann_file" not in trained:  # wrappers such as RepeatDataset
@@ -64,6 +67,13 @@ def fit_noise(
             results = runner.model.test_step(batch)
         for result in results:
             _collect(result, pairs, min_iou)
+    if not pairs:
+        raise input_error(
+            "checkpoint",
+            "of a detector that finds some of the split's boxes",
+            f"{checkpoint}, none of whose boxes overlaps a true one by {min_iou}",
+            "train it longer, or lower min_iou",
+        )
     names = loader.dataset.metainfo["classes"]
     stds = {}
     for label, found in sorted(pairs.items()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -82,9 +83,13 @@ def check_checkpoint(model: nn.Module, checkpoint: str | Path, optional: str = "
         optional: parameters with this in their name may be missing; "" for none.
 
     Raises:
-        ValueError: naming the first missing parameters.
+        ValueError: naming the first missing parameter, or the file if it is no checkpoint.
     """
-    loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
+    try:
+        loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
+    except (EOFError, KeyError, OSError, RuntimeError, UnpicklingError) as error:
+        got = f"what cannot be read ({type(error).__name__}: {error})"
+        raise input_error(f"checkpoint {checkpoint}", "a file that training saved", got) from error
     state = loaded.get("state_dict", loaded)
     module: nn.Module = model.module if is_model_wrapper(model) else model  # type: ignore[assignment]
     missing = [

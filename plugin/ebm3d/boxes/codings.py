@@ -1,0 +1,167 @@
+"""Residual codings: boxes as residuals from anchors or from other boxes, and back.
+
+N reference boxes, each with a residual ``(7,)``. A coding knows the volume it stretches, so that a
+density of residuals becomes one of boxes (meters and radians), and the Jacobian, so that a
+covariance does.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ebm3d.boxes.angles import wrap_to_pi
+from ebm3d.boxes.frames import rotate_about_z
+from ebm3d.boxes.local import add_local_offsets, local_offsets
+from ebm3d.records import TensorRecord
+
+Coding = TypeVar("Coding", bound="BoxCoding")
+
+
+@dataclass(frozen=True)
+class BoxCoding(TensorRecord, ABC):
+    """Boxes as residuals from reference boxes.
+
+    Attributes:
+        reference: ``(N, 7)`` anchors or boxes, LiDAR frame.
+    """
+
+    reference: Tensor
+
+    @abstractmethod
+    def encode(self, boxes: Tensor) -> Tensor:
+        """Return residuals ``(..., N, 7)`` of boxes ``(..., N, 7)``."""
+
+    @abstractmethod
+    def decode(self, residuals: Tensor) -> Tensor:
+        """Return boxes ``(..., N, 7)`` of residuals ``(..., N, 7)``, yaw in (-pi, pi]."""
+
+    @abstractmethod
+    def jacobian(self, residuals: Tensor) -> Tensor:
+        """Return the derivatives of the boxes by the residuals, ``(N, 7, 7)`` at ``(N, 7)``."""
+
+    @abstractmethod
+    def log_volume(self, boxes: Tensor) -> Tensor:
+        """Return log |det| of the Jacobian at boxes ``(..., N, 7)``, ``(..., N)``."""
+
+    @property
+    @abstractmethod
+    def yaw_unit(self) -> Tensor:
+        """Radians per unit of the yaw's residual, ``(N,)``."""
+
+    def turned(self: Coding, yaw: Tensor) -> Coding:
+        """Return the coding whose decoded yaws are larger by ``yaw`` ``(N,)`` radians."""
+        reference = torch.cat((self.reference[:, :6], self.reference[:, 6:] + yaw[:, None]), dim=1)
+        return replace(self, reference=reference)
+
+
+@dataclass(frozen=True)
+class AnchorCoding(BoxCoding):
+    """Residuals from anchors, those of the host's ``DeltaXYZWLHRBBoxCoder``.
+
+    x and y in diagonals of the anchor's footprint, the height of the box's *center* in anchor
+    heights, log ratios of the sizes, the difference of the yaws (not wrapped).
+    """
+
+    def encode(self, boxes: Tensor) -> Tensor:
+        """Return residuals of boxes; see :meth:`BoxCoding.encode`."""
+        anchors = self.reference
+        center = boxes[..., 2] + boxes[..., 5] / 2 - anchors[:, 2] - anchors[:, 5] / 2
+        return torch.cat(
+            (
+                (boxes[..., :2] - anchors[:, :2]) / self._diagonal,
+                (center / anchors[:, 5])[..., None],
+                torch.log(boxes[..., 3:6] / anchors[:, 3:6]),
+                boxes[..., 6:] - anchors[:, 6:],
+            ),
+            dim=-1,
+        )
+
+    def decode(self, residuals: Tensor) -> Tensor:
+        """Return boxes of residuals; see :meth:`BoxCoding.decode`."""
+        anchors = self.reference
+        sizes = torch.exp(residuals[..., 3:6]) * anchors[:, 3:6]
+        center = residuals[..., 2] * anchors[:, 5] + anchors[:, 2] + anchors[:, 5] / 2
+        return torch.cat(
+            (
+                residuals[..., :2] * self._diagonal + anchors[:, :2],
+                (center - sizes[..., 2] / 2)[..., None],
+                sizes,
+                wrap_to_pi(residuals[..., 6:] + anchors[:, 6:]),
+            ),
+            dim=-1,
+        )
+
+    def jacobian(self, residuals: Tensor) -> Tensor:
+        """Return derivatives of the boxes; the bottom sinks by half of what the height grows."""
+        anchors = self.reference
+        sizes = torch.exp(residuals[..., 3:6]) * anchors[:, 3:6]
+        diagonal = self._diagonal.expand(-1, 2)
+        unit = torch.ones_like(diagonal[:, :1])
+        jacobian = torch.diag_embed(torch.cat((diagonal, anchors[:, 5:6], sizes, unit), dim=-1))
+        jacobian[..., 2, 5] = -sizes[..., 2] / 2
+        return jacobian
+
+    def log_volume(self, boxes: Tensor) -> Tensor:
+        """Return log |det| of the Jacobian; see :meth:`BoxCoding.log_volume`."""
+        own = 2 * torch.log(self._diagonal[:, 0]) + torch.log(self.reference[:, 5])
+        return own + torch.log(boxes[..., 3:6]).sum(-1)
+
+    @property
+    def yaw_unit(self) -> Tensor:
+        """One radian."""
+        return torch.ones_like(self.reference[:, 6])
+
+    @property
+    def _diagonal(self) -> Tensor:
+        """Diagonals of the anchors' footprints, ``(N, 1)``."""
+        return torch.linalg.vector_norm(self.reference[:, 3:5], dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class LocalCoding(BoxCoding):
+    """Residuals along the axes of reference boxes, in given units.
+
+    Along, across and up from bottom center to bottom center, log ratios of the sizes, the wrapped
+    difference of the yaws, each divided by its unit: the coordinates the noise is drawn in
+    (docs/method.md, M-2).
+
+    Attributes:
+        reference: ``(N, 7)``.
+        units: ``(N, 7)``: along, across, up (m); length, width, height (log ratio); yaw (rad).
+    """
+
+    units: Tensor
+
+    def encode(self, boxes: Tensor) -> Tensor:
+        """Return residuals of boxes; see :meth:`BoxCoding.encode`."""
+        offsets = local_offsets(self.reference, boxes)
+        sizes = torch.log(boxes[..., 3:6]) - torch.log(self.reference[:, 3:6])
+        return torch.cat((offsets[..., :3], sizes, offsets[..., 6:]), dim=-1) / self.units
+
+    def decode(self, residuals: Tensor) -> Tensor:
+        """Return boxes of residuals; see :meth:`BoxCoding.decode`."""
+        offsets = residuals * self.units
+        moved = add_local_offsets(self.reference, offsets)
+        sizes = self.reference[:, 3:6] * torch.exp(offsets[..., 3:6])
+        return torch.cat((moved[..., :3], sizes, moved[..., 6:]), dim=-1)
+
+    def jacobian(self, residuals: Tensor) -> Tensor:
+        """Return derivatives of the boxes; x and y share those of along and across."""
+        sizes = self.reference[:, 3:6] * torch.exp(residuals[..., 3:6] * self.units[:, 3:6])
+        stretch = torch.cat((self.units[:, :3], sizes * self.units[:, 3:6], self.units[:, 6:]), -1)
+        columns = rotate_about_z(torch.diag_embed(stretch), self.reference[:, 6:])
+        return columns.transpose(-1, -2)
+
+    def log_volume(self, boxes: Tensor) -> Tensor:
+        """Return log |det| of the Jacobian; see :meth:`BoxCoding.log_volume`."""
+        return torch.log(self.units).sum(-1) + torch.log(boxes[..., 3:6]).sum(-1)
+
+    @property
+    def yaw_unit(self) -> Tensor:
+        """The unit of the yaw."""
+        return self.units[:, 6]

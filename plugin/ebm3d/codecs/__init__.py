@@ -1,0 +1,1 @@
+"""Label encodings of scalars: quantizer, codebooks, decoders."""

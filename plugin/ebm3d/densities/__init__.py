@@ -2,5 +2,21 @@
 
 from ebm3d.densities.box_distribution import BoxDistribution
 from ebm3d.densities.density import Density
+from ebm3d.densities.gaussian import GaussianDensity
+from ebm3d.densities.histogram import HistogramDensity
+from ebm3d.densities.huber import HuberDensity
+from ebm3d.densities.laplace import LaplaceDensity
+from ebm3d.densities.mixture import IndependentMixtureDensity, MixtureDensity
+from ebm3d.densities.rescaled import RescaledDensity
 
-__all__ = ["BoxDistribution", "Density"]
+__all__ = [
+    "BoxDistribution",
+    "Density",
+    "GaussianDensity",
+    "HistogramDensity",
+    "HuberDensity",
+    "IndependentMixtureDensity",
+    "LaplaceDensity",
+    "MixtureDensity",
+    "RescaledDensity",
+]

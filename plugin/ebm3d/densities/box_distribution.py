@@ -111,6 +111,7 @@ class BoxDistribution(TensorRecord):
         white = torch.linalg.solve_triangular(factor, offset[..., None], upper=False)
         return white[..., 0].square().sum(-1)
 
+    @torch.no_grad()
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw boxes ``(K, N, 7)``; arguments as in :meth:`Density.sample`."""
         return self.coding.decode(self.density.sample(num_samples, generator))

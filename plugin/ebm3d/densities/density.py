@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from ebm3d.errors import shape_error
 from ebm3d.records import TensorRecord
 
 
@@ -70,3 +71,36 @@ class Density(TensorRecord, ABC):
         Returns:
             ``(K, N, D)``.
         """
+
+
+def check_parameters(axes: str, **parameters: Tensor) -> None:
+    """Raise unless all parameters of a density have the shape of the first.
+
+    Args:
+        axes: the axes of that shape in words, for example ``"(N, D)"``.
+        **parameters: tensors by their names.
+
+    Raises:
+        ValueError: for another number of axes, or shapes that differ.
+    """
+    names, (first, *others) = list(parameters), parameters.values()
+    if first.ndim != axes.count(",") + 1:
+        raise shape_error(names[0], axes, first)
+    for name, value in zip(names[1:], others, strict=True):
+        if value.shape != first.shape:
+            raise shape_error(name, f"{tuple(first.shape)}, that of {names[0]}", value)
+
+
+def check_residuals(residuals: Tensor, point: Tensor) -> None:
+    """Raise unless residuals end in the shape ``(N, D)`` of a density's location.
+
+    Args:
+        residuals: ``(..., N, D)``.
+        point: any tensor ``(N, D)`` of the density.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    if residuals.shape[-2:] != point.shape:
+        rows, columns = point.shape
+        raise shape_error("residuals", f"(..., {rows}, {columns}), a row per density", residuals)

@@ -70,6 +70,7 @@ class RescaledDensity(Density):
         """Marginal distribution functions; see :meth:`Density.cdf`."""
         return self.base.cdf(self._unscaled(residuals))
 
+    @torch.no_grad()
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw samples; see :meth:`Density.sample`."""
         drawn = self.base.sample(num_samples, generator)

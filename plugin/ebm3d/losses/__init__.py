@@ -1,5 +1,18 @@
 """Training methods: one function each, per element, in log space, no reduction."""
 
+from ebm3d.losses.direct import l1_loss, l2_loss, smooth_l1_loss
+from ebm3d.losses.gaussian import gaussian_nll
+from ebm3d.losses.laplace import laplace_nll
 from ebm3d.losses.nce import NCELoss, nce_loss
+from ebm3d.losses.propel import propel_loss
 
-__all__ = ["NCELoss", "nce_loss"]
+__all__ = [
+    "NCELoss",
+    "gaussian_nll",
+    "l1_loss",
+    "l2_loss",
+    "laplace_nll",
+    "nce_loss",
+    "propel_loss",
+    "smooth_l1_loss",
+]

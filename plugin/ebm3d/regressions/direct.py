@@ -1,0 +1,163 @@
+"""Residuals without a predicted spread, as the host's heads have them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebm3d.densities import Density, GaussianDensity, HuberDensity, LaplaceDensity
+from ebm3d.errors import input_error
+from ebm3d.losses import l1_loss, l2_loss, smooth_l1_loss
+from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
+from ebm3d.regressions.outputs import check_outputs, check_targets
+
+
+class DirectBoxRegression(BoxRegression):
+    r"""Seven residuals, learned by smooth L1, L1 or L2.
+
+    The density is the one the loss implies, :math:`p(r) \propto e^{-\rho(r) / s}` (Huber, Laplace,
+    Gaussian), with one constant scale s per residual: the maximum likelihood estimate for the
+    residuals of the latest training batches. Its equation is mean of rho = expectation of rho:
+
+    .. math:: s = \frac{\overline{\rho(r)}}{1 - w(s) / 2}
+
+    where w is the mass of the part where rho is quadratic: 1 for L2, 0 for L1, and for smooth L1
+    a function of s. docs/method.md, M-9. The scales are NaN, and with them the density's spread,
+    until a training step has seen a target: a checkpoint of the host has none, and loads.
+
+    Args:
+        kind: ``"smooth_l1"``, ``"l1"`` or ``"l2"``.
+        beta: where smooth L1 turns linear, units of the coding.
+        sin_difference: whether the loss of the yaw is that of the sine of its difference, as in
+            the host, which a turn by pi does not change.
+        momentum: weight of the newest batch in the running means of rho, in (0, 1]; batches count
+            by their number of targets.
+        loss_weight: factor of the loss.
+
+    Raises:
+        ValueError: if ``kind`` is none of the three, ``beta`` is not positive or ``momentum`` is
+            not in (0, 1].
+    """
+
+    num_outputs = NUM_RESIDUALS
+    loss_sums: Tensor
+    num_targets: Tensor
+
+    def __init__(
+        self,
+        kind: str = "smooth_l1",
+        beta: float = 1 / 9,
+        sin_difference: bool = False,
+        momentum: float = 0.01,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(loss_weight)
+        if kind not in ("smooth_l1", "l1", "l2"):
+            raise input_error("kind", '"smooth_l1", "l1" or "l2"', repr(kind))
+        if not beta > 0:
+            raise input_error("beta", "positive", beta)
+        if not 0 < momentum <= 1:
+            raise input_error("momentum", "in (0, 1]", momentum)
+        self.kind = kind
+        self.beta = beta
+        self.sin_difference = sin_difference
+        self.momentum = momentum
+        self.register_buffer("loss_sums", torch.zeros(NUM_RESIDUALS))
+        self.register_buffer("num_targets", torch.zeros(()))
+
+    @property
+    def scales(self) -> Tensor:
+        """The scale s of each residual, ``(7,)``, units of the coding (squared for L2)."""
+        # Residuals of exactly zero would have a scale without a logarithm.
+        floor = torch.finfo(self.loss_sums.dtype).tiny
+        mean_losses = (self.loss_sums / self.num_targets).clamp_min(floor)
+        if self.kind == "l1":
+            return mean_losses
+        if self.kind == "l2":
+            return 2 * mean_losses
+        return huber_scale(mean_losses, self.beta)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss per residual ``(N, 7)``; see :meth:`BoxRegression.loss`.
+
+        While training, the estimates of the scales take note of it.
+        """
+        check_outputs(outputs, self.num_outputs)
+        check_targets(targets, outputs)
+        residuals = outputs - targets
+        if self.sin_difference:
+            yaw, true_yaw = outputs[:, 6:], targets[:, 6:]
+            turn = torch.sin(yaw) * torch.cos(true_yaw) - torch.cos(yaw) * torch.sin(true_yaw)
+            residuals = torch.cat((residuals[:, :6], turn), dim=1)
+        if self.kind == "smooth_l1":
+            losses = smooth_l1_loss(residuals, self.beta)
+        else:
+            losses = l1_loss(residuals) if self.kind == "l1" else l2_loss(residuals)
+        if self.training:
+            self._observe(losses.detach())
+        return losses
+
+    def density(self, outputs: Tensor) -> Density:
+        """The densities the loss implies; the point estimate is the output itself."""
+        check_outputs(outputs, self.num_outputs)
+        log_scales = torch.log(self.scales).to(outputs).expand_as(outputs)
+        if self.kind == "smooth_l1":
+            return HuberDensity(outputs, log_scales, self.beta)
+        kind = LaplaceDensity if self.kind == "l1" else GaussianDensity
+        return kind(outputs, log_scales)
+
+    def _observe(self, losses: Tensor) -> None:
+        """Add a batch's losses ``(N, 7)`` to the decaying sums."""
+        self.loss_sums.mul_(1 - self.momentum).add_(losses.sum(0))
+        self.num_targets.mul_(1 - self.momentum).add_(len(losses))
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Load the sums; a checkpoint without them is complete, and says nothing of the scales."""
+        missing: list[str] = []
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing, unexpected_keys, error_msgs
+        )
+        if missing:
+            self.loss_sums.zero_()
+            self.num_targets.zero_()
+
+
+def huber_scale(mean_loss: Tensor, beta: float) -> Tensor:
+    r"""Maximum likelihood scale of a Huber density, given the mean smooth L1 loss.
+
+    With :math:`\tau = s / \beta`, the density :math:`e^{-\rho(r) / s}` has a quadratic part and
+    linear tails of masses proportional to
+
+    .. math:: A = \sqrt{2 \pi \tau}\, \mathrm{erf}(1 / \sqrt{2 \tau}), \qquad
+        B = 2 \tau e^{-1 / (2 \tau)}
+
+    and the expectation of rho is :math:`s (1 - w / 2)` with :math:`w = A / (A + B)`. The equation
+    ``mean_loss = s (1 - w / 2)`` is solved by iterating ``s = mean_loss / (1 - w / 2)``, which
+    contracts by a factor of at most a quarter. docs/method.md, M-9.
+
+    Args:
+        mean_loss: mean of smooth L1, any shape, positive; NaN gives NaN.
+        beta: where smooth L1 turns linear.
+
+    Returns:
+        s, the shape of ``mean_loss``, relative error below 1e-6.
+    """
+    mean = mean_loss / beta
+    tau = 2 * mean
+    for _ in range(12):
+        quadratic = torch.sqrt(2 * math.pi * tau) * torch.erf(torch.rsqrt(2 * tau))
+        linear = 2 * tau * torch.exp(-0.5 / tau)
+        tau = mean / (1 - 0.5 * quadratic / (quadratic + linear))
+    return beta * tau

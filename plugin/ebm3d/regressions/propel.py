@@ -1,0 +1,92 @@
+"""Mixtures of Gaussians, learned by their overlap with a Gaussian around the target (PROPEL)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ebm3d.densities import Density, IndependentMixtureDensity, MixtureDensity
+from ebm3d.errors import input_error
+from ebm3d.losses import propel_loss
+from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
+from ebm3d.regressions.outputs import check_outputs, check_targets, clamp_inward
+
+
+class PROPELBoxRegression(BoxRegression):
+    r"""A mixture of I equally weighted diagonal Gaussians over the seven residuals.
+
+    Outputs, component by component: 7 means, 7 log variances. The density is the mixture itself.
+    docs/method.md, M-11.
+
+    Component i starts at :math:`\left(\frac{2 i}{I - 1} - 1\right)` ``target_std`` in every
+    residual, i = 0 to I - 1: with equal weights, components that start in one place share every
+    gradient and would part only by what the random layer in front of them differs in. The offsets
+    are constants which the bias of that layer can undo, and their mean is zero.
+
+    Args:
+        num_components: I, at least 1.
+        joint: whether the mixture is one over all seven residuals; otherwise seven mixtures of one
+            residual each.
+        target_std: standard deviation of the Gaussian around the target, in units of the coding.
+            The spread that is learned tends to its square less than the variance of the targets
+            where that is much larger, and to ``target_std`` where targets hardly vary: choose it
+            below the errors to be told apart. 0.05 suits residuals from anchors; where the units
+            of the coding are those errors, choose about 0.3.
+        point_estimate: ``"mean"`` of the mixture, or ``"mode"``: the mean of the component where
+            the mixture is densest.
+        max_log_variance: log variances are clamped to plus and minus this, by
+            :func:`~ebm3d.regressions.outputs.clamp_inward`.
+        loss_weight: factor of the loss.
+
+    Raises:
+        ValueError: if there is no component, ``target_std`` is not positive or the point estimate
+            is neither of the two.
+    """
+
+    component_offsets: Tensor
+
+    def __init__(
+        self,
+        num_components: int = 3,
+        joint: bool = True,
+        target_std: float = 0.05,
+        point_estimate: str = "mean",
+        max_log_variance: float = 10.0,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(loss_weight)
+        if num_components < 1:
+            raise input_error("num_components", "at least 1", num_components)
+        if not target_std > 0:
+            raise input_error("target_std", "positive", target_std)
+        if point_estimate not in ("mean", "mode"):
+            raise input_error("point_estimate", '"mean" or "mode"', repr(point_estimate))
+        self.num_components = num_components
+        self.num_outputs = num_components * 2 * NUM_RESIDUALS
+        self.joint = joint
+        self.target_std = target_std
+        self.point_estimate = point_estimate
+        self.max_log_variance = max_log_variance
+        apart = 1.0 if num_components > 1 else 0.0
+        offsets = target_std * torch.linspace(-apart, apart, num_components)[:, None]
+        self.register_buffer("component_offsets", offsets, persistent=False)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Negative log overlap, ``(N, 1)``, or ``(N, 7)`` if not joint; see the base class."""
+        means, log_variances = self._read(outputs)
+        check_targets(targets, outputs)
+        loss = propel_loss(targets, means, log_variances, self.target_std**2, joint=self.joint)
+        return loss[:, None] if self.joint else loss
+
+    def density(self, outputs: Tensor) -> Density:
+        """Mixtures; the point estimate is the one of ``point_estimate``."""
+        kind = MixtureDensity if self.joint else IndependentMixtureDensity
+        return kind(*self._read(outputs), point_estimate=self.point_estimate)
+
+    def _read(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log variances, ``(N, I, 7)`` each."""
+        check_outputs(outputs, self.num_outputs)
+        raw = outputs.unflatten(1, (self.num_components, 2 * NUM_RESIDUALS))
+        means, log_variances = raw.split(NUM_RESIDUALS, dim=2)
+        means = means + self.component_offsets.to(means)
+        return means, clamp_inward(log_variances, self.max_log_variance)

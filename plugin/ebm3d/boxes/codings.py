@@ -17,6 +17,7 @@ from torch import Tensor
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.frames import rotate_about_z
 from ebm3d.boxes.local import add_local_offsets, local_offsets
+from ebm3d.errors import check_boxes, shape_error
 from ebm3d.records import TensorRecord
 
 Coding = TypeVar("Coding", bound="BoxCoding")
@@ -27,10 +28,16 @@ class BoxCoding(TensorRecord, ABC):
     """Boxes as residuals from reference boxes.
 
     Attributes:
-        reference: ``(N, 7)`` anchors or boxes, LiDAR frame.
+        reference: ``(N, 7)`` anchors or boxes, LiDAR frame, sizes positive.
+
+    Raises:
+        ValueError: for another shape, here and where boxes or residuals come in.
     """
 
     reference: Tensor
+
+    def __post_init__(self) -> None:
+        check_boxes(self.reference, "reference")
 
     @abstractmethod
     def encode(self, boxes: Tensor) -> Tensor:
@@ -58,6 +65,12 @@ class BoxCoding(TensorRecord, ABC):
         reference = torch.cat((self.reference[:, :6], self.reference[:, 6:] + yaw[:, None]), dim=1)
         return replace(self, reference=reference)
 
+    def _check(self, name: str, values: Tensor) -> None:
+        """Raise unless boxes or residuals come in rows of the references."""
+        if values.shape[-2:] != self.reference.shape:
+            expected = f"(..., {len(self.reference)}, 7), a row per reference box"
+            raise shape_error(name, expected, values)
+
 
 @dataclass(frozen=True)
 class AnchorCoding(BoxCoding):
@@ -69,6 +82,7 @@ class AnchorCoding(BoxCoding):
 
     def encode(self, boxes: Tensor) -> Tensor:
         """Return residuals of boxes; see :meth:`BoxCoding.encode`."""
+        self._check("boxes", boxes)
         anchors = self.reference
         center = boxes[..., 2] + boxes[..., 5] / 2 - anchors[:, 2] - anchors[:, 5] / 2
         return torch.cat(
@@ -83,6 +97,7 @@ class AnchorCoding(BoxCoding):
 
     def decode(self, residuals: Tensor) -> Tensor:
         """Return boxes of residuals; see :meth:`BoxCoding.decode`."""
+        self._check("residuals", residuals)
         anchors = self.reference
         sizes = torch.exp(residuals[..., 3:6]) * anchors[:, 3:6]
         center = residuals[..., 2] * anchors[:, 5] + anchors[:, 2] + anchors[:, 5] / 2
@@ -133,18 +148,26 @@ class LocalCoding(BoxCoding):
     Attributes:
         reference: ``(N, 7)``.
         units: ``(N, 7)``: along, across, up (m); length, width, height (log ratio); yaw (rad).
+            Positive.
     """
 
     units: Tensor
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.units.shape != self.reference.shape:
+            raise shape_error("units", f"{tuple(self.reference.shape)}, as reference", self.units)
+
     def encode(self, boxes: Tensor) -> Tensor:
         """Return residuals of boxes; see :meth:`BoxCoding.encode`."""
+        self._check("boxes", boxes)
         offsets = local_offsets(self.reference, boxes)
         sizes = torch.log(boxes[..., 3:6]) - torch.log(self.reference[:, 3:6])
         return torch.cat((offsets[..., :3], sizes, offsets[..., 6:]), dim=-1) / self.units
 
     def decode(self, residuals: Tensor) -> Tensor:
         """Return boxes of residuals; see :meth:`BoxCoding.decode`."""
+        self._check("residuals", residuals)
         offsets = residuals * self.units
         moved = add_local_offsets(self.reference, offsets)
         sizes = self.reference[:, 3:6] * torch.exp(offsets[..., 3:6])

@@ -14,6 +14,7 @@ from torch import Tensor
 from ebm3d.boxes.codings import BoxCoding
 from ebm3d.densities.density import Density
 from ebm3d.densities.rescaled import RescaledDensity
+from ebm3d.errors import input_error
 from ebm3d.records import TensorRecord
 
 
@@ -34,11 +35,22 @@ class BoxDistribution(TensorRecord):
         coding: from residuals to boxes.
         yaw_period: 2 pi, or pi where a direction classifier decides which end is the front and the
             density is one of the axis alone.
+
+    Raises:
+        ValueError: if there are more densities than references, or fewer, or the period is not
+            positive.
     """
 
     density: Density
     coding: BoxCoding
     yaw_period: float = 2 * math.pi
+
+    def __post_init__(self) -> None:
+        if len(self.density) != len(self.coding):
+            expected = f"of {len(self.density)} references, one per density"
+            raise input_error("coding", expected, len(self.coding))
+        if not 0 < self.yaw_period < math.inf:
+            raise input_error("yaw_period", "positive, 2 pi or pi", self.yaw_period)
 
     @property
     def boxes(self) -> Tensor:

@@ -7,21 +7,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm3d.densities.density import Density
-from ebm3d.errors import input_error
+from ebm3d.densities.density import Density, check_residuals
+from ebm3d.errors import input_error, shape_error
 
 
 @dataclass(frozen=True)
 class RescaledDensity(Density):
     r"""Density of :math:`a + s\,(t - a)` for t of a base density with point estimate a.
 
+    .. math:: \log p(u) = \log p_t\!\left(a + (u - a) / s\right) - \sum_d \log s_d
+
+    docs/method.md, M-17.
+
     Attributes:
         base: the density of t.
         factors: s, ``(N, D)``, positive.
+
+    Raises:
+        ValueError: if there is not one row of factors per density.
     """
 
     base: Density
     factors: Tensor
+
+    def __post_init__(self) -> None:
+        if self.factors.ndim != 2 or len(self.factors) != len(self.base):
+            raise shape_error("factors", f"({len(self.base)}, D)", self.factors)
 
     @classmethod
     def of(cls, base: Density, factors: Tensor | float) -> RescaledDensity:
@@ -35,12 +46,15 @@ class RescaledDensity(Density):
             N densities.
 
         Raises:
-            ValueError: if a factor is not positive and finite.
+            ValueError: if a factor is not positive and finite, or their number is neither 1 nor D.
         """
-        factor = torch.as_tensor(factors, dtype=base.point.dtype, device=base.point.device)
+        point = base.point
+        factor = torch.as_tensor(factors, dtype=point.dtype, device=point.device)
+        if factor.shape not in ((), (1,), point.shape[1:]):
+            raise shape_error("factors", f"(), or ({point.shape[1]},)", factor)
         if not bool((factor > 0).all() and torch.isfinite(factor).all()):
             raise input_error("factors", "positive and finite", factor.tolist())
-        return cls(base, factor.expand_as(base.point).clone())
+        return cls(base, factor.expand_as(point).clone())
 
     @property
     def point(self) -> Tensor:
@@ -50,7 +64,8 @@ class RescaledDensity(Density):
     @property
     def mean(self) -> Tensor:
         """``(N, D)``."""
-        return self.point + self.factors * (self.base.mean - self.point)
+        point = self.point
+        return point + self.factors * (self.base.mean - point)
 
     @property
     def variance(self) -> Tensor:
@@ -64,18 +79,21 @@ class RescaledDensity(Density):
 
     def log_prob(self, residuals: Tensor) -> Tensor:
         """Log density; see :meth:`Density.log_prob`."""
+        check_residuals(residuals, self.factors)
         return self.base.log_prob(self._unscaled(residuals)) - torch.log(self.factors).sum(-1)
 
     def cdf(self, residuals: Tensor) -> Tensor:
         """Marginal distribution functions; see :meth:`Density.cdf`."""
+        check_residuals(residuals, self.factors)
         return self.base.cdf(self._unscaled(residuals))
 
     @torch.no_grad()
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw samples; see :meth:`Density.sample`."""
-        drawn = self.base.sample(num_samples, generator)
-        return self.point + self.factors * (drawn - self.point)
+        point = self.point
+        return point + self.factors * (self.base.sample(num_samples, generator) - point)
 
     def _unscaled(self, residuals: Tensor) -> Tensor:
         """Residuals of the base."""
-        return self.point + (residuals - self.point) / self.factors
+        point = self.point
+        return point + (residuals - point) / self.factors

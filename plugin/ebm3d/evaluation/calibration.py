@@ -1,0 +1,332 @@
+r"""How true predicted densities of boxes are: what true boxes say about claimed probabilities.
+
+P pairs of a predicted density and a true box; D = 7 dimensions of a box; K samples; J levels.
+
+Dimensions are those of the residuals a density is one of. The sizes and the yaw are the box's; x, y
+and z are the axes of the LiDAR where residuals are taken from anchors, and along, across and up
+where they are taken from a box that is refined. docs/method.md, M-16.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom, chi2
+
+from ebm3d.errors import input_error, shape_error
+from ebm3d.evaluation.pairs import wrap
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+DIMENSIONS = ("x", "y", "z", "dx", "dy", "dz", "yaw")
+ROWS = (*DIMENSIONS, "joint")
+NUM_LEVELS = 15
+LEVELS: FloatArray = np.arange(1, NUM_LEVELS + 1) / (NUM_LEVELS + 1)
+"""Levels of the calibration errors: 1/16 to 15/16. At 0 and 1 every prediction is calibrated."""
+COVERAGES = (0.5, 0.8, 0.9, 0.95)
+NUM_BINS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationPairs:
+    """What each predicted density says about the true box it is paired with.
+
+    A pair with NaN anywhere, or a standard deviation that is not positive and finite, is one
+    without a density.
+
+    Attributes:
+        log_prob: log density of the true box, nats, in meters and radians, shape ``(P,)``.
+        pit: marginal distribution functions at the true box, shape ``(P, 7)``, in [0, 1].
+        squared_mahalanobis: squared distance of the true box from the mean in the covariance of
+            the density, shape ``(P,)``.
+        std: standard deviation of each dimension of the box, LiDAR frame, shape ``(P, 7)``, meters
+            and radians.
+        errors: predicted box minus true box, shape ``(P, 7)``, meters and radians.
+        energy_scores: of :func:`energy_scores`, shape ``(P,)``.
+        entropies: of the densities, nats, in meters and radians, shape ``(P,)``.
+
+    Raises:
+        ValueError: if a shape does not fit.
+    """
+
+    log_prob: FloatArray
+    pit: FloatArray
+    squared_mahalanobis: FloatArray
+    std: FloatArray
+    errors: FloatArray
+    energy_scores: FloatArray
+    entropies: FloatArray
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        num = len(self.log_prob)
+        for field in fields(self):
+            wide = field.name in ("pit", "std", "errors")
+            expected = (num, len(DIMENSIONS)) if wide else (num,)
+            value = getattr(self, field.name)
+            if np.shape(value) != expected:
+                raise shape_error(field.name, f"{expected} for {num} pairs", value)
+
+    def __len__(self) -> int:
+        """The number of pairs P."""
+        return len(self.log_prob)
+
+    def select(self, which: NDArray[np.bool_] | IntArray) -> CalibrationPairs:
+        """Return the pairs chosen by a mask ``(P,)`` or by indices."""
+        return CalibrationPairs(*(getattr(self, field.name)[which] for field in fields(self)))
+
+    @property
+    def is_known(self) -> NDArray[np.bool_]:
+        """Which pairs have a density, shape ``(P,)``."""
+        known: NDArray[np.bool_] = ((self.std > 0) & np.isfinite(self.std)).all(axis=1)
+        for field in fields(self):
+            unknown = np.isnan(getattr(self, field.name))
+            known &= ~(unknown.any(axis=1) if unknown.ndim == 2 else unknown)
+        return known
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationReport:
+    r"""Calibration of a set of predicted densities; NaN where there are no pairs.
+
+    Attributes:
+        num_pairs: n, pairs with a density; all figures are of these.
+        num_without_density: pairs left out for want of a density.
+        nll: mean negative log density of the true boxes, nats, in meters and radians: dimensions
+            have units m^6 rad, so only differences of two such figures mean something.
+        nll_median: the median.
+        nll_standard_error: of the mean, pairs taken as independent.
+        entropy: mean entropy, nats, in the units of ``nll``, which it equals in expectation if the
+            densities are true; the smaller, the sharper.
+        energy_score: mean of :func:`energy_scores`.
+        observed: share of true values at or below each level of ``LEVELS``, shape ``(8, 15)``:
+            rows as in ``ROWS``, the last one for the squared Mahalanobis distance.
+        pit_counts: histogram over [0, 1] of the probability integral transforms in bins of one
+            width, shape ``(8, 20)``; rows as before.
+        coverage: share of true values in the central interval (last row: the ellipsoid) of each
+            probability in ``COVERAGES``, shape ``(8, 4)``.
+        sharpness: mean standard deviation of each dimension, shape ``(7,)``, meters and radians.
+        rms_standardized_error: root mean square of error over standard deviation, shape ``(7,)``;
+            1 if the variances are true, larger if they are too small.
+    """
+
+    num_pairs: int
+    num_without_density: int
+    nll: float
+    nll_median: float
+    nll_standard_error: float
+    entropy: float
+    energy_score: float
+    observed: FloatArray
+    pit_counts: IntArray
+    coverage: FloatArray
+    sharpness: FloatArray
+    rms_standardized_error: FloatArray
+
+    @property
+    def calibration_error(self) -> FloatArray:
+        """Mean absolute difference of share and level, shape ``(8,)``; rows as in ``ROWS``."""
+        return np.abs(self.observed - LEVELS).mean(axis=1)
+
+    @property
+    def squared_calibration_error(self) -> FloatArray:
+        """Mean squared difference of share and level, shape ``(8,)``."""
+        return np.square(self.observed - LEVELS).mean(axis=1)
+
+    @property
+    def max_calibration_error(self) -> FloatArray:
+        """Largest absolute difference of share and level, shape ``(8,)``."""
+        return np.abs(self.observed - LEVELS).max(axis=1)
+
+    @property
+    def ece(self) -> float:
+        """The absolute calibration error, mean over the seven dimensions."""
+        return float(self.calibration_error[:-1].mean())
+
+    @property
+    def qce(self) -> float:
+        """The absolute calibration error of the squared Mahalanobis distance."""
+        return float(self.calibration_error[-1])
+
+    @property
+    def ece_by_chance(self) -> float:
+        """What :attr:`ece` and :attr:`qce` of true densities are in expectation with n pairs."""
+        return expected_calibration_error(self.num_pairs)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all figures as a tree of numbers; ``None`` where there are no pairs."""
+
+        def by_row(values: FloatArray) -> dict[str, float | None]:
+            return {name: _number(v) for name, v in zip(ROWS, values, strict=False)}
+
+        levels, shares = (
+            [f"{value:.{digits}f}" for value in values]
+            for values, digits in ((LEVELS, 4), (COVERAGES, 2))
+        )
+        bins = [f"{i / NUM_BINS:.2f}" for i in range(NUM_BINS)]
+        return {
+            "num_pairs": self.num_pairs,
+            "num_without_density": self.num_without_density,
+            "nll": {
+                "mean": _number(self.nll),
+                "median": _number(self.nll_median),
+                "standard_error": _number(self.nll_standard_error),
+            },
+            "entropy": _number(self.entropy),
+            "energy_score": _number(self.energy_score),
+            "ece": by_row(self.calibration_error[:-1]) | {"mean": _number(self.ece)},
+            "ece_squared": by_row(self.squared_calibration_error[:-1])
+            | {"mean": _number(self.squared_calibration_error[:-1].mean())},
+            "ece_max": by_row(self.max_calibration_error[:-1])
+            | {"mean": _number(self.max_calibration_error[:-1].mean())},
+            "ece_by_chance": _number(self.ece_by_chance),
+            "qce": _number(self.qce),
+            "qce_max": _number(self.max_calibration_error[-1]),
+            "sharpness": by_row(self.sharpness),
+            "rms_standardized_error": by_row(self.rms_standardized_error),
+            "coverage": {
+                share: by_row(values) for share, values in zip(shares, self.coverage.T, strict=True)
+            },
+            "reliability": {
+                level: by_row(values) for level, values in zip(levels, self.observed.T, strict=True)
+            },
+            "pit_histogram": {
+                low: dict(zip(ROWS, values, strict=True))
+                for low, values in zip(bins, self.pit_counts.T.tolist(), strict=True)
+            },
+        }
+
+
+def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
+    r"""Measure the calibration of predicted densities.
+
+    With :math:`u_{nd}` the marginal distribution functions at the true boxes and
+    :math:`u_{n8} = F_{\chi^2_7}(m_n^2)` that of the squared Mahalanobis distance,
+
+    .. math::
+        \hat p_{jd} = \frac1n \sum_n [u_{nd} \le p_j], \qquad
+        \mathrm{ECE}_d = \frac1J \sum_j |\hat p_{jd} - p_j|, \qquad p_j = \frac{j}{J + 1}
+
+    and QCE is the same of d = 8. Sources: Kuleshov, Fenner, Ermon, ICML 2018 (their calibration
+    error is the weighted squared form, reported beside); Küppers, Schneider, Haselhoff, 2022 (QCE).
+    docs/method.md, M-16. Our deviations: 15 levels inside (0, 1), without the two ends at which
+    every prediction is calibrated; the absolute form is the one called ECE.
+
+    Args:
+        pairs: of one class, say; those without a density are counted and left out.
+
+    Returns:
+        The figures. The joint ones suppose that :math:`m^2` is chi-squared with 7 degrees of
+        freedom, as of a Gaussian: of a density of another shape they show its shape, too.
+    """
+    known = pairs.select(pairs.is_known)
+    num = len(known)
+    joint = chi2.cdf(known.squared_mahalanobis, df=len(DIMENSIONS))
+    pit = np.column_stack([np.clip(known.pit, 0.0, 1.0), joint])
+    inside = np.column_stack([np.abs(2 * known.pit - 1), joint])
+    nll = -known.log_prob
+    edges = np.linspace(0.0, 1.0, NUM_BINS + 1)
+    counts = np.stack([np.histogram(column, edges)[0] for column in pit.T]).astype(np.int64)
+    return CalibrationReport(
+        num_pairs=num,
+        num_without_density=len(pairs) - num,
+        nll=_mean(nll),
+        nll_median=float(np.median(nll)) if num else math.nan,
+        nll_standard_error=_standard_error(nll),
+        entropy=_mean(known.entropies),
+        energy_score=_mean(known.energy_scores),
+        observed=_means(pit.T[:, None] <= LEVELS[:, None]),
+        pit_counts=counts,
+        coverage=_means(inside.T[:, None] <= np.array(COVERAGES)[:, None]),
+        sharpness=_means(known.std.T),
+        rms_standardized_error=np.sqrt(_means(np.square(known.errors / known.std).T)),
+    )
+
+
+def energy_scores(
+    samples: FloatArray, truths: FloatArray, yaw_period: float = 2 * math.pi
+) -> FloatArray:
+    r"""Energy score of each pair, from samples of the predicted density: the smaller, the better.
+
+    .. math:: \frac1K \sum_k \|s_k - y\| - \frac{1}{K (K - 1)} \sum_{k < l} \|s_k - s_l\|
+
+    Source: Gneiting, Raftery, JASA 2007, section 4.3, beta = 1; strictly proper. The second term is
+    half the mean over all pairs of *different* samples, so that the score is unbiased for any K
+    (the mean over all K^2 pairs would favor wide densities). Norms are Euclidean over (x, y, z,
+    dx, dy, dz, yaw) with a radian counting as much as a meter. docs/method.md, M-16.
+
+    Args:
+        samples: boxes, shape ``(K, P, 7)``, K at least 2.
+        truths: true boxes in the same frame, shape ``(P, 7)``.
+        yaw_period: differences of yaws are taken in half a period on either side of 0, radians.
+
+    Returns:
+        Shape ``(P,)``. Time grows with K^2 P, memory with K P.
+
+    Raises:
+        ValueError: if the shapes do not fit, or K is below 2.
+    """
+    if samples.ndim != 3 or samples.shape[1:] != truths.shape or truths.shape[1:] != (7,):
+        raise shape_error("samples", f"(K, P, 7) for truths of shape {truths.shape}", samples)
+    num_samples = len(samples)
+    if num_samples < 2:
+        raise input_error("samples", "at least two a pair", num_samples)
+
+    def distances(differences: FloatArray) -> FloatArray:
+        turned = wrap(differences[..., 6], yaw_period)
+        return np.sqrt(np.square(differences[..., :6]).sum(axis=-1) + np.square(turned))
+
+    to_truth = distances(samples - truths).mean(axis=0)
+    between = np.zeros(len(truths))
+    for lag in range(1, num_samples):
+        between += distances(samples[lag:] - samples[:-lag]).sum(axis=0)
+    return np.asarray(to_truth - between / (num_samples * (num_samples - 1)))
+
+
+def expected_calibration_error(num_pairs: int) -> float:
+    r"""Return the expected absolute calibration error of true densities.
+
+    A share of n draws misses its level p by :math:`E|X/n - p|` with X binomial, in closed form
+    :math:`\frac{2}{n} m (1 - p) \binom nm p^m (1 - p)^{n - m}` with
+    :math:`m = \lfloor np \rfloor + 1` (De Moivre); the mean over the levels is near 0.33 / sqrt(n).
+
+    Args:
+        num_pairs: n.
+
+    Returns:
+        The expectation; NaN for n = 0.
+    """
+    if num_pairs == 0:
+        return math.nan
+    above = np.floor(num_pairs * LEVELS) + 1
+    deviations = 2 * above * (1 - LEVELS) * binom.pmf(above, num_pairs, LEVELS) / num_pairs
+    return float(deviations.mean())
+
+
+def _mean(values: FloatArray) -> float:
+    """The mean, NaN of nothing."""
+    return float(values.mean()) if values.size else math.nan
+
+
+def _standard_error(values: FloatArray) -> float:
+    """That of the mean; NaN where it cannot be known."""
+    if len(values) < 2 or not np.isfinite(values).all():
+        return math.nan
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
+
+
+def _means(values: NDArray[Any]) -> FloatArray:
+    """Means over the last axis, NaN where it is empty."""
+    if values.shape[-1] == 0:
+        return np.full(values.shape[:-1], np.nan)
+    return np.asarray(values.mean(axis=-1), dtype=np.float64)
+
+
+def _number(value: float) -> float | None:
+    """A figure of the tree."""
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,141 @@
+r"""Temperature scaling: one factor per dimension by which predicted densities are widened.
+
+D = 7 residuals of a coding. docs/method.md, M-17.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from ebm3d.datasets.atomic import write_atomically
+from ebm3d.errors import input_error
+from ebm3d.evaluation.calibration import DIMENSIONS
+
+FloatArray = NDArray[np.float64]
+
+MAX_FACTOR = 50.0
+"""Factors are sought from 1 / 50 to 50: densities further off than this are not to be repaired."""
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Fitted factors, and what they were fitted on.
+
+    Attributes:
+        factors: by which the spread of each residual about the point estimate grows, in the order
+            of ``DIMENSIONS``.
+        num_pairs: pairs of a predicted density and a true box.
+        nll_before: mean NLL of these pairs without scaling, nats.
+        nll_after: with scaling.
+    """
+
+    factors: tuple[float, ...]
+    num_pairs: int
+    nll_before: float
+    nll_after: float
+
+
+def fit_temperature(nll: Callable[[FloatArray], float], num_pairs: int) -> Temperature:
+    r"""Fit the factors that minimize the mean negative log likelihood.
+
+    .. math:: \hat s = \arg\min_s -\frac1n \sum_n \log p_n^{(s)}(y_n), \qquad s \in [1/50, 50]^7
+
+    with :math:`p^{(s)}` the density of :math:`a + s\,(t - a)`, a the point estimate. Source:
+    Guo, Pleiss, Sun, Weinberger, ICML 2017; for box regression Feng et al., arXiv 1909.12358.
+    docs/method.md, M-17. Our deviations: a factor per dimension; spread about the point
+    estimate, which stays. Powell's method over log s: no gradient, because the density of a
+    histogram is piecewise constant in its targets and so has none that says anything.
+
+    Args:
+        nll: mean NLL of the calibration pairs with factors ``(7,)``, nats.
+        num_pairs: of how many pairs ``nll`` is the mean.
+
+    Returns:
+        The factors; never worse on these pairs than no scaling.
+
+    Raises:
+        ValueError: if there are no pairs, or their NLL is not finite without scaling.
+    """
+    before = nll(np.ones(len(DIMENSIONS))) if num_pairs else math.nan
+    if not math.isfinite(before):
+        raise input_error(
+            "calibration pairs",
+            "one or more, with a finite mean NLL",
+            f"{num_pairs} with mean NLL {before}",
+            "fit on a split in which some boxes are found",
+        )
+    bound = math.log(MAX_FACTOR) * (1 - 1e-12)  # so that what is written can be read
+    found = minimize(
+        lambda logs: nll(np.exp(logs)),
+        np.zeros(len(DIMENSIONS)),
+        method="Powell",
+        bounds=[(-bound, bound)] * len(DIMENSIONS),
+        options={"xtol": 1e-4, "ftol": 1e-9},
+    )
+    factors, after = np.exp(found.x), float(found.fun)
+    if not after < before:
+        factors, after = np.ones(len(DIMENSIONS)), before
+    return Temperature(tuple(factors.tolist()), num_pairs, float(before), after)
+
+
+def write_temperature(path: str | Path, temperature: Temperature) -> None:
+    """Write fitted factors as JSON; whole or not at all.
+
+    Args:
+        path: the file; its folder is made if absent.
+        temperature: what :func:`fit_temperature` returns.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tree = {
+        "factors": dict(zip(DIMENSIONS, temperature.factors, strict=True)),
+        "num_pairs": temperature.num_pairs,
+        "nll_before": temperature.nll_before,
+        "nll_after": temperature.nll_after,
+    }
+    write_atomically(path, (json.dumps(tree, indent=1) + "\n").encode())
+
+
+def read_temperature(path: str | Path) -> FloatArray:
+    """Read the factors of a file of :func:`write_temperature`.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Factors in the order of ``DIMENSIONS``, shape ``(7,)``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it does not hold seven factors in [1 / 50, 50].
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"temperature: expected a file that --fit-temperature wrote: {path}"
+        )
+    remedy = "write it with tools/test.py --fit-temperature"
+    try:
+        tree = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise input_error(f"temperature {path}", "a JSON file", str(error), remedy) from error
+    factors = tree.get("factors") if isinstance(tree, dict) else None
+    expected = f"factors of {', '.join(DIMENSIONS)}"
+    if not isinstance(factors, dict) or set(factors) != set(DIMENSIONS):
+        got = sorted(factors) if isinstance(factors, dict) else type(factors).__name__
+        raise input_error(f"temperature {path}", expected, got, remedy)
+    for name, value in factors.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and 1 / MAX_FACTOR <= value <= MAX_FACTOR):
+            name = f"factor of {name} in temperature {path}"
+            expected = f"a number from {1 / MAX_FACTOR:g} to {MAX_FACTOR:g}"
+            raise input_error(name, expected, repr(value), remedy)
+    return np.array([factors[name] for name in DIMENSIONS], dtype=np.float64)

@@ -1,0 +1,84 @@
+"""From residuals to levels and back.
+
+N boxes; D dimensions; L levels, 0 to L - 1, in every dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ebm3d.errors import input_error, shape_error
+
+
+class Quantizer(nn.Module):
+    r"""Continuous labels of residuals on evenly spaced levels.
+
+    .. math:: y_d = \mathrm{clamp}\Big(\frac{t_d - a_d}{b_d - a_d}(L - 1),\, 0,\, L - 1\Big)
+
+    with the range [a, b] of each dimension. A label is not rounded: how it is shared among the
+    levels around it is the choice of the soft labels (:mod:`ebm3d.codecs.soft_labels`). What lies
+    outside the range saturates; :meth:`saturated` says which. docs/method.md, M-12.
+
+    Args:
+        lower: a, ``D`` numbers, in units of the residuals.
+        upper: b, ``D`` numbers above ``lower``.
+        num_levels: L, at least 2.
+
+    Raises:
+        ValueError: for ranges of different lengths, an empty range, or too few levels.
+    """
+
+    lower: Tensor
+    upper: Tensor
+
+    def __init__(self, lower: Sequence[float], upper: Sequence[float], num_levels: int) -> None:
+        super().__init__()
+        if len(lower) != len(upper):
+            raise input_error("upper", f"{len(lower)} numbers like lower", f"{len(upper)}")
+        for dimension, (low, high) in enumerate(zip(lower, upper, strict=True)):
+            if not low < high:
+                raise input_error(f"upper[{dimension}]", f"above lower = {low}", high)
+        if num_levels < 2:
+            raise input_error("num_levels", "at least 2", num_levels)
+        self.num_levels = num_levels
+        # The config says the ranges, and a checkpoint does not overrule it.
+        self.register_buffer("lower", torch.tensor([float(x) for x in lower]), persistent=False)
+        self.register_buffer("upper", torch.tensor([float(x) for x in upper]), persistent=False)
+
+    @property
+    def bin_width(self) -> Tensor:
+        """Residual units between two levels, ``(D,)``."""
+        return (self.upper - self.lower) / (self.num_levels - 1)
+
+    def labels(self, residuals: Tensor) -> Tensor:
+        """Return labels of residuals.
+
+        Args:
+            residuals: ``(..., D)``.
+
+        Returns:
+            ``(..., D)`` in [0, L - 1], not rounded; differentiable inside the range.
+
+        Raises:
+            ValueError: if the last axis is not D.
+        """
+        self._check(residuals)
+        return ((residuals - self.lower) / self.bin_width).clamp(0, self.num_levels - 1)
+
+    def residuals(self, labels: Tensor) -> Tensor:
+        """Return residuals ``(..., D)`` of labels ``(..., D)``: the inverse inside the range."""
+        self._check(labels)
+        return self.lower + labels * self.bin_width
+
+    def saturated(self, residuals: Tensor) -> Tensor:
+        """Say which residuals ``(..., D)`` lie outside the range; boolean ``(..., D)``."""
+        self._check(residuals)
+        return (residuals < self.lower) | (residuals > self.upper)
+
+    def _check(self, values: Tensor) -> None:
+        """Raise unless the last axis is D."""
+        if values.ndim == 0 or values.shape[-1] != len(self.lower):
+            raise shape_error("residuals", f"(..., {len(self.lower)})", values)

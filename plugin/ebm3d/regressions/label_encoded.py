@@ -1,0 +1,149 @@
+"""What box regressions by levels share: quantizer, expansion to codes, densities.
+
+N boxes; D = 7 residuals; theta outputs per residual; M bits (or scores) per residual; L levels.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ebm3d.codecs import Quantizer
+from ebm3d.densities import Density, HistogramDensity
+from ebm3d.errors import input_error
+from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
+from ebm3d.regressions.outputs import check_outputs, check_targets
+
+DEFAULT_LOWER = (-1.0, -1.0, -1.0, -0.5, -0.5, -0.5, -math.pi / 2)
+DEFAULT_UPPER = (1.0, 1.0, 1.0, 0.5, 0.5, 0.5, math.pi / 2)
+
+
+class LabelEncodedBoxRegression(BoxRegression):
+    r"""Residuals as distributions over levels; the base of BEL, RLEL and binned regression.
+
+    The head gives theta numbers per residual, and a linear layer of the regression makes M of
+    them, without an activation between:
+
+    .. math:: Z_{dm} = \sum_t o_{dt} W_{dtm} + b_{dm}
+
+    Together they are one linear layer of rank theta, but the second half runs only on the rows
+    that ask for a loss or a density. docs/method.md, M-12, has the memory this saves in a dense
+    head: on the stock map (200 x 176 cells, 6 anchors) M = 64 bits are 7 x 64 x 211200 floats or
+    378 MB a frame; theta = 10 outputs are 59 MB, and 256 positives add 0.5 MB.
+
+    The default ranges are for residuals from anchors: one diagonal, one height, a factor of 1.65 in
+    size, and a quarter turn, which is all that is left of the yaw once a direction classifier
+    decides the rest. Elsewhere give ranges: the 0.1 and 99.9 % quantiles of the training targets
+    are a good start. What lies outside saturates: :attr:`saturated_fraction` counts it.
+
+    Args:
+        num_levels: L.
+        num_codes: M.
+        lower: first level of each residual, in units of the coding, seven numbers.
+        upper: last level of each residual.
+        theta: outputs per residual; ``None`` for M outputs per residual and no linear layer.
+        loss_weight: factor of the loss.
+
+    Raises:
+        ValueError: for ranges that are not seven, an empty range, fewer than two levels, or theta
+            below one.
+    """
+
+    num_saturated: Tensor
+    num_targets: Tensor
+
+    def __init__(
+        self,
+        num_levels: int,
+        num_codes: int,
+        lower: Sequence[float],
+        upper: Sequence[float],
+        theta: int | None,
+        loss_weight: float,
+    ) -> None:
+        super().__init__(loss_weight)
+        if len(lower) != NUM_RESIDUALS:
+            raise input_error("lower", f"{NUM_RESIDUALS} numbers", f"{len(lower)}")
+        if theta is not None and theta < 1:
+            raise input_error("theta", "at least 1, or None", theta)
+        self.lower = tuple(float(x) for x in lower)
+        self.upper = tuple(float(x) for x in upper)
+        self.quantizer = Quantizer(self.lower, self.upper, num_levels)
+        self.num_codes = num_codes
+        self.expansion = None if theta is None else CodeExpansion(theta, num_codes)
+        self.num_outputs = NUM_RESIDUALS * (num_codes if theta is None else theta)
+        # Of this run, not of the model: a checkpoint has none.
+        self.register_buffer("num_targets", torch.tensor(0), persistent=False)
+        zeros = torch.zeros(NUM_RESIDUALS, dtype=torch.long)
+        self.register_buffer("num_saturated", zeros, persistent=False)
+
+    @property
+    def num_levels(self) -> int:
+        """L."""
+        return self.quantizer.num_levels
+
+    @property
+    def saturated_fraction(self) -> Tensor:
+        """The part of each residual's targets that lay outside its range while training, ``(7,)``.
+
+        Counted over all calls of :meth:`loss` in training mode since this object was made; NaN
+        before the first.
+        """
+        return self.num_saturated / self.num_targets
+
+    def codes(self, outputs: Tensor) -> Tensor:
+        """Return Z ``(N, 7, M)`` of outputs ``(N, P)``."""
+        check_outputs(outputs, self.num_outputs)
+        codes = outputs.unflatten(1, (NUM_RESIDUALS, self.num_outputs // NUM_RESIDUALS))
+        return codes if self.expansion is None else self.expansion(codes)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss per residual ``(N, 7)``; see :meth:`BoxRegression.loss`."""
+        codes = self.codes(outputs)
+        check_targets(targets, outputs)
+        if self.training:
+            self.num_targets += len(targets)
+            self.num_saturated += self.quantizer.saturated(targets).sum(dim=0)
+        return self.code_loss(codes, self.quantizer.labels(targets))
+
+    def density(self, outputs: Tensor) -> Density:
+        """Histograms over the levels; the point estimate is the expected level."""
+        return self.histogram(self.level_scores(self.codes(outputs)))
+
+    @abstractmethod
+    def code_loss(self, codes: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss ``(N, 7)`` of codes ``(N, 7, M)``, given labels ``(N, 7)`` in levels."""
+
+    @abstractmethod
+    def level_scores(self, codes: Tensor) -> Tensor:
+        """Return log masses of levels up to a constant, ``(N, 7, L)``, of codes ``(N, 7, M)``."""
+
+    def histogram(self, scores: Tensor) -> HistogramDensity:
+        """Return the densities of scores ``(N, 7, L)``."""
+        log_masses = torch.log_softmax(scores, dim=-1)
+        return HistogramDensity(log_masses, self.lower, self.upper)
+
+
+class CodeExpansion(nn.Module):
+    """One linear layer from theta to M for each of the seven residuals.
+
+    Args:
+        theta: inputs per residual.
+        num_codes: M.
+    """
+
+    def __init__(self, theta: int, num_codes: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(theta)  # as nn.Linear
+        self.weight = nn.Parameter(torch.empty(NUM_RESIDUALS, theta, num_codes))
+        self.bias = nn.Parameter(torch.empty(NUM_RESIDUALS, num_codes))
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map ``(N, 7, theta)`` to ``(N, 7, M)``."""
+        return torch.einsum("ndt,dtm->ndm", inputs, self.weight) + self.bias

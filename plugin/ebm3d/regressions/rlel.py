@@ -1,0 +1,123 @@
+"""Regularized learned label encodings (RLEL), and LEL without the regularizers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ebm3d.codecs import soft_labels
+from ebm3d.errors import input_error
+from ebm3d.losses import code_distance_penalty, code_smoothness_penalty, soft_cross_entropy
+from ebm3d.regressions.base import NUM_RESIDUALS
+from ebm3d.regressions.label_encoded import (
+    DEFAULT_LOWER,
+    DEFAULT_UPPER,
+    LabelEncodedBoxRegression,
+)
+
+
+class RLELBoxRegression(LabelEncodedBoxRegression):
+    r"""Levels by correlation with a code that is learned with the network.
+
+    .. math::
+        C = D^\top Z, \qquad
+        L = -\sum_j \phi_j(y) \log \mathrm{softmax}(C)_j + \beta R_1 + \alpha R_2
+
+    with a codebook D of M x L numbers per residual and Laplacian soft labels
+    :math:`\phi_j \propto e^{-|j - y|}`. R1 keeps codes of different labels apart, R2 keeps
+    bits from changing between neighboring levels. The density has the softmax's masses; the point
+    estimate is the expected level.
+
+    Source: Shah and Aamodt, "Learning Label Encodings for Deep Regression", ICLR 2023.
+    docs/method.md, M-13. As soft labels spread over the levels, so does what is learned from them:
+    the standard deviation of the density tends to no less than 1.36 levels. The range should not be
+    wider than the targets need.
+
+    The codebook is ``codebook`` in the state dict; the paper trains it with ten times the learning
+    rate (``paramwise_cfg=dict(custom_keys={"regression.codebook": dict(lr_mult=10)})``).
+
+    Args:
+        num_levels: L.
+        num_bits: M; ``None`` for L.
+        lower: first level of each residual, in units of the coding; see the base class.
+        upper: last level of each residual.
+        theta: outputs per residual.
+        distance_weight: beta.
+        smoothness_weight: alpha. With both zero this is LEL, and there are no further terms.
+        smoothness: ``"l1"``, as in the paper's text, or ``"squared"``, as in its released code.
+        max_pairs: most rows whose pairs R1 compares; of more, that many are taken, evenly spaced.
+        loss_weight: factor of the loss and of the regularizers.
+
+    Raises:
+        ValueError: for a negative weight, an unknown ``smoothness``, less than one bit or row, and
+            as the base class.
+    """
+
+    def __init__(
+        self,
+        num_levels: int = 32,
+        num_bits: int | None = None,
+        lower: Sequence[float] = DEFAULT_LOWER,
+        upper: Sequence[float] = DEFAULT_UPPER,
+        theta: int = 10,
+        distance_weight: float = 0.0,
+        smoothness_weight: float = 0.0,
+        smoothness: str = "l1",
+        max_pairs: int = 256,
+        loss_weight: float = 1.0,
+    ) -> None:
+        bits = num_levels if num_bits is None else num_bits
+        for name, value in (("num_bits", bits), ("max_pairs", max_pairs)):
+            if value < 1:
+                raise input_error(name, "at least 1", value)
+        weights = {"distance_weight": distance_weight, "smoothness_weight": smoothness_weight}
+        for name, weight in weights.items():
+            if not weight >= 0:
+                raise input_error(name, "at least 0", weight)
+        if smoothness not in ("l1", "squared"):
+            raise input_error("smoothness", "l1 or squared", repr(smoothness))
+        super().__init__(num_levels, bits, lower, upper, theta, loss_weight)
+        self.distance_weight = distance_weight
+        self.smoothness_weight = smoothness_weight
+        self.smoothness = smoothness
+        self.max_pairs = max_pairs
+        self.codebook = nn.Parameter(torch.rand(NUM_RESIDUALS, bits, num_levels))
+
+    def level_scores(self, codes: Tensor) -> Tensor:
+        """Return C; see the base class."""
+        return torch.einsum("ndm,dml->ndl", codes, self.codebook)
+
+    def code_loss(self, codes: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy with the soft labels, nats; see the base class."""
+        targets = soft_labels(labels, self.num_levels, "laplace")
+        return soft_cross_entropy(self.level_scores(codes), targets)
+
+    def regularizers(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return what R1 and R2 add to the loss, each summed over the seven residuals.
+
+        Args:
+            outputs: ``(N, P)``.
+            targets: ``(N, 7)``.
+
+        Returns:
+            ``code_distance`` and ``code_smoothness``, those whose weights are not zero; scalars,
+            weighted.
+        """
+        terms = {}
+        if self.distance_weight > 0:
+            rows = _evenly_spaced(len(outputs), self.max_pairs, outputs.device)
+            labels = self.quantizer.labels(targets[rows])
+            penalty = code_distance_penalty(self.codes(outputs[rows]), labels).sum()
+            terms["code_distance"] = self.loss_weight * self.distance_weight * penalty
+        if self.smoothness_weight > 0:
+            penalty = code_smoothness_penalty(self.codebook, self.smoothness).sum()
+            terms["code_smoothness"] = self.loss_weight * self.smoothness_weight * penalty
+        return terms
+
+
+def _evenly_spaced(num_rows: int, max_rows: int, device: torch.device) -> Tensor:
+    """Indices of all rows, or of ``max_rows`` of them, evenly spaced."""
+    kept = min(num_rows, max_rows)
+    return torch.arange(kept, device=device) * num_rows // max(kept, 1)

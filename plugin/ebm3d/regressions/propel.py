@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,13 +17,14 @@ from ebm3d.regressions.outputs import check_outputs, check_targets, clamp_inward
 class PROPELBoxRegression(BoxRegression):
     r"""A mixture of I equally weighted diagonal Gaussians over the seven residuals.
 
-    Outputs, component by component: 7 means, 7 log variances. The density is the mixture itself.
-    docs/method.md, M-11.
+    Outputs, component by component: 7 means, 7 log variances relative to the variance of the
+    Gaussian around the target. The density is the mixture itself. docs/method.md, M-11.
 
-    Component i starts at :math:`\left(\frac{2 i}{I - 1} - 1\right)` ``target_std`` in every
-    residual, i = 0 to I - 1: with equal weights, components that start in one place share every
-    gradient and would part only by what the random layer in front of them differs in. The offsets
-    are constants which the bias of that layer can undo, and their mean is zero.
+    Outputs of zero are components as wide as that Gaussian, at :math:`2 i / (I - 1) - 1` (i = 0 to
+    I - 1) of its standard deviations from zero in every residual. With equal weights, components
+    that start in one place share every gradient, and components much wider than the modes to be
+    told apart settle in one place before they narrow. The offsets are constants which the bias of
+    the layer in front can undo; their mean is zero.
 
     Args:
         num_components: I, at least 1.
@@ -34,8 +37,9 @@ class PROPELBoxRegression(BoxRegression):
             of the coding are those errors, choose about 0.3.
         point_estimate: ``"mean"`` of the mixture, or ``"mode"``: the mean of the component where
             the mixture is densest.
-        max_log_variance: log variances are clamped to plus and minus this, by
-            :func:`~ebm3d.regressions.outputs.clamp_inward`.
+        max_log_variance: the relative log variances are clamped to plus and minus this, by
+            :func:`~ebm3d.regressions.outputs.clamp_inward`; 7 is a factor of 33 of the target's
+            standard deviation.
         loss_weight: factor of the loss.
 
     Raises:
@@ -51,7 +55,7 @@ class PROPELBoxRegression(BoxRegression):
         joint: bool = True,
         target_std: float = 0.05,
         point_estimate: str = "mean",
-        max_log_variance: float = 10.0,
+        max_log_variance: float = 7.0,
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
@@ -87,6 +91,7 @@ class PROPELBoxRegression(BoxRegression):
         """Means and log variances, ``(N, I, 7)`` each."""
         check_outputs(outputs, self.num_outputs)
         raw = outputs.unflatten(1, (self.num_components, 2 * NUM_RESIDUALS))
-        means, log_variances = raw.split(NUM_RESIDUALS, dim=2)
+        means, relative = raw.split(NUM_RESIDUALS, dim=2)
         means = means + self.component_offsets.to(means)
-        return means, clamp_inward(log_variances, self.max_log_variance)
+        relative = clamp_inward(relative, self.max_log_variance)
+        return means, relative + 2 * math.log(self.target_std)

@@ -160,7 +160,7 @@ def test_refined_boxes_have_a_higher_f_and_both_values_are_given():
         for name, boxes in (("f_initial", frames.boxes[index]), ("f_refined", out["boxes"])):
             one = frames.one(index)
             with torch.no_grad():
-                f = head.energy(one.bev, one.points, [boxes], one.labels)(boxes)
+                f = head.bind(one.bev, one.points, [boxes], one.labels)(boxes)
             torch.testing.assert_close(out[name], f, atol=1e-5, rtol=1e-5)
 
 

@@ -132,7 +132,7 @@ class FrameInference:
 
         def near(row: int) -> Callable[[Tensor], Tensor]:
             box = boxes[row : row + 1].to(bev.device)
-            energy = head.energy(bev, points, [box], [labels[row : row + 1].to(bev.device)])
+            energy = head.bind(bev, points, [box], [labels[row : row + 1].to(bev.device)])
 
             def f(variants: Tensor) -> Tensor:
                 value: Tensor = energy(variants.to(box)[None])[0]

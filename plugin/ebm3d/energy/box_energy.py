@@ -1,109 +1,38 @@
-"""One scene bound to the network: a callable from boxes to f.
-
-N boxes; S variants of each (noise samples, or one while refining).
-"""
+"""One scene bound to an energy network: a callable from boxes to f."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
-import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from ebm3d.errors import check_boxes, input_error, shape_error
+from ebm3d.energy.bound_network import BoundNetwork, FeaturesToOutputs
+from ebm3d.errors import input_error
 from ebm3d.pooling.scene import BoxPool, Scenes
 
 
-class FeaturesToEnergy(Protocol):
-    """A network of :mod:`ebm3d.energy.network`."""
+class BoxEnergy(BoundNetwork):
+    """The unnormalized log density of boxes near given boxes: ``(N, 7) -> (N,)``.
 
-    def __call__(self, pooled: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Return f ``(N, S)`` of pooled features ``(N, S, F)`` and boxes ``(N, S, 7)``."""
-        ...
-
-
-class BoxEnergy:
-    """The unnormalized log density of boxes near given boxes.
-
-    What does not depend on the exact boxes (projected maps, cropped points) is computed once here.
-    Training and inference use this same object.
-
-    Args:
-        pools: pools whose features are concatenated.
-        network: from features to f.
-        scenes: what the pools read from.
-        boxes: ``(N, 7)`` boxes near which f will be evaluated.
-        labels: ``(N,)`` class indices.
-        scene_index: ``(N,)`` frame of each box; all zero if left out.
-        max_evaluations: variants are split so that about this many boxes are evaluated at a time,
-            and their activations are computed again in the backward pass, so that memory stays
-            bounded for many noise samples. All N boxes of one variant go together.
-
-    Raises:
-        ValueError: for wrong shapes.
+    Called with ``(N, S, 7)`` it gives ``(N, S)``. Arguments and errors as
+    :class:`ebm3d.energy.bound_network.BoundNetwork`; the network gives one value per box.
     """
 
     def __init__(
         self,
         pools: Sequence[BoxPool],
-        network: FeaturesToEnergy,
+        network: FeaturesToOutputs,
         scenes: Scenes,
         boxes: Tensor,
         labels: Tensor,
         scene_index: Tensor | None = None,
         max_evaluations: int = 2048,
     ) -> None:
-        check_boxes(boxes)
-        if labels.shape != boxes.shape[:1]:
-            raise shape_error("labels", f"({len(boxes)},)", labels)
-        if scene_index is None:
-            scene_index = torch.zeros_like(labels)
-        if scene_index.shape != labels.shape:
-            raise shape_error("scene_index", f"({len(boxes)},)", scene_index)
-        if len(boxes) and not 0 <= int(scene_index.min()) <= int(scene_index.max()) < len(
-            scenes.bev
-        ):
+        if network.output_shape != ():
             raise input_error(
-                "scene_index",
-                f"in [0, {len(scenes.bev)}), the frames of the map",
-                f"{int(scene_index.min())} to {int(scene_index.max())}",
+                "network.output_shape",
+                "(), one value per box",
+                network.output_shape,
+                "use EnergyNetwork",
             )
-        self._pools, self._network, self._labels = tuple(pools), network, labels
-        self._contexts = [pool.prepare(scenes, boxes, scene_index) for pool in pools]
-        self._max_evaluations = max_evaluations
-
-    def __call__(self, boxes: Tensor) -> Tensor:
-        """Evaluate f.
-
-        Args:
-            boxes: ``(N, 7)``, or ``(N, S, 7)`` for S variants of each.
-
-        Returns:
-            ``(N,)`` or ``(N, S)``; differentiable in boxes, parameters and maps.
-
-        Raises:
-            ValueError: if the number of boxes is not the bound one.
-        """
-        if boxes.shape[:1] != self._labels.shape or boxes.shape[-1] != 7:
-            raise shape_error("boxes", f"({len(self._labels)}, [S,] 7)", boxes)
-        if boxes.ndim == 2:
-            return self(boxes[:, None])[:, 0]
-        if boxes.numel() == 0:
-            return boxes.new_zeros(boxes.shape[:2])
-        step = max(1, self._max_evaluations // len(boxes))
-        if boxes.shape[1] <= step:
-            return self._evaluate(boxes)
-        evaluate = self._evaluate_twice if torch.is_grad_enabled() else self._evaluate
-        return torch.cat([evaluate(part) for part in boxes.split(step, dim=1)], dim=1)
-
-    def _evaluate(self, boxes: Tensor) -> Tensor:
-        """f of ``(N, S, 7)`` boxes in one go."""
-        pooled = [p(c, boxes) for p, c in zip(self._pools, self._contexts, strict=True)]
-        return self._network(torch.cat(pooled, dim=-1), boxes, self._labels)
-
-    def _evaluate_twice(self, boxes: Tensor) -> Tensor:
-        """The same, without keeping activations; nothing here draws random numbers."""
-        f: Tensor = checkpoint(self._evaluate, boxes, use_reentrant=False, preserve_rng_state=False)
-        return f
+        super().__init__(pools, network, scenes, boxes, labels, scene_index, max_evaluations)

@@ -1,4 +1,7 @@
-"""Networks from pooled features and box to the unnormalized log density f (energy E = -f)."""
+"""Networks from pooled features and box to the unnormalized log density f (energy E = -f).
+
+The same network with more outputs serves the regressions of a second stage.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ebm3d.errors import input_error, shape_error
 _NUM_BOX_FEATURES = 8
 
 
-class EnergyNetwork(nn.Module):
+class BoxNetwork(nn.Module):
     """Class-conditioned perceptron on pooled features and the box itself.
 
     The box enters by its log sizes relative to the class's mean sizes, its bottom z, its distance
@@ -24,22 +27,29 @@ class EnergyNetwork(nn.Module):
 
     Args:
         in_channels: length of the pooled features.
+        num_outputs: P.
         mean_sizes: ``(num_classes, 3)`` mean length, width, height per class, meters.
         hidden_channels: widths of the hidden layers.
         embedding_channels: length of the class embedding.
+        output_std: standard deviation of the last layer's initial weights.
     """
 
     def __init__(
         self,
         in_channels: int,
+        num_outputs: int,
         mean_sizes: Sequence[Sequence[float]],
-        hidden_channels: Sequence[int] = (256, 256),
-        embedding_channels: int = 8,
+        hidden_channels: Sequence[int],
+        embedding_channels: int,
+        output_std: float,
     ) -> None:
         super().__init__()
         sizes = torch.as_tensor(mean_sizes, dtype=torch.float32)
         if sizes.ndim != 2 or sizes.shape[1] != 3 or not bool((sizes > 0).all()):
             raise input_error("mean_sizes", "positive, of shape (num_classes, 3)", mean_sizes)
+        if num_outputs < 1:
+            raise input_error("num_outputs", "at least 1", num_outputs)
+        self.output_shape: tuple[int, ...] = (num_outputs,)
         self.register_buffer("log_mean_sizes", torch.log(sizes), persistent=False)
         self.log_mean_sizes: Tensor
         self.embedding = nn.Embedding(len(sizes), embedding_channels)
@@ -47,13 +57,13 @@ class EnergyNetwork(nn.Module):
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):
             layers += [nn.Linear(width, next_width), nn.SiLU()]
-        last = nn.Linear(widths[-1], 1)
-        nn.init.normal_(last.weight, std=1e-3)
+        last = nn.Linear(widths[-1], num_outputs)
+        nn.init.normal_(last.weight, std=output_std)
         nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(*layers, last)
 
     def forward(self, pooled: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Evaluate f.
+        """Evaluate the network.
 
         Args:
             pooled: ``(N, S, in_channels)``.
@@ -61,7 +71,7 @@ class EnergyNetwork(nn.Module):
             labels: ``(N,)`` class indices.
 
         Returns:
-            ``(N, S)`` unnormalized log densities.
+            ``(N, S, *output_shape)``.
 
         Raises:
             ValueError: if a label has no mean size.
@@ -89,7 +99,65 @@ class EnergyNetwork(nn.Module):
         )
         embedded = self.embedding(labels)[:, None].expand(-1, boxes.shape[1], -1)
         values: Tensor = self.layers(torch.cat((pooled, own, embedded), dim=-1))
-        return values[..., 0]
+        return values
+
+
+class EnergyNetwork(BoxNetwork):
+    """The network of :class:`BoxNetwork` with one output, f.
+
+    Args:
+        in_channels: length of the pooled features.
+        mean_sizes: ``(num_classes, 3)`` mean length, width, height per class, meters.
+        hidden_channels: widths of the hidden layers.
+        embedding_channels: length of the class embedding.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        mean_sizes: Sequence[Sequence[float]],
+        hidden_channels: Sequence[int] = (256, 256),
+        embedding_channels: int = 8,
+    ) -> None:
+        super().__init__(in_channels, 1, mean_sizes, hidden_channels, embedding_channels, 1e-3)
+        self.output_shape = ()
+
+    def forward(self, pooled: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Evaluate f; arguments and errors as :meth:`BoxNetwork.forward`.
+
+        Args:
+            pooled: ``(N, S, in_channels)``.
+            boxes: ``(N, S, 7)``, sizes positive.
+            labels: ``(N,)``.
+
+        Returns:
+            ``(N, S)`` unnormalized log densities.
+        """
+        return super().forward(pooled, boxes, labels)[..., 0]
+
+
+class RegressionNetwork(BoxNetwork):
+    """The network of :class:`BoxNetwork` with the outputs of a box regression.
+
+    Args:
+        in_channels: length of the pooled features.
+        num_outputs: P of the regression.
+        mean_sizes: ``(num_classes, 3)`` mean length, width, height per class, meters.
+        hidden_channels: widths of the hidden layers.
+        embedding_channels: length of the class embedding.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_outputs: int,
+        mean_sizes: Sequence[Sequence[float]],
+        hidden_channels: Sequence[int] = (256, 256),
+        embedding_channels: int = 8,
+    ) -> None:
+        super().__init__(
+            in_channels, num_outputs, mean_sizes, hidden_channels, embedding_channels, 0.01
+        )
 
 
 class Paper2020EnergyNetwork(nn.Module):
@@ -109,6 +177,7 @@ class Paper2020EnergyNetwork(nn.Module):
         self, in_channels: int, hidden_channels: int = 1024, branch_channels: int = 16
     ) -> None:
         super().__init__()
+        self.output_shape: tuple[int, ...] = ()
 
         def branch() -> nn.Sequential:
             return nn.Sequential(

@@ -1,5 +1,6 @@
 """Training methods: one function each, per element, in log space, no reduction."""
 
+from ebm3d.losses.confidence import ConfidenceLoss, confidence_loss
 from ebm3d.losses.direct import l1_loss, l2_loss, smooth_l1_loss
 from ebm3d.losses.gaussian import gaussian_nll
 from ebm3d.losses.label_encoding import (
@@ -11,12 +12,16 @@ from ebm3d.losses.label_encoding import (
 from ebm3d.losses.laplace import laplace_nll
 from ebm3d.losses.nce import NCELoss, nce_loss
 from ebm3d.losses.propel import propel_loss
+from ebm3d.losses.training import TrainingLoss
 
 __all__ = [
+    "ConfidenceLoss",
     "NCELoss",
+    "TrainingLoss",
     "bit_cross_entropy",
     "code_distance_penalty",
     "code_smoothness_penalty",
+    "confidence_loss",
     "gaussian_nll",
     "l1_loss",
     "l2_loss",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.errors import shape_error
+from ebm3d.losses.training import BatchScorer, Contrast, TrainingLoss
 
 
 def nce_loss(f: Tensor, log_q: Tensor) -> Tensor:
@@ -40,8 +41,19 @@ def nce_loss(f: Tensor, log_q: Tensor) -> Tensor:
 
 
 class NCELoss:
-    """Callable form of :func:`nce_loss` for a config; it has no constants."""
+    """Trains f by :func:`nce_loss`; for a config, it has no constants."""
 
-    def __call__(self, f: Tensor, log_q: Tensor) -> Tensor:
-        """Return ``nce_loss(f, log_q)``."""
-        return nce_loss(f, log_q)
+    def __call__(self, f: BatchScorer, samples: Contrast) -> TrainingLoss:
+        """Evaluate the loss.
+
+        Args:
+            f: evaluates boxes near the true ones.
+            samples: true boxes and noise around them.
+
+        Returns:
+            Loss per true box; logs ``rank_first``, whether the true box is ranked before all its
+            noise samples by ``f - log_q``.
+        """
+        values = f(samples.boxes)
+        first = ((values - samples.log_q).argmax(dim=1) == 0).to(values.dtype)
+        return TrainingLoss(nce_loss(values, samples.log_q), {"rank_first": first})

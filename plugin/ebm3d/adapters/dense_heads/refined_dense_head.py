@@ -16,6 +16,7 @@ from ebm3d.errors import input_error
 
 _WRAPPED = "dense_head."
 _REFINEMENT = "refinement_head."
+_OF_BOXES = ("box_std", "box_covariance", "box_distribution")
 
 
 @MODELS.register_module()
@@ -112,8 +113,10 @@ class RefinedDenseHead(BaseModule):
 
         Returns:
             Per frame the wrapped head's result, with ``bboxes_3d`` refined and further fields
-            ``initial_bboxes_3d``, ``f_initial``, ``f_refined`` (NaN where a box was beyond the
-            head's bound on refined boxes). Scores, labels and order are the wrapped head's.
+            ``initial_bboxes_3d`` and those of the refinement head: ``f_initial`` and ``f_refined``,
+            or ``box_std``, ``box_covariance`` and ``box_distribution`` (NaN where a box was beyond
+            the head's bound on refined boxes; those of the wrapped head get the prefix
+            ``initial_``). Scores, labels and order are the wrapped head's.
         """
         points = take_points(batch_data_samples)
         results = self.dense_head.predict(x, batch_data_samples, rescale=rescale, **kwargs)
@@ -142,14 +145,19 @@ def take_points(batch_data_samples: list[Any]) -> list[Tensor]:
     return points if len(points) == len(batch_data_samples) else []
 
 
-def _with_refined(result: InstanceData, refined: dict[str, Tensor]) -> InstanceData:
-    """Put refined boxes beside the initial ones."""
+def _with_refined(result: InstanceData, refined: dict[str, Any]) -> InstanceData:
+    """Put refined boxes, and what the refinement head says of them, beside the initial ones."""
+    for name in _OF_BOXES:  # what the wrapped head says of its own boxes goes with those
+        if name in result:
+            result.set_field(result.pop(name), f"initial_{name}")
     initial = result.bboxes_3d
     new = initial.clone()
     new.tensor = torch.cat((refined["boxes"], initial.tensor[:, 7:]), dim=1)
     result.initial_bboxes_3d = initial
     result.bboxes_3d = new
-    result.f_initial, result.f_refined = refined["f_initial"], refined["f_refined"]
+    for name, value in refined.items():
+        if name != "boxes":
+            result.set_field(value, name)
     return result
 
 

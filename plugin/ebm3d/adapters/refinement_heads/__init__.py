@@ -2,5 +2,6 @@
 
 from ebm3d.adapters.refinement_heads import components
 from ebm3d.adapters.refinement_heads.ebm_refinement_head import EBMRefinementHead
+from ebm3d.adapters.refinement_heads.regression_refinement_head import RegressionRefinementHead
 
-__all__ = ["EBMRefinementHead", "components"]
+__all__ = ["EBMRefinementHead", "RegressionRefinementHead", "components"]

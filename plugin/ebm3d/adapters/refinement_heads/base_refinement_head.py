@@ -1,0 +1,166 @@
+"""What every refinement head shares: pools, a network, noise around true boxes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmdet3d.registry import MODELS
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from ebm3d.energy import BoundNetwork
+from ebm3d.errors import input_error
+from ebm3d.noise import NoiseSamples
+from ebm3d.pooling import Scenes
+
+
+class BaseRefinementHead(BaseModule):
+    """Pools features of boxes, binds frames to a network, draws noise around true boxes.
+
+    Args:
+        in_channels: channels of the bird's-eye-view map.
+        point_cloud_range: what the map covers, six numbers, meters.
+        pooling: configs of pools (``BEVGridPool``, ``PointBoxPool``); their features are joined.
+        network: config of the network, less its number of inputs (and outputs).
+        noise: config of the noise (``BoxNoise``).
+        num_noise_samples: M per true box.
+        max_refined: largest number of boxes refined in a frame, those of the highest scores; the
+            rest stay as detected.
+        max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
+        init_cfg: as in mmengine.
+
+    Raises:
+        ValueError: if there is no pool, or a count is below one.
+    """
+
+    binding: type[BoundNetwork] = BoundNetwork
+
+    def __init__(
+        self,
+        in_channels: int,
+        point_cloud_range: Sequence[float],
+        pooling: Sequence[dict[str, Any]],
+        network: dict[str, Any],
+        noise: dict[str, Any],
+        num_noise_samples: int,
+        max_refined: int,
+        max_evaluations: int,
+        init_cfg: dict[str, Any] | None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if not pooling:
+            raise input_error("pooling", "a list of at least one pool", pooling)
+        if min(num_noise_samples, max_refined, max_evaluations) < 1:
+            raise input_error(
+                "num_noise_samples, max_refined, max_evaluations",
+                "at least 1",
+                (num_noise_samples, max_refined, max_evaluations),
+            )
+        self.point_cloud_range = tuple(point_cloud_range)
+        pools: list[Any] = [
+            MODELS.build({"in_channels": in_channels, **p} if _reads_map(p) else p) for p in pooling
+        ]
+        self.pools = torch.nn.ModuleList(pools)
+        channels = sum(pool.out_channels for pool in pools)
+        self.network = MODELS.build({"in_channels": channels, **network})
+        self.noise = MODELS.build(noise)
+        self.num_noise_samples, self.max_refined = num_noise_samples, max_refined
+        self.max_evaluations = max_evaluations
+        self._check_rows("noise.stds", getattr(self.noise, "stds", None))
+
+    def bind(
+        self,
+        bev: Tensor,
+        points: Sequence[Tensor],
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+    ) -> BoundNetwork:
+        """Bind frames to the network.
+
+        Args:
+            bev: ``(B, C, H, W)``.
+            points: B clouds, or none.
+            boxes: B tensors ``(N_b, 7)``, near which the network will be evaluated.
+            labels: B tensors ``(N_b,)``.
+
+        Returns:
+            The network's outputs for boxes in the order of the frames.
+        """
+        scenes = Scenes.from_range(bev.float(), self.point_cloud_range, points)
+        counts = torch.tensor([len(b) for b in boxes], device=bev.device)
+        scene_index = torch.repeat_interleave(torch.arange(len(boxes), device=bev.device), counts)
+        pools: list[Any] = list(self.pools)
+        return self.binding(
+            pools,
+            self.network,
+            scenes,
+            torch.cat(list(boxes)),
+            torch.cat(list(labels)),
+            scene_index,
+            self.max_evaluations,
+        )
+
+    def contrast(
+        self, boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], NoiseSamples]:
+        """Take the true boxes of a class and draw noise around them.
+
+        Args:
+            boxes: B tensors of true boxes ``(N_b, >= 7)``.
+            labels: B tensors ``(N_b,)``; boxes with a negative label are left out.
+
+        Returns:
+            True boxes ``(N_b, 7)`` and labels per frame, and the noise of all frames together.
+        """
+        kept = [lab >= 0 for lab in labels]
+        true = [b[k, :7].float() for b, k in zip(boxes, kept, strict=True)]
+        classes = [lab[k] for lab, k in zip(labels, kept, strict=True)]
+        samples = [
+            self.noise.sample(b, c, self.num_noise_samples)
+            for b, c in zip(true, classes, strict=True)
+        ]
+        joined = NoiseSamples(
+            torch.cat([s.boxes for s in samples]), torch.cat([s.log_q for s in samples])
+        )
+        return true, classes, joined
+
+    def mean_over_boxes(self, per_box: Tensor) -> Tensor:
+        """Return the mean over the true boxes of all processes, touching every parameter.
+
+        Args:
+            per_box: ``(N,)`` losses of this process.
+        """
+        count = per_box.new_tensor(float(len(per_box)))
+        all_reduce(count)
+        # The host averages gradients over processes; the mean over all boxes needs the sum.
+        mean = per_box.sum() * get_world_size() / count.clamp_min(1)
+        return mean + sum(p.sum() for p in self.parameters()) * 0 if len(per_box) == 0 else mean
+
+    def choose(self, boxes: Tensor, scores: Tensor) -> Tensor:
+        """Return indices of the boxes to refine: sound, of the highest scores, at most the bound.
+
+        Args:
+            boxes: ``(N, >= 7)``.
+            scores: ``(N,)``.
+        """
+        order = scores.argsort(descending=True, stable=True)
+        sound = torch.isfinite(boxes[:, :7]).all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
+        return order[sound[order]][: self.max_refined]
+
+    def _check_rows(self, name: str, table: Tensor | None) -> None:
+        """Raise unless a table by class has one row for all, or as many as the network."""
+        sizes = getattr(self.network, "log_mean_sizes", None)
+        if sizes is not None and table is not None and len(table) not in (1, len(sizes)):
+            raise input_error(
+                f"rows of {name}", f"1 or {len(sizes)}, as network.mean_sizes", len(table)
+            )
+
+
+def _reads_map(pool: dict[str, Any]) -> bool:
+    """Whether the pool of a config wants to know the channels of the map."""
+    pool_class = MODELS.get(pool["type"])
+    return pool_class is not None and "in_channels" in inspect.signature(pool_class).parameters

@@ -1,0 +1,97 @@
+"""Confidence-based regression: learn how good a box is, then maximize it over the box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from ebm3d.boxes.codings import LocalCoding
+from ebm3d.boxes.iou import iou_3d
+from ebm3d.errors import input_error, shape_error
+from ebm3d.losses.training import BatchScorer, Contrast, TrainingLoss
+
+
+def confidence_loss(f: Tensor, targets: Tensor) -> Tensor:
+    r"""Cross entropy between the confidence sigmoid(f) and its target.
+
+    .. math:: L = -\frac1S\sum_s \big[c_s \log\sigma(f_s) + (1 - c_s)\log(1 - \sigma(f_s))\big]
+
+    Source: the confidence-based regression of the EBM literature (Jiang et al., "Acquisition of
+    Localization Confidence for Accurate Object Detection", ECCV 2018: predict the IoU of a box and
+    maximize it). docs/method.md, M-15. Deviation: f is the logit of the confidence, so that its
+    gradient does not vanish where the confidence saturates; the maximizer is the same.
+
+    Args:
+        f: ``(..., S)`` logits of S boxes around each true box.
+        targets: ``(..., S)`` confidences in [0, 1].
+
+    Returns:
+        ``(...)``, the mean over S, nats; no further reduction. Smallest at sigmoid(f) = targets,
+        where it is the mean entropy of the targets, not zero.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if f.shape != targets.shape:
+        raise shape_error("targets", f"{tuple(f.shape)} like f", targets)
+    return binary_cross_entropy_with_logits(f, targets, reduction="none").mean(dim=-1)
+
+
+class ConfidenceLoss:
+    """Trains f as the logit of a box's confidence on the noise samples of the true boxes.
+
+    Args:
+        target: "iou" for the 3D IoU with the true box; "gaussian" for the pseudo label
+            exp(-|t|^2 / 2) of the residuals t in units of ``units``.
+        units: seven standard deviations of the pseudo label: along, across, up (m); length, width,
+            height (log ratio); yaw (rad). With "gaussian" only.
+
+    Raises:
+        ValueError: for an unknown target, or units that do not go with it.
+    """
+
+    def __init__(self, target: str = "iou", units: Sequence[float] | None = None) -> None:
+        if target not in ("iou", "gaussian"):
+            raise input_error("target", "'iou' or 'gaussian'", repr(target))
+        if (units is not None) != (target == "gaussian"):
+            raise input_error("units", "given with target='gaussian', and only then", units)
+        if units is not None and (len(units) != 7 or not min(units) > 0):
+            raise input_error("units", "seven positive numbers", units)
+        self.target = target
+        self.units = None if units is None else torch.as_tensor(units, dtype=torch.float64)
+
+    def __call__(self, f: BatchScorer, samples: Contrast) -> TrainingLoss:
+        """Evaluate the loss.
+
+        Args:
+            f: evaluates boxes near the true ones.
+            samples: true boxes and noise around them; all of them are examples.
+
+        Returns:
+            Loss per true box; logs ``confidence_error``, the mean absolute error of sigmoid(f).
+        """
+        targets = self.confidences(samples.boxes)
+        logits = f(samples.boxes)
+        error = (torch.sigmoid(logits) - targets).abs().mean(dim=-1)
+        return TrainingLoss(confidence_loss(logits, targets), {"confidence_error": error})
+
+    def confidences(self, boxes: Tensor) -> Tensor:
+        """Return the targets of boxes.
+
+        Args:
+            boxes: ``(N, S, 7)``; index 0 of the second axis is the true box.
+
+        Returns:
+            ``(N, S)`` in [0, 1], 1 at the true box.
+        """
+        true = boxes[:, :1].expand_as(boxes).reshape(-1, 7)
+        flat = boxes.reshape(-1, 7)
+        if self.units is None:
+            pairs = (flat.detach().cpu().double().numpy(), true.detach().cpu().double().numpy())
+            overlap = torch.from_numpy(iou_3d(*pairs, aligned=True)).to(boxes)
+            return overlap.clamp(0, 1).reshape(boxes.shape[:2])
+        residuals = LocalCoding(true, self.units.to(boxes).expand_as(true)).encode(flat)
+        return torch.exp(-0.5 * residuals.square().sum(-1)).reshape(boxes.shape[:2])

@@ -4,11 +4,12 @@ L levels; M bits. A codebook is ``(L, M)`` of zeros and ones, one row a level. E
 any number of levels of at least two: a code whose construction needs more (a multiple of 4, a
 power of 16) is built for the next number it can do, and its first L rows are taken.
 
-Rows differ, and rows of neighboring levels differ in one bit (all but Hadamard), so that the least
-distance of two rows is one: no flipped bit can be *detected* for certain, but most lead to a word
-that is no row, which a decoder maps to a row within two bits (tests/codecs/test_decoders.py has
-the errors in levels). Hadamard rows differ in half of their bits, and (M / 2 - 1) // 2 flipped bits
-are always corrected.
+Rows of neighboring levels differ in one bit (all but Hadamard), so the least distance of two rows
+is one, and not every flipped bit can be corrected. In unary and Johnson codes GEN corrects it if it
+lies three bits or more from the edge of the ones; nearer to it the level found is at most two off,
+on the circle of the Johnson code. A flipped base bit, or one that changes a hexadecimal digit,
+leads as far away as the digit weighs. Hadamard rows differ in half of their bits, and
+(M / 2 - 1) // 2 flipped bits are always corrected.
 
 Source: Shah, Xue and Aamodt, "Label Encoding for Regression Networks", ICLR 2022. docs/method.md,
 M-12.

@@ -106,7 +106,7 @@ def counted_digits(codebook: str, num_levels: int) -> tuple[int, ...]:
 def _decode_digits(logits: Tensor, digits: tuple[int, ...]) -> Tensor:
     """Levels ``(...)``, whole numbers, of reflected Johnson digits."""
     number = torch.zeros(logits.shape[:-1], dtype=torch.long, device=logits.device)
-    for num_bits, bits in zip(digits, torch.split(logits > 0, digits, dim=-1), strict=True):
+    for num_bits, bits in zip(digits, torch.split(logits > 0, list(digits), dim=-1), strict=True):
         state = _ring_state(bits)
         digit = torch.where(number % 2 == 1, 2 * num_bits - 1 - state, state)
         number = 2 * num_bits * number + digit

@@ -39,7 +39,7 @@ def soft_labels(labels: Tensor, num_levels: int, kind: str, width: float = 1.0) 
     Note:
         The expected level of linear labels is y exactly. That of the others is y on a level and
         midway between two, far from the ends; for w = 1 it is off by less than 0.016 levels
-        (Laplace) or 1e-7 (Gaussian) in between. Within some widths of an end the part beyond it
+        (Laplace) or 5e-8 (Gaussian) in between. Within some widths of an end the part beyond it
         is missing, which draws the expected level inwards: by 0.58 levels (Laplace) at the end.
     """
     check_soft_labels(kind, width)

@@ -1,0 +1,428 @@
+"""The host's anchor head with its box regression replaced by one that gives densities."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from mmdet3d.models.dense_heads import Anchor3DHead
+from mmdet3d.models.layers import box3d_multiclass_nms
+from mmdet3d.models.task_modules import DeltaXYZWLHRBBoxCoder
+from mmdet3d.registry import MODELS
+from mmdet3d.structures import limit_period, xywhr2xyxyr
+from mmengine.runner import amp
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from ebm3d.adapters.dense_heads.anchor_cells import anchor_outputs
+from ebm3d.boxes import wrap_to_pi
+from ebm3d.boxes.codings import AnchorCoding
+from ebm3d.densities import BoxDistribution
+from ebm3d.densities.translated import TranslatedDensity
+from ebm3d.densities.uncertainty import decayed_scores, relative_uncertainty
+from ebm3d.densities.voting import VarianceVoting
+from ebm3d.errors import input_error
+from ebm3d.regressions import NUM_RESIDUALS, BoxRegression
+
+_STOCK_REGRESSION = (
+    "set loss_bbox=None and, for the host's loss, regression=dict(type='DirectBoxRegression', "
+    "beta=1/9, sin_difference=True, loss_weight=2.0)"
+)
+
+
+@MODELS.register_module()
+class DistributionAnchor3DHead(Anchor3DHead):
+    """``Anchor3DHead`` with ``regression=dict(type=...)`` in place of ``loss_bbox``.
+
+    Classification, direction, anchors, targets and NMS are the host's; the boxes come from a
+    :class:`~ebm3d.regressions.BoxRegression` over the residuals of the host's box coder. Its last
+    layer is the host's ``conv_reg``, a 1x1 convolution with as many outputs per anchor as the
+    regression wants, which is applied to the cells that need it alone: those of positive anchors in
+    training, those of the ``nms_pre`` anchors of highest score in inference. Wide outputs thus cost
+    no memory, and the stock regression less time than in the host. docs/method.md, M-19.
+
+    With ``regression=dict(type='DirectBoxRegression', beta=1/9, sin_difference=True,
+    loss_weight=2.0)`` losses, predictions and checkpoints are the stock head's.
+
+    Args:
+        num_classes: as the host's.
+        in_channels: as the host's; the map has ``feat_channels``.
+        regression: config of a ``BoxRegression``.
+        feat_channels: channels of the map.
+        use_direction_classifier: whether a classifier says which end of a box is its front. The
+            regression then learns yaws modulo pi: targets are wrapped into (-pi/2, pi/2], and the
+            predicted densities have the period pi. Without it yaws are learned modulo 2 pi.
+        anchor_generator: as the host's.
+        assigner_per_size: as the host's.
+        assign_per_class: as the host's.
+        diff_rad_by_sin: whether the loss takes yaws modulo pi, which the host gets by a sine; here
+            another name of the choice above, kept so that stock configs fit. Must equal
+            ``use_direction_classifier``: with only one of the two the heading would be learned by
+            nothing, or twice.
+        dir_offset: as the host's.
+        dir_limit_offset: as the host's.
+        bbox_coder: a ``DeltaXYZWLHRBBoxCoder`` of boxes without velocity.
+        loss_cls: as the host's.
+        loss_bbox: None. A regression brings its own loss.
+        loss_dir: as the host's.
+        score_decay: scores are multiplied by exp(-score_decay u) before NMS, u the uncertainty of
+            :func:`~ebm3d.densities.uncertainty.relative_uncertainty`. 0 leaves them alone.
+        voting: ``dict(iou_threshold=..., temperature=...)`` of
+            :class:`~ebm3d.densities.voting.VarianceVoting`, or None for the boxes NMS keeps.
+        train_cfg: as the host's. ``code_weight`` needs a regression with one loss per residual.
+        test_cfg: as the host's.
+        init_cfg: as the host's.
+
+    Raises:
+        ValueError: if ``loss_bbox`` is given, the coder is another or of more than seven numbers,
+            ``regression`` is no box regression, or the options of the yaw contradict each other.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        regression: dict[str, Any],
+        feat_channels: int = 256,
+        use_direction_classifier: bool = True,
+        anchor_generator: dict[str, Any] | None = None,
+        assigner_per_size: bool = False,
+        assign_per_class: bool = False,
+        diff_rad_by_sin: bool = True,
+        dir_offset: float = -math.pi / 2,
+        dir_limit_offset: float = 0,
+        bbox_coder: dict[str, Any] | None = None,
+        loss_cls: dict[str, Any] | None = None,
+        loss_bbox: None = None,
+        loss_dir: dict[str, Any] | None = None,
+        score_decay: float = 0.0,
+        voting: dict[str, float] | None = None,
+        train_cfg: dict[str, Any] | None = None,
+        test_cfg: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        if loss_bbox is not None:
+            raise input_error("loss_bbox", "None", loss_bbox, _STOCK_REGRESSION)
+        if diff_rad_by_sin != use_direction_classifier:
+            raise input_error(
+                "diff_rad_by_sin",
+                f"use_direction_classifier ({use_direction_classifier})",
+                diff_rad_by_sin,
+                "yaws are learned modulo pi where, and only where, a classifier tells the ends",
+            )
+        if not 0 <= score_decay < math.inf:
+            raise input_error("score_decay", "at least 0 and finite", score_decay)
+        given = {
+            "anchor_generator": anchor_generator,
+            "bbox_coder": bbox_coder,
+            "loss_cls": loss_cls,
+            "loss_dir": loss_dir,
+        }
+        super().__init__(
+            num_classes=num_classes,
+            in_channels=in_channels,
+            feat_channels=feat_channels,
+            use_direction_classifier=use_direction_classifier,
+            assigner_per_size=assigner_per_size,
+            assign_per_class=assign_per_class,
+            diff_rad_by_sin=diff_rad_by_sin,
+            dir_offset=dir_offset,
+            dir_limit_offset=dir_limit_offset,
+            train_cfg=train_cfg,
+            test_cfg=test_cfg,
+            init_cfg=init_cfg,
+            **{name: config for name, config in given.items() if config is not None},
+        )
+        del self.loss_bbox  # the host's default
+        _check_coder(self.bbox_coder)
+        self.regression = MODELS.build(regression)
+        _check_regression(self.regression, use_direction_classifier)
+        channels = self.num_anchors * self.regression.num_outputs
+        self.conv_reg = nn.Conv2d(self.feat_channels, channels, 1)
+        self.yaw_period = math.pi if use_direction_classifier else 2 * math.pi
+        self.score_decay = score_decay
+        self.voting = VarianceVoting(**voting) if voting is not None else None
+
+    def loss(self, x: Any, batch_data_samples: list[Any], **kwargs: Any) -> dict[str, Any]:
+        """Return the losses; the convolution of the regression runs at positive anchors alone.
+
+        Args:
+            x: maps of the neck, one per level.
+            batch_data_samples: with ``gt_instances_3d``.
+            **kwargs: unused; the host's detectors pass some.
+
+        Returns:
+            ``loss_cls`` and, with a direction classifier, ``loss_dir``, per level; ``loss_bbox``,
+            and what the regression adds to it.
+        """
+        return self.loss_by_feat(*self._score_maps(x), *_targets_of(batch_data_samples))
+
+    def predict(
+        self, x: Any, batch_data_samples: list[Any], rescale: bool = False
+    ) -> list[InstanceData]:
+        """Return the detections; see :meth:`predict_by_feat`.
+
+        Args:
+            x: maps of the neck, one per level.
+            batch_data_samples: with their metainfo.
+            rescale: unused, as in the host.
+        """
+        metas = [sample.metainfo for sample in batch_data_samples]
+        return self.predict_by_feat(*self._score_maps(x), metas, rescale=rescale)
+
+    def loss_and_predict(
+        self,
+        x: Any,
+        batch_data_samples: list[Any],
+        proposal_cfg: Any = None,
+        **kwargs: Any,
+    ) -> tuple[dict[str, Any], list[InstanceData]]:
+        """Return both, as the host's two-stage detectors ask for; arguments as above."""
+        maps = self._score_maps(x)
+        targets = _targets_of(batch_data_samples)
+        losses = self.loss_by_feat(*maps, *targets)
+        return losses, self.predict_by_feat(*maps, targets[1], cfg=proposal_cfg)
+
+    def loss_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bevs: list[Tensor],
+        dir_cls_preds: list[Tensor | None],
+        batch_gt_instances_3d: list[InstanceData],
+        batch_input_metas: list[dict[str, Any]],
+        batch_gt_instances_ignore: list[InstanceData] | None = None,
+    ) -> dict[str, Any]:
+        """Return the losses.
+
+        Args:
+            cls_scores: ``(B, A * classes, H, W)`` per level.
+            bevs: the neck's maps ``(B, C, H, W)`` per level, where the host has ``bbox_preds``.
+            dir_cls_preds: ``(B, A * 2, H, W)`` per level, or None.
+            batch_gt_instances_3d: as the host's.
+            batch_input_metas: as the host's.
+            batch_gt_instances_ignore: as the host's.
+
+        Returns:
+            As :meth:`loss`.
+        """
+        anchors = self.get_anchors(
+            [scores.shape[-2:] for scores in cls_scores], batch_input_metas, cls_scores[0].device
+        )
+        *targets, num_positive, num_negative = self.anchor_target_3d(
+            anchors,
+            batch_gt_instances_3d,
+            batch_input_metas,
+            batch_gt_instances_ignore=batch_gt_instances_ignore,
+            num_classes=self.num_classes,
+            label_channels=self.cls_out_channels if self.use_sigmoid_cls else 1,
+            sampling=self.sampling,
+        )
+        num_samples = num_positive + num_negative if self.sampling else num_positive
+        losses: dict[str, Any] = {"loss_cls": [], "loss_dir": []}
+        at_positives = []
+        with amp.autocast(enabled=False):
+            for scores, bev, directions, labels, label_weights, *boxes in zip(
+                cls_scores, bevs, dir_cls_preds, *targets, strict=True
+            ):
+                rows = scores.float().permute(0, 2, 3, 1).reshape(-1, self.num_classes)
+                losses["loss_cls"].append(
+                    self.loss_cls(
+                        rows, labels.reshape(-1), label_weights.reshape(-1), avg_factor=num_samples
+                    )
+                )
+                flat = labels.reshape(-1)
+                positive = ((flat >= 0) & (flat < self.num_classes)).nonzero()[:, 0]
+                deltas, weights, ends, end_weights = (t.flatten(0, 1)[positive] for t in boxes)
+                at_positives.append((self._outputs(bev, positive), deltas, weights))
+                if directions is not None:
+                    rows = directions.float().permute(0, 2, 3, 1).reshape(-1, 2)[positive]
+                    losses["loss_dir"].append(
+                        self.loss_dir(rows, ends, end_weights, avg_factor=num_samples)
+                    )
+            parts = (torch.cat(part) for part in zip(*at_positives, strict=True))
+            losses.update(self._regression_losses(*parts, num_samples))
+        if not self.use_direction_classifier:
+            del losses["loss_dir"]
+        return losses
+
+    def predict_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bevs: list[Tensor],
+        dir_cls_preds: list[Tensor | None],
+        batch_input_metas: list[dict[str, Any]],
+        cfg: Any = None,
+        rescale: bool = False,
+    ) -> list[InstanceData]:
+        """Return the detections of each frame.
+
+        Args:
+            cls_scores: ``(B, A * classes, H, W)`` per level.
+            bevs: the neck's maps ``(B, C, H, W)`` per level, where the host has ``bbox_preds``.
+            dir_cls_preds: ``(B, A * 2, H, W)`` per level, or None.
+            batch_input_metas: with ``box_type_3d``.
+            cfg: instead of ``test_cfg``.
+            rescale: unused, as in the host.
+
+        Returns:
+            Per frame ``bboxes_3d``, ``scores_3d`` and ``labels_3d`` as the host's; ``box_std``
+            ``(N, 7)``, m and rad; ``box_covariance`` ``(N, 7, 7)``; ``box_distribution``, a
+            :class:`~ebm3d.densities.BoxDistribution` of N boxes. Where voting moved a box, its
+            density has moved along. A ``DirectBoxRegression`` that was never trained, as one with a
+            checkpoint of the host, has spreads of NaN.
+        """
+        sizes = [scores.shape[-2:] for scores in cls_scores]
+        priors = [
+            own.reshape(-1, NUM_RESIDUALS)
+            for own in self.prior_generator.grid_anchors(sizes, device=cls_scores[0].device)
+        ]
+        cfg = self.test_cfg if cfg is None else cfg
+        results = []
+        with amp.autocast(enabled=False):
+            for frame, meta in enumerate(batch_input_metas):
+                part = slice(frame, frame + 1)
+                levels = [
+                    self._candidates(s[part], b[part], None if d is None else d[part], p, cfg)
+                    for s, b, d, p in zip(cls_scores, bevs, dir_cls_preds, priors, strict=True)
+                ]
+                outputs, anchors, scores, ends = map(torch.cat, zip(*levels, strict=True))
+                distribution = BoxDistribution(
+                    self.regression.density(outputs), AnchorCoding(anchors), self.yaw_period
+                )
+                results.append(self._detections(distribution, scores, ends, meta, cfg))
+        return results
+
+    def _score_maps(self, x: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor | None]]:
+        """The host's :meth:`forward`, with the maps themselves where it convolves them."""
+        directions = [self.conv_dir_cls(m) if self.use_direction_classifier else None for m in x]
+        return [self.conv_cls(bev) for bev in x], list(x), directions
+
+    def _outputs(self, bev: Tensor, anchors: Tensor) -> Tensor:
+        """Raw outputs ``(N, P)`` of the regression at anchors ``(N,)``."""
+        return anchor_outputs(bev, self.conv_reg, anchors, self.num_anchors)
+
+    def _regression_losses(
+        self, outputs: Tensor, deltas: Tensor, weights: Tensor, num_samples: int
+    ) -> dict[str, Tensor]:
+        """Losses at the positive anchors; zero, but connected to the parameters, without any."""
+        turns = 2 * math.pi / self.yaw_period
+        yaw = wrap_to_pi(deltas[:, 6:] * turns) / turns
+        targets = torch.cat((deltas[:, :6], yaw), dim=1)
+        losses = self.regression.loss(outputs, targets)
+        code_weight = self.train_cfg.get("code_weight", None)
+        if code_weight:
+            weights = weights * weights.new_tensor(code_weight)
+            if losses.shape[1] == 1 and len(set(code_weight)) > 1:
+                raise input_error(
+                    "train_cfg.code_weight",
+                    f"the same for all residuals, which share one loss in "
+                    f"{type(self.regression).__name__}",
+                    list(code_weight),
+                    "scale the loss by loss_weight of the regression",
+                )
+        total = (losses * weights[:, : losses.shape[1]]).sum() / num_samples
+        terms = self.regression.regularizers(outputs, targets)
+        return {
+            "loss_bbox": self.regression.loss_weight * total,
+            **{f"loss_{name}": value for name, value in terms.items()},
+        }
+
+    def _candidates(
+        self, cls_score: Tensor, bev: Tensor, directions: Tensor | None, priors: Tensor, cfg: Any
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Outputs, anchors, scores and ends of one level's anchors of highest score."""
+        logits = cls_score[0].float().permute(1, 2, 0).reshape(-1, self.num_classes)
+        scores = logits.sigmoid() if self.use_sigmoid_cls else logits.softmax(-1)
+        limit = cfg.get("nms_pre", -1)
+        if 0 < limit < len(scores):
+            foreground = scores if self.use_sigmoid_cls else scores[:, :-1]
+            best = foreground.amax(dim=1).topk(limit)[1]
+        else:
+            best = torch.arange(len(scores), device=scores.device)
+        if directions is None:
+            ends = torch.zeros_like(best)
+        else:
+            ends = directions[0].permute(1, 2, 0).reshape(-1, 2)[best].argmax(dim=1)
+        return self._outputs(bev, best), priors[best], scores[best], ends
+
+    def _detections(
+        self,
+        distribution: BoxDistribution,
+        scores: Tensor,
+        ends: Tensor,
+        meta: dict[str, Any],
+        cfg: Any,
+    ) -> InstanceData:
+        """Suppress the overlapping of M candidates, decide the direction, let the rest vote."""
+        boxes = distribution.boxes
+        spread = distribution.std if self.score_decay or self.voting else None
+        if self.score_decay:
+            uncertainty = relative_uncertainty(spread, boxes)
+            scores = decayed_scores(scores, uncertainty, self.score_decay)
+        if self.use_sigmoid_cls:  # the host expects a column of the background
+            scores = torch.cat((scores, scores.new_zeros(len(scores), 1)), dim=1)
+        threshold = cfg.get("score_thr", 0)
+        _, kept_scores, labels, kept = box3d_multiclass_nms(
+            boxes,
+            xywhr2xyxyr(meta["box_type_3d"](boxes).bev),
+            scores,
+            threshold,
+            cfg.max_num,
+            cfg,
+            torch.arange(len(boxes), device=boxes.device),  # comes back selected
+        )
+        kept = kept.long()
+        chosen, final = distribution[kept], boxes[kept]
+        if self.use_direction_classifier:
+            axis = limit_period(final[:, 6] - self.dir_offset, self.dir_limit_offset, math.pi)
+            yaw = axis + self.dir_offset + math.pi * ends[kept].to(final)
+            chosen = replace(chosen, coding=chosen.coding.turned(yaw - final[:, 6]))
+            final = torch.cat((final[:, :6], yaw[:, None]), dim=1)
+        if self.voting is not None:
+            alike = (scores[:, labels] > threshold).t()
+            final = self.voting(final, boxes, spread.square(), alike, self.yaw_period)
+            shift = chosen.residuals(final) - chosen.density.point
+            chosen = replace(chosen, density=TranslatedDensity(chosen.density, shift))
+        return InstanceData(
+            bboxes_3d=meta["box_type_3d"](final),
+            scores_3d=kept_scores,
+            labels_3d=labels,
+            box_std=chosen.std,
+            box_covariance=chosen.covariance,
+            box_distribution=chosen,
+        )
+
+
+def _targets_of(samples: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """True boxes, metainfo and ignored boxes of samples."""
+    return (
+        [sample.gt_instances_3d for sample in samples],
+        [sample.metainfo for sample in samples],
+        [sample.get("ignored_instances", None) for sample in samples],
+    )
+
+
+def _check_coder(coder: Any) -> None:
+    """Raise unless the coder's residuals are those of ``AnchorCoding``."""
+    if not isinstance(coder, DeltaXYZWLHRBBoxCoder) or coder.code_size != NUM_RESIDUALS:
+        raise input_error(
+            "bbox_coder",
+            "a DeltaXYZWLHRBBoxCoder of code_size 7",
+            f"{type(coder).__name__} of code_size {coder.code_size}",
+            "boxes with velocities need the host's Anchor3DHead",
+        )
+
+
+def _check_regression(regression: Any, use_direction_classifier: bool) -> None:
+    """Raise unless it is a box regression, and one that can learn the heading asked for."""
+    if not isinstance(regression, BoxRegression):
+        raise input_error("regression", "the config of a BoxRegression", type(regression).__name__)
+    if getattr(regression, "sin_difference", False) and not use_direction_classifier:
+        raise input_error(
+            "regression.sin_difference",
+            "False without a direction classifier",
+            True,
+            "the sine does not tell a box from the one turned by pi",
+        )

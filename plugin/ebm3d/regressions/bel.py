@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ebm3d.codecs import (
@@ -47,8 +49,9 @@ class BELBoxRegression(LabelEncodedBoxRegression):
     density itself; with ``"expected_*"`` only its mean is trained. Compare densities after
     temperature scaling, or use ``"ce"``.
 
-    Source: Shah, Xue and Aamodt, "Label Encoding for Regression Networks", ICLR 2022, where labels
-    are rounded to a level; here the two nearest levels share them, so that nothing is lost between.
+    Source: Shah, Xue and Aamodt, "Label Encoding for Regression Networks", ICLR 2022. Labels are
+    rounded to a level there; here the two nearest levels share them, so that nothing is lost
+    between (with ``"bce"`` and a Hadamard code the expected level still leans to the nearer one).
     docs/method.md, M-12.
 
     Args:
@@ -121,4 +124,6 @@ class BELBoxRegression(LabelEncodedBoxRegression):
             levels = most_likely_level(scores)
         else:
             levels = counted_level(codes, self.codebook, self.num_levels)
+        # A level of NaN would be a whole number like any other.
+        levels = levels.masked_fill(torch.isnan(scores).any(dim=-1), math.nan)
         return DecodedDensity(histogram, self.quantizer.residuals(levels))

@@ -57,7 +57,7 @@ def propel_loss(
         Gaussian around the target (up to rounding of the difference of two logarithms).
 
     Raises:
-        ValueError: if a shape is wrong or the variance of the target is not positive.
+        ValueError: if a shape is wrong, or the target's variance is a number and not positive.
 
     Note:
         Differentiable in all tensors. Takes N I^2 D numbers of memory.

@@ -2,20 +2,24 @@
 # Standard deviations of the errors of second_simulated_cpu on frames it was not trained on
 # (tools/fit_noise.py; fit your own detector's the same way), the unit of noise and steps:
 # along, across, up (m); length, width, height (log ratio here, m below); yaw (rad).
-refinement_head = dict(
-    type="EBMRefinementHead",
+mean_sizes = [[3.9, 1.6, 1.56]]  # m, the anchor's
+box_features = dict(
     pooling=[
         dict(type="BEVGridPool", grid=(4, 7), projection=32),
         dict(type="PointBoxPool", channels=(32, 64), slack=1.5, max_points=256),
     ],
-    network=dict(type="EnergyNetwork", mean_sizes=[[3.9, 1.6, 1.56]]),  # m, the anchor's
     noise=dict(
         type="BoxNoise",
         stds=[[0.25, 0.10, 0.12, 0.10, 0.065, 0.08, 0.08]],
         multipliers=(0.5, 1.0, 2.0),
     ),
-    loss=dict(type="NCELoss"),
     num_noise_samples=64,
+    max_refined=100,
+)
+refinement_head = dict(
+    type="EBMRefinementHead",
+    network=dict(type="EnergyNetwork", mean_sizes=mean_sizes),
+    loss=dict(type="NCELoss"),
     refiner=dict(
         type="GradientAscent",
         num_steps=10,
@@ -25,5 +29,5 @@ refinement_head = dict(
         max_step=0.5,
         max_displacement=3.0,
     ),
-    max_refined=100,
+    **box_features,
 )

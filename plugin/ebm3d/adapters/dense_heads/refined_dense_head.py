@@ -130,7 +130,7 @@ class RefinedDenseHead(BaseModule):
             [r.labels_3d for r in results],
             [r.scores_3d for r in results],
         )
-        return [_with_refined(r, new) for r, new in zip(results, refined, strict=True)]
+        return [with_refined(r, new) for r, new in zip(results, refined, strict=True)]
 
 
 def first_map(x: Any) -> Tensor:
@@ -145,7 +145,7 @@ def take_points(batch_data_samples: list[Any]) -> list[Tensor]:
     return points if len(points) == len(batch_data_samples) else []
 
 
-def _with_refined(result: InstanceData, refined: dict[str, Any]) -> InstanceData:
+def with_refined(result: InstanceData, refined: dict[str, Any]) -> InstanceData:
     """Put refined boxes, and what the refinement head says of them, beside the initial ones."""
     for name in _OF_BOXES:  # what the wrapped head says of its own boxes goes with those
         if name in result:

@@ -1,0 +1,6 @@
+# The network of the EBM head trained to predict the 3D IoU of a box, which refinement then climbs.
+_base_ = ["../ebm_pointpillars_simulated_cpu.py"]
+
+model = dict(
+    bbox_head=dict(refinement_head=dict(loss=dict(_delete_=True, type="ConfidenceLoss", target="iou")))
+)

@@ -9,183 +9,182 @@ from torch import Tensor, nn
 
 pytest.importorskip("mmdet3d")
 
+from tests.adapters.distribution import (
+    CELLS,
+    REGRESSIONS,
+    SETTINGS,
+    SMOOTH_L1,
+    build_equal,
+    build_head,
+    build_samples,
+    build_stock,
+    random_maps,
+    total,
+)
 from tests.adapters.tiny import HOST_WARNINGS
 
 pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered"), *HOST_WARNINGS]
 
-_CHANNELS, _CELLS = 16, 16
-_SMOOTH_L1 = {"type": "mmdet.SmoothL1Loss", "beta": 1 / 9, "loss_weight": 2.0}
-_STOCK = {
-    "type": "DirectBoxRegression",
-    "beta": 1 / 9,
-    "sin_difference": True,
-    "loss_weight": 2.0,
-}
-_REGRESSIONS = [
-    "DirectBoxRegression",
-    "GaussianBoxRegression",
-    "LaplaceBoxRegression",
-    "PROPELBoxRegression",
-    "RLELBoxRegression",
-    "BELBoxRegression",
-    "BinnedBoxRegression",
-]
-_ASSIGNER = {
-    "type": "Max3DIoUAssigner",
-    "iou_calculator": {"type": "BboxOverlapsNearest3D"},
-    "pos_iou_thr": 0.4,
-    "neg_iou_thr": 0.3,
-    "min_pos_iou": 0.2,
-    "ignore_iof_thr": -1,
-}
-_LOSSES = {
-    "focal": {"type": "mmdet.FocalLoss", "use_sigmoid": True, "loss_weight": 1.0},
-    "cross_entropy": {"type": "mmdet.CrossEntropyLoss", "use_sigmoid": True, "loss_weight": 1.0},
-}
-_SIZES = [[3.9, 1.6, 1.56], [1.76, 0.6, 1.73]]
 
-
-def _config(num_classes: int = 2, loss: str = "focal", levels: int = 1) -> dict[str, Any]:
-    """What the host's head and ours have in common: classes, anchors, assigner, NMS."""
-    from mmengine import ConfigDict
-    from mmengine.registry import init_default_scope
-
-    init_default_scope("mmdet3d")
-    assigners = [_ASSIGNER] * num_classes
-    kind = {"type": "Anchor3DRangeGenerator", "reshape_out": False}
-    if levels > 1:  # the host then has one assigner for all
-        assigners, kind = _ASSIGNER, {"type": "AlignedAnchor3DRangeGenerator", "reshape_out": True}
-        kind["scales"] = [1, 2]
-    train = {
-        "assigner": assigners,
-        "sampler": {"type": "PseudoSampler"},
-        "pos_weight": -1,
-        "code_weight": [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 2.0],
-    }
-    return {
-        "num_classes": num_classes,
-        "in_channels": _CHANNELS,
-        "feat_channels": _CHANNELS,
-        "assign_per_class": True,
-        "anchor_generator": {
-            **kind,
-            "ranges": [[0, -12.8, -1.78, 25.6, 12.8, -1.78]] * num_classes,
-            "sizes": _SIZES[:num_classes],
-            "rotations": [0, 1.57],
-        },
-        "loss_cls": _LOSSES[loss],
-        "train_cfg": ConfigDict(train),
-        "test_cfg": ConfigDict(
-            use_rotate_nms=True, nms_thr=0.1, score_thr=0.01, nms_pre=60, max_num=20
-        ),
-    }
-
-
-def _stock(**options: Any) -> Any:
-    """The host's head with random weights."""
-    from mmdet3d.registry import MODELS
-
-    head = MODELS.build({"type": "Anchor3DHead", "loss_bbox": _SMOOTH_L1, **_config(**options)})
-    for parameter in head.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    return head
-
-
-def _head(regression: dict[str, Any] | None = None, **options: Any) -> Any:
-    """Our head; keys of ``_config`` and of the head itself."""
-    from mmdet3d.registry import MODELS
-
-    shape = {k: options.pop(k) for k in ("num_classes", "loss", "levels") if k in options}
-    config = {**_config(**shape), "regression": regression or _STOCK, **options}
-    return MODELS.build({"type": "DistributionAnchor3DHead", **config})
-
-
-def _equal_head(stock: Any, **options: Any) -> Any:
-    """Our head with the stock head's weights."""
-    head = _head(**options)
-    head.load_state_dict(stock.state_dict(), strict=True)
-    return head
-
-
-def _maps(levels: int = 1) -> list[Tensor]:
-    sizes = [_CELLS // 2**level for level in range(levels)]
-    return [torch.randn(2, _CHANNELS, size, size).requires_grad_() for size in sizes]
-
-
-def _samples(counts: tuple[int, ...] = (4, 3)) -> list[Any]:
-    """Frames with so many boxes each, of both classes, on both axes and both ways round."""
-    from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
-    from mmengine.structures import InstanceData
-
-    samples = []
-    generator = torch.Generator().manual_seed(1)
-    for count in counts:
-        labels = torch.arange(count) % 2
-        boxes = torch.rand(count, 7, generator=generator)
-        boxes[:, :2] = 3 + 19 * boxes[:, :2] - torch.tensor([0, 12.8])
-        boxes[:, 2] = -1.8 + 0.2 * boxes[:, 2]
-        boxes[:, 3:6] = torch.tensor(_SIZES)[labels] * (0.9 + 0.2 * boxes[:, 3:6])
-        boxes[:, 6] = torch.arange(count) * (math.pi / 2) - 4 + 0.5 * boxes[:, 6]
-        sample = Det3DDataSample(metainfo={"box_type_3d": LiDARInstance3DBoxes})
-        sample.gt_instances_3d = InstanceData(
-            bboxes_3d=LiDARInstance3DBoxes(boxes), labels_3d=labels
-        )
-        samples.append(sample)
-    return samples
-
-
-def _total(losses: dict[str, Any]) -> Tensor:
-    return sum(
-        sum(v.sum() for v in value) if isinstance(value, list) else value.sum()
-        for value in losses.values()
-    )
-
-
-_SETTINGS = [
-    {"num_classes": 1, "loss": "focal"},
-    {"num_classes": 2, "loss": "focal"},
-    {"num_classes": 2, "loss": "cross_entropy"},
-    {"num_classes": 1, "loss": "focal", "levels": 2},
-]
-
-
-@pytest.mark.parametrize("setting", _SETTINGS, ids=str)
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_stock_regression_has_the_losses_and_gradients_of_the_stock_head(setting: dict[str, Any]):
-    stock = _stock(**setting)
-    head = _equal_head(stock, **setting)
-    maps = _maps(setting.get("levels", 1))
-    grads = []
-    totals = []
+    stock = build_stock(**setting)
+    head = build_equal(stock, **setting)
+    maps = random_maps(setting.get("levels", 1))
+    values, gradients = [], []
     for each in (stock, head):
-        torch.manual_seed(3)
-        if setting["num_classes"] == 1:
-            samples = _samples()
-            for s in samples:
-                s.gt_instances_3d.labels_3d.zero_()
-        else:
-            samples = _samples()
-        losses = each.loss(maps, samples)
-        totals.append({k: float(_total({k: v}).detach()) for k, v in losses.items()})
-        parameters = [*each.parameters(), *maps]
-        grads.append(torch.autograd.grad(_total(losses), parameters))
-    print(totals)
-    assert totals[0] == pytest.approx(totals[1], rel=1e-5)
-    for found, expected in zip(grads[1], grads[0], strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("setting", _SETTINGS, ids=str)
-def test_stock_regression_has_the_predictions_of_the_stock_head(setting: dict[str, Any]):
-    stock = _stock(**setting).eval()
-    head = _equal_head(stock, **setting).eval()
-    maps = _maps(setting.get("levels", 1))
-    with torch.no_grad():
-        expected = stock.predict(maps, _samples())
-        found = head.predict(maps, _samples())
-    for ours, theirs in zip(found, expected, strict=True):
-        assert len(theirs) > 3
-        torch.testing.assert_close(
-            ours.bboxes_3d.tensor, theirs.bboxes_3d.tensor, rtol=1e-5, atol=1e-5
+        losses = each.loss(maps, build_samples(num_classes=setting["num_classes"]))
+        values.append(
+            {name: float(total({name: value}).detach()) for name, value in losses.items()}
         )
-        assert torch.equal(ours.scores_3d, theirs.scores_3d)
-        assert torch.equal(ours.labels_3d, theirs.labels_3d)
+        gradients.append(torch.autograd.grad(total(losses), [*each.parameters(), *maps]))
+    assert values[0]["loss_bbox"] > 0
+    assert values[1] == pytest.approx(values[0], rel=1e-5)
+    for found, expected in zip(*reversed(gradients), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_stock_regression_without_boxes_has_the_losses_of_the_stock_head():
+    stock = build_stock()
+    head, maps = build_equal(stock), random_maps()
+    found, expected = (
+        head.loss(maps, build_samples((0, 0))),
+        stock.loss(maps, build_samples((0, 0))),
+    )
+    for name, value in expected.items():
+        torch.testing.assert_close(total({name: found[name]}), total({name: value}))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_outputs_at_anchors_are_those_of_the_convolved_map(layout: torch.memory_format):
+    from ebm3d.adapters.dense_heads.anchor_cells import anchor_outputs
+
+    num_base_priors, num_outputs = 3, 5
+    bev = torch.randn(2, 4, 6, 7).contiguous(memory_format=layout).requires_grad_()
+    conv = nn.Conv2d(4, num_base_priors * num_outputs, 1)
+    dense = conv(bev).permute(0, 2, 3, 1).reshape(-1, num_outputs)
+    anchors = torch.randperm(len(dense))[:40].repeat(2)
+    found, expected = anchor_outputs(bev, conv, anchors, num_base_priors), dense[anchors]
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(found)
+    inputs = [bev, *conv.parameters()]
+    for one, other in zip(
+        torch.autograd.grad((weights * found).sum(), inputs),
+        torch.autograd.grad((weights * expected).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_raw_outputs_are_maps_as_the_hosts():
+    head = build_head({"type": "GaussianBoxRegression"})
+    (scores,), (outputs,), (directions,) = head(random_maps())
+    assert scores.shape == (2, 8, CELLS, CELLS)
+    assert outputs.shape == (2, 4 * 14, CELLS, CELLS)
+    assert directions.shape == (2, 8, CELLS, CELLS)
+
+
+@pytest.mark.parametrize("kind", REGRESSIONS)
+@pytest.mark.parametrize("counts", [(4, 3), (1, 0), (0, 0)], ids=str)
+def test_losses_are_finite_and_reach_every_parameter(kind: str, counts: tuple[int, int]):
+    head, maps = build_head({"type": kind}, weighted=False), random_maps()
+    head.init_weights()
+    losses = head.loss(maps, build_samples(counts))
+    assert (float(losses["loss_bbox"].detach()) == 0) == (sum(counts) == 0)
+    assert bool(torch.isfinite(total(losses)))
+    total(losses).backward()
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(torch.isfinite(parameter.grad).all()), name
+    assert bool(torch.isfinite(maps[0].grad).all())
+
+
+@pytest.mark.parametrize("kind", REGRESSIONS)
+def test_losses_are_finite_for_outputs_far_off(kind: str):
+    head, maps = build_head({"type": kind}, weighted=False), random_maps()
+    nn.init.normal_(head.conv_reg.weight, std=30)
+    losses = head.loss(maps, build_samples())
+    total(losses).backward()
+    assert bool(torch.isfinite(total(losses)))
+    assert bool(torch.isfinite(head.conv_reg.weight.grad).all())
+
+
+def test_regularizers_are_added_to_the_loss_the_host_sums():
+    regression = {"type": "RLELBoxRegression", "distance_weight": 2.0, "smoothness_weight": 3.0}
+    losses = build_head(regression, weighted=False).loss(random_maps(), build_samples())
+    assert {"loss_code_distance", "loss_code_smoothness"} <= set(losses)
+    assert all(bool(losses[f"loss_code_{name}"] != 0) for name in ("distance", "smoothness"))
+
+
+def test_box_turned_by_half_a_turn_has_another_direction_and_the_same_box_loss():
+    head, maps = build_head({"type": "GaussianBoxRegression"}), random_maps()
+    nn.init.normal_(head.conv_dir_cls.weight)
+    straight = head.loss(maps, build_samples())
+    turned = head.loss(maps, build_samples(turn=math.pi))
+    torch.testing.assert_close(turned["loss_bbox"], straight["loss_bbox"], rtol=1e-5, atol=0)
+    assert bool((turned["loss_dir"][0] - straight["loss_dir"][0]).abs() > 1e-3)
+
+
+def test_target_of_the_yaw_lies_within_a_quarter_turn(monkeypatch: pytest.MonkeyPatch):
+    head = build_head({"type": "GaussianBoxRegression"})
+    seen: list[Tensor] = []
+    loss = head.regression.loss
+
+    def spy(outputs: Tensor, targets: Tensor) -> Tensor:
+        seen.append(targets)
+        return loss(outputs, targets)
+
+    monkeypatch.setattr(head.regression, "loss", spy)
+    head.loss(random_maps(), build_samples((8, 8)))
+    assert len(seen[0]) > 8
+    assert float(seen[0][:, 6].abs().max()) <= math.pi / 2
+
+
+def test_losses_of_the_boxes_are_in_single_precision_under_autocast():
+    head, maps = build_head({"type": "GaussianBoxRegression"}), random_maps()
+    plain = head.loss(maps, build_samples())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = head.loss(maps, build_samples())
+    assert mixed["loss_bbox"].dtype == torch.float32
+    torch.testing.assert_close(mixed["loss_bbox"], plain["loss_bbox"])
+
+
+_REFUSED = [
+    ({"loss_bbox": SMOOTH_L1}, "loss_bbox=None"),
+    ({"diff_rad_by_sin": False}, "use_direction_classifier"),
+    ({"bbox_coder": {"type": "DeltaXYZWLHRBBoxCoder", "code_size": 9}}, "code_size 7"),
+    ({"regression": {"type": "NCELoss"}}, "BoxRegression"),
+    ({"score_decay": -1.0}, "score_decay"),
+    ({"voting": {"iou_threshold": 1.0, "temperature": 1.0}}, "iou_threshold"),
+    ({"use_direction_classifier": False, "diff_rad_by_sin": False}, "sin_difference"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), _REFUSED, ids=[words for _, words in _REFUSED])
+def test_option_out_of_place_is_refused_in_words(options: dict[str, Any], words: str):
+    with pytest.raises(ValueError, match=words):
+        build_head(**options)
+
+
+@pytest.mark.parametrize("options", [{"regresion": {}}, {"voting": {"iou_thr": 0.1}}], ids=str)
+def test_misspelt_option_is_refused(options: dict[str, Any]):
+    with pytest.raises(TypeError):
+        build_head(**options)
+
+
+def test_weights_of_residuals_that_share_one_loss_must_agree():
+    head = build_head({"type": "PROPELBoxRegression"})
+    with pytest.raises(ValueError, match="code_weight"):
+        head.loss(random_maps(), build_samples())
+    head.train_cfg.code_weight = [0.5] * 7
+    half = head.loss(random_maps(), build_samples((0, 0)))
+    assert float(half["loss_bbox"]) == 0
+
+
+def test_weights_of_residuals_scale_their_losses():
+    head, maps = build_head({"type": "GaussianBoxRegression"}), random_maps()
+    values = []
+    for weight in (0.0, 1.0, 3.0):
+        head.train_cfg.code_weight = [weight, *[1.0] * 6]
+        values.append(head.loss(maps, build_samples())["loss_bbox"])
+    torch.testing.assert_close(values[2] - values[0], 3 * (values[1] - values[0]))

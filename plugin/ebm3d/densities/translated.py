@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm3d.densities.density import Density
+from ebm3d.densities.density import Density, check_residuals
 from ebm3d.errors import shape_error
 
 
@@ -52,12 +52,15 @@ class TranslatedDensity(Density):
 
     def log_prob(self, residuals: Tensor) -> Tensor:
         """Log density; see :meth:`Density.log_prob`."""
+        check_residuals(residuals, self.offset)
         return self.base.log_prob(residuals - self.offset)
 
     def cdf(self, residuals: Tensor) -> Tensor:
         """Marginal distribution functions; see :meth:`Density.cdf`."""
+        check_residuals(residuals, self.offset)
         return self.base.cdf(residuals - self.offset)
 
+    @torch.no_grad()
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw samples; see :meth:`Density.sample`."""
         return self.base.sample(num_samples, generator) + self.offset

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
 from mmdet3d.models.dense_heads import Anchor3DHead
-from mmdet3d.models.layers import box3d_multiclass_nms
 from mmdet3d.models.task_modules import DeltaXYZWLHRBBoxCoder
 from mmdet3d.registry import MODELS
-from mmdet3d.structures import limit_period, xywhr2xyxyr
 from mmengine.runner import amp
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ebm3d.adapters.dense_heads.anchor_cells import anchor_outputs
+from ebm3d.adapters.dense_heads.box_selection import select_boxes
 from ebm3d.boxes import wrap_to_pi
 from ebm3d.boxes.codings import AnchorCoding
 from ebm3d.densities import BoxDistribution
-from ebm3d.densities.translated import TranslatedDensity
-from ebm3d.densities.uncertainty import decayed_scores, relative_uncertainty
 from ebm3d.densities.voting import VarianceVoting
 from ebm3d.errors import input_error
 from ebm3d.regressions import NUM_RESIDUALS, BoxRegression
@@ -234,15 +230,15 @@ class DistributionAnchor3DHead(Anchor3DHead):
                 )
                 flat = labels.reshape(-1)
                 positive = ((flat >= 0) & (flat < self.num_classes)).nonzero()[:, 0]
-                deltas, weights, ends, end_weights = (t.flatten(0, 1)[positive] for t in boxes)
-                at_positives.append((self._outputs(bev, positive), deltas, weights))
+                own = [t.flatten(0, 1)[positive] for t in boxes]
+                at_positives.append((self._outputs(bev, positive), own[0], own[1]))
                 if directions is not None:
                     rows = directions.float().permute(0, 2, 3, 1).reshape(-1, 2)[positive]
                     losses["loss_dir"].append(
-                        self.loss_dir(rows, ends, end_weights, avg_factor=num_samples)
+                        self.loss_dir(rows, own[2], own[3], avg_factor=num_samples)
                     )
-            parts = (torch.cat(part) for part in zip(*at_positives, strict=True))
-            losses.update(self._regression_losses(*parts, num_samples))
+            outputs, deltas, weights = map(torch.cat, zip(*at_positives, strict=True))
+            losses.update(self._regression_losses(outputs, deltas, weights, num_samples))
         if not self.use_direction_classifier:
             del losses["loss_dir"]
         return losses
@@ -287,11 +283,23 @@ class DistributionAnchor3DHead(Anchor3DHead):
                     self._candidates(s[part], b[part], None if d is None else d[part], p, cfg)
                     for s, b, d, p in zip(cls_scores, bevs, dir_cls_preds, priors, strict=True)
                 ]
-                outputs, anchors, scores, ends = map(torch.cat, zip(*levels, strict=True))
+                outputs, anchors, scores, *rest = map(torch.cat, zip(*levels, strict=True))
+                ends = rest[0] if self.use_direction_classifier else None
                 distribution = BoxDistribution(
                     self.regression.density(outputs), AnchorCoding(anchors), self.yaw_period
                 )
-                results.append(self._detections(distribution, scores, ends, meta, cfg))
+                results.append(
+                    select_boxes(
+                        distribution,
+                        scores if self.use_sigmoid_cls else scores[:, :-1],
+                        ends,
+                        (self.dir_offset, self.dir_limit_offset),
+                        meta["box_type_3d"],
+                        cfg,
+                        self.score_decay,
+                        self.voting,
+                    )
+                )
         return results
 
     def _score_maps(self, x: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor | None]]:
@@ -331,8 +339,8 @@ class DistributionAnchor3DHead(Anchor3DHead):
 
     def _candidates(
         self, cls_score: Tensor, bev: Tensor, directions: Tensor | None, priors: Tensor, cfg: Any
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Outputs, anchors, scores and ends of one level's anchors of highest score."""
+    ) -> tuple[Tensor, ...]:
+        """Outputs, anchors, scores, and ends if known, of one level's anchors of highest score."""
         logits = cls_score[0].float().permute(1, 2, 0).reshape(-1, self.num_classes)
         scores = logits.sigmoid() if self.use_sigmoid_cls else logits.softmax(-1)
         limit = cfg.get("nms_pre", -1)
@@ -341,58 +349,10 @@ class DistributionAnchor3DHead(Anchor3DHead):
             best = foreground.amax(dim=1).topk(limit)[1]
         else:
             best = torch.arange(len(scores), device=scores.device)
+        chosen = self._outputs(bev, best), priors[best], scores[best]
         if directions is None:
-            ends = torch.zeros_like(best)
-        else:
-            ends = directions[0].permute(1, 2, 0).reshape(-1, 2)[best].argmax(dim=1)
-        return self._outputs(bev, best), priors[best], scores[best], ends
-
-    def _detections(
-        self,
-        distribution: BoxDistribution,
-        scores: Tensor,
-        ends: Tensor,
-        meta: dict[str, Any],
-        cfg: Any,
-    ) -> InstanceData:
-        """Suppress the overlapping of M candidates, decide the direction, let the rest vote."""
-        boxes = distribution.boxes
-        spread = distribution.std if self.score_decay or self.voting else None
-        if self.score_decay:
-            uncertainty = relative_uncertainty(spread, boxes)
-            scores = decayed_scores(scores, uncertainty, self.score_decay)
-        if self.use_sigmoid_cls:  # the host expects a column of the background
-            scores = torch.cat((scores, scores.new_zeros(len(scores), 1)), dim=1)
-        threshold = cfg.get("score_thr", 0)
-        _, kept_scores, labels, kept = box3d_multiclass_nms(
-            boxes,
-            xywhr2xyxyr(meta["box_type_3d"](boxes).bev),
-            scores,
-            threshold,
-            cfg.max_num,
-            cfg,
-            torch.arange(len(boxes), device=boxes.device),  # comes back selected
-        )
-        kept = kept.long()
-        chosen, final = distribution[kept], boxes[kept]
-        if self.use_direction_classifier:
-            axis = limit_period(final[:, 6] - self.dir_offset, self.dir_limit_offset, math.pi)
-            yaw = axis + self.dir_offset + math.pi * ends[kept].to(final)
-            chosen = replace(chosen, coding=chosen.coding.turned(yaw - final[:, 6]))
-            final = torch.cat((final[:, :6], yaw[:, None]), dim=1)
-        if self.voting is not None:
-            alike = (scores[:, labels] > threshold).t()
-            final = self.voting(final, boxes, spread.square(), alike, self.yaw_period)
-            shift = chosen.residuals(final) - chosen.density.point
-            chosen = replace(chosen, density=TranslatedDensity(chosen.density, shift))
-        return InstanceData(
-            bboxes_3d=meta["box_type_3d"](final),
-            scores_3d=kept_scores,
-            labels_3d=labels,
-            box_std=chosen.std,
-            box_covariance=chosen.covariance,
-            box_distribution=chosen,
-        )
+            return chosen
+        return *chosen, directions[0].permute(1, 2, 0).reshape(-1, 2)[best].argmax(dim=1)
 
 
 def _targets_of(samples: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:

@@ -146,7 +146,15 @@ def take_points(batch_data_samples: list[Any]) -> list[Tensor]:
 
 
 def with_refined(result: InstanceData, refined: dict[str, Any]) -> InstanceData:
-    """Put refined boxes, and what the refinement head says of them, beside the initial ones."""
+    """Put refined boxes, and what the refinement head says of them, beside the initial ones.
+
+    Args:
+        result: of a dense head; changed in place.
+        refined: ``boxes`` ``(N, 7)`` and further fields of length N.
+
+    Returns:
+        ``result``.
+    """
     for name in _OF_BOXES:  # what the wrapped head says of its own boxes goes with those
         if name in result:
             result.set_field(result.pop(name), f"initial_{name}")

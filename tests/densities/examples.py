@@ -25,6 +25,7 @@ from ebm3d.densities import (
     MixtureDensity,
     RescaledDensity,
 )
+from ebm3d.densities.translated import TranslatedDensity
 
 ROWS = 3
 _HALF_WIDTH_IN_STDS = 30.0  # a Laplace density has 4e-19 of its mass beyond
@@ -113,6 +114,10 @@ EXAMPLES: dict[str, Example] = {
     "histogram of heavy tail": Example(lambda n: _histogram(n, 0.2), _kinks_at_edges),
     "rescaled laplace": Example(
         lambda n: RescaledDensity(LaplaceDensity(*_two(n)), _factors(n)), _kink_at_point
+    ),
+    "translated laplace": Example(
+        lambda n: TranslatedDensity(LaplaceDensity(*_two(n)), _tensor(n, 2, seed=7)),
+        _kink_at_point,
     ),
     "rescaled joint mixture": Example(
         lambda n: RescaledDensity(MixtureDensity(*_components(n), "mode"), _factors(n))

@@ -21,6 +21,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", metavar="RESULTS_DIR", help="folder for KITTI result files")
     parser.add_argument("--json", metavar="FILE", help="file for all figures")
     parser.add_argument(
+        "--calibration-figures", metavar="DIR", help="folder for pictures of predicted densities"
+    )
+    temperature = parser.add_mutually_exclusive_group()
+    temperature.add_argument(
+        "--fit-temperature",
+        metavar="FILE",
+        help="fit factors of the densities' spread on the tested split and write them",
+    )
+    temperature.add_argument(
+        "--temperature", metavar="FILE", help="widen the densities by such factors first"
+    )
+    parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="config overrides"
     )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
@@ -32,6 +44,11 @@ def main() -> None:
     """Evaluate and print."""
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    calibration = {
+        "figures": args.calibration_figures,
+        "fit_temperature": args.fit_temperature,
+        "temperature": args.temperature,
+    }
     figures = evaluate(
         args.config,
         args.checkpoint,
@@ -39,6 +56,7 @@ def main() -> None:
         refine=not args.no_refine,
         results_dir=args.out,
         json_file=args.json,
+        calibration={key: value for key, value in calibration.items() if value is not None},
         cfg_options=args.cfg_options,
         launcher=args.launcher,
     )

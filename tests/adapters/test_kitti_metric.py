@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,59 +12,21 @@ import torch
 
 from ebm3d.datasets import boxes_from_camera
 from ebm3d.datasets.kitti_frames import KittiFrames, read_frames
-from ebm3d.datasets.kitti_labels import KittiObjects
 from ebm3d.evaluation import evaluate_kitti
+from tests.adapters.infos import LIDAR_TO_CAMERA, P2, info_of, write_infos
 from tests.evaluation.scenes import random_scene
 
 # With the repairs the host keeps its compiled kernels from run to run.
 pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered")]
 pytest.importorskip("mmdet3d")
 
-_NAMES = ("Pedestrian", "Cyclist", "Car", "Van", "Truck", "Person_sitting", "Tram", "Misc")
-_P2 = [[721.5, 0.0, 609.6, 44.9], [0.0, 721.5, 172.9, 0.2], [0.0, 0.0, 1.0, 0.003], [0, 0, 0, 1]]
-_LIDAR_TO_CAMERA = [
-    [0.0, -1.0, 0.0, 0.0],
-    [0.0, 0.0, -1.0, -0.08],
-    [1.0, 0.0, 0.0, -0.27],
-    [0.0, 0.0, 0.0, 1.0],
-]
-
-
-def _info(frame_id: str, objects: KittiObjects) -> dict[str, Any]:
-    """An entry of an info file of version 1.1."""
-    image = {"cam2img": _P2, "lidar2cam": _LIDAR_TO_CAMERA, "height": 375, "width": 1242}
-    instances = [
-        {
-            "bbox": objects.bbox[i].tolist(),
-            "bbox_label": _NAMES.index(name) if name in _NAMES else -1,
-            "bbox_3d": [
-                *objects.location[i].tolist(),
-                *objects.dimensions[i, [2, 0, 1]].tolist(),
-                float(objects.rotation_y[i]),
-            ],
-            "num_lidar_pts": 10 * i,
-            "truncated": float(objects.truncated[i]),
-            "occluded": int(objects.occluded[i]),
-            "alpha": float(objects.alpha[i]),
-        }
-        for i, name in enumerate(objects.names)
-    ]
-    return {
-        "sample_idx": int(frame_id),
-        "images": {"CAM2": image},
-        "lidar_points": {"lidar_path": f"{frame_id}.bin"},
-        "instances": instances,
-    }
-
 
 @pytest.fixture
 def scene(tmp_path: Path) -> tuple[Path, KittiFrames]:
     """An info file of 30 crowded frames, and its labels."""
     labels, _ = random_scene(np.random.default_rng(5), 30)
-    infos = [_info(name, labels.frame(i)) for i, name in enumerate(labels.frame_ids)]
-    categories = {name: i for i, name in enumerate(_NAMES)} | {"DontCare": -1}
     path = tmp_path / "infos.pkl"
-    path.write_bytes(pickle.dumps({"metainfo": {"categories": categories}, "data_list": infos}))
+    write_infos(path, labels)
     return path, labels
 
 
@@ -85,7 +46,7 @@ def _predictions(labels: KittiFrames, *, refined: bool, spread: float = 0.3) -> 
     from ebm3d.adapters.metrics.kitti_conversion import calibration_of_info
 
     rng = np.random.default_rng(1)
-    calibration = calibration_of_info(_info("000000", labels.frame(0)), "CAM2")
+    calibration = calibration_of_info(info_of("000000", labels.frame(0)), "CAM2")
     samples = []
     for index, name in enumerate(labels.frame_ids):
         cars = labels.frame(index)
@@ -196,7 +157,7 @@ def test_boxes_outside_the_range_or_the_picture_are_dropped(
     )
 
     _, labels = scene
-    calibration = calibration_of_info(_info("000000", labels.frame(0)), "CAM2")
+    calibration = calibration_of_info(info_of("000000", labels.frame(0)), "CAM2")
     size = [4.0, 1.6, 1.5, 0.1]
     boxes = np.array([[20, 0, -1.7, *size], [75, 0, -1.7, *size], [10, 30, -1.7, *size]])
     boxes = np.concatenate([boxes, [[20, 0, 0.5, *size]]])
@@ -215,13 +176,13 @@ def test_a_box_projects_as_in_the_host(scene: tuple[Path, KittiFrames]) -> None:
     from ebm3d.datasets import boxes_to_camera
 
     _, labels = scene
-    calibration = calibration_of_info(_info("000000", labels.frame(0)), "CAM2")
+    calibration = calibration_of_info(info_of("000000", labels.frame(0)), "CAM2")
     boxes = np.array([[20, 3, -1.7, 4.1, 1.6, 1.5, 0.4], [9, -5, -1.6, 0.8, 0.6, 1.8, -2.0]])
     ours = project_boxes(*boxes_to_camera(boxes, calibration), calibration.P2)
     host = LiDARInstance3DBoxes(torch.as_tensor(boxes)).convert_to(
-        Box3DMode.CAM, np.array(_LIDAR_TO_CAMERA)
+        Box3DMode.CAM, np.array(LIDAR_TO_CAMERA)
     )
-    pixels = points_cam2img(host.corners.double(), torch.as_tensor(_P2, dtype=torch.float64))
+    pixels = points_cam2img(host.corners.double(), torch.as_tensor(P2, dtype=torch.float64))
     theirs = torch.cat([pixels.amin(dim=1), pixels.amax(dim=1)], dim=1).numpy()
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-3)
 

@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from ebm3d.evaluation.calibration import COVERAGES, DIMENSIONS, CalibrationReport
 from ebm3d.evaluation.comparison import ChangedBox, KittiComparison
 from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, format_threshold
 from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, METRICS
@@ -135,6 +136,58 @@ def localization_table(summary: Mapping[str, Any], class_name: str, title: str =
             median, bias = figures["quantiles"]["0.50"] * scale, figures["mean"] * scale
             cells.append(f"{median:.{digits}f} {bias:+.{digits}f}")
         table.add_row(name, *cells)
+    return table
+
+
+def calibration_table(
+    reports: Mapping[str, CalibrationReport], class_name: str, title: str = ""
+) -> Table:
+    """Return the calibration of predicted densities: a column per difficulty.
+
+    Args:
+        reports: by difficulty.
+        class_name: the class.
+        title: put before the table's own title.
+    """
+    overlap = MIN_OVERLAP[class_name.lower()]
+    table = _table(
+        f"{title}{class_name}: predicted densities on the pairs with BEV IoU > {overlap:g}",
+        ("", *reports),
+    )
+    columns = list(reports.values())
+
+    def row(name: str, cells: Sequence[str]) -> None:
+        table.add_row(name, *(cell.replace("nan", "-") for cell in cells))
+
+    row("pairs", [str(r.num_pairs) for r in columns])
+    row("pairs without density", [str(r.num_without_density) for r in columns])
+    row(
+        "NLL (nats, m and rad): mean ± its error",
+        [f"{r.nll:.2f} ± {r.nll_standard_error:.2f}" for r in columns],
+    )
+    row("NLL, median", [f"{r.nll_median:.2f}" for r in columns])
+    row("entropy (nats)", [f"{r.entropy:.2f}" for r in columns])
+    row("energy score", [f"{r.energy_score:.4f}" for r in columns])
+    row(
+        "ECE, mean of the dimensions (by chance)",
+        [f"{r.ece:.3f} ({r.ece_by_chance:.3f})" for r in columns],
+    )
+    row("QCE, joint (by chance)", [f"{r.qce:.3f} ({r.ece_by_chance:.3f})" for r in columns])
+    for index, share in enumerate(COVERAGES):
+        row(
+            f"in the ellipsoid of {100 * share:g} %",
+            [f"{100 * r.coverage[-1, index]:.1f} %" for r in columns],
+        )
+    for index, name in enumerate(DIMENSIONS):
+        scale, unit = (math.degrees(1.0), "deg") if name == "yaw" else (100.0, "cm")
+        row(
+            f"{name}: ECE, mean std ({unit}), error / std",
+            [
+                f"{r.calibration_error[index]:.3f}, {scale * r.sharpness[index]:.1f}, "
+                f"{r.rms_standardized_error[index]:.2f}"
+                for r in columns
+            ],
+        )
     return table
 
 

@@ -1,4 +1,4 @@
-"""Pictures of frames before and after refinement, and of f around a box.
+"""Pictures of frames before and after refinement, of f around a box, and of calibration.
 
 Plotting libraries are imported inside functions: importing this room needs none of them.
 """
@@ -6,6 +6,7 @@ Plotting libraries are imported inside functions: importing this room needs none
 from __future__ import annotations
 
 from ebm3d.visualization.bev import bev_figure, write_bev_picture
+from ebm3d.visualization.calibration import calibration_figure, write_calibration_picture
 from ebm3d.visualization.energy_landscape import (
     EnergyLandscape,
     energy_figure,
@@ -23,11 +24,13 @@ __all__ = [
     "RenderingError",
     "Scene",
     "bev_figure",
+    "calibration_figure",
     "energy_figure",
     "energy_landscape",
     "scene_of_frame",
     "show_scene",
     "write_bev_picture",
+    "write_calibration_picture",
     "write_energy_picture",
     "write_ply",
     "write_rendering",

@@ -19,6 +19,11 @@ from ebm3d.errors import input_error
 
 _METRIC = "EBM3DKittiMetric"
 _STAGES = ("before", "after")
+_CALIBRATION = {
+    ("nll", "mean"): "NLL of matched boxes (nats)",
+    ("ece", "mean"): "ECE, mean of the dimensions",
+    ("qce",): "QCE, joint",
+}
 
 
 def evaluate(
@@ -29,6 +34,7 @@ def evaluate(
     refine: bool = True,
     results_dir: str | Path | None = None,
     json_file: str | Path | None = None,
+    calibration: dict[str, Any] | None = None,
     cfg_options: dict[str, Any] | None = None,
     launcher: str = "none",
 ) -> dict[str, Any]:
@@ -41,6 +47,8 @@ def evaluate(
         refine: whether a refinement head refines; without, the detector's boxes are evaluated.
         results_dir: folder for one KITTI result file a frame.
         json_file: file for all figures.
+        calibration: settings of the metric for predicted densities that take the place of the
+            config's: ``temperature``, ``fit_temperature``, ``figures``.
         cfg_options: values of the config by dotted key.
         launcher: how this process was started: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
 
@@ -64,6 +72,8 @@ def evaluate(
     with TemporaryDirectory() as folder:
         figures = Path(json_file) if json_file is not None else Path(folder) / "figures.json"
         cfg.test_evaluator.json_file = str(figures)
+        given = {key: str(value) for key, value in (calibration or {}).items()}
+        cfg.test_evaluator.calibration = {**(cfg.test_evaluator.get("calibration") or {}), **given}
         cfg.test_evaluator.out_dir = None if results_dir is None else str(results_dir)
         runner = Runner.from_cfg(cfg)
         check_checkpoint(runner.model, checkpoint, "" if refine else "refinement_head.")
@@ -126,7 +136,8 @@ def comparison_table(figures: dict[str, Any]) -> Table:
 
     Returns:
         Average precision (R40, moderate) by overlap threshold and the mean overlap of matched
-        boxes, one row each; a single column of values where nothing was refined.
+        boxes, and where densities are predicted their NLL (nats, in meters and radians), ECE and
+        QCE, one row each; a single column of values where nothing was refined.
     """
     stages = [stage for stage in _STAGES if stage in figures]
     trees = [figures[stage] for stage in stages] or [figures]
@@ -158,6 +169,10 @@ def _rows(trees: list[dict[str, Any]]) -> list[tuple[str, list[float | None]]]:
                     values = [_at(tree, (name, part, "moderate", key)) for tree in trees]
                     pairs = ", same pairs" if part.endswith("pairs") else ""
                     rows.append((f"{name} mean {title} IoU of matched boxes{pairs}", values))
+        for place, title in _CALIBRATION.items():
+            values = [_at(tree, (name, "calibration", "moderate", *place)) for tree in trees]
+            if any("calibration" in tree.get(name, {}) for tree in trees):
+                rows.append((f"{name} {title}", values))
     return rows
 
 

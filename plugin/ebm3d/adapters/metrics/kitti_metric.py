@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmdet3d.registry import METRICS
 from mmengine.evaluator import BaseMetric
 from mmengine.fileio import load
 from mmengine.logging import MMLogger
 from numpy.typing import NDArray
 
+from ebm3d.adapters.metrics.calibration import (
+    FIELDS,
+    CalibrationSettings,
+    boxes_of_labels,
+    calibrate,
+    join_densities,
+)
 from ebm3d.adapters.metrics.kitti_conversion import (
     calibration_of_info,
     detections_of_boxes,
@@ -25,13 +33,20 @@ from ebm3d.adapters.metrics.kitti_conversion import (
 from ebm3d.datasets.kitti_frames import KittiFrames, stack_frames
 from ebm3d.datasets.kitti_labels import KittiObjects, write_labels
 from ebm3d.errors import input_error
+from ebm3d.evaluation.calibration import CalibrationReport
 from ebm3d.evaluation.comparison import NUM_REPLICATES, compare_kitti
 from ebm3d.evaluation.kitti_evaluation import MatchingProblem
 from ebm3d.evaluation.kitti_protocol import CLASSES, resolve_iou_thresholds
-from ebm3d.evaluation.kitti_report import flat_figures, report_kitti
-from ebm3d.evaluation.tables import comparison_tables, render, report_tables
+from ebm3d.evaluation.kitti_report import KittiReport, flat_figures, report_kitti
+from ebm3d.evaluation.tables import (
+    calibration_table,
+    comparison_tables,
+    render,
+    report_tables,
+)
 
 _NO_POINTS = np.zeros(0, dtype=np.int64)
+_NOT_RETURNED = ("by_", "quantiles", "ahs_", "reliability", "pit_histogram")
 _FIELDS = {"before": "initial_bboxes_3d", "after": "bboxes_3d"}
 
 
@@ -51,6 +66,11 @@ class EBM3DKittiMetric(BaseMetric):
     hold more: AP and errors by distance, occlusion and points, quantiles, and under ``comparison``
     the differences between before and after with their intervals.
 
+    Predictions that hold ``box_distribution`` (densities of ``bboxes_3d``, such as an
+    :class:`ebm3d.densities.BoxDistribution`), or ``initial_box_distribution``, are also measured
+    for calibration on the pairs of ``localization``: keys
+    ``[before/|after/]Car/calibration/moderate/nll/mean`` and the like.
+
     Args:
         ann_file: info file of the split, version 1.1 of the host.
         iou_thresholds: for bbox, BEV and 3D alike: for all classes, or by class; ``None`` for the
@@ -64,6 +84,8 @@ class EBM3DKittiMetric(BaseMetric):
         out_dir: folder that receives one KITTI result file a frame (those before refinement in
             its subfolder ``before``), or ``None``.
         json_file: file that receives all figures as a tree, or ``None``.
+        calibration: what to do with predicted densities: the arguments of
+            :class:`ebm3d.adapters.metrics.calibration.CalibrationSettings`.
         prefix: as in mmengine.
         collect_device: as in mmengine.
         backend_args: as in mmengine.
@@ -81,6 +103,7 @@ class EBM3DKittiMetric(BaseMetric):
         num_replicates: int = NUM_REPLICATES,
         out_dir: str | None = None,
         json_file: str | None = None,
+        calibration: dict[str, Any] | None = None,
         prefix: str | None = None,
         collect_device: str = "cpu",
         backend_args: dict[str, Any] | None = None,
@@ -98,6 +121,7 @@ class EBM3DKittiMetric(BaseMetric):
         self.num_replicates = num_replicates
         self.out_dir = None if out_dir is None else Path(out_dir)
         self.json_file = None if json_file is None else Path(json_file)
+        self.calibration = CalibrationSettings(**(calibration or {}))
         self.backend_args = backend_args
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
@@ -123,6 +147,9 @@ class EBM3DKittiMetric(BaseMetric):
             for stage, field in _FIELDS.items():
                 if field in predicted:
                     result[stage] = _to_numpy(predicted[field].tensor)[:, :7]
+                densities = predicted.get(FIELDS[stage])
+                if densities is not None:
+                    result[FIELDS[stage]] = densities.detach().to("cpu")
             self.results.append(result)
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
@@ -163,6 +190,14 @@ class EBM3DKittiMetric(BaseMetric):
             tree[stage] = report.as_dict()
             title = f"{stage} refinement, " if len(stages) == 2 else ""
             logger.info("\n%s", render(*report_tables(report, title)))
+            calibrations = [calibration_of_info(by_frame[i], self.default_cam_key) for i in frames]
+            truths = boxes_of_labels(labels, calibrations)
+            reports = self._calibrate(stage, report, frames, kept[stage], labels, truths)
+            for name, by_difficulty in reports.items():
+                logger.info("\n%s", render(calibration_table(by_difficulty, name, title)))
+                tree[stage][name]["calibration"] = {
+                    difficulty: part.as_dict() for difficulty, part in by_difficulty.items()
+                }
             self._write_results(stage, detections)
         if len(stages) == 2:
             row_after = np.where(kept["after"], np.cumsum(kept["after"]) - 1, -1)
@@ -223,6 +258,30 @@ class EBM3DKittiMetric(BaseMetric):
             converted[frame_id] = objects.select(kept[-1])
         return stack_frames(converted, scores=True), np.concatenate(kept)
 
+    def _calibrate(
+        self,
+        stage: str,
+        report: KittiReport,
+        frames: Mapping[str, dict[str, Any]],
+        kept: NDArray[np.bool_],
+        labels: KittiFrames,
+        truths: NDArray[np.float64],
+    ) -> Mapping[str, Mapping[str, CalibrationReport]]:
+        """Calibration of one stage's densities by class and difficulty, if it has densities."""
+        settings = self.calibration if stage == "after" else CalibrationSettings()
+        if not frames or not all(FIELDS[stage] in result for result in frames.values()):
+            settings.require_densities()
+            return {}
+        densities = join_densities([result[FIELDS[stage]] for result in frames.values()])
+        return calibrate(
+            report,
+            labels,
+            truths,
+            densities[torch.from_numpy(kept)],
+            np.concatenate([result[stage] for result in frames.values()])[kept],
+            settings,
+        )
+
     def _write_results(self, stage: str, frames: KittiFrames) -> None:
         """Write one KITTI result file a frame, where asked for."""
         if self.out_dir is None:
@@ -236,7 +295,7 @@ class EBM3DKittiMetric(BaseMetric):
 def _is_returned(key: str) -> bool:
     """Whether a figure is among those a run logs and can select checkpoints by."""
     words = key.split("/")
-    return not any(word.startswith(("by_", "quantiles", "ahs_")) for word in words)
+    return not any(word.startswith(_NOT_RETURNED) for word in words)
 
 
 def _to_numpy(values: Any) -> NDArray[Any]:

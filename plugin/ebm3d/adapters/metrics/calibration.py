@@ -1,0 +1,280 @@
+"""Calibration of predicted box densities on the pairs of a KITTI evaluation.
+
+P pairs of a label and a prediction; K samples of each predicted density.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from mmengine.logging import MMLogger
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ebm3d.datasets.kitti_calibration import KittiCalibration, boxes_from_camera
+from ebm3d.datasets.kitti_frames import KittiFrames
+from ebm3d.errors import input_error
+from ebm3d.evaluation.calibration import (
+    CalibrationPairs,
+    CalibrationReport,
+    energy_scores,
+    report_calibration,
+)
+from ebm3d.evaluation.kitti_report import KittiReport
+from ebm3d.evaluation.pairs import wrap
+from ebm3d.evaluation.temperature import fit_temperature, read_temperature, write_temperature
+from ebm3d.visualization.calibration import write_calibration_picture
+
+FloatArray = NDArray[np.float64]
+Reports = dict[str, dict[str, CalibrationReport]]
+Densities = TypeVar("Densities", bound="BoxDensities")
+
+FIELDS = {"before": "initial_box_distribution", "after": "box_distribution"}
+"""Where predictions hold the densities of their boxes, before and after refinement."""
+_SHOWN = "moderate"
+_CHUNK = 512  # pairs whose samples are evaluated at a time, which bounds the memory
+
+
+class BoxDensities(Protocol):
+    """Densities of boxes, as :class:`ebm3d.densities.BoxDistribution` or of another make.
+
+    Records of N rows that index, join and move (:class:`ebm3d.records.TensorRecord`). Rows whose
+    ``std`` is NaN have no density.
+    """
+
+    @property
+    def yaw_period(self) -> float:
+        """Radians after which the density repeats."""
+        ...
+
+    @property
+    def std(self) -> Tensor:
+        """``(N, 7)``, meters and radians."""
+        ...
+
+    def __getitem__(self: Densities, index: Any) -> Densities:
+        """Chosen rows."""
+        ...
+
+    def to(self: Densities, *args: Any, **kwargs: Any) -> Densities:
+        """Return the record on a device or in a dtype."""
+        ...
+
+    def log_prob(self, boxes: Tensor) -> Tensor:
+        """``(..., N)`` nats of ``(..., N, 7)`` boxes."""
+        ...
+
+    def cdf(self, boxes: Tensor) -> Tensor:
+        """Marginal distribution functions ``(..., N, 7)``."""
+        ...
+
+    def squared_mahalanobis(self, boxes: Tensor) -> Tensor:
+        """``(..., N)``."""
+        ...
+
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """``(K, N, 7)`` boxes."""
+        ...
+
+    def rescaled(self: Densities, factors: Tensor) -> Densities:
+        """Return the densities widened about their point estimates by ``(7,)`` factors."""
+        ...
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """What is done with the densities of ``bboxes_3d`` beside measuring them.
+
+    Attributes:
+        temperature: file of factors by which all densities are widened first, or ``None``.
+        fit_temperature: file that receives factors fitted to these densities, or ``None``.
+        figures: folder that receives a picture of each class that has pairs, or ``None``.
+        num_samples: K, samples of each density for energy score and entropy.
+
+    Raises:
+        ValueError: if factors are to be applied and fitted at once, or samples are too few.
+    """
+
+    temperature: str | None = None
+    fit_temperature: str | None = None
+    figures: str | None = None
+    num_samples: int = 64
+
+    def __post_init__(self) -> None:
+        """Check that the settings go together."""
+        if self.temperature is not None and self.fit_temperature is not None:
+            got = f"{self.temperature} to apply and {self.fit_temperature} to write"
+            remedy = "fit on the calibration split, apply on another"
+            raise input_error("temperature", "applied or fitted", got, remedy)
+        if self.num_samples < 2:
+            raise input_error("num_samples", "at least 2", self.num_samples)
+
+    def require_densities(self) -> None:
+        """Raise if something is asked for that needs densities; for predictions without any."""
+        wanted = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "num_samples"}
+        for name, value in wanted.items():
+            if value is not None:
+                remedy = "test a config whose last head predicts densities"
+                got = f"{value} for predictions without {FIELDS['after']}"
+                raise input_error(f"calibration setting {name}", "None", got, remedy)
+
+
+def calibrate(
+    report: KittiReport,
+    labels: KittiFrames,
+    truths: FloatArray,
+    densities: BoxDensities,
+    predicted: FloatArray,
+    settings: CalibrationSettings,
+) -> Reports:
+    """Measure the densities of all matched predictions; fit and draw as asked for.
+
+    Args:
+        report: of the evaluation, with the matched pairs by class and difficulty.
+        labels: of the evaluation, G of them.
+        truths: their boxes, of :func:`boxes_of_labels`, shape ``(G, 7)``.
+        densities: of the evaluation's detections, D of them.
+        predicted: boxes of the detections, LiDAR frame, shape ``(D, 7)``.
+        settings: what else to do.
+
+    Returns:
+        A report by class and difficulty.
+    """
+    listed = [np.stack((p.labels, p.detections), axis=1) for p in report.pairs.values()]
+    rows, places = np.unique(np.concatenate(listed), axis=0, return_inverse=True)
+    matched = densities[torch.from_numpy(rows[:, 1])].to(torch.float64)
+    truth, frame_of_pair = truths[rows[:, 0]], labels.frame_of_object[rows[:, 0]]
+    if settings.temperature is not None:
+        matched = matched.rescaled(torch.from_numpy(read_temperature(settings.temperature)))
+    frame_ids = [labels.frame_ids[frame] for frame in frame_of_pair]
+    pairs = measure_pairs(matched, predicted[rows[:, 1]], truth, frame_ids, settings.num_samples)
+    if settings.fit_temperature is not None:
+        known = pairs.is_known
+        _fit(matched[torch.from_numpy(known)], truth[known], settings.fit_temperature)
+    reports: Reports = {}
+    ends = np.cumsum([0, *(len(part) for part in listed)])
+    for (class_name, difficulty), (begin, end) in zip(report.pairs, pairwise(ends), strict=True):
+        chosen = pairs.select(places.reshape(-1)[begin:end])
+        reports.setdefault(class_name, {})[difficulty] = report_calibration(chosen)
+    if settings.figures is not None:
+        for class_name, by_difficulty in reports.items():
+            if by_difficulty[_SHOWN].num_pairs:
+                path = Path(settings.figures) / f"calibration_{class_name.lower()}.png"
+                title = f"{class_name}, {_SHOWN}"
+                write_calibration_picture(path, by_difficulty[_SHOWN], title)
+    return reports
+
+
+@torch.no_grad()
+def measure_pairs(
+    densities: BoxDensities,
+    predicted: FloatArray,
+    truths: FloatArray,
+    frame_ids: Sequence[str],
+    num_samples: int,
+) -> CalibrationPairs:
+    """Evaluate each density at its true box.
+
+    Args:
+        densities: P of them, float64.
+        predicted: the predicted boxes, shape ``(P, 7)``.
+        truths: the true boxes, shape ``(P, 7)``.
+        frame_ids: of the pairs, those of a frame one after the other; they seed the samples, so
+            that a frame has the same ones whatever the others are.
+        num_samples: K.
+
+    Returns:
+        The pairs; NaN where there is no density.
+    """
+    std = densities.std
+    is_known = (torch.isfinite(std) & (std > 0)).all(dim=1)
+    inside, boxes = densities[is_known], torch.from_numpy(truths)[is_known]
+    known = is_known.numpy()
+    names = [name for name, is_there in zip(frame_ids, known, strict=True) if is_there]
+    samples = _samples(inside, names, num_samples)
+    parts = [slice(i, i + _CHUNK) for i in range(0, len(boxes), _CHUNK)]
+    entropies = [-inside[part].log_prob(samples[:, part]).mean(dim=0) for part in parts]
+    errors = predicted - truths
+    errors[:, 6] = wrap(errors[:, 6], densities.yaw_period)
+
+    def spread(values: Tensor | FloatArray) -> FloatArray:
+        """Values of the known rows among all rows."""
+        array = np.asarray(values)
+        full = np.full((len(known), *array.shape[1:]), np.nan)
+        full[known] = array
+        return full
+
+    return CalibrationPairs(
+        log_prob=spread(inside.log_prob(boxes)),
+        pit=spread(inside.cdf(boxes)),
+        squared_mahalanobis=spread(inside.squared_mahalanobis(boxes)),
+        std=std.numpy(),
+        errors=errors,
+        energy_scores=spread(
+            energy_scores(samples.numpy(), boxes.numpy(), yaw_period=densities.yaw_period)
+        ),
+        entropies=spread(torch.cat(entropies) if entropies else torch.zeros(0)),
+    )
+
+
+def boxes_of_labels(labels: KittiFrames, calibrations: Sequence[KittiCalibration]) -> FloatArray:
+    """Return the boxes of labels in the LiDAR frame, shape ``(G, 7)``.
+
+    Args:
+        labels: G of them, in the camera frame.
+        calibrations: of each frame.
+    """
+    boxes = [np.zeros((0, 7))]
+    for index, calibration in enumerate(calibrations):
+        part = labels.frame(index)
+        boxes.append(
+            boxes_from_camera(part.location, part.dimensions, part.rotation_y, calibration)
+        )
+    return np.concatenate(boxes)
+
+
+def join_densities(records: Sequence[Any]) -> BoxDensities:
+    """Join the densities of several frames, row after row.
+
+    Args:
+        records: at least one, all of a kind (:meth:`ebm3d.records.TensorRecord.cat`).
+    """
+    joined: BoxDensities = type(records[0]).cat(records)
+    return joined
+
+
+def _samples(densities: BoxDensities, frame_ids: Sequence[str], num_samples: int) -> Tensor:
+    """Boxes ``(K, P, 7)``, drawn frame by frame."""
+    starts = [i for i, name in enumerate(frame_ids) if i == 0 or frame_ids[i - 1] != name]
+    drawn = [torch.zeros(num_samples, 0, 7, dtype=torch.float64)]
+    for begin, end in pairwise([*starts, len(frame_ids)]):
+        generator = torch.Generator().manual_seed(zlib.crc32(frame_ids[begin].encode()))
+        drawn.append(densities[begin:end].sample(num_samples, generator))
+    return torch.cat(drawn, dim=1)
+
+
+@torch.no_grad()
+def _fit(densities: BoxDensities, truths: FloatArray, path: str) -> None:
+    """Fit factors, write them and say what they gain."""
+    boxes = torch.from_numpy(truths)
+
+    def nll(factors: FloatArray) -> float:
+        return float(-densities.rescaled(torch.from_numpy(factors)).log_prob(boxes).mean())
+
+    fitted = fit_temperature(nll, len(boxes))
+    write_temperature(path, fitted)
+    MMLogger.get_current_instance().info(
+        "Temperature of %d pairs, factors %s: NLL %.3f -> %.3f nats; written to %s",
+        fitted.num_pairs,
+        ", ".join(f"{factor:.3g}" for factor in fitted.factors),
+        fitted.nll_before,
+        fitted.nll_after,
+        path,
+    )

@@ -98,6 +98,11 @@ def test_hexj_is_two_reflected_hexadecimal_digits_by_hand():
     assert CODEBOOKS["hexj"](256).tolist() == expected
 
 
+def test_hadamard_is_sylvesters_matrix_by_hand():
+    expected = ["1111", "1010", "1100", "1001"]
+    assert CODEBOOKS["hadamard"](4).tolist() == [[float(b) for b in row] for row in expected]
+
+
 def test_hadamard_rows_differ_in_half_of_their_bits():
     distances = _distances(CODEBOOKS["hadamard"](32))
     assert torch.equal(distances, 16 * (1 - torch.eye(32, dtype=distances.dtype)))

@@ -16,6 +16,7 @@ _UPPER = [1.0, 0.9, 0.8, 0.5, 0.6, 0.7, 1.5]
 
 def _regression(**changes: object) -> RLELBoxRegression:
     options = {"num_levels": 9, "num_bits": 5, "lower": _LOWER, "upper": _UPPER, "theta": 3}
+    options |= {"distance_weight": 0.0, "smoothness_weight": 0.0}
     return RLELBoxRegression(**{**options, **changes})
 
 

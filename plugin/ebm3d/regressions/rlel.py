@@ -44,7 +44,9 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
         lower: first level of each residual, in units of the coding; see the base class.
         upper: last level of each residual.
         theta: outputs per residual.
-        distance_weight: beta.
+        distance_weight: beta. R1 sums over pairs, R2 over bits and levels, and both over seven
+            residuals, so that weights of the published size (0.05 to 5, other tasks) can outweigh
+            the cross entropy: raise them with care.
         smoothness_weight: alpha. With both zero this is LEL, and there are no further terms.
         smoothness: ``"l1"``, as in the paper's text, or ``"squared"``, as in its released code.
         max_pairs: most rows whose pairs R1 compares; of more, that many are taken, evenly spaced.
@@ -62,8 +64,8 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
         lower: Sequence[float] = DEFAULT_LOWER,
         upper: Sequence[float] = DEFAULT_UPPER,
         theta: int = 10,
-        distance_weight: float = 0.0,
-        smoothness_weight: float = 0.0,
+        distance_weight: float = 1e-4,
+        smoothness_weight: float = 1e-2,
         smoothness: str = "l1",
         max_pairs: int = 256,
         loss_weight: float = 1.0,

@@ -1,4 +1,4 @@
-# The default head without the map: what the points in the box alone can tell (docs/results.md).
+# The default head without the map: what the points in the box alone can tell.
 _base_ = ["../ebm_second_simulated_cpu.py"]
 
 head = _base_.refinement_head

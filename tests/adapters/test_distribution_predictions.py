@@ -48,10 +48,8 @@ def test_without_a_direction_classifier_the_yaw_is_learned_over_the_full_circle(
     options = {"use_direction_classifier": False, "diff_rad_by_sin": False}
     head, maps = build_head({"type": "GaussianBoxRegression"}, **options), random_maps()
     nn.init.normal_(head.conv_reg.weight)
-    straight, turned = (
-        head.loss(maps, build_samples()),
-        head.loss(maps, build_samples(turn=math.pi)),
-    )
+    straight = head.loss(maps, build_samples())
+    turned = head.loss(maps, build_samples(turn=math.pi))
     full = head.loss(maps, build_samples(turn=2 * math.pi))
     assert set(straight) == {"loss_cls", "loss_bbox"}
     assert bool((turned["loss_bbox"] / straight["loss_bbox"] - 1).abs() > 1e-3)

@@ -13,6 +13,8 @@ from ebm3d.losses import propel_loss
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
 from ebm3d.regressions.outputs import check_outputs, check_targets, clamp_inward
 
+_OFFSET = 0.3  # in standard deviations of the Gaussian around the target
+
 
 class PROPELBoxRegression(BoxRegression):
     r"""A mixture of I equally weighted diagonal Gaussians over the seven residuals.
@@ -20,21 +22,22 @@ class PROPELBoxRegression(BoxRegression):
     Outputs, component by component: 7 means, 7 log variances relative to the variance of the
     Gaussian around the target. The density is the mixture itself. docs/method.md, M-11.
 
-    Outputs of zero are components as wide as that Gaussian, at :math:`2 i / (I - 1) - 1` (i = 0 to
-    I - 1) of its standard deviations from zero in every residual. With equal weights, components
-    that start in one place share every gradient, and components much wider than the modes to be
-    told apart settle in one place before they narrow. The offsets are constants which the bias of
-    the layer in front can undo; their mean is zero.
+    Outputs of zero are components as wide as that Gaussian, spread evenly from -0.3 to 0.3 of its
+    standard deviations in every residual. With equal weights, components that start in one place
+    share every gradient; much wider than the modes to be told apart, they settle together before
+    they narrow; and further apart, the one nearest to a target takes all of its gradient and leaves
+    the others behind. The offsets are constants which the bias of the layer in front can undo;
+    their mean is zero.
 
     Args:
         num_components: I, at least 1.
         joint: whether the mixture is one over all seven residuals; otherwise seven mixtures of one
             residual each.
         target_std: standard deviation of the Gaussian around the target, in units of the coding.
-            The spread that is learned tends to its square less than the variance of the targets
-            where that is much larger, and to ``target_std`` where targets hardly vary: choose it
-            below the errors to be told apart. 0.05 suits residuals from anchors; where the units
-            of the coding are those errors, choose about 0.3.
+            The learned spread is at least about as wide, so choose it below the errors to be told
+            apart: the variance learned tends to ``target_std`` squared where targets hardly vary,
+            and to their variance less that where it is much larger. 0.05 suits residuals from
+            anchors; where the units of the coding are the errors themselves, choose about 0.3.
         point_estimate: ``"mean"`` of the mixture, or ``"mode"``: the mean of the component where
             the mixture is densest.
         max_log_variance: the relative log variances are clamped to plus and minus this, by
@@ -71,8 +74,8 @@ class PROPELBoxRegression(BoxRegression):
         self.target_std = target_std
         self.point_estimate = point_estimate
         self.max_log_variance = max_log_variance
-        apart = 1.0 if num_components > 1 else 0.0
-        offsets = target_std * torch.linspace(-apart, apart, num_components)[:, None]
+        apart = _OFFSET * target_std if num_components > 1 else 0.0
+        offsets = torch.linspace(-apart, apart, num_components)[:, None]
         self.register_buffer("component_offsets", offsets, persistent=False)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -196,6 +196,17 @@ def test_a_truth_that_a_density_rules_out_makes_the_mean_nll_infinite(rng):
     assert math.isfinite(report.nll_median)
 
 
+def test_boxes_that_head_the_wrong_way_are_counted_and_told_apart(rng):
+    pairs = gaussian_pairs(rng, 20)
+    errors, log_prob = pairs.errors.copy(), pairs.log_prob.copy()
+    errors[[2, 5], 6] = [3.0, -1.6]
+    log_prob[[2, 5]] = -1000.0
+    report = report_calibration(dataclasses.replace(pairs, errors=errors, log_prob=log_prob))
+    assert report.num_turned == 2
+    assert report.nll_not_turned == pytest.approx(-np.delete(log_prob, [2, 5]).mean())
+    assert report.nll > 90
+
+
 @pytest.mark.parametrize("num", [0, 1])
 def test_without_pairs_figures_are_none_and_not_errors(rng, num):
     report = report_calibration(gaussian_pairs(rng, num))

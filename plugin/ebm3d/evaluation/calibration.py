@@ -89,6 +89,11 @@ class CalibrationPairs:
             known &= ~(unknown.any(axis=1) if unknown.ndim == 2 else unknown)
         return known
 
+    @property
+    def is_turned(self) -> NDArray[np.bool_]:
+        """Which predicted boxes head the wrong way, by more than a quarter turn, shape ``(P,)``."""
+        return np.asarray(np.abs(self.errors[:, 6]) > math.pi / 2)
+
 
 @dataclass(frozen=True, eq=False)
 class CalibrationReport:
@@ -97,10 +102,13 @@ class CalibrationReport:
     Attributes:
         num_pairs: n, pairs with a density; all figures are of these.
         num_without_density: pairs left out for want of a density.
+        num_turned: pairs of the n whose predicted box heads the wrong way, where the density knows
+            which end is the front. A narrow density is off by thousands of nats there.
         nll: mean negative log density of the true boxes, nats, in meters and radians: dimensions
             have units m^6 rad, so only differences of two such figures mean something.
         nll_median: the median.
         nll_standard_error: of the mean, pairs taken as independent.
+        nll_not_turned: mean over the pairs that are not turned.
         entropy: mean entropy, nats, in the units of ``nll``, which it equals in expectation if the
             densities are true; the smaller, the sharper.
         energy_score: mean of :func:`energy_scores`.
@@ -117,9 +125,11 @@ class CalibrationReport:
 
     num_pairs: int
     num_without_density: int
+    num_turned: int
     nll: float
     nll_median: float
     nll_standard_error: float
+    nll_not_turned: float
     entropy: float
     energy_score: float
     observed: FloatArray
@@ -172,10 +182,12 @@ class CalibrationReport:
         return {
             "num_pairs": self.num_pairs,
             "num_without_density": self.num_without_density,
+            "num_turned": self.num_turned,
             "nll": {
                 "mean": _number(self.nll),
                 "median": _number(self.nll_median),
                 "standard_error": _number(self.nll_standard_error),
+                "not_turned": _number(self.nll_not_turned),
             },
             "entropy": _number(self.entropy),
             "energy_score": _number(self.energy_score),
@@ -235,9 +247,11 @@ def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
     return CalibrationReport(
         num_pairs=num,
         num_without_density=len(pairs) - num,
+        num_turned=int(known.is_turned.sum()),
         nll=_mean(nll),
         nll_median=float(np.median(nll)) if num else math.nan,
         nll_standard_error=_standard_error(nll),
+        nll_not_turned=_mean(nll[~known.is_turned]),
         entropy=_mean(known.entropies),
         energy_score=_mean(known.energy_scores),
         observed=_means(pit.T[:, None] <= LEVELS[:, None]),

@@ -166,6 +166,10 @@ def calibration_table(
         [f"{r.nll:.2f} ± {r.nll_standard_error:.2f}" for r in columns],
     )
     row("NLL, median", [f"{r.nll_median:.2f}" for r in columns])
+    row(
+        "NLL without boxes turned round (how many)",
+        [f"{r.nll_not_turned:.2f} ({r.num_turned})" for r in columns],
+    )
     row("entropy (nats)", [f"{r.entropy:.2f}" for r in columns])
     row("energy score", [f"{r.energy_score:.4f}" for r in columns])
     row(

@@ -52,11 +52,12 @@ def test_a_figure_that_is_not_there_is_a_dash() -> None:
 def test_densities_have_rows_where_there_are_some() -> None:
     """NLL, ECE and QCE; a dash for the boxes before refinement, which have no densities."""
     tree = {"before": figures(60.0, 0.7), "after": figures(65.5, 0.75)}
-    measured = {"nll": {"mean": -1.25}, "ece": {"mean": 0.031}, "qce": 0.052}
+    measured = {"nll": {"mean": -1.25, "not_turned": -1.5}, "ece": {"mean": 0.031}, "qce": 0.052}
     tree["after"]["Car"]["calibration"] = {"moderate": measured}
-    lines = [line.replace("│", " ").split() for line in printed(tree)[-3:]]
-    assert [line[1].rstrip(",") for line in lines] == ["NLL", "ECE", "QCE"]
-    assert [line[-2:] for line in lines] == [["-", v] for v in ("-1.250", "0.031", "0.052")]
+    lines = [line.replace("│", " ").split() for line in printed(tree)[-4:]]
+    assert [line[1].rstrip(",") for line in lines] == ["NLL", "NLL", "ECE", "QCE"]
+    values = ("-1.250", "-1.500", "0.031", "0.052")
+    assert [line[-2:] for line in lines] == [["-", value] for value in values]
 
 
 def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ _METRIC = "EBM3DKittiMetric"
 _STAGES = ("before", "after")
 _CALIBRATION = {
     ("nll", "mean"): "NLL of matched boxes (nats)",
+    ("nll", "not_turned"): "NLL without boxes turned round",
     ("ece", "mean"): "ECE, mean of the dimensions",
     ("qce",): "QCE, joint",
 }

@@ -94,7 +94,8 @@ class CalibrationSettings:
 
     Attributes:
         temperature: file of factors by which all densities are widened first, or ``None``.
-        fit_temperature: file that receives factors fitted to these densities, or ``None``.
+        fit_temperature: file that receives factors fitted to these densities, or ``None``. Boxes
+            that head the wrong way take no part: no factor near one repairs them.
         figures: folder that receives a picture of each class that has pairs, or ``None``.
         num_samples: K, samples of each density for energy score and entropy.
 
@@ -156,8 +157,8 @@ def calibrate(
     frame_ids = [labels.frame_ids[frame] for frame in frame_of_pair]
     pairs = measure_pairs(matched, predicted[rows[:, 1]], truth, frame_ids, settings.num_samples)
     if settings.fit_temperature is not None:
-        known = pairs.is_known
-        _fit(matched[torch.from_numpy(known)], truth[known], settings.fit_temperature)
+        fitted = pairs.is_known & ~pairs.is_turned
+        _fit(matched[torch.from_numpy(fitted)], truth[fitted], settings.fit_temperature)
     reports: Reports = {}
     ends = np.cumsum([0, *(len(part) for part in listed)])
     for (class_name, difficulty), (begin, end) in zip(report.pairs, pairwise(ends), strict=True):

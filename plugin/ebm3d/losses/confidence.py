@@ -49,9 +49,14 @@ class ConfidenceLoss:
         units: seven standard deviations of the pseudo label: along, across, up (m); length, width,
             height (log ratio); yaw (rad). With "gaussian" only.
 
+    Attributes:
+        is_density: f is the logit of a confidence, no log density.
+
     Raises:
         ValueError: for an unknown target, or units that do not go with it.
     """
+
+    is_density = False
 
     def __init__(self, target: str = "iou", units: Sequence[float] | None = None) -> None:
         if target not in ("iou", "gaussian"):

@@ -41,7 +41,13 @@ def nce_loss(f: Tensor, log_q: Tensor) -> Tensor:
 
 
 class NCELoss:
-    """Trains f by :func:`nce_loss`; for a config, it has no constants."""
+    """Trains f by :func:`nce_loss`; for a config, it has no constants.
+
+    Attributes:
+        is_density: f becomes an unnormalized log density.
+    """
+
+    is_density = True
 
     def __call__(self, f: BatchScorer, samples: Contrast) -> TrainingLoss:
         """Evaluate the loss.

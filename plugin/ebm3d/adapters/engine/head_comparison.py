@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet3d.registry import METRICS
 from mmengine import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from ebm3d.adapters.dense_heads.refined_dense_head import first_map, take_points, with_refined
 from ebm3d.adapters.engine.settings import load_settings
 from ebm3d.errors import input_error
 
@@ -83,7 +81,7 @@ def train_heads(cfg: Config) -> dict[str, Path]:
             elif not key.startswith(prefix):
                 kept[key] = value
         # spconv and the host read what their modules noted of themselves.
-        kept._metadata = getattr(state, "_metadata", {})  # type: ignore[attr-defined]
+        kept._metadata = getattr(state, "_metadata", {})
         files[name] = Path(cfg.work_dir) / f"{name}.pth"
         torch.save({"state_dict": kept, "meta": {"seed": runner.seed}}, files[name])
     return files

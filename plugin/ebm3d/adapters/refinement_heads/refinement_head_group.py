@@ -68,7 +68,8 @@ class RefinementHeadGroup(BaseModule):
         """
         seed = int(torch.randint(2**62, ()))
         losses: dict[str, Tensor] = {}
-        for name, head in self.heads.items():
+        heads: Any = self.heads
+        for name, head in heads.items():
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 terms: dict[str, Tensor] = head.loss(bev, points, boxes, labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ class RegressionRefinementHead(BaseRefinementHead):
     Trained on the very boxes the energy-based head contrasts with the true one: M noisy boxes
     around each true box, whose features must tell where the true box lies. Residuals are those of
     :class:`ebm3d.boxes.codings.LocalCoding`, in the noise's standard deviations of the class.
+    As they are learned around true boxes, they know nothing of detections whose front and rear are
+    exchanged: the density is one of the axis, of period pi in the yaw.
 
     Args:
         in_channels: channels of the bird's-eye-view map.
@@ -173,7 +176,8 @@ class RegressionRefinementHead(BaseRefinementHead):
 
     def _distribution(self, outputs: Tensor, reference: Tensor, labels: Tensor) -> BoxDistribution:
         """Densities ``(N,)`` of outputs ``(N, P)`` for boxes near ``reference`` ``(N, 7)``."""
-        return BoxDistribution(self.regression.density(outputs), self._coding(reference, labels, 1))
+        coding = self._coding(reference, labels, 1)
+        return BoxDistribution(self.regression.density(outputs), coding, yaw_period=math.pi)
 
     def _coding(self, reference: Tensor, labels: Tensor, repeats: int) -> LocalCoding:
         """Coding of boxes ``(N * repeats, 7)``, ``repeats`` of each label ``(N,)`` in turn."""

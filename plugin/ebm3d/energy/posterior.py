@@ -1,0 +1,261 @@
+"""The density exp(f) / Z near boxes, by adaptive importance sampling.
+
+N boxes; K samples of each; D = 7 residuals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+from ebm3d.boxes.codings import LocalCoding
+from ebm3d.errors import input_error
+from ebm3d.noise import BoxNoise
+from ebm3d.records import TensorRecord
+
+_DEFENSE = 0.1  # share of samples that are drawn from the noise in every round
+_WIDENING = 1.2  # of the proposal against the moments it has seen
+_LEAST_VARIANCE = 1e-4  # of the proposal, in squared units of the noise: a hundredth of its width
+
+
+@dataclass(frozen=True)
+class EnergyPosterior(TensorRecord):
+    r"""Weighted samples of :math:`p(y) = e^{f(y) / \tau} / Z`, and Z.
+
+    .. math::
+        \hat Z = \frac1K \sum_k \frac{e^{f(y_k) / \tau}}{q(y_k)}, \quad y_k \sim q, \qquad
+        w_k \propto \frac{e^{f(y_k) / \tau}}{q(y_k)}, \qquad
+        \mathrm{ESS} = \frac{(\sum w_k)^2}{\sum w_k^2}
+
+    Source: docs/method.md, M-20. Z is that of the mode the samples lie around; what f says of
+    boxes far away does not enter.
+
+    Attributes:
+        coding: residuals around the boxes the samples were drawn around.
+        samples: ``(N, K, 7)`` boxes.
+        f: ``(N, K)`` at the samples.
+        log_q: ``(N, K)`` log density of the proposal there, nats, meters and radians.
+        temperature: tau.
+    """
+
+    coding: LocalCoding
+    samples: Tensor
+    f: Tensor
+    log_q: Tensor
+    temperature: float = 1.0
+
+    @property
+    def log_normalizer(self) -> Tensor:
+        """log Z, ``(N,)``."""
+        return torch.logsumexp(self._log_ratios, dim=1) - math.log(self.f.shape[1])
+
+    @property
+    def weights(self) -> Tensor:
+        """Normalized weights ``(N, K)``."""
+        return torch.softmax(self._log_ratios, dim=1)
+
+    @property
+    def effective_sample_size(self) -> Tensor:
+        """ESS ``(N,)``, from 1 to K."""
+        return 1 / self.weights.square().sum(dim=1)
+
+    @property
+    def mean_residuals(self) -> Tensor:
+        """Weighted mean of the residuals ``(N, 7)``."""
+        return (self.weights[..., None] * self._residuals).sum(dim=1)
+
+    @property
+    def residual_covariance(self) -> Tensor:
+        """Weighted covariance of the residuals ``(N, 7, 7)``."""
+        offset = self._residuals - self.mean_residuals[:, None]
+        return torch.einsum("nk,nki,nkj->nij", self.weights, offset, offset)
+
+    @property
+    def boxes(self) -> Tensor:
+        """Importance-weighted means ``(N, 7)``."""
+        return self.coding.decode(self.mean_residuals)
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of the boxes ``(N, 7, 7)``, meters and radians, to first order."""
+        jacobian = self.coding.jacobian(self.mean_residuals)
+        return jacobian @ self.residual_covariance @ jacobian.transpose(-1, -2)
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each dimension of the boxes ``(N, 7)``."""
+        return torch.diagonal(self.covariance, dim1=-2, dim2=-1).clamp_min(0).sqrt()
+
+    @property
+    def entropy(self) -> Tensor:
+        """Entropy ``(N,)``, nats, by the same weights."""
+        log_p = self.f / self.temperature - self.log_normalizer[:, None]
+        return -(self.weights * log_p).sum(dim=1)
+
+    def log_prob(self, f: Tensor) -> Tensor:
+        """Log density of boxes from their f.
+
+        Args:
+            f: ``(N,)`` at one box near each of the N.
+
+        Returns:
+            ``(N,)`` nats, meters and radians.
+        """
+        return f / self.temperature - self.log_normalizer
+
+    def cdf(self, boxes: Tensor) -> Tensor:
+        """Marginal distribution functions of the residuals.
+
+        Args:
+            boxes: ``(N, 7)``.
+
+        Returns:
+            ``(N, 7)`` in [0, 1].
+        """
+        below = self._residuals <= self.coding.encode(boxes)[:, None]
+        return (self.weights[..., None] * below).sum(dim=1).clamp(0, 1)
+
+    def squared_mahalanobis(self, boxes: Tensor) -> Tensor:
+        """Squared distance of boxes from the weighted mean in the weighted covariance.
+
+        Args:
+            boxes: ``(N, 7)``.
+
+        Returns:
+            ``(N,)``; NaN where so few samples carry weight that the covariance has no inverse.
+        """
+        factor, failed = torch.linalg.cholesky_ex(self.residual_covariance)
+        offset = self.coding.encode(boxes) - self.mean_residuals
+        white = torch.linalg.solve_triangular(factor, offset[..., None], upper=False)
+        squared = white[..., 0].square().sum(-1)
+        return torch.where(failed == 0, squared, torch.full_like(squared, float("nan")))
+
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw boxes ``(num_samples, N, 7)`` from the weighted ones, with replacement."""
+        if len(self.f) == 0:
+            return self.samples.new_zeros(num_samples, 0, 7)
+        drawn = torch.multinomial(self.weights, num_samples, replacement=True, generator=generator)
+        chosen = torch.gather(self.samples, 1, drawn[..., None].expand(-1, -1, 7))
+        return chosen.transpose(0, 1)
+
+    def tempered(self, temperature: float) -> EnergyPosterior:
+        """Return the density of another tau, from the same samples.
+
+        Args:
+            temperature: tau, positive; above 1 widens.
+
+        Raises:
+            ValueError: if it is not positive and finite.
+        """
+        if not 0 < temperature < math.inf:
+            raise input_error("temperature", "positive and finite", temperature)
+        return replace(self, temperature=float(temperature))
+
+    @property
+    def _log_ratios(self) -> Tensor:
+        """Logarithms of the weights before normalization, ``(N, K)``."""
+        return self.f / self.temperature - self.log_q
+
+    @property
+    def _residuals(self) -> Tensor:
+        """Residuals of the samples ``(N, K, 7)``."""
+        return self.coding.encode(self.samples.transpose(0, 1)).transpose(0, 1)
+
+
+@torch.no_grad()
+def sample_posterior(
+    f: Callable[[Tensor], Tensor],
+    boxes: Tensor,
+    labels: Tensor,
+    noise: BoxNoise,
+    num_samples: int = 512,
+    num_rounds: int = 4,
+    generator: torch.Generator | None = None,
+) -> EnergyPosterior:
+    r"""Normalize exp(f) around boxes.
+
+    A density of seven dimensions that is half as wide as the noise in each leaves one sample in a
+    hundred of weight. So the proposal is adapted: the first round draws from the noise; every
+    further one from a Gaussian, with the mean and covariance of the round before, and in part from
+    the noise,
+
+    .. math:: q_{r+1} = (1 - \alpha)\, \mathcal N(\mu_r, \gamma^2 \Sigma_r) + \alpha\, q_1
+
+    with :math:`\alpha = 0.1, \gamma = 1.2`. As long as few samples carry the weight, the moments
+    are those of the flattened weights :math:`w^\beta`, beta at most 1 and such that their
+    effective sample size is an eighth of the samples. Only the last round is kept: its weights are
+    those of exact importance sampling from a known density. docs/method.md, M-20.
+
+    Args:
+        f: evaluates S boxes near each of ``boxes``, ``(N, S, 7) -> (N, S)``.
+        boxes: ``(N, 7)``, refined ones: near the modes of f.
+        labels: ``(N,)``.
+        noise: first proposal; as wide as the errors f is to tell apart.
+        num_samples: K of each round.
+        num_rounds: at least 1; 1 draws from the noise alone.
+        generator: source of randomness on the device of ``boxes``.
+
+    Returns:
+        Weighted samples, in float64.
+
+    Raises:
+        ValueError: for no sample or no round.
+    """
+    if min(num_samples, num_rounds) < 1:
+        raise input_error("num_samples, num_rounds", "at least 1", (num_samples, num_rounds))
+    wide = boxes.double()
+    coding = LocalCoding(wide, noise.class_stds(labels).to(wide))
+    drawn = noise.sample(wide, labels, num_samples, generator)
+    posterior = _weigh(f, coding, drawn.boxes[:, 1:], drawn.log_q[:, 1:], boxes.dtype)
+    for _ in range(num_rounds - 1):
+        proposal = _gaussian_of(posterior)
+        drawn = noise.sample(wide, labels, num_samples, generator)
+        normal = torch.randn(
+            (num_samples, *wide.shape), generator=generator, dtype=wide.dtype, device=wide.device
+        )
+        from_gaussian = proposal.loc + torch.einsum("nij,knj->kni", proposal.scale_tril, normal)
+        from_noise = coding.encode(drawn.boxes[:, 1:].transpose(0, 1))
+        chance = torch.rand(from_noise.shape[:2], generator=generator, device=wide.device)
+        residuals = torch.where((chance < _DEFENSE)[..., None], from_noise, from_gaussian)
+        moved = coding.decode(residuals)
+        samples = moved.transpose(0, 1)
+        gaussian = proposal.log_prob(residuals) - coding.log_volume(moved)
+        log_q = torch.logaddexp(
+            math.log1p(-_DEFENSE) + gaussian.transpose(0, 1),
+            math.log(_DEFENSE) + noise.log_prob(wide, samples, labels),
+        )
+        posterior = _weigh(f, coding, samples, log_q, boxes.dtype)
+    return posterior
+
+
+def _weigh(
+    f: Callable[[Tensor], Tensor],
+    coding: LocalCoding,
+    samples: Tensor,
+    log_q: Tensor,
+    dtype: torch.dtype,
+) -> EnergyPosterior:
+    """Evaluate f, in its own dtype, at samples ``(N, K, 7)``."""
+    return EnergyPosterior(coding, samples, f(samples.to(dtype)).to(samples), log_q)
+
+
+def _gaussian_of(posterior: EnergyPosterior) -> MultivariateNormal:
+    """Gaussian of the moments of flattened weights, a little wider, over residuals ``(N, 7)``."""
+    log_w = posterior.f - posterior.log_q
+    wanted = math.log(max(log_w.shape[1] / 8, 1.0))
+    low, high = torch.zeros_like(log_w[:, 0]), torch.ones_like(log_w[:, 0])
+    for _ in range(20):  # the effective sample size falls as beta grows
+        beta = (low + high) / 2
+        scaled = beta[:, None] * log_w
+        log_size = 2 * torch.logsumexp(scaled, dim=1) - torch.logsumexp(2 * scaled, dim=1)
+        low = torch.where(log_size >= wanted, beta, low)
+        high = torch.where(log_size >= wanted, high, beta)
+    flattened = replace(posterior, f=low[:, None] * log_w, log_q=torch.zeros_like(log_w))
+    covariance = _WIDENING**2 * flattened.residual_covariance
+    least = _LEAST_VARIANCE * torch.eye(7, dtype=covariance.dtype, device=covariance.device)
+    return MultivariateNormal(flattened.mean_residuals, covariance + least, validate_args=False)

@@ -1,0 +1,291 @@
+"""Compare box regressions and energies as second stages of one frozen detector.
+
+python tools/benchmarks/compare_regressions.py --detector CHECKPOINT [--seeds 0 1 2]
+    [--heads ebm gaussian ...] [--work-dir DIR] [--json FILE] [--markdown FILE] [--figure FILE]
+
+Every head is trained on the same frames, noise and budget, one training a seed; those that are
+already in the work folder are taken as they are. Settings of inference and temperatures are chosen
+on frames of another simulation (``--selection-data``), figures are those of the validation split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet3d.registry import MODELS
+from mmengine import Config
+from mmengine.runner import CheckpointLoader, Runner
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from ebm3d.adapters.engine import load_settings
+from ebm3d.adapters.engine.head_comparison import group_settings, train_heads
+from ebm3d.adapters.engine.head_evaluation import (
+    HeadRun,
+    calibration_pairs,
+    detect_frames,
+    fit_run_temperature,
+    kitti_figures,
+    number_of_parameters,
+    run_head,
+)
+from ebm3d.boxes.iou import iou_3d
+from ebm3d.evaluation.calibration import report_calibration
+
+HEADS = (
+    "ebm", "confidence", "direct", "gaussian", "laplace", "propel", "rlel", "bel", "binned",
+)  # fmt: skip
+THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85)
+ERRORS = ("along", "across", "vertical", "length", "width", "height", "yaw_mod_pi")
+CHOICES: dict[str, tuple[str, tuple[float, ...]]] = {
+    "ebm": ("refiner.step_size", (0.05, 0.1, 0.2)),
+    "confidence": ("refiner.step_size", (0.5, 2.0, 8.0)),
+}
+"""Setting of inference that is chosen, and its candidates; the others choose their iterations."""
+ITERATIONS = ("num_iterations", (1, 2, 3))
+Key = tuple[str, int]
+
+
+def config_of(head: str, detector: str, data: str) -> str:
+    """Name of the config that trains a head alone."""
+    if head == "ebm":
+        return f"ebm_{detector}_{data}_cpu.py"
+    return f"second_stage/{head}_{detector}_{data}_cpu.py"
+
+
+def load_heads(args: argparse.Namespace, files: Mapping[Key, Path]) -> dict[Key, Any]:
+    """Heads of every name and seed, with their trained parameters."""
+    prefix, heads = "bbox_head.refinement_head.", {}
+    for (name, seed), file in files.items():
+        cfg = load_settings(config_of(name, args.detector_name, args.data))
+        head = MODELS.build(cfg.model.bbox_head.refinement_head)
+        state = CheckpointLoader.load_checkpoint(str(file), map_location="cpu")["state_dict"]
+        own = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+        head.load_state_dict(own)
+        heads[name, seed] = head.eval()
+    return heads
+
+
+def build_runner(cfg: Config, checkpoint: Path, data_root: str | None) -> tuple[Any, Any, Config]:
+    """Detector, test loader and settings of a data set."""
+    options = {"data_root": data_root} if data_root else None
+    settings = load_settings(cfg.filename, work_dir=cfg.work_dir, cfg_options=options)
+    settings.load_from, settings.log_level = str(checkpoint), "WARNING"
+    runner = Runner.from_cfg(settings)
+    runner.load_or_resume()
+    return runner.model.eval(), runner.build_dataloader(settings.test_dataloader), settings
+
+
+def set_choice(head: Any, name: str, value: float) -> None:
+    """Set a dotted attribute of a head."""
+    *owners, last = name.split(".")
+    for owner in owners:
+        head = getattr(head, owner)
+    setattr(head, last, value)
+
+
+def mean_iou(run: HeadRun) -> float:
+    """Mean 3D IoU of the pairs."""
+    boxes, truths = (torch.cat(part).double().numpy() for part in (run.boxes, run.truths))
+    return float(np.mean(iou_3d(boxes, truths, aligned=True)))
+
+
+def choose(model: Any, loader: Any, heads: dict[Key, Any]) -> dict[str, Any]:
+    """Best setting of each head by the mean IoU over all seeds, and what was tried."""
+    tried: dict[tuple[str, int, float], HeadRun] = {}
+    for frame in track(detect_frames(model, loader), "selection", total=len(loader)):
+        for (name, seed), head in heads.items():
+            setting, values = CHOICES.get(name, ITERATIONS)
+            for value in values:
+                set_choice(head, setting, value)
+                run = tried.setdefault((name, seed, value), HeadRun())
+                run_head(head, frame, run)
+    chosen: dict[str, Any] = {}
+    for name in dict.fromkeys(name for name, _ in heads):
+        setting, values = CHOICES.get(name, ITERATIONS)
+        seeds = [seed for other, seed in heads if other == name]
+        ious = {v: statistics.mean(mean_iou(tried[name, s, v]) for s in seeds) for v in values}
+        best = max(ious, key=lambda value: ious[value])
+        fitted = {s: fit_run_temperature(tried[name, s, best]) for s in seeds}
+        chosen[name] = {"setting": setting, "value": best, "tried": ious, "temperature": fitted}
+        for seed in seeds:
+            set_choice(heads[name, seed], setting, best)
+    return chosen
+
+
+def figures_of(
+    run: HeadRun, head: Any, temperature: list[float] | None, cfg: Config, meta: Any
+) -> dict[str, Any]:
+    """All figures of one head and seed."""
+    tree = kitti_figures(run, cfg.test_evaluator, meta, THRESHOLDS)
+    after, before = tree["after"]["Car"], tree["before"]["Car"]
+    pairs = after["localization_same_pairs"]["hard"]
+    figures: dict[str, Any] = {
+        "ap_3d": {t: v["moderate"]["ap_r40"] for t, v in after["3d"].items()},
+        "ap_bev": {t: v["moderate"]["ap_r40"] for t, v in after["bev"].items()},
+        "ap_3d_before": {t: v["moderate"]["ap_r40"] for t, v in before["3d"].items()},
+        "mean_iou_3d": pairs["mean_iou_3d"],
+        "mean_iou_3d_before": before["localization_same_pairs"]["hard"]["mean_iou_3d"],
+        "errors": {e: pairs["errors"][e]["mean_abs"] for e in ERRORS},
+        "parameters": number_of_parameters(head),
+        "seconds": statistics.median(run.seconds),
+    }
+    for name, factors in (("raw", None), ("scaled", temperature)):
+        measured = calibration_pairs(run, factors)
+        if measured is not None:
+            figures[name] = report_calibration(measured).as_dict()
+    return figures
+
+
+def evaluate(args: argparse.Namespace, files: Mapping[Key, Path]) -> dict[str, Any]:
+    """Choose on one set of frames, measure on the other."""
+    first = next(iter(files))
+    cfg = load_settings(config_of(first[0], args.detector_name, args.data), work_dir=args.work_dir)
+    heads = load_heads(args, files)
+    model, loader, _ = build_runner(cfg, files[first], args.selection_data)
+    chosen = choose(model, loader, heads)
+    model, loader, cfg = build_runner(cfg, files[first], None)
+    runs: dict[Key, HeadRun] = {key: HeadRun() for key in heads}
+    detector = []
+    for frame in track(detect_frames(model, loader), "validation", total=len(loader)):
+        detector.append(frame.seconds)
+        for key, head in heads.items():
+            run_head(head, frame, runs[key])
+    meta = loader.dataset.metainfo
+    result: dict[str, Any] = {"detector_seconds": statistics.median(detector), "heads": {}}
+    for (name, seed), run in runs.items():
+        entry = result["heads"].setdefault(name, {"chosen": chosen[name], "seeds": {}})
+        factors = chosen[name]["temperature"][seed]
+        entry["seeds"][seed] = figures_of(run, heads[name, seed], factors, cfg, meta)
+    return result
+
+
+def rows_of(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Head of the table and one row a head: medians over the seeds, and their ranges."""
+    head = ["head", *(f"AP {t:.2f}" for t in THRESHOLDS), "mean IoU", *ERRORS]
+    head += ["NLL", "NLL scaled", "ECE", "ECE scaled", "energy score", "parameters", "ms a frame"]
+    rows = []
+    for name, entry in result["heads"].items():
+        seeds = list(entry["seeds"].values())
+
+        def cell(get: Any, digits: int, seeds: list[Any] = seeds) -> str:
+            try:
+                values = [get(s) for s in seeds]
+            except KeyError:
+                return "-"
+            middle = f"{statistics.median(values):.{digits}f}"
+            low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+            return middle if len(values) == 1 or low == high else f"{middle} ({low} to {high})"
+
+        row = [name]
+        row += [cell(lambda s, t=t: s["ap_3d"][f"{t:.2f}"], 1) for t in THRESHOLDS]
+        row.append(cell(lambda s: s["mean_iou_3d"], 3))
+        for error in ERRORS:
+            unit = 57.29577951308232 if error.startswith("yaw") else 1.0
+            row.append(cell(lambda s, e=error, u=unit: s["errors"][e] * u, 2 if unit > 1 else 3))
+        row.append(cell(lambda s: s["raw"]["nll"]["mean"], 2))
+        row.append(cell(lambda s: s["scaled"]["nll"]["mean"], 2))
+        row.append(cell(lambda s: s["raw"]["ece"]["mean"], 3))
+        row.append(cell(lambda s: s["scaled"]["ece"]["mean"], 3))
+        row.append(cell(lambda s: s["raw"]["energy_score"], 3))
+        row.append(f"{seeds[0]['parameters']:,}")
+        row.append(cell(lambda s: s["seconds"] * 1e3, 0))
+        rows.append(row)
+    return head, rows
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """AP by threshold, and NLL and ECE after temperature scaling, as one picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    colors = plt.get_cmap("tab10")
+    for index, (name, entry) in enumerate(result["heads"].items()):
+        seeds = list(entry["seeds"].values())
+        curve = [statistics.median(s["ap_3d"][f"{t:.2f}"] for s in seeds) for t in THRESHOLDS]
+        left.plot(THRESHOLDS, curve, marker="o", ms=4, color=colors(index), label=name)
+        known = [s["scaled"] for s in seeds if "scaled" in s]
+        for s in known:
+            right.scatter(s["nll"]["mean"], s["ece"]["mean"], color=colors(index), s=18)
+        if known:
+            middle = (
+                statistics.median(s["nll"]["mean"] for s in known),
+                statistics.median(s["ece"]["mean"] for s in known),
+            )
+            right.annotate(name, middle, xytext=(5, 4), textcoords="offset points", fontsize=9)
+    before = next(iter(next(iter(result["heads"].values()))["seeds"].values()))["ap_3d_before"]
+    left.plot(
+        THRESHOLDS, [before[f"{t:.2f}"] for t in THRESHOLDS], "k--", lw=1, label="detector alone"
+    )
+    left.set(xlabel="3D IoU threshold", ylabel="3D AP R40, moderate (%)")
+    left.legend(fontsize=8, frameon=False)
+    right.set(xlabel="NLL after scaling (nats)", ylabel="ECE after scaling")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--detector", type=Path, required=True, help="checkpoint of the detector")
+    parser.add_argument("--detector-name", choices=("second", "pointpillars"), default="second")
+    parser.add_argument("--data", choices=("simulated", "kitti"), default="simulated")
+    parser.add_argument("--selection-data", default="data/simulated_design/")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/compare"))
+    parser.add_argument("--train-only", action="store_true", help="several processes may share")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--figure", type=Path)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train what is missing, evaluate, print and write."""
+    args = parse_args()
+    torch.set_num_threads(1)
+    files: dict[Key, Path] = {}
+    for seed in args.seeds:
+        folder = args.work_dir / f"seed{seed}"
+        found = {name: folder / f"{name}.pth" for name in args.heads}
+        if not all(file.is_file() for file in found.values()):
+            configs = {n: config_of(n, args.detector_name, args.data) for n in args.heads}
+            cfg = group_settings(
+                configs, folder, seed=seed, cfg_options={"load_from": str(args.detector)}
+            )
+            found = train_heads(cfg)
+        files.update({(name, seed): file for name, file in found.items()})
+    if args.train_only:
+        return
+    result = evaluate(args, dict(sorted(files.items(), key=lambda i: HEADS.index(i[0][0]))))
+    head, rows = rows_of(result)
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=320).print(table)
+    if args.json is not None:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    if args.markdown is not None:
+        lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        args.markdown.write_text("\n".join(lines + ["| " + " | ".join(r) + " |" for r in rows]))
+    if args.figure is not None:
+        draw(result, args.figure)
+
+
+if __name__ == "__main__":
+    main()

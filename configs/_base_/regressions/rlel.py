@@ -6,6 +6,6 @@ regression = dict(
     num_bits=32,
     lower=[-5.0] * 7,  # beyond lies 0.4 % of the noise of the widest component, a third of all
     upper=[5.0] * 7,
-    distance_weight=1e-3,
-    smoothness_weight=1e-3,
+    distance_weight=1e-4,  # both chosen on made-up targets (docs/results.md)
+    smoothness_weight=1e-2,
 )

@@ -192,3 +192,29 @@ def test_refined_head_takes_it_for_its_dense_head():
     with torch.no_grad():
         found = head.eval().predict([bev], samples)
     assert all(len(r.initial_bboxes_3d) == len(r.initial_box_distribution) for r in found)
+
+
+@pytest.mark.parametrize("same_class", [True, False])
+def test_only_candidates_of_the_box_s_class_vote(same_class: bool):
+    from mmdet3d.structures import LiDARInstance3DBoxes
+
+    from ebm3d.adapters.dense_heads.box_selection import select_boxes
+    from ebm3d.boxes.codings import AnchorCoding
+    from ebm3d.densities import BoxDistribution, GaussianDensity
+    from ebm3d.densities.voting import VarianceVoting
+
+    anchors = torch.tensor([[10.0, 0, -1.7, 4, 1.6, 1.5, 0]]).repeat(2, 1)
+    residuals = torch.zeros(2, 7)
+    residuals[1, 0] = 0.1
+    candidates = BoxDistribution(
+        GaussianDensity(residuals, torch.full((2, 7), -4.0)), AnchorCoding(anchors)
+    )
+    scores = torch.tensor([[0.9, 0.0], [0.8, 0.0] if same_class else [0.0, 0.8]])
+    cfg = head_config()["test_cfg"]
+    voting = VarianceVoting(0.1, 0.5)
+    found = select_boxes(
+        candidates, scores, None, (0.0, 0.0), LiDARInstance3DBoxes, cfg, voting=voting
+    )
+    moved = found.bboxes_3d.tensor[0, 0] - 10
+    assert len(found) == (1 if same_class else 2)
+    assert bool(moved > 0.1) == same_class

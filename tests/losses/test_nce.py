@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ebm3d.losses import NCELoss, nce_loss
+from ebm3d.noise import NoiseSamples
 
 
 def _inputs(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,7 +98,16 @@ def test_leading_axes_are_kept_and_no_boxes_cost_nothing():
 
 def test_callable_form_is_the_function():
     f, log_q = _inputs(2, 4)
-    assert torch.equal(NCELoss()(f, log_q), nce_loss(f, log_q))
+    samples = NoiseSamples(torch.zeros(2, 4, 7), log_q)
+    result = NCELoss()(lambda boxes: f.reshape(boxes.shape[:2]), samples)
+    assert torch.equal(result.per_box, nce_loss(f, log_q))
+
+
+def test_rank_tells_whether_the_true_box_is_before_all_its_noise():
+    f = torch.tensor([[2.0, 0.0, 1.0], [2.0, 0.0, 3.0], [2.0, 0.0, 1.0]])
+    log_q = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
+    result = NCELoss()(lambda _: f, NoiseSamples(torch.zeros(3, 3, 7), log_q))
+    assert result.logged["rank_first"].tolist() == [1.0, 0.0, 0.0]
 
 
 def test_different_shapes_are_refused():

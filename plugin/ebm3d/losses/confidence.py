@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -63,7 +64,9 @@ class ConfidenceLoss:
             raise input_error("target", "'iou' or 'gaussian'", repr(target))
         if (units is not None) != (target == "gaussian"):
             raise input_error("units", "given with target='gaussian', and only then", units)
-        if units is not None and (len(units) != 7 or not min(units) > 0):
+        if units is not None and (
+            len(units) != 7 or not all(0 < unit < math.inf for unit in units)
+        ):
             raise input_error("units", "seven positive numbers", units)
         self.target = target
         self.units = None if units is None else torch.as_tensor(units, dtype=torch.float64)

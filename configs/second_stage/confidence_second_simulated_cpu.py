@@ -2,5 +2,7 @@
 _base_ = ["../ebm_second_simulated_cpu.py"]
 
 model = dict(
-    bbox_head=dict(refinement_head=dict(loss=dict(_delete_=True, type="ConfidenceLoss", target="iou")))
+    bbox_head=dict(
+        refinement_head=dict(loss=dict(_delete_=True, type="ConfidenceLoss", target="iou"))
+    )
 )

@@ -45,12 +45,17 @@ HEADS = (
 )  # fmt: skip
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85)
 ERRORS = ("along", "across", "vertical", "length", "width", "height", "yaw_mod_pi")
-CHOICES: dict[str, tuple[str, tuple[float, ...]]] = {
-    "ebm": ("refiner.step_size", (0.05, 0.1, 0.2)),
-    "confidence": ("refiner.step_size", (0.5, 2.0, 8.0)),
+ITERATIONS = tuple({"num_iterations": n} for n in (1, 2, 3))
+CHOICES: dict[str, tuple[dict[str, Any], ...]] = {
+    "ebm": tuple({"refiner.step_size": s} for s in (0.05, 0.1, 0.2)),
+    "confidence": tuple({"refiner.step_size": s} for s in (0.5, 2.0, 8.0)),
+    "propel": tuple(
+        {**iterations, "regression.point_estimate": point}
+        for iterations in ITERATIONS
+        for point in ("mean", "mode")
+    ),
 }
-"""Setting of inference that is chosen, and its candidates; the others choose their iterations."""
-ITERATIONS = ("num_iterations", (1, 2, 3))
+"""Settings of inference that are chosen among; of the others, the number of iterations."""
 Key = tuple[str, int]
 
 
@@ -84,12 +89,14 @@ def build_runner(cfg: Config, checkpoint: Path, data_root: str | None) -> tuple[
     return runner.model.eval(), runner.build_dataloader(settings.test_dataloader), settings
 
 
-def set_choice(head: Any, name: str, value: float) -> None:
-    """Set a dotted attribute of a head."""
-    *owners, last = name.split(".")
-    for owner in owners:
-        head = getattr(head, owner)
-    setattr(head, last, value)
+def apply(head: Any, settings: Mapping[str, Any]) -> None:
+    """Set dotted attributes of a head."""
+    for name, value in settings.items():
+        *owners, last = name.split(".")
+        owner = head
+        for part in owners:
+            owner = getattr(owner, part)
+        setattr(owner, last, value)
 
 
 def mean_iou(run: HeadRun) -> float:
@@ -99,25 +106,29 @@ def mean_iou(run: HeadRun) -> float:
 
 
 def choose(model: Any, loader: Any, heads: dict[Key, Any]) -> dict[str, Any]:
-    """Best setting of each head by the mean IoU over all seeds, and what was tried."""
-    tried: dict[tuple[str, int, float], HeadRun] = {}
+    """Best settings of each head by the mean IoU over all seeds, and what was tried."""
+    runs: dict[tuple[str, int, int], HeadRun] = {}
     for frame in track(detect_frames(model, loader), "selection", total=len(loader)):
         for (name, seed), head in heads.items():
-            setting, values = CHOICES.get(name, ITERATIONS)
-            for value in values:
-                set_choice(head, setting, value)
-                run = tried.setdefault((name, seed, value), HeadRun())
-                run_head(head, frame, run)
+            for index, settings in enumerate(CHOICES.get(name, ITERATIONS)):
+                apply(head, settings)
+                run_head(head, frame, runs.setdefault((name, seed, index), HeadRun()))
     chosen: dict[str, Any] = {}
     for name in dict.fromkeys(name for name, _ in heads):
-        setting, values = CHOICES.get(name, ITERATIONS)
+        candidates = CHOICES.get(name, ITERATIONS)
         seeds = [seed for other, seed in heads if other == name]
-        ious = {v: statistics.mean(mean_iou(tried[name, s, v]) for s in seeds) for v in values}
-        best = max(ious, key=lambda value: ious[value])
-        fitted = {s: fit_run_temperature(tried[name, s, best]) for s in seeds}
-        chosen[name] = {"setting": setting, "value": best, "tried": ious, "temperature": fitted}
+        ious = [
+            statistics.mean(mean_iou(runs[name, seed, index]) for seed in seeds)
+            for index in range(len(candidates))
+        ]
+        best = ious.index(max(ious))
+        chosen[name] = {
+            "settings": candidates[best],
+            "tried": [{**c, "mean_iou_3d": iou} for c, iou in zip(candidates, ious, strict=True)],
+            "temperature": {s: fit_run_temperature(runs[name, s, best]) for s in seeds},
+        }
         for seed in seeds:
-            set_choice(heads[name, seed], setting, best)
+            apply(heads[name, seed], candidates[best])
     return chosen
 
 

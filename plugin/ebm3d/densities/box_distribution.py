@@ -116,12 +116,14 @@ class BoxDistribution(TensorRecord):
             boxes: ``(..., N, 7)``.
 
         Returns:
-            ``(..., N)``; of a Gaussian, chi-squared with 7 degrees of freedom.
+            ``(..., N)``; of a Gaussian, chi-squared with 7 degrees of freedom. NaN where the
+            covariance has no inverse.
         """
         offset = self.residuals(boxes) - self.density.mean
-        factor = torch.linalg.cholesky(self.density.covariance)
+        factor, failed = torch.linalg.cholesky_ex(self.density.covariance)
         white = torch.linalg.solve_triangular(factor, offset[..., None], upper=False)
-        return white[..., 0].square().sum(-1)
+        squared = white[..., 0].square().sum(-1)
+        return torch.where(failed == 0, squared, torch.full_like(squared, math.nan))
 
     @torch.no_grad()
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:

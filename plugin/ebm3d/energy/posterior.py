@@ -212,7 +212,7 @@ def sample_posterior(
     coding = LocalCoding(wide, noise.class_stds(labels).to(wide))
     drawn = noise.sample(wide, labels, num_samples, generator)
     posterior = _weigh(f, coding, drawn.boxes[:, 1:], drawn.log_q[:, 1:], boxes.dtype)
-    for _ in range(num_rounds - 1):
+    for _ in range(num_rounds - 1 if len(boxes) else 0):
         proposal = _gaussian_of(posterior)
         drawn = noise.sample(wide, labels, num_samples, generator)
         normal = torch.randn(

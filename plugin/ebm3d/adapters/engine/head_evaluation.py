@@ -143,7 +143,8 @@ def run_head(head: Any, frame: DetectedFrame, run: HeadRun, *, with_density: boo
     )[0]
     run.seconds.append(time.perf_counter() - start)
     density = refined.pop("box_distribution", None)
-    shown = with_refined(result.clone(), {"boxes": refined["boxes"]})
+    scores = {"scores_3d": refined["scores_3d"]} if "scores_3d" in refined else {}
+    shown = with_refined(result.clone(), {"boxes": refined["boxes"], **scores})
     run.samples.append({**frame.meta, "pred_instances_3d": shown})
     found, true = frame.pairs.unbind(1)
     run.boxes.append(refined["boxes"][found])

@@ -13,6 +13,7 @@ from torch import Tensor
 from ebm3d.adapters.refinement_heads.base_refinement_head import BaseRefinementHead
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution
+from ebm3d.densities.uncertainty import decayed_scores, relative_uncertainty
 from ebm3d.errors import input_error
 from ebm3d.noise import BoxNoise
 from ebm3d.regressions import BoxRegression
@@ -36,6 +37,8 @@ class RegressionRefinementHead(BaseRefinementHead):
         noise: config of the noise (``BoxNoise``).
         regression: config of the representation (``GaussianBoxRegression`` and others).
         num_noise_samples: M per true box.
+        score_decay: lambda of M-18; above 0, scores become ``score * exp(-lambda * u)`` with the
+            relative uncertainty u of the refined box.
         num_iterations: how often a box is regressed, each time from where the last one ended; the
             density is that of the last time.
         max_refined: largest number of boxes refined in a frame, those of the highest scores; the
@@ -57,6 +60,7 @@ class RegressionRefinementHead(BaseRefinementHead):
         regression: dict[str, Any],
         num_noise_samples: int = 64,
         num_iterations: int = 1,
+        score_decay: float = 0.0,
         max_refined: int = 100,
         max_evaluations: int = 2048,
         init_cfg: dict[str, Any] | None = None,
@@ -75,9 +79,12 @@ class RegressionRefinementHead(BaseRefinementHead):
         )
         if num_iterations < 1:
             raise input_error("num_iterations", "at least 1", num_iterations)
+        if not 0 <= score_decay < math.inf:
+            raise input_error("score_decay", "at least 0 and finite", score_decay)
         if not isinstance(self.noise, BoxNoise):
             raise input_error("noise", "a BoxNoise, whose scales are the residuals' units", noise)
         self.regression, self.num_iterations = built, num_iterations
+        self.score_decay = score_decay
 
     def loss(
         self,
@@ -133,7 +140,8 @@ class RegressionRefinementHead(BaseRefinementHead):
             Per frame ``boxes`` ``(N_b, 7)``, ``box_std`` ``(N_b, 7)`` in meters and radians,
             ``box_covariance`` ``(N_b, 7, 7)`` and ``box_distribution`` (a
             :class:`ebm3d.densities.BoxDistribution` of length N_b); NaN where a box was not
-            refined.
+            refined. With ``score_decay`` also ``scores_3d``; a box that was not refined keeps its
+            score.
         """
         with torch.no_grad(), torch.autocast(bev.device.type, enabled=False):
             chosen = [self.choose(b, s) for b, s in zip(boxes, scores, strict=True)]
@@ -150,28 +158,45 @@ class RegressionRefinementHead(BaseRefinementHead):
                     reference,
                 )
             refined = []
-            for box, lab, index, new, ref, out in zip(
-                boxes,
-                labels,
-                chosen,
-                current.split(sizes),
-                reference.split(sizes),
-                outputs.split(sizes),
-                strict=True,
-            ):
-                start = box[:, :7].float()
-                blank = out.new_full((len(box), outputs.shape[1]), float("nan"))
-                own = self._distribution(
-                    blank.index_copy(0, index, out), start.index_copy(0, index, ref), lab
-                )
+            for row, index in enumerate(chosen):
+                end = sum(sizes[: row + 1])
+                own = slice(end - sizes[row], end)
                 refined.append(
-                    {
-                        "boxes": start.index_copy(0, index, new).to(box.dtype),
-                        "box_std": own.std,
-                        "box_covariance": own.covariance,
-                        "box_distribution": own,
-                    }
+                    self._refined_frame(
+                        boxes[row],
+                        labels[row],
+                        scores[row],
+                        index,
+                        (current[own], reference[own], outputs[own]),
+                    )
                 )
+        return refined
+
+    def _refined_frame(
+        self,
+        boxes: Tensor,
+        labels: Tensor,
+        scores: Tensor,
+        index: Tensor,
+        found: tuple[Tensor, Tensor, Tensor],
+    ) -> dict[str, Any]:
+        """What ``refine`` returns of a frame; ``found``: boxes, references, outputs by index."""
+        new, reference, outputs = found
+        start = boxes[:, :7].float()
+        blank = outputs.new_full((len(boxes), outputs.shape[1]), float("nan"))
+        distribution = self._distribution(
+            blank.index_copy(0, index, outputs), start.index_copy(0, index, reference), labels
+        )
+        refined: dict[str, Any] = {
+            "boxes": start.index_copy(0, index, new).to(boxes.dtype),
+            "box_std": distribution.std,
+            "box_covariance": distribution.covariance,
+            "box_distribution": distribution,
+        }
+        if self.score_decay > 0:
+            uncertainty = relative_uncertainty(refined["box_std"][index], new)
+            lowered = decayed_scores(scores[index], uncertainty, self.score_decay)
+            refined["scores_3d"] = scores.index_copy(0, index, lowered.to(scores.dtype))
         return refined
 
     def _distribution(self, outputs: Tensor, reference: Tensor, labels: Tensor) -> BoxDistribution:

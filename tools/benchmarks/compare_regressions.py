@@ -112,7 +112,8 @@ def choose(model: Any, loader: Any, heads: dict[Key, Any]) -> dict[str, Any]:
         for (name, seed), head in heads.items():
             for index, settings in enumerate(CHOICES.get(name, ITERATIONS)):
                 apply(head, settings)
-                run_head(head, frame, runs.setdefault((name, seed, index), HeadRun()))
+                run = runs.setdefault((name, seed, index), HeadRun())
+                run_head(head, frame, run, with_density=False)
     chosen: dict[str, Any] = {}
     for name in dict.fromkeys(name for name, _ in heads):
         candidates = CHOICES.get(name, ITERATIONS)
@@ -121,14 +122,17 @@ def choose(model: Any, loader: Any, heads: dict[Key, Any]) -> dict[str, Any]:
             statistics.mean(mean_iou(runs[name, seed, index]) for seed in seeds)
             for index in range(len(candidates))
         ]
-        best = ious.index(max(ious))
-        chosen[name] = {
-            "settings": candidates[best],
-            "tried": [{**c, "mean_iou_3d": iou} for c, iou in zip(candidates, ious, strict=True)],
-            "temperature": {s: fit_run_temperature(runs[name, s, best]) for s in seeds},
-        }
+        best = candidates[ious.index(max(ious))]
+        tried = [{**c, "mean_iou_3d": iou} for c, iou in zip(candidates, ious, strict=True)]
+        chosen[name] = {"settings": best, "tried": tried, "temperature": {}}
         for seed in seeds:
-            apply(heads[name, seed], candidates[best])
+            apply(heads[name, seed], best)
+    again = {key: HeadRun() for key in heads}
+    for frame in track(detect_frames(model, loader), "temperatures", total=len(loader)):
+        for key, head in heads.items():
+            run_head(head, frame, again[key])
+    for (name, seed), run in again.items():
+        chosen[name]["temperature"][seed] = fit_run_temperature(run)
     return chosen
 
 

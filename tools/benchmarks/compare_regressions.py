@@ -136,6 +136,17 @@ def choose(model: Any, loader: Any, heads: dict[Key, Any]) -> dict[str, Any]:
     return chosen
 
 
+def read_choice(path: Path, heads: dict[Key, Any]) -> dict[str, Any]:
+    """Settings that another comparison chose; its temperatures are of other heads and stay there."""
+    entries = json.loads(path.read_text())["heads"]
+    chosen = {}
+    for name, seed in heads:
+        settings = entries[name]["chosen"]["settings"]
+        chosen[name] = {"settings": settings, "tried": [], "temperature": {}}
+        apply(heads[name, seed], settings)
+    return chosen
+
+
 def figures_of(
     run: HeadRun, head: Any, temperature: list[float] | None, cfg: Config, meta: Any
 ) -> dict[str, Any]:
@@ -154,7 +165,7 @@ def figures_of(
         "seconds": statistics.median(run.seconds),
     }
     for name, factors in (("raw", None), ("scaled", temperature)):
-        measured = calibration_pairs(run, factors)
+        measured = None if name == "scaled" and factors is None else calibration_pairs(run, factors)
         if measured is not None:
             figures[name] = report_calibration(measured).as_dict()
     return figures
@@ -165,8 +176,11 @@ def evaluate(args: argparse.Namespace, files: Mapping[Key, Path]) -> dict[str, A
     first = next(iter(files))
     cfg = load_settings(config_of(first[0], args.detector_name, args.data), work_dir=args.work_dir)
     heads = load_heads(args, files)
-    model, loader, _ = build_runner(cfg, files[first], args.selection_data)
-    chosen = choose(model, loader, heads)
+    if args.settings is None:
+        model, loader, _ = build_runner(cfg, files[first], args.selection_data)
+        chosen = choose(model, loader, heads)
+    else:
+        chosen = read_choice(args.settings, heads)
     model, loader, cfg = build_runner(cfg, files[first], None)
     runs: dict[Key, HeadRun] = {key: HeadRun() for key in heads}
     detector = []
@@ -178,7 +192,7 @@ def evaluate(args: argparse.Namespace, files: Mapping[Key, Path]) -> dict[str, A
     result: dict[str, Any] = {"detector_seconds": statistics.median(detector), "heads": {}}
     for (name, seed), run in runs.items():
         entry = result["heads"].setdefault(name, {"chosen": chosen[name], "seeds": {}})
-        factors = chosen[name]["temperature"][seed]
+        factors = chosen[name]["temperature"].get(seed)
         entry["seeds"][seed] = figures_of(run, heads[name, seed], factors, cfg, meta)
     return result
 
@@ -260,6 +274,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--detector-name", choices=("second", "pointpillars"), default="second")
     parser.add_argument("--data", choices=("simulated", "kitti"), default="simulated")
     parser.add_argument("--selection-data", default="data/simulated_design/")
+    parser.add_argument("--settings", type=Path, help="take those a comparison's --json chose")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/compare"))

@@ -137,7 +137,7 @@ def choose(model: Any, loader: Any, heads: dict[Key, Any]) -> dict[str, Any]:
 
 
 def read_choice(path: Path, heads: dict[Key, Any]) -> dict[str, Any]:
-    """Settings that another comparison chose; its temperatures are of other heads and stay there."""
+    """Settings that another comparison chose; its temperatures belong to its heads."""
     entries = json.loads(path.read_text())["heads"]
     chosen = {}
     for name, seed in heads:

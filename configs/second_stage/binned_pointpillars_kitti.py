@@ -1,5 +1,5 @@
-# Binned regression as a second stage on the frozen detector of pointpillars_kitti.py; give its checkpoint
-# with --cfg-options load_from=CHECKPOINT.
+# Binned regression as a second stage on the frozen detector of pointpillars_kitti.py;
+# give its checkpoint with --cfg-options load_from=CHECKPOINT.
 _base_ = ["../ebm_pointpillars_kitti.py", "../_base_/regressions/binned.py"]
 
 model = dict(

@@ -1,5 +1,5 @@
-# Smooth L1 regression as a second stage on the frozen detector of pointpillars_simulated_cpu.py; give its checkpoint
-# with --cfg-options load_from=CHECKPOINT.
+# Smooth L1 regression as a second stage on the frozen detector of pointpillars_simulated_cpu.py;
+# give its checkpoint with --cfg-options load_from=CHECKPOINT.
 _base_ = ["../ebm_pointpillars_simulated_cpu.py", "../_base_/regressions/direct.py"]
 
 model = dict(

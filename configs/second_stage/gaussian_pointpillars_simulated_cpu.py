@@ -1,5 +1,5 @@
-# Gaussian regression as a second stage on the frozen detector of pointpillars_simulated_cpu.py; give its checkpoint
-# with --cfg-options load_from=CHECKPOINT.
+# Gaussian regression as a second stage on the frozen detector of pointpillars_simulated_cpu.py;
+# give its checkpoint with --cfg-options load_from=CHECKPOINT.
 _base_ = ["../ebm_pointpillars_simulated_cpu.py", "../_base_/regressions/gaussian.py"]
 
 model = dict(

@@ -1,5 +1,5 @@
-# RLEL regression as a second stage on the frozen detector of second_kitti_cpu.py; give its checkpoint
-# with --cfg-options load_from=CHECKPOINT.
+# RLEL regression as a second stage on the frozen detector of second_kitti_cpu.py;
+# give its checkpoint with --cfg-options load_from=CHECKPOINT.
 _base_ = ["../ebm_second_kitti_cpu.py", "../_base_/regressions/rlel.py"]
 
 model = dict(

@@ -1,5 +1,5 @@
 # Regression by classification in a second stage.
-# Residuals are in standard deviations of the noise (configs/_base_/heads/ebm_head.py): of order one.
+# Residuals are in standard deviations of the noise (_base_/heads/ebm_head.py): of order one.
 regression = dict(
     type="BinnedBoxRegression",
     num_levels=64,

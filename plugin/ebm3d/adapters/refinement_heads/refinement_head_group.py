@@ -20,7 +20,7 @@ class RefinementHeadGroup(BaseModule):
     Every head starts from the same random state and draws the same noise in every step as it
     would alone with that state; their parameters are disjoint, so that the sum of their losses
     trains each as its own loss would. Gradients are to be clipped head by head
-    (``HeadwiseClipOptimWrapper``). For comparisons: the host's configs take a single head.
+    (``GroupwiseClipOptimWrapper``). For comparisons: the host's configs take a single head.
 
     Args:
         heads: configs of refinement heads by name; names without dots.

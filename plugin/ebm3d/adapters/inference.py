@@ -19,6 +19,7 @@ from mmengine.runner import load_checkpoint
 from torch import Tensor
 
 from ebm3d.adapters.engine.settings import load_settings
+from ebm3d.adapters.refinement_heads import EBMRefinementHead
 from ebm3d.datasets import read_cloud
 from ebm3d.errors import input_error
 from ebm3d.visualization import RefinedFrame
@@ -146,7 +147,7 @@ class FrameInference:
         """The energy-based head of the model, if it has one."""
         for module in self.model.modules():
             head = getattr(module, "refinement_head", None)
-            if hasattr(head, "energy"):
+            if isinstance(head, EBMRefinementHead):
                 return head
         return None
 

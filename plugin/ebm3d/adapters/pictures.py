@@ -44,7 +44,7 @@ def write_pictures(
 
     Returns:
         The files, and why others are missing: the perspective picture where Open3D cannot render,
-        f where no drawn box was refined.
+        f where no drawn box was refined or the model has no f.
     """
     out.mkdir(parents=True, exist_ok=True)
     frame, files, problems = inferred.frame, [], []
@@ -60,6 +60,8 @@ def write_pictures(
         landscape = energy_landscape(inferred.energy(moved[0]), box)
         write_energy_picture(out / f"{name}_energy.png", landscape, frame, moved[0])
         files.append(out / f"{name}_energy.png")
+    elif inferred.energy is None:
+        problems.append(f"The model has no f to draw around the boxes of frame {name}.")
     else:
         problems.append(f"No refined box of frame {name} has a score of {min_score} or more.")
     try:

@@ -32,3 +32,18 @@ def config_path(name: str) -> str:
         f"config_path: expected the name of a shipped config, but got {name!r}; "
         f"choose one of: {', '.join(known) or 'none found, reinstall ebm3d'}"
     )
+
+
+def config_name(path: str | Path) -> str:
+    """Return what tells a config from all others, for the folder of its runs.
+
+    Args:
+        path: a config file.
+
+    Returns:
+        Of a shipped config the name :func:`config_path` takes, less ``.py``, such as
+        ``"second_stage/gaussian_second_kitti"``; of another the name of the file.
+    """
+    file = Path(path).resolve()
+    root = next((root for root in _CONFIG_ROOTS if file.is_relative_to(root)), file.parent)
+    return file.relative_to(root).with_suffix("").as_posix()

@@ -14,7 +14,7 @@ from mmdet3d.registry import MODELS
 from mmengine import Config
 
 from ebm3d.errors import input_error
-from ebm3d.paths import config_path
+from ebm3d.paths import config_name, config_path
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _RUNS = count()
@@ -32,8 +32,8 @@ def load_settings(
 
     Args:
         config: a config file, or the name of one that comes with the package.
-        work_dir: folder of logs and checkpoints; ``work_dirs/<name of the config>`` if neither
-            this nor the config says one.
+        work_dir: folder of logs and checkpoints; ``work_dirs/<name of the config>``, with the
+            folder it has under ``configs/``, if neither this nor the config says one.
         seed: seed of the run in place of the config's.
         cfg_options: values by dotted key, ``{"train_dataloader.batch_size": 4}``. A top-level
             ``data_root`` or ``point_cloud_range`` among them reaches every place of the config
@@ -64,7 +64,7 @@ def load_settings(
     if work_dir is not None:
         cfg.work_dir = str(work_dir)
     elif cfg.get("work_dir") is None:
-        cfg.work_dir = str(Path("work_dirs") / path.stem)
+        cfg.work_dir = str(Path("work_dirs") / config_name(path))
     if seed is not None:
         cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
     cfg.launcher = launcher

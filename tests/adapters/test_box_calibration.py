@@ -19,6 +19,7 @@ from ebm3d.boxes.codings import AnchorCoding, LocalCoding
 from ebm3d.datasets import boxes_from_camera
 from ebm3d.datasets.kitti_frames import KittiFrames
 from ebm3d.densities import BoxDistribution, GaussianDensity
+from ebm3d.evaluation.temperature import Temperature, write_temperature
 from tests.adapters.infos import info_of, write_infos
 from tests.evaluation.scenes import make_frames
 
@@ -300,12 +301,17 @@ def test_a_picture_of_each_class_with_pairs_is_written(
 
 @pytest.mark.parametrize("setting", ["temperature", "fit_temperature", "figures"])
 def test_settings_for_densities_that_are_not_there_are_refused(
-    scene: tuple[Path, KittiFrames], setting: str
+    scene: tuple[Path, KittiFrames], tmp_path: Path, setting: str
 ) -> None:
+    from ebm3d.adapters.metrics import EBM3DKittiMetric
+
     path, labels = scene
-    samples = predictions(labels, change=lambda density, index: None)
+    file = tmp_path / "temperature.json"
+    write_temperature(file, Temperature((1.0,) * 7, 1, 0.0, 0.0))
+    first = predictions(labels, change=lambda density, index: None)[0]
+    metric = EBM3DKittiMetric(ann_file=str(path), calibration={setting: str(file)})
     with pytest.raises(ValueError, match=f"calibration setting {setting} must be None"):
-        run(path, samples, **{setting: "somewhere"})
+        metric.process({}, [first])  # the first frame, not the end of the run
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
@@ -313,6 +319,7 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
 
     for settings, kind, message in (
         ({"temperature": "a", "fit_temperature": "b"}, ValueError, "applied or fitted"),
+        ({"temperature": "no_such_file"}, FileNotFoundError, "that --fit-temperature wrote"),
         ({"num_samples": 1}, ValueError, "num_samples must be at least 2"),
         ({"temprature": "a"}, TypeError, "temprature"),
     ):

@@ -100,7 +100,9 @@ class CalibrationSettings:
         num_samples: K, samples of each density for energy score and entropy.
 
     Raises:
-        ValueError: if factors are to be applied and fitted at once, or samples are too few.
+        FileNotFoundError: if there is no file ``temperature``.
+        ValueError: if that file holds no factors, factors are to be applied and fitted at once, or
+            samples are too few. All of it before the first frame is run.
     """
 
     temperature: str | None = None
@@ -116,13 +118,17 @@ class CalibrationSettings:
             raise input_error("temperature", "applied or fitted", got, remedy)
         if self.num_samples < 2:
             raise input_error("num_samples", "at least 2", self.num_samples)
+        if self.temperature is not None:
+            read_temperature(self.temperature)
 
     def require_densities(self) -> None:
         """Raise if something is asked for that needs densities; for predictions without any."""
         wanted = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "num_samples"}
         for name, value in wanted.items():
             if value is not None:
-                remedy = "test a config whose last head predicts densities"
+                remedy = (
+                    "test a config whose last head predicts densities (docs/box_regressions.md)"
+                )
                 got = f"{value} for predictions without {FIELDS['after']}"
                 raise input_error(f"calibration setting {name}", "None", got, remedy)
 

@@ -132,7 +132,8 @@ class EBM3DKittiMetric(BaseMetric):
             data_samples: predictions with ``pred_instances_3d`` and ``lidar_path``.
 
         Raises:
-            ValueError: if a sample does not say which cloud it is of.
+            ValueError: if a sample does not say which cloud it is of, or ``calibration`` asks for
+                what needs densities and it has none.
         """
         for sample in data_samples:
             if not sample.get("lidar_path"):
@@ -150,6 +151,8 @@ class EBM3DKittiMetric(BaseMetric):
                 densities = predicted.get(FIELDS[stage])
                 if densities is not None:
                     result[FIELDS[stage]] = densities.detach().to("cpu")
+            if FIELDS["after"] not in result:
+                self.calibration.require_densities()  # now, not after the last frame
             self.results.append(result)
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:

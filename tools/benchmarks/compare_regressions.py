@@ -38,6 +38,7 @@ from ebm3d.adapters.engine.head_evaluation import (
     run_head,
 )
 from ebm3d.boxes.iou import iou_3d
+from ebm3d.errors import input_error
 from ebm3d.evaluation.calibration import report_calibration
 
 HEADS = (
@@ -273,11 +274,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--detector", type=Path, required=True, help="checkpoint of the detector")
     parser.add_argument("--detector-name", choices=("second", "pointpillars"), default="second")
     parser.add_argument("--data", choices=("simulated", "kitti"), default="simulated")
-    parser.add_argument("--selection-data", default="data/simulated_design/")
+    parser.add_argument(
+        "--selection-data",
+        default="data/simulated_design/",
+        help="folder of tools/create_data.py on whose validation split settings of inference and "
+        "temperatures are chosen; default: %(default)s",
+    )
     parser.add_argument("--settings", type=Path, help="take those a comparison's --json chose")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/compare"))
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        default=Path("work_dirs/compare"),
+        help="trained heads, seed<N>/<head>.pth; a folder each for other detectors and data; "
+        "default: %(default)s",
+    )
     parser.add_argument("--train-only", action="store_true", help="several processes may share")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
@@ -285,9 +297,53 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check_args(args: argparse.Namespace) -> None:
+    """Raise where a comparison would fail after hours, or compare what does not belong together.
+
+    Args:
+        args: of :func:`parse_args`.
+
+    Raises:
+        FileNotFoundError: if the detector's checkpoint, the selection data or the settings are
+            missing.
+        ValueError: if the work folder holds heads of another detector or data set, or a training
+            of other heads that cannot be gone on with.
+    """
+    selection = Path(args.selection_data) / "kitti_infos_val.pkl"
+    wanted = {"detector (a checkpoint of tools/train.py)": args.detector}
+    if args.settings is not None:
+        wanted["settings (a comparison's --json)"] = args.settings
+    if not args.train_only:
+        wanted["selection-data (a folder of tools/create_data.py)"] = selection
+    for name, file in wanted.items():
+        if not file.is_file():
+            raise FileNotFoundError(f"{name}: there is no {file}")
+    suffix = f"_{args.detector_name}_{args.data}_cpu.py"
+    for seed in args.seeds:
+        folder = args.work_dir / f"seed{seed}"
+        # The host leaves the config of every training beside its checkpoints.
+        configs = sorted(folder.glob("*.py"), key=lambda file: file.stat().st_mtime)
+        for file in configs:
+            if not file.name.endswith(suffix):
+                expected = f"a folder of heads trained with configs *{suffix}"
+                raise input_error("work-dir", expected, f"one with {file}", "give another")
+        missing = [name for name in args.heads if not (folder / f"{name}.pth").is_file()]
+        if missing and configs and (folder / "last_checkpoint").is_file():
+            cfg = Config.fromfile(configs[-1], import_custom_modules=False)
+            trained = list(cfg.model.bbox_head.refinement_head.heads)
+            if trained != args.heads:
+                expected = f"{' '.join(trained)}, whose training {folder} holds"
+                remedy = f"train {' '.join(missing)} with another --work-dir"
+                raise input_error("heads", expected, " ".join(args.heads), remedy)
+    for file in (args.json, args.markdown, args.figure):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+
+
 def main() -> None:
     """Train what is missing, evaluate, print and write."""
     args = parse_args()
+    check_args(args)
     torch.set_num_threads(1)
     files: dict[Key, Path] = {}
     for seed in args.seeds:

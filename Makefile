@@ -1,5 +1,7 @@
 # One word a command. Every command sets up .venv first; with nothing to do that takes no time.
 PY := .venv/bin/python
+# Benchmarks that need neither data nor arguments; the others want trained models.
+BENCHMARKS := dense_heads.py iou.py kitti_evaluation.py memory.py refinement.py simulation.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format bench
@@ -10,7 +12,7 @@ help:
 	@echo "make test    all tests"
 	@echo "make lint    ruff, types, import contracts, spelling"
 	@echo "make format  let ruff rewrite what it can"
-	@echo "make bench   every benchmark of tools/benchmarks"
+	@echo "make bench   the benchmarks that need neither data nor training"
 
 setup:
 	@tools/setup.sh
@@ -33,4 +35,7 @@ format: setup
 	$(PY) -m ruff format .
 
 bench: setup
-	@set -e; for script in tools/benchmarks/[a-z]*.py; do echo "== $$script"; $(PY) $$script; done
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(PY) tools/benchmarks/$$name; done
+	@echo "Not run, as they need trained models (--help says which):"
+	@echo "  tools/benchmarks/before_after.py         tabulates runs of tools/test.py --json"
+	@echo "  tools/benchmarks/compare_regressions.py  trains and compares second stages, for hours"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,3 +31,26 @@ def test_the_source_passes(command: list[str]):
     assert program.exists(), f"{command[0]} is not installed; run make setup"
     run = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, (run.stdout + run.stderr)[-4000:]
+
+
+def _has_required_argument(script: Path) -> bool:
+    """Whether a script calls ``add_argument`` for something that cannot be left out."""
+    for call in ast.walk(ast.parse(script.read_text())):
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "add_argument":
+            given = {k.arg: getattr(k.value, "value", None) for k in call.keywords}
+            first = call.args[0]
+            positional = isinstance(first, ast.Constant) and not str(first.value).startswith("-")
+            if given.get("required") or (positional and given.get("nargs") not in ("?", "*")):
+                return True
+    return False
+
+
+def test_make_bench_runs_what_needs_no_argument_and_names_the_others():
+    makefile = (ROOT / "Makefile").read_text()
+    listed = re.search(r"^BENCHMARKS := (.*)$", makefile, re.MULTILINE)
+    assert listed is not None
+    scripts = {path.name: path for path in (ROOT / "tools" / "benchmarks").glob("[a-z]*.py")}
+    left_out = {name for name, path in scripts.items() if _has_required_argument(path)}
+    assert left_out
+    assert set(listed[1].split()) == scripts.keys() - left_out
+    assert set(re.findall(r"tools/benchmarks/(\w+\.py)", makefile)) == left_out

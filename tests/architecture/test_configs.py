@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +16,41 @@ from tests.architecture.source_files import ROOT
 
 pytestmark = pytest.mark.mmdet3d
 
-_CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.py") if "_base_" not in p.parts)
+_FOLDER = ROOT / "configs"
+_CONFIGS = sorted(p for p in _FOLDER.rglob("*.py") if "_base_" not in p.parts)
 _LONGEST_LEAF = 60
+_DETECTORS = [
+    f"{detector}_{data}"
+    for detector, data in product(
+        ("second", "pointpillars"), ("kitti", "kitti_cpu", "simulated_cpu")
+    )
+]
+_REGRESSIONS = ("direct", "gaussian", "laplace", "propel", "rlel", "bel", "binned")
 
 
-@pytest.fixture(scope="module", params=_CONFIGS, ids=lambda path: path.stem)
+def _name(path: Path) -> str:
+    """A config as :func:`ebm3d.config_path` takes it, less its ending."""
+    return path.relative_to(_FOLDER).with_suffix("").as_posix()
+
+
+@pytest.fixture(scope="module", params=_CONFIGS, ids=_name)
 def config_file(request: pytest.FixtureRequest) -> Path:
     """Each config that is not a base."""
     return request.param
 
 
+@cache
+def _load(path: Path) -> Any:
+    """A config with what it inherits; read once, since reading takes longest; not to be changed."""
+    from mmengine import Config
+
+    return Config.fromfile(path)
+
+
 @pytest.fixture(scope="module")
 def config(config_file: Path) -> Any:
     """The config, with what it inherits."""
-    from mmengine import Config
-
-    return Config.fromfile(config_file)
+    return _load(config_file)
 
 
 def _walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -50,6 +71,76 @@ def _named(config: Any, name: str) -> dict[str, Any]:
 
 def test_there_are_configs():
     assert len(_CONFIGS) >= 4
+
+
+def test_every_regression_has_a_dense_head_and_a_second_stage_on_every_detector():
+    dense = {f"{r}_{d}" for r, d in product(_REGRESSIONS, _DETECTORS)}
+    second = {
+        f"second_stage/{r}_{d}" for r, d in product((*_REGRESSIONS, "confidence"), _DETECTORS)
+    }
+    names = {_name(path) for path in _CONFIGS}
+    assert dense | second <= names
+    assert {name for name in names if name.startswith("second_stage/")} == second
+
+
+@pytest.mark.parametrize("detector", _DETECTORS)
+@pytest.mark.parametrize("regression", _REGRESSIONS)
+def test_a_dense_regression_differs_from_its_detector_in_the_head_alone(
+    regression: str, detector: str
+):
+    changed = _changed(detector, f"{regression}_{detector}")
+    settings = ("regression", "levels")  # what the leaf reads from its base
+    assert {key for key in changed if key.split(".")[0] not in settings} == {
+        f"model.bbox_head.{key}" for key in ("type", "loss_bbox", "regression")
+    }
+    assert _base_settings(regression, dense=True) == _regression(f"{regression}_{detector}")
+
+
+@pytest.mark.parametrize("detector", _DETECTORS)
+@pytest.mark.parametrize("regression", _REGRESSIONS)
+def test_a_second_stage_differs_from_the_energy_in_the_network_and_the_regression_alone(
+    regression: str, detector: str
+):
+    name = f"second_stage/{regression}_{detector}"
+    changed = _changed(f"ebm_{detector}", name)
+    changed -= {key for key in changed if key.split(".")[0] == "regression"}
+    own = {key.removeprefix("model.bbox_head.refinement_head.") for key in changed}
+    assert own == {"type", "network.type", "loss", "refiner", "regression"}
+    assert _base_settings(regression, dense=False) == _regression(name)
+
+
+@pytest.mark.parametrize("detector", _DETECTORS)
+def test_a_confidence_differs_from_the_energy_in_the_loss_alone(detector: str):
+    changed = _changed(f"ebm_{detector}", f"second_stage/confidence_{detector}")
+    loss = "model.bbox_head.refinement_head.loss."
+    assert {key.removeprefix(loss) for key in changed} == {"type", "target"}
+
+
+def _changed(first: str, second: str) -> set[str]:
+    """Dotted keys in which two configs differ; of a part that only one has, the key of the part."""
+    return set(_differences(*(_load(_FOLDER / f"{n}.py").to_dict() for n in (first, second))))
+
+
+def _differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
+    """Dotted keys of different values."""
+    for key in {*one, *other}:
+        place = f"{path}.{key}" if path else key
+        if isinstance(one.get(key), dict) and isinstance(other.get(key), dict):
+            yield from _differences(one[key], other[key], place)
+        elif key not in one or key not in other or one[key] != other[key]:
+            yield place
+
+
+def _regression(name: str) -> Any:
+    """The regression of a config's last head."""
+    head = _load(_FOLDER / f"{name}.py").model.bbox_head
+    return head.get("refinement_head", head).regression
+
+
+def _base_settings(regression: str, dense: bool) -> Any:
+    """The regression of the base that the name says."""
+    file = f"{'dense_' if dense else ''}{regression}.py"
+    return _load(_FOLDER / "_base_" / "regressions" / file).regression
 
 
 def test_a_config_is_found_by_its_name(config_file: Path):

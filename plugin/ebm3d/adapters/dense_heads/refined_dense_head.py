@@ -116,7 +116,8 @@ class RefinedDenseHead(BaseModule):
             ``initial_bboxes_3d`` and those of the refinement head: ``f_initial`` and ``f_refined``,
             or ``box_std``, ``box_covariance`` and ``box_distribution`` (NaN where a box was beyond
             the head's bound on refined boxes; those of the wrapped head get the prefix
-            ``initial_``). Scores, labels and order are the wrapped head's.
+            ``initial_``). Labels and order are the wrapped head's, and so are scores unless the
+            refinement head lowers them (``score_decay``).
         """
         points = take_points(batch_data_samples)
         results = self.dense_head.predict(x, batch_data_samples, rescale=rescale, **kwargs)

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from ebm3d.errors import input_error
+
 Record = TypeVar("Record", bound="TensorRecord")
 
 
@@ -36,9 +38,18 @@ class TensorRecord:
         """Join records of one kind, row after row.
 
         Args:
-            records: at least one; fields that are no tensors are taken from the first.
+            records: at least one, all of one class; what belongs to all rows (a period, a range)
+                is the same in each.
+
+        Raises:
+            ValueError: for no record, records of several classes, or fields without rows that
+                differ: the rows of one record cannot have two periods.
         """
+        if not records:
+            raise input_error("records", "at least one", "none", "join what there is one of")
         first = records[0]
+        for index, record in enumerate(records):
+            _check_alike(first, record, f"records[{index}]")
         joined: dict[str, Any] = {}
         for name, value in first._columns():
             parts = [getattr(record, name) for record in records]
@@ -62,3 +73,14 @@ class TensorRecord:
         """Apply a function to every field with rows."""
         changed = {name: change(value) for name, value in self._columns()}
         return replace(self, **changed)  # type: ignore[type-var]
+
+
+def _check_alike(first: TensorRecord, record: TensorRecord, name: str) -> None:
+    """Raise unless a record can be joined to the first one; records inside join by themselves."""
+    if type(record) is not type(first):
+        raise input_error(name, f"a {type(first).__name__} as records[0]", type(record).__name__)
+    with_rows = {column for column, _ in first._columns()}
+    for field in fields(first):  # type: ignore[arg-type]
+        expected, got = getattr(first, field.name), getattr(record, field.name)
+        if field.name not in with_rows and expected != got:
+            raise input_error(f"{name}.{field.name}", f"{expected} as in records[0]", got)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -83,8 +83,30 @@ def test_joined_parts_are_the_whole():
     assert torch.equal(joined.third, record.third)
 
 
-def test_joined_records_have_the_name_of_the_first():
-    assert Pair.cat([_pair(name="one"), _pair(name="two")]).name == "one"
+def test_joined_records_keep_what_belongs_to_all_rows():
+    assert Pair.cat([_pair(name="one"), _pair(name="one")]).name == "one"
+
+
+def test_records_of_different_periods_are_not_joined():
+    parts = [_distribution(2), replace(_distribution(2), yaw_period=2 * math.pi)]
+    with pytest.raises(ValueError, match=r"records\[1\].yaw_period must be 3.14.* got 6.28"):
+        BoxDistribution.cat(parts)
+
+
+def test_what_differs_inside_a_record_is_found():
+    parts = [_nested(), replace(_nested(), pair=_pair(name="other"))]
+    with pytest.raises(ValueError, match="name must be kept"):
+        Nested.cat(parts)
+
+
+def test_records_of_different_classes_are_not_joined():
+    with pytest.raises(ValueError, match=r"records\[1\] must be a Pair as records\[0\]"):
+        TensorRecord.cat([_pair(), _nested()])
+
+
+def test_nothing_is_not_joined():
+    with pytest.raises(ValueError, match="records must be at least one"):
+        Pair.cat([])
 
 
 def test_conversion_reaches_every_tensor():

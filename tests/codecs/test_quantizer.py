@@ -68,6 +68,7 @@ def test_no_residuals_have_no_labels():
         ((0.0, 0.0), (1.0,), 4, "upper must be 2 numbers like lower"),
         ((0.0, 1.0), (1.0, 1.0), 4, r"upper\[1\] must be above lower = 1"),
         ((0.0,), (math.nan,), 4, r"upper\[0\] must be above"),
+        ((-math.inf,), (1.0,), 4, r"upper\[0\] must be above lower = -inf, both finite"),
         ((0.0,), (1.0,), 1, "num_levels must be at least 2"),
     ],
 )
@@ -81,3 +82,5 @@ def test_a_range_without_levels_is_refused(
 def test_residuals_of_another_width_are_refused():
     with pytest.raises(ValueError, match=r"residuals must have shape \(..., 3\)"):
         Quantizer(_LOWER, _UPPER, 9).labels(torch.zeros(4, 2))
+    with pytest.raises(ValueError, match=r"labels must have shape \(..., 3\)"):
+        Quantizer(_LOWER, _UPPER, 9).residuals(torch.zeros(4, 2))

@@ -5,6 +5,7 @@ N boxes; D dimensions; L levels, 0 to L - 1, in every dimension.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -28,7 +29,8 @@ class Quantizer(nn.Module):
         num_levels: L, at least 2.
 
     Raises:
-        ValueError: for ranges of different lengths, an empty range, or too few levels.
+        ValueError: for ranges of different lengths, a range that is empty or not finite, or too
+            few levels.
     """
 
     lower: Tensor
@@ -39,8 +41,9 @@ class Quantizer(nn.Module):
         if len(lower) != len(upper):
             raise input_error("upper", f"{len(lower)} numbers like lower", f"{len(upper)}")
         for dimension, (low, high) in enumerate(zip(lower, upper, strict=True)):
-            if not low < high:
-                raise input_error(f"upper[{dimension}]", f"above lower = {low}", high)
+            if not -math.inf < low < high < math.inf:
+                expected = f"above lower = {low}, both finite"
+                raise input_error(f"upper[{dimension}]", expected, high)
         if num_levels < 2:
             raise input_error("num_levels", "at least 2", num_levels)
         self.num_levels = num_levels
@@ -70,7 +73,7 @@ class Quantizer(nn.Module):
 
     def residuals(self, labels: Tensor) -> Tensor:
         """Return residuals ``(..., D)`` of labels ``(..., D)``: the inverse inside the range."""
-        self._check(labels)
+        self._check(labels, "labels")
         return self.lower + labels * self.bin_width
 
     def saturated(self, residuals: Tensor) -> Tensor:
@@ -78,7 +81,7 @@ class Quantizer(nn.Module):
         self._check(residuals)
         return (residuals < self.lower) | (residuals > self.upper)
 
-    def _check(self, values: Tensor) -> None:
+    def _check(self, values: Tensor, name: str = "residuals") -> None:
         """Raise unless the last axis is D."""
         if values.ndim == 0 or values.shape[-1] != len(self.lower):
-            raise shape_error("residuals", f"(..., {len(self.lower)})", values)
+            raise shape_error(name, f"(..., {len(self.lower)})", values)

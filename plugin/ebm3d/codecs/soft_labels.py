@@ -5,6 +5,8 @@ Labels ``(...)`` in [0, L - 1], not rounded; soft labels ``(..., L)``, which sum
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -55,5 +57,5 @@ def check_soft_labels(kind: str, width: float) -> None:
     """Raise unless :func:`soft_labels` knows the kind and the width is positive."""
     if kind not in SOFT_LABELS:
         raise input_error("soft_labels", f"one of {', '.join(SOFT_LABELS)}", repr(kind))
-    if not width > 0:
-        raise input_error("width", "positive", width)
+    if not 0 < width < math.inf:
+        raise input_error("width", "positive and finite", width)

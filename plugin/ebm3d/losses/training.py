@@ -1,4 +1,7 @@
-"""What a training method of an energy sees and gives back."""
+"""What a training method of an energy sees and gives back.
+
+N true boxes; M noise samples of each; S variants of each; F pooled features.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,28 @@ class BatchScorer(Protocol):
         ...
 
 
+class FeatureScorer(BatchScorer, Protocol):
+    """A :class:`BatchScorer` that also shows the features f is computed from.
+
+    :class:`ebm3d.energy.BoundNetwork` is one.
+    """
+
+    @property
+    def labels(self) -> Tensor:
+        """``(N,)`` class indices."""
+        ...
+
+    def pooled(self, boxes: Tensor) -> Tensor:
+        """Return pooled features ``(N, S, F)`` of boxes ``(N, S, 7)``, without a graph."""
+        ...
+
+
 class Contrast(Protocol):
     """True boxes with their noise samples (:class:`ebm3d.noise.NoiseSamples`).
 
     Attributes:
         boxes: ``(N, M + 1, 7)``; index 0 of the second axis is the true box.
-        log_q: ``(N, M + 1)`` log density of the noise at those boxes, nats.
+        log_q: ``(N, M + 1)`` log density of the noise at those boxes, nats; without a graph.
     """
 
     @property
@@ -35,6 +54,49 @@ class Contrast(Protocol):
         ...
 
 
+class NoiseAround(Protocol):
+    """Noise bound to N true boxes: what training methods draw from.
+
+    :class:`ebm3d.noise.BoxNoise` and :class:`ebm3d.noise.LearnedProposal` give such by their
+    ``around``.
+    """
+
+    @property
+    def boxes(self) -> Tensor:
+        """``(N, 7)`` true boxes."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """``(N,)`` class indices."""
+        ...
+
+    @property
+    def units(self) -> Tensor:
+        """``(N, 7)`` standard deviations of the noise, units of ``LocalCoding(boxes, units)``."""
+        ...
+
+    @property
+    def reference(self) -> Tensor:
+        """``(N, 7)`` boxes as a detector might have found the true ones; the same at each call.
+
+        What a log-normalizer or a proposal is conditioned on; at inference it is the detection.
+        """
+        ...
+
+    def sample(self, num_samples: int) -> Contrast:
+        """Draw M = ``num_samples`` boxes around each true box, which is at index 0."""
+        ...
+
+    def log_prob(self, boxes: Tensor) -> Tensor:
+        """Return log densities ``(N, S)`` at boxes ``(N, S, 7)``, nats, meters and radians."""
+        ...
+
+    def narrowed(self, factor: float) -> NoiseAround:
+        """Return noise centered on the true boxes, all standard deviations times ``factor``."""
+        ...
+
+
 @dataclass(frozen=True)
 class TrainingLoss:
     """Loss of a training method.
@@ -42,7 +104,31 @@ class TrainingLoss:
     Attributes:
         per_box: ``(N,)``, no reduction.
         logged: further figures by name, ``(N,)`` each, of which the mean is logged.
+        samples: what f was evaluated at, from which a learned proposal can learn; None where the
+            method draws no samples of the noise.
+        f: ``(N, M + 1)`` f at ``samples``.
     """
 
     per_box: Tensor
     logged: dict[str, Tensor] = field(default_factory=dict)
+    samples: Contrast | None = None
+    f: Tensor | None = None
+
+
+class TrainingMethod(Protocol):
+    """Trains f; those with parameters of their own are ``nn.Module``s.
+
+    Attributes:
+        is_density: f becomes an unnormalized log density.
+    """
+
+    is_density: bool
+
+    def __call__(self, f: FeatureScorer, noise: NoiseAround) -> TrainingLoss:
+        """Evaluate the loss per true box.
+
+        Args:
+            f: evaluates boxes near the true ones.
+            noise: bound to the true boxes.
+        """
+        ...

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ebm3d.densities import (
+    DecodedDensity,
     Density,
     GaussianDensity,
     HistogramDensity,
@@ -24,8 +25,8 @@ from ebm3d.densities import (
     LaplaceDensity,
     MixtureDensity,
     RescaledDensity,
+    TranslatedDensity,
 )
-from ebm3d.densities.translated import TranslatedDensity
 
 ROWS = 3
 _HALF_WIDTH_IN_STDS = 30.0  # a Laplace density has 4e-19 of its mass beyond
@@ -118,6 +119,10 @@ EXAMPLES: dict[str, Example] = {
     "translated laplace": Example(
         lambda n: TranslatedDensity(LaplaceDensity(*_two(n)), _tensor(n, 2, seed=7)),
         _kink_at_point,
+    ),
+    "laplace, decoded": Example(
+        lambda n: DecodedDensity(LaplaceDensity(*_two(n)), _tensor(n, 2, seed=8)),
+        lambda density: density.mean[..., None],
     ),
     "rescaled joint mixture": Example(
         lambda n: RescaledDensity(MixtureDensity(*_components(n), "mode"), _factors(n))

@@ -5,6 +5,7 @@ A statistical test here fails by chance for one seed in 10,000; seeds are fixed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 
 import numpy as np
@@ -191,7 +192,8 @@ def test_far_residuals_have_finite_values_and_gradients_in_float32(name: str):
         names = _tensors(density)
         leaves = {key: value.detach().requires_grad_() for key, value in names.items()}
         log_p = replace(density, **leaves).log_prob(at)
-        gradients = torch.autograd.grad(log_p.sum(), (at, *leaves.values()))
+        wanted = (at, *leaves.values())
+        gradients = torch.autograd.grad(log_p.sum(), wanted, materialize_grads=True)
         assert all(torch.isfinite(value).all() for value in (log_p, *gradients))
 
 
@@ -226,3 +228,11 @@ def test_residuals_of_another_shape_are_refused(name: str):
             density.log_prob(wrong)
         with pytest.raises(ValueError, match=r"residuals must have shape \(\.\.\., 3, 2\)"):
             density.cdf(wrong)
+
+
+@every_density
+def test_what_is_not_a_number_has_no_density(name: str):
+    density = EXAMPLES[name].build(ROWS)
+    unknown = torch.full((ROWS, 2), math.nan, dtype=torch.float64)
+    assert torch.isnan(density.log_prob(unknown)).all()
+    assert torch.isnan(density.cdf(unknown)).all()

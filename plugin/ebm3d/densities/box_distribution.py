@@ -23,12 +23,13 @@ class BoxDistribution(TensorRecord):
     r"""N predicted boxes as densities over meters and radians.
 
     .. math::
-        p(y) = \sum_{k=-1}^{1} p_t\big(t(y) + k\,e_\theta\big)
-        \left|\det \partial t/\partial y\right|
+        p(y) = \left|\det \partial t/\partial y\right|
+        \sum_{k=-1}^{1} p_t\Big(t(y) + k\,\frac{P}{u_\theta}\,e_\theta\Big)
 
-    with the residuals t of the coding; the sum runs over the images of the yaw, so that the density
-    over one period of the yaw integrates to one (up to what lies more than one and a half periods
-    from the point estimate). docs/method.md, M-8.
+    with the residuals t of the coding, the period P of the yaw and the radians
+    :math:`u_\theta` per unit of its residual; the sum runs over the images of the yaw, so that the
+    density over one period of the yaw integrates to one (up to what lies more than one and a half
+    periods from the point estimate). docs/method.md, M-8.
 
     Attributes:
         density: of the residuals.
@@ -106,7 +107,17 @@ class BoxDistribution(TensorRecord):
         return log_p - self.coding.log_volume(boxes)
 
     def cdf(self, boxes: Tensor) -> Tensor:
-        """Marginal distribution functions of the residuals at boxes, ``(..., N, 7)``."""
+        """Marginal distribution functions of the residuals at boxes.
+
+        That of the yaw is the one of the residual nearest to the point estimate; what the density
+        has beyond half a period from there is not folded in, as it is in :meth:`log_prob`.
+
+        Args:
+            boxes: ``(..., N, 7)``.
+
+        Returns:
+            ``(..., N, 7)`` in [0, 1].
+        """
         return self.density.cdf(self.residuals(boxes))
 
     def squared_mahalanobis(self, boxes: Tensor) -> Tensor:

@@ -144,7 +144,9 @@ class HistogramDensity(Density):
 
     def _bins(self, position: Tensor) -> Tensor:
         """Indices of the bins, the outermost for what lies beyond them."""
-        return position.detach().clamp(0, self.log_masses.shape[2] - 1).long()
+        # NaN has no index, and on a GPU a wrong one ends the process; the position keeps it NaN.
+        known = torch.nan_to_num(position.detach(), nan=0.0)
+        return known.clamp(0, self.log_masses.shape[2] - 1).long()
 
 
 def _at(table: Tensor, bins: Tensor) -> Tensor:

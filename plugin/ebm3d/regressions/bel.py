@@ -18,10 +18,9 @@ from ebm3d.codecs import (
     most_likely_level,
     soft_labels,
 )
-from ebm3d.densities import Density
+from ebm3d.densities import DecodedDensity, Density
 from ebm3d.errors import input_error
 from ebm3d.losses import bit_cross_entropy, l1_loss, l2_loss, soft_cross_entropy
-from ebm3d.regressions.decoded_density import DecodedDensity
 from ebm3d.regressions.label_encoded import (
     DEFAULT_LOWER,
     DEFAULT_UPPER,

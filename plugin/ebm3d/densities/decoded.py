@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm3d.densities import Density
+from ebm3d.densities.density import Density
+from ebm3d.errors import shape_error
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,17 @@ class DecodedDensity(Density):
     Attributes:
         base: N densities over D residuals.
         location: what was decoded, ``(N, D)``.
+
+    Raises:
+        ValueError: if the location has not one row for each of the base's.
     """
 
     base: Density
     location: Tensor
+
+    def __post_init__(self) -> None:
+        if self.location.ndim != 2 or len(self.location) != len(self.base):
+            raise shape_error("location", f"({len(self.base)}, D)", self.location)
 
     @property
     def point(self) -> Tensor:

@@ -228,3 +228,12 @@ def test_boxes_and_residuals_of_another_shape_are_refused(coding_of: Build):
         coding.encode(torch.ones(1, 7))
     with pytest.raises(ValueError, match=r"residuals must have shape \(\.\.\., 3, 7\)"):
         coding.decode(torch.ones(3, 6))
+
+
+@every_coding
+def test_turns_and_volumes_of_other_rows_are_refused(coding_of: Build):
+    coding = coding_of(_references())
+    with pytest.raises(ValueError, match=r"yaw must have shape \(6,\)"):
+        coding.turned(torch.zeros(1, dtype=torch.float64))
+    with pytest.raises(ValueError, match="boxes must have shape"):
+        coding.log_volume(torch.ones(1, 7, dtype=torch.float64))

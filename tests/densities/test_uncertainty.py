@@ -75,3 +75,9 @@ def test_decay_out_of_range_is_refused(decay: float):
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match="std must have shape"):
         relative_uncertainty(torch.ones(2, 6), torch.ones(2, 7))
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 3)])
+def test_one_uncertainty_does_not_serve_many_scores(shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"uncertainty must have shape \(N,\)"):
+        decayed_scores(torch.ones(shape), torch.ones(1), 1.0)

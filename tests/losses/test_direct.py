@@ -45,7 +45,7 @@ def test_losses_are_differentiable_away_from_their_kinks(loss: object):
     assert torch.autograd.gradcheck(loss, (residual,))
 
 
-@pytest.mark.parametrize("beta", [0.0, -1.0])
+@pytest.mark.parametrize("beta", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_beta_that_is_not_positive_is_refused(beta: float):
     with pytest.raises(ValueError, match="beta must be positive"):
         smooth_l1_loss(torch.zeros(1), beta)

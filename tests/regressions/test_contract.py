@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 
 import pytest
@@ -9,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from ebm3d.densities import Density
-from ebm3d.regressions import BoxRegression
+from ebm3d.regressions import (
+    BinnedBoxRegression,
+    BoxRegression,
+    DirectBoxRegression,
+    GaussianBoxRegression,
+    LaplaceBoxRegression,
+    PROPELBoxRegression,
+    RLELBoxRegression,
+)
 from tests.regressions.examples import CLASSES, EXAMPLES, LEARN_A_SPREAD
 
 # Ranges of the regressions by levels; half of them for the sizes.
@@ -198,3 +207,35 @@ def test_mean_and_spread_of_gaussian_targets_are_learned(name: str):
     std = targets.std(dim=0)
     assert bool(((density.mean[0] - targets.mean(0)).abs() < 0.2 * std).all())
     assert bool(((density.variance[0].sqrt() / std - 1).abs() < 0.25).all())
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_weight_out_of_range_is_refused(name: str, value: float):
+    with pytest.raises(ValueError, match="loss_weight must be at least 0 and finite"):
+        type(EXAMPLES[name]())(loss_weight=value)
+
+
+@pytest.mark.parametrize(
+    ("make", "constant"),
+    [
+        (DirectBoxRegression, "beta"),
+        (GaussianBoxRegression, "max_log_variance"),
+        (LaplaceBoxRegression, "max_log_scale"),
+        (PROPELBoxRegression, "max_log_variance"),
+        (PROPELBoxRegression, "target_std"),
+        (BinnedBoxRegression, "width"),
+    ],
+)
+@pytest.mark.parametrize("value", [-1.0, 0.0, math.nan, math.inf])
+def test_constant_that_is_not_positive_and_finite_is_refused(
+    make: type[BoxRegression], constant: str, value: float
+):
+    with pytest.raises(ValueError, match=f"{constant} must be positive and finite"):
+        make(**{constant: value})
+
+
+def test_regularizers_refuse_targets_of_other_rows():
+    regression = RLELBoxRegression()
+    outputs = torch.zeros(2, regression.num_outputs)
+    with pytest.raises(ValueError, match="targets must have shape"):
+        regression.regularizers(outputs, torch.zeros(3, 7))

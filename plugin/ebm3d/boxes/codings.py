@@ -61,7 +61,19 @@ class BoxCoding(TensorRecord, ABC):
         """Radians per unit of the yaw's residual, ``(N,)``."""
 
     def turned(self: Coding, yaw: Tensor) -> Coding:
-        """Return the coding whose decoded yaws are larger by ``yaw`` ``(N,)`` radians."""
+        """Return the coding of references turned about their own axes.
+
+        Decoded yaws are larger by as much. Centers stay in :class:`AnchorCoding`; along and across
+        turn with the reference in :class:`LocalCoding`.
+
+        Args:
+            yaw: ``(N,)`` radians.
+
+        Raises:
+            ValueError: for another shape.
+        """
+        if yaw.shape != self.reference.shape[:1]:
+            raise shape_error("yaw", f"({len(self.reference)},), one per reference box", yaw)
         reference = torch.cat((self.reference[:, :6], self.reference[:, 6:] + yaw[:, None]), dim=1)
         return replace(self, reference=reference)
 
@@ -123,6 +135,7 @@ class AnchorCoding(BoxCoding):
 
     def log_volume(self, boxes: Tensor) -> Tensor:
         """Return log |det| of the Jacobian; see :meth:`BoxCoding.log_volume`."""
+        self._check("boxes", boxes)
         own = 2 * torch.log(self._diagonal[:, 0]) + torch.log(self.reference[:, 5])
         return own + torch.log(boxes[..., 3:6]).sum(-1)
 
@@ -182,6 +195,7 @@ class LocalCoding(BoxCoding):
 
     def log_volume(self, boxes: Tensor) -> Tensor:
         """Return log |det| of the Jacobian; see :meth:`BoxCoding.log_volume`."""
+        self._check("boxes", boxes)
         return torch.log(self.units).sum(-1) + torch.log(boxes[..., 3:6]).sum(-1)
 
     @property

@@ -67,8 +67,13 @@ def decayed_scores(scores: Tensor, uncertainty: Tensor, decay: float) -> Tensor:
         The shape of ``scores``.
 
     Raises:
-        ValueError: if ``decay`` is negative or no number, or an uncertainty is not finite.
+        ValueError: if ``decay`` is negative or no number, the rows differ in number, or an
+            uncertainty is not finite.
     """
+    if uncertainty.shape != scores.shape[:1] or scores.ndim > 2:
+        raise shape_error(
+            "uncertainty", "(N,), a row per row of scores (N,) or (N, K)", uncertainty
+        )
     if not 0 <= decay < math.inf:
         raise input_error("score_decay", "at least 0 and finite", decay)
     check_known(uncertainty, "uncertainty")

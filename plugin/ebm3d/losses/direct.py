@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,16 +22,18 @@ def smooth_l1_loss(residual: Tensor, beta: float) -> Tensor:
 
     Args:
         residual: prediction minus target, any shape, units of the coding.
-        beta: where the loss turns linear, in units of ``residual``, positive.
+        beta: where the loss turns linear, in units of ``residual``, positive and finite.
 
     Returns:
         Loss per element, the shape of ``residual``; no reduction.
 
     Raises:
-        ValueError: if beta is not positive.
+        ValueError: if beta is not positive and finite.
     """
-    if not beta > 0:
-        raise input_error("beta", "positive", beta, "choose l1_loss for the limit of zero")
+    if not 0 < beta < math.inf:
+        raise input_error(
+            "beta", "positive and finite", beta, "choose l1_loss for the limit of zero"
+        )
     size = residual.abs()
     return torch.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)
 

@@ -6,11 +6,13 @@ box; D = 7 residuals of a coding (:mod:`ebm3d.boxes.codings`).
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
 from ebm3d.densities import Density
+from ebm3d.errors import input_error
 
 NUM_RESIDUALS = 7
 
@@ -24,12 +26,17 @@ class BoxRegression(nn.Module, ABC):
     Attributes:
         num_outputs: P.
         loss_weight: factor of the loss.
+
+    Raises:
+        ValueError: if the weight is negative or not finite.
     """
 
     num_outputs: int
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
+        if not 0 <= loss_weight < math.inf:
+            raise input_error("loss_weight", "at least 0 and finite", loss_weight)
         self.loss_weight = loss_weight
 
     @abstractmethod
@@ -42,7 +49,7 @@ class BoxRegression(nn.Module, ABC):
 
         Returns:
             ``(N, 7)``, one loss per residual, or ``(N, 1)`` where the residuals share one; finite
-            for any finite input.
+            as long as the squares of outputs and targets are.
         """
 
     @abstractmethod

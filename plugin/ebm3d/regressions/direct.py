@@ -38,8 +38,8 @@ class DirectBoxRegression(BoxRegression):
         loss_weight: factor of the loss.
 
     Raises:
-        ValueError: if ``kind`` is none of the three, ``beta`` is not positive or ``momentum`` is
-            not in (0, 1].
+        ValueError: if ``kind`` is none of the three, ``beta`` is not positive and finite, or
+            ``momentum`` is not in (0, 1].
     """
 
     num_outputs = NUM_RESIDUALS
@@ -57,8 +57,8 @@ class DirectBoxRegression(BoxRegression):
         super().__init__(loss_weight)
         if kind not in ("smooth_l1", "l1", "l2"):
             raise input_error("kind", '"smooth_l1", "l1" or "l2"', repr(kind))
-        if not beta > 0:
-            raise input_error("beta", "positive", beta)
+        if not 0 < beta < math.inf:
+            raise input_error("beta", "positive and finite", beta)
         if not 0 < momentum <= 1:
             raise input_error("momentum", "in (0, 1]", momentum)
         self.kind = kind

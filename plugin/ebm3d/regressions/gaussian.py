@@ -7,7 +7,7 @@ from torch import Tensor
 from ebm3d.densities import Density, GaussianDensity
 from ebm3d.losses import gaussian_nll
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
-from ebm3d.regressions.outputs import check_outputs, check_targets, clamp_inward
+from ebm3d.regressions.outputs import check_bound, check_outputs, check_targets, clamp_inward
 
 
 class GaussianBoxRegression(BoxRegression):
@@ -20,12 +20,16 @@ class GaussianBoxRegression(BoxRegression):
             by :func:`~ebm3d.regressions.outputs.clamp_inward`. The standard deviations of 10 are
             0.0067 and 148: in diagonals of a car's anchor, 3 cm and more than any map.
         loss_weight: factor of the loss.
+
+    Raises:
+        ValueError: if the bound is not positive and finite.
     """
 
     num_outputs = 2 * NUM_RESIDUALS
 
     def __init__(self, max_log_variance: float = 10.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
+        check_bound("max_log_variance", max_log_variance)
         self.max_log_variance = max_log_variance
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 from ebm3d.densities import Density, LaplaceDensity
 from ebm3d.losses import laplace_nll
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
-from ebm3d.regressions.outputs import check_outputs, check_targets, clamp_inward
+from ebm3d.regressions.outputs import check_bound, check_outputs, check_targets, clamp_inward
 
 
 class LaplaceBoxRegression(BoxRegression):
@@ -19,12 +19,16 @@ class LaplaceBoxRegression(BoxRegression):
         max_log_scale: log scales are clamped to plus and minus this, in units of the coding, by
             :func:`~ebm3d.regressions.outputs.clamp_inward`. The scales of 5 are 0.0067 and 148.
         loss_weight: factor of the loss.
+
+    Raises:
+        ValueError: if the bound is not positive and finite.
     """
 
     num_outputs = 2 * NUM_RESIDUALS
 
     def __init__(self, max_log_scale: float = 5.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
+        check_bound("max_log_scale", max_log_scale)
         self.max_log_scale = max_log_scale
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ebm3d.errors import shape_error
+from ebm3d.errors import input_error, shape_error
 
 
 def check_outputs(outputs: Tensor, num_outputs: int) -> None:
@@ -20,6 +21,12 @@ def check_targets(targets: Tensor, outputs: Tensor) -> None:
     """Raise unless targets have shape ``(N, 7)`` with the N of the outputs."""
     if targets.shape != (len(outputs), 7):
         raise shape_error("targets", f"({len(outputs)}, 7), one row per row of outputs", targets)
+
+
+def check_bound(name: str, bound: float) -> None:
+    """Raise unless a bound of :func:`clamp_inward` is positive and finite."""
+    if not 0 < bound < math.inf:
+        raise input_error(name, "positive and finite", bound)
 
 
 def clamp_inward(values: Tensor, bound: float) -> Tensor:

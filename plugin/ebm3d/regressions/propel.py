@@ -11,7 +11,7 @@ from ebm3d.densities import Density, IndependentMixtureDensity, MixtureDensity
 from ebm3d.errors import input_error
 from ebm3d.losses import propel_loss
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
-from ebm3d.regressions.outputs import check_outputs, check_targets, clamp_inward
+from ebm3d.regressions.outputs import check_bound, check_outputs, check_targets, clamp_inward
 
 _OFFSET = 0.3  # in standard deviations of the Gaussian around the target
 
@@ -46,8 +46,8 @@ class PROPELBoxRegression(BoxRegression):
         loss_weight: factor of the loss.
 
     Raises:
-        ValueError: if there is no component, ``target_std`` is not positive or the point estimate
-            is neither of the two.
+        ValueError: if there is no component, ``target_std`` or the bound is not positive and
+            finite, or the point estimate is neither of the two.
     """
 
     component_offsets: Tensor
@@ -62,10 +62,11 @@ class PROPELBoxRegression(BoxRegression):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
+        check_bound("max_log_variance", max_log_variance)
         if num_components < 1:
             raise input_error("num_components", "at least 1", num_components)
-        if not target_std > 0:
-            raise input_error("target_std", "positive", target_std)
+        if not 0 < target_std < math.inf:
+            raise input_error("target_std", "positive and finite", target_std)
         if point_estimate not in ("mean", "mode"):
             raise input_error("point_estimate", '"mean" or "mode"', repr(point_estimate))
         self.num_components = num_components

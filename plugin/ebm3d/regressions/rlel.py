@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,6 +17,7 @@ from ebm3d.regressions.label_encoded import (
     DEFAULT_UPPER,
     LabelEncodedBoxRegression,
 )
+from ebm3d.regressions.outputs import check_targets
 
 
 class RLELBoxRegression(LabelEncodedBoxRegression):
@@ -53,8 +55,8 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
         loss_weight: factor of the loss and of the regularizers.
 
     Raises:
-        ValueError: for a negative weight, an unknown ``smoothness``, less than one bit or row, and
-            as the base class.
+        ValueError: for a weight that is negative or not finite, an unknown ``smoothness``, less
+            than one bit or row, and as the base class.
     """
 
     def __init__(
@@ -76,8 +78,8 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
                 raise input_error(name, "at least 1", value)
         weights = {"distance_weight": distance_weight, "smoothness_weight": smoothness_weight}
         for name, weight in weights.items():
-            if not weight >= 0:
-                raise input_error(name, "at least 0", weight)
+            if not 0 <= weight < math.inf:
+                raise input_error(name, "at least 0 and finite", weight)
         if smoothness not in ("l1", "squared"):
             raise input_error("smoothness", "l1 or squared", repr(smoothness))
         super().__init__(num_levels, bits, lower, upper, theta, loss_weight)
@@ -107,6 +109,7 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
             ``code_distance`` and ``code_smoothness``, those whose weights are not zero; scalars,
             weighted.
         """
+        check_targets(targets, outputs)
         terms = {}
         if self.distance_weight > 0:
             rows = _evenly_spaced(len(outputs), self.max_pairs, outputs.device)

@@ -93,7 +93,11 @@ class BoundNetwork:
         Raises:
             ValueError: if the number of boxes is not the bound one.
         """
-        if boxes.shape[:1] != self._labels.shape or boxes.shape[-1] != 7:
+        if (
+            boxes.ndim not in (2, 3)
+            or boxes.shape[:1] != self._labels.shape
+            or boxes.shape[-1] != 7
+        ):
             raise shape_error("boxes", f"({len(self._labels)}, [S,] 7)", boxes)
         if boxes.ndim == 2:
             return self(boxes[:, None])[:, 0]

@@ -76,11 +76,12 @@ class BoxNetwork(nn.Module):
         Raises:
             ValueError: if a label has no mean size.
         """
-        if len(labels) and int(labels.max()) >= len(self.log_mean_sizes):
+        num_classes = len(self.log_mean_sizes)
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
             raise input_error(
                 "labels",
-                f"below {len(self.log_mean_sizes)}",
-                int(labels.max()),
+                f"from 0 to {num_classes - 1}",
+                f"{int(labels.min())} to {int(labels.max())}",
                 "give mean_sizes one row per class",
             )
         log_sizes = torch.log(boxes[..., 3:6]) - self.log_mean_sizes.to(boxes)[labels][:, None]

@@ -1,8 +1,9 @@
 """Energy-based and probabilistic 3D box regression for MMDetection3D.
 
-The functional core (boxes, noise, pooling, energy, losses, refiners, datasets, evaluation,
-simulation) works on raw tensors and arrays and never imports mmdet3d; ``ebm3d.register`` is the
-one module a config imports to enter the plugin's classes in the host's registries.
+The functional core (boxes, noise, pooling, energy, codecs, densities, losses, regressions,
+refiners, datasets, evaluation, simulation) works on raw tensors and arrays and never imports
+mmdet3d; ``ebm3d.register`` is the one module a config imports to enter the plugin's classes in the
+host's registries.
 
 The names below are the public interface; each is imported when it is first used, so that
 ``import ebm3d`` costs nothing.
@@ -19,20 +20,25 @@ if TYPE_CHECKING:
     from ebm3d.boxes import wrap_to_pi
     from ebm3d.boxes.iou import iou_3d, iou_bev
     from ebm3d.datasets import prepare_kitti, read_calibration, read_labels, write_labels
-    from ebm3d.energy import BoxEnergy, EnergyNetwork
+    from ebm3d.densities import BoxDistribution
+    from ebm3d.energy import BoxEnergy, EnergyNetwork, sample_posterior
+    from ebm3d.evaluation.calibration import report_calibration
     from ebm3d.evaluation.kitti_evaluation import evaluate_kitti
     from ebm3d.losses import nce_loss
     from ebm3d.noise import BoxNoise
     from ebm3d.pooling import BEVGridPool, PointBoxPool, Scenes
     from ebm3d.refiners import GradientAscent, RefinementResult
+    from ebm3d.regressions import BoxRegression
     from ebm3d.simulation import simulate_frame, write_dataset
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "BEVGridPool": "ebm3d.pooling",
+    "BoxDistribution": "ebm3d.densities",
     "BoxEnergy": "ebm3d.energy",
     "BoxNoise": "ebm3d.noise",
+    "BoxRegression": "ebm3d.regressions",
     "EnergyNetwork": "ebm3d.energy",
     "GradientAscent": "ebm3d.refiners",
     "PointBoxPool": "ebm3d.pooling",
@@ -45,6 +51,8 @@ _HOMES = {
     "prepare_kitti": "ebm3d.datasets",
     "read_calibration": "ebm3d.datasets",
     "read_labels": "ebm3d.datasets",
+    "report_calibration": "ebm3d.evaluation.calibration",
+    "sample_posterior": "ebm3d.energy",
     "simulate_frame": "ebm3d.simulation",
     "wrap_to_pi": "ebm3d.boxes",
     "write_dataset": "ebm3d.simulation",
@@ -53,8 +61,10 @@ _HOMES = {
 
 __all__ = [
     "BEVGridPool",
+    "BoxDistribution",
     "BoxEnergy",
     "BoxNoise",
+    "BoxRegression",
     "EnergyNetwork",
     "GradientAscent",
     "PointBoxPool",
@@ -69,6 +79,8 @@ __all__ = [
     "prepare_kitti",
     "read_calibration",
     "read_labels",
+    "report_calibration",
+    "sample_posterior",
     "simulate_frame",
     "wrap_to_pi",
     "write_dataset",

@@ -15,8 +15,10 @@ from tests.architecture.source_files import PACKAGE
 
 _SURFACE = {
     "BEVGridPool",
+    "BoxDistribution",
     "BoxEnergy",
     "BoxNoise",
+    "BoxRegression",
     "EnergyNetwork",
     "GradientAscent",
     "PointBoxPool",
@@ -31,6 +33,8 @@ _SURFACE = {
     "prepare_kitti",
     "read_calibration",
     "read_labels",
+    "report_calibration",
+    "sample_posterior",
     "simulate_frame",
     "wrap_to_pi",
     "write_dataset",

@@ -321,7 +321,7 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         ({"temperature": "a", "fit_temperature": "b"}, ValueError, "applied or fitted"),
         ({"temperature": "no_such_file"}, FileNotFoundError, "that --fit-temperature wrote"),
         ({"num_samples": 1}, ValueError, "num_samples must be at least 2"),
-        ({"temprature": "a"}, TypeError, "temprature"),
+        ({"temperatures": "a"}, TypeError, "temperatures"),
     ):
         with pytest.raises(kind, match=message):
             EBM3DKittiMetric(ann_file="infos.pkl", calibration=settings)

@@ -193,7 +193,7 @@ def test_option_out_of_place_is_refused_in_words(options: dict[str, Any], words:
         build_head(**options)
 
 
-@pytest.mark.parametrize("options", [{"regresion": {}}, {"voting": {"iou_thr": 0.1}}], ids=str)
+@pytest.mark.parametrize("options", [{"regressions": {}}, {"voting": {"iou_thr": 0.1}}], ids=str)
 def test_misspelt_option_is_refused(options: dict[str, Any]):
     with pytest.raises(TypeError):
         build_head(**options)

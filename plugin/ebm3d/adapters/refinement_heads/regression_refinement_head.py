@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -195,6 +196,9 @@ class RegressionRefinementHead(BaseRefinementHead):
         }
         if self.score_decay > 0:
             uncertainty = relative_uncertainty(refined["box_std"][index], new)
+            # A box without a density keeps its score.
+            known = torch.isfinite(uncertainty)
+            index, uncertainty = index[known], uncertainty[known]
             lowered = decayed_scores(scores[index], uncertainty, self.score_decay)
             refined["scores_3d"] = scores.index_copy(0, index, lowered.to(scores.dtype))
         return refined
@@ -202,6 +206,9 @@ class RegressionRefinementHead(BaseRefinementHead):
     def _distribution(self, outputs: Tensor, reference: Tensor, labels: Tensor) -> BoxDistribution:
         """Densities ``(N,)`` of outputs ``(N, P)`` for boxes near ``reference`` ``(N, 7)``."""
         coding = self._coding(reference, labels, 1)
+        # A regression with one spread for all boxes has one where there are no outputs, too.
+        known = torch.isfinite(outputs).all(dim=1, keepdim=True)
+        coding = replace(coding, units=coding.units.where(known, coding.units.new_tensor(math.nan)))
         return BoxDistribution(self.regression.density(outputs), coding, yaw_period=math.pi)
 
     def _coding(self, reference: Tensor, labels: Tensor, repeats: int) -> LocalCoding:

@@ -11,6 +11,7 @@ model = dict(
             point_cloud_range=_base_.point_cloud_range,
             network=dict(type="RegressionNetwork", mean_sizes=_base_.mean_sizes),
             regression=_base_.regression,
+            num_iterations=_base_.num_iterations,
             **_base_.box_features,
         )
     )

@@ -99,7 +99,7 @@ def test_a_dense_regression_differs_from_its_detector_in_the_head_alone(
 
 @pytest.mark.parametrize("detector", _DETECTORS)
 @pytest.mark.parametrize("regression", _REGRESSIONS)
-def test_a_second_stage_differs_from_the_energy_in_the_network_and_the_regression_alone(
+def test_a_second_stage_differs_from_the_energy_in_what_a_regression_needs_alone(
     regression: str, detector: str
 ):
     name = f"second_stage/{regression}_{detector}"
@@ -107,16 +107,17 @@ def test_a_second_stage_differs_from_the_energy_in_the_network_and_the_regressio
     base = _base(regression)
     assert {key for key in changed if key.split(".")[0] not in base} == {
         f"model.bbox_head.refinement_head.{key}"
-        for key in ("type", "network.type", "loss", "refiner", "regression")
+        for key in ("type", "network.type", "loss", "refiner", "regression", "num_iterations")
     }
     assert base["regression"] == _regression(name)
 
 
 @pytest.mark.parametrize("detector", _DETECTORS)
-def test_a_confidence_differs_from_the_energy_in_the_loss_alone(detector: str):
+def test_a_confidence_differs_from_the_energy_in_the_loss_and_the_step_alone(detector: str):
     changed = _changed(f"ebm_{detector}", f"second_stage/confidence_{detector}")
-    loss = "model.bbox_head.refinement_head.loss."
-    assert {key.removeprefix(loss) for key in changed} == {"type", "target"}
+    head = "model.bbox_head.refinement_head."
+    wanted = {"loss.type", "loss.target", "refiner.step_size"}
+    assert {key.removeprefix(head) for key in changed} == wanted
 
 
 def _changed(first: str, second: str) -> set[str]:

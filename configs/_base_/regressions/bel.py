@@ -8,3 +8,4 @@ regression = dict(
     upper=[5.0] * 7,
     loss="ce",
 )
+num_iterations = 3  # of 1, 2, 3, on design frames (docs/results.md)

@@ -7,3 +7,4 @@ regression = dict(
     upper=[5.0] * 7,
     soft_label="linear",
 )
+num_iterations = 3  # of 1, 2, 3, on design frames (docs/results.md)

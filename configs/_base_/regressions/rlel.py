@@ -9,3 +9,4 @@ regression = dict(
     distance_weight=1e-4,  # both chosen on made-up targets (docs/results.md)
     smoothness_weight=1e-2,
 )
+num_iterations = 3  # of 1, 2, 3, on design frames (docs/results.md)

@@ -57,6 +57,7 @@ CHOICES: dict[str, tuple[dict[str, Any], ...]] = {
     ),
 }
 """Settings of inference that are chosen among; of the others, the number of iterations."""
+CURVES = ("reliability", "pit_histogram", "coverage")  # left out of the file: long
 Key = tuple[str, int]
 
 
@@ -168,7 +169,8 @@ def figures_of(
     for name, factors in (("raw", None), ("scaled", temperature)):
         measured = None if name == "scaled" and factors is None else calibration_pairs(run, factors)
         if measured is not None:
-            figures[name] = report_calibration(measured).as_dict()
+            report = report_calibration(measured).as_dict()
+            figures[name] = {k: v for k, v in report.items() if k not in CURVES}
     return figures
 
 

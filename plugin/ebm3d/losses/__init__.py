@@ -3,6 +3,7 @@
 from ebm3d.losses.confidence import ConfidenceLoss, confidence_loss
 from ebm3d.losses.direct import l1_loss, l2_loss, smooth_l1_loss
 from ebm3d.losses.gaussian import gaussian_nll
+from ebm3d.losses.importance_sampling import kldis_loss, log_normalizer, mlis_loss
 from ebm3d.losses.label_encoding import (
     bit_cross_entropy,
     code_distance_penalty,
@@ -10,8 +11,17 @@ from ebm3d.losses.label_encoding import (
     soft_cross_entropy,
 )
 from ebm3d.losses.laplace import laplace_nll
+from ebm3d.losses.maximum_likelihood import mcmc_loss
 from ebm3d.losses.nce import NCELoss, nce_loss
 from ebm3d.losses.propel import propel_loss
+from ebm3d.losses.proposal import proposal_loss
+from ebm3d.losses.score_matching import (
+    dsm_loss,
+    gradient_of,
+    score_matching_loss,
+    sliced_score_matching_loss,
+)
+from ebm3d.losses.snl import snl_loss
 from ebm3d.losses.training import TrainingLoss
 
 __all__ = [
@@ -22,12 +32,22 @@ __all__ = [
     "code_distance_penalty",
     "code_smoothness_penalty",
     "confidence_loss",
+    "dsm_loss",
     "gaussian_nll",
+    "gradient_of",
+    "kldis_loss",
     "l1_loss",
     "l2_loss",
     "laplace_nll",
+    "log_normalizer",
+    "mcmc_loss",
+    "mlis_loss",
     "nce_loss",
     "propel_loss",
+    "proposal_loss",
+    "score_matching_loss",
+    "sliced_score_matching_loss",
     "smooth_l1_loss",
+    "snl_loss",
     "soft_cross_entropy",
 ]

@@ -1,0 +1,159 @@
+"""Score matching: densities learned from the derivatives of f in its argument alone.
+
+D dimensions; S slices. The "score" of the statistics literature is the gradient of f.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ebm3d.errors import input_error, shape_error
+
+PointScorer = Callable[[Tensor], Tensor]
+
+
+def gradient_of(f: PointScorer, points: Tensor) -> Tensor:
+    """Return the gradient of f in its argument, with a graph to the parameters of f.
+
+    Args:
+        f: from ``(..., D)`` to ``(...)``, every point by itself.
+        points: ``(..., D)``; their own graph, if any, is left behind.
+
+    Returns:
+        ``(..., D)``. Under ``torch.no_grad`` it has no graph.
+
+    Raises:
+        ValueError: if f gives another shape or cannot be differentiated.
+    """
+    keep = torch.is_grad_enabled()
+    gradient = _gradient(f, points.detach().requires_grad_(), create_graph=keep)
+    return gradient if keep else gradient.detach()
+
+
+def score_matching_loss(f: PointScorer, points: Tensor) -> Tensor:
+    r"""Score matching with the exact trace of the Hessian.
+
+    .. math:: L = \operatorname{tr}\nabla^2 f(y) + \tfrac12\|\nabla f(y)\|^2
+
+    Source: Hyvärinen, "Estimation of Non-Normalized Statistical Models by Score Matching", JMLR
+    2005; for regression Gustafsson et al., BMVC 2020. docs/method.md, M-24. Its expectation is
+    half the expected squared difference of the gradients of f and log p, less a constant of p, if
+    p is smooth and vanishes at the border. Unbounded below for a finite set of points: a density
+    of ever sharper peaks on them.
+
+    Needs third derivatives of f (two in y, one in the parameters), and a gradient for each
+    dimension: time and memory grow with D.
+
+    Args:
+        f: from ``(..., D)`` to ``(...)``, every point by itself; twice differentiable.
+        points: ``(..., D)`` samples of the density to be learned; constants.
+
+    Returns:
+        ``(...)``; no reduction.
+
+    Raises:
+        ValueError: if f gives another shape or cannot be differentiated.
+    """
+    keep, leaf = torch.is_grad_enabled(), points.detach().requires_grad_()
+    gradient = _gradient(f, leaf, create_graph=True)
+    trace = gradient.new_zeros(gradient.shape[:-1])
+    for d in range(gradient.shape[-1]):
+        trace = trace + _directional(gradient[..., d], leaf, keep)[..., d]
+    loss = trace + 0.5 * gradient.square().sum(-1)
+    return loss if keep else loss.detach()
+
+
+def sliced_score_matching_loss(
+    f: PointScorer,
+    points: Tensor,
+    num_slices: int = 1,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Score matching with the trace estimated along random directions.
+
+    .. math:: L = \frac1S\sum_{s=1}^{S} v_s^\top \nabla^2 f(y)\, v_s + \tfrac12\|\nabla f(y)\|^2
+
+    Source: Song et al., "Sliced Score Matching: A Scalable Approach to Density and Score
+    Estimation", UAI 2019, the variant of reduced variance. docs/method.md, M-24. Deviation: v has
+    entries of +1 and -1, for which the trace has the least variance (none for D = 1), instead of
+    normal ones. Unbiased for :func:`score_matching_loss`; a gradient for each slice.
+
+    Args:
+        f: from ``(..., D)`` to ``(...)``, every point by itself; twice differentiable.
+        points: ``(..., D)``; constants.
+        num_slices: S, directions drawn for each point.
+        generator: source of randomness on the device of ``points``.
+
+    Returns:
+        ``(...)``; no reduction.
+
+    Raises:
+        ValueError: if there is no slice, f gives another shape or cannot be differentiated.
+    """
+    if num_slices < 1:
+        raise input_error("num_slices", "at least 1", num_slices)
+    keep, leaf = torch.is_grad_enabled(), points.detach().requires_grad_()
+    gradient = _gradient(f, leaf, create_graph=True)
+    trace = gradient.new_zeros(gradient.shape[:-1])
+    for _ in range(num_slices):
+        coin = torch.randint(0, 2, points.shape, generator=generator, device=points.device)
+        v = 2 * coin.to(points.dtype) - 1
+        trace = trace + (v * _directional((v * gradient).sum(-1), leaf, keep)).sum(-1)
+    loss = trace / num_slices + 0.5 * gradient.square().sum(-1)
+    return loss if keep else loss.detach()
+
+
+def dsm_loss(gradient: Tensor, residual: Tensor, variance: Tensor | float) -> Tensor:
+    r"""Denoising score matching.
+
+    .. math:: L = \Big\|\nabla f(\tilde y) + \frac{\tilde y - y}{\sigma^2}\Big\|^2,
+        \quad \tilde y \sim \mathcal N(y, \sigma^2)
+
+    Source: Vincent, "A Connection Between Score Matching and Denoising Autoencoders", 2011; for
+    regression Gustafsson et al., BMVC 2020. docs/method.md, M-24. Its expectation is least where f
+    is, up to a constant, the log density of the data *smoothed by the noise*.
+
+    Args:
+        gradient: ``(..., D)`` gradient of f at the perturbed values, see :func:`gradient_of`.
+        residual: ``(..., D)`` perturbed less true values.
+        variance: of the noise; a number, or of a shape that broadcasts to ``residual``.
+
+    Returns:
+        ``(...)`` in units of 1 / y squared, summed over D; no reduction. At best, in expectation,
+        the variance of ``residual / variance`` given the perturbed value: below D / variance.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if gradient.shape != residual.shape:
+        raise shape_error("gradient", f"{tuple(residual.shape)} like residual", gradient)
+    return (gradient + residual / variance).square().sum(-1)
+
+
+def _gradient(f: PointScorer, leaf: Tensor, create_graph: bool) -> Tensor:
+    """Gradient of f in ``leaf``, which requires one; zero of no points."""
+    with torch.enable_grad():
+        value = f(leaf)
+        if value.shape != leaf.shape[:-1]:
+            raise shape_error("f(points)", f"{tuple(leaf.shape[:-1])}, one per point", value)
+        if leaf.numel() == 0:
+            return torch.zeros_like(leaf)
+        if not value.requires_grad:
+            raise input_error("f", "differentiable in points", "values without a graph")
+        (gradient,) = torch.autograd.grad(value.sum(), leaf, create_graph=create_graph)
+    return gradient
+
+
+def _directional(slope: Tensor, leaf: Tensor, create_graph: bool) -> Tensor:
+    """Gradient of slopes ``(...)`` in ``leaf`` ``(..., D)``; zero where f is linear."""
+    if not slope.requires_grad:
+        return torch.zeros_like(leaf)
+    with torch.enable_grad():
+        # The graph of the slopes is wanted by the next direction in any case.
+        (found,) = torch.autograd.grad(
+            slope.sum(), leaf, create_graph=create_graph, retain_graph=True, allow_unused=True
+        )
+    return torch.zeros_like(leaf) if found is None else found

@@ -7,6 +7,7 @@ whose panels end at the kinks of the density, so that it is exact to rounding.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,6 +51,13 @@ def _two(rows: int) -> tuple[Tensor, Tensor]:
 def _components(rows: int) -> tuple[Tensor, Tensor]:
     """Means and log variances of three components."""
     return _tensor(rows, 3, 2, seed=3, spread=0.8), _tensor(rows, 3, 2, seed=4, spread=0.4) - 1
+
+
+def _weighted(rows: int, point_estimate: str) -> MixtureDensity:
+    """Weights that differ from row to row, the last component of the first row without any."""
+    log_weights = _tensor(rows, 3, seed=9)
+    log_weights[:1, 2] = -math.inf
+    return MixtureDensity(*_components(rows), point_estimate, log_weights)
 
 
 def _histogram(rows: int, tail_weight: float) -> HistogramDensity:
@@ -107,6 +115,8 @@ EXAMPLES: dict[str, Example] = {
     "huber of long parabola": Example(lambda n: HuberDensity(*_two(n), 2.0), _kinks_at_beta),
     "joint mixture": Example(lambda n: MixtureDensity(*_components(n))),
     "joint mixture, mode": Example(lambda n: MixtureDensity(*_components(n), "mode")),
+    "weighted joint mixture": Example(lambda n: _weighted(n, "mean")),
+    "weighted joint mixture, mode": Example(lambda n: _weighted(n, "mode")),
     "independent mixture": Example(lambda n: IndependentMixtureDensity(*_components(n))),
     "independent mixture, mode": Example(
         lambda n: IndependentMixtureDensity(*_components(n), "mode")

@@ -78,6 +78,44 @@ def test_joint_mixture_is_the_sum_of_multivariate_gaussians_of_scipy():
     _assert_close(MixtureDensity(means, log_variances).log_prob(at), np.log(expected))
 
 
+def test_weighted_joint_mixture_is_the_weighted_sum_of_gaussians_of_scipy():
+    means, log_variances = _components()
+    log_weights = torch.randn(means.shape[:2], dtype=torch.float64)
+    at = _residuals()
+    weights = np.exp(log_weights.numpy())
+    weights /= weights.sum(axis=1, keepdims=True)
+    expected = np.zeros(at.shape[:2])
+    for n in range(_NUM_BOXES):
+        for i in range(_NUM_COMPONENTS):
+            twin = stats.multivariate_normal(
+                means[n, i].numpy(), np.diag(log_variances[n, i].exp())
+            )
+            expected[:, n] += weights[n, i] * twin.pdf(at[:, n].numpy())
+    found = MixtureDensity(means, log_variances, log_weights=log_weights)
+    _assert_close(found.log_prob(at), np.log(expected))
+
+
+def test_weights_that_are_equal_are_those_of_no_weights():
+    means, log_variances = _components()
+    equal = MixtureDensity(means, log_variances, log_weights=means[..., 0] * 0 + 3)
+    plain, at = MixtureDensity(means, log_variances), _residuals()
+    for found, expected in (
+        (equal.log_prob(at), plain.log_prob(at)),
+        (equal.cdf(at), plain.cdf(at)),
+        (equal.mean, plain.mean),
+        (equal.covariance, plain.covariance),
+    ):
+        _assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_component_of_no_weight_is_never_drawn(dtype: torch.dtype):
+    means = torch.tensor([[[9.0], [1.0], [2.0], [9.0]]], dtype=dtype)
+    log_weights = torch.tensor([[-math.inf, 0.0, 1.0, -math.inf]], dtype=dtype)
+    density = MixtureDensity(means, torch.full_like(means, -20), log_weights=log_weights)
+    assert float(density.sample(100_000).max()) < 3
+
+
 def test_independent_mixture_is_the_product_of_sums_of_gaussians_of_scipy():
     means, log_variances = _components()
     at = _residuals()
@@ -258,6 +296,10 @@ _BAD_INPUT = [
     (lambda: MixtureDensity(_TWO, _TWO), r"means must have shape \(N, I, D\)"),
     (lambda: MixtureDensity(_THREE, _THREE[:, :1]), r"log_variances must have shape \(3, 4, 2\)"),
     (lambda: MixtureDensity(_THREE[:, :0], _THREE[:, :0]), "at least one component"),
+    (
+        lambda: MixtureDensity(_THREE, _THREE, log_weights=_TWO[:, :1]),
+        r"log_weights must have shape \(3, 4\), one per component",
+    ),
     (lambda: MixtureDensity(_THREE, _THREE, "median"), "point_estimate must be one of .*'median'"),
     (lambda: IndependentMixtureDensity(_THREE, _THREE, ""), "point_estimate must be one of"),
     (lambda: HistogramDensity(_TWO, (0.0,), (1.0,)), r"log_masses must have shape \(N, D, L\)"),

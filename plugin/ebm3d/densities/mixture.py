@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians with equal weights: joint over the residuals, or one for each.
+"""Mixtures of Gaussians: joint over the residuals, or one with equal weights for each.
 
 N boxes; I components; D residuals; K samples.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,8 +21,8 @@ _POINT_ESTIMATES = ("mean", "mode")
 
 
 @dataclass(frozen=True)
-class _EqualMixture(Density):
-    """What both mixtures share: their marginals are the same."""
+class _Mixture(Density):
+    """What both mixtures share: with the same weights, their marginals are the same."""
 
     means: Tensor
     log_variances: Tensor
@@ -44,12 +45,12 @@ class _EqualMixture(Density):
     @property
     def mean(self) -> Tensor:
         """``(N, D)``."""
-        return self.means.mean(1)
+        return self._average(self.means)
 
     @property
     def variance(self) -> Tensor:
         """``(N, D)``: mean variance plus variance of the means."""
-        return torch.exp(self.log_variances).mean(1) + self._deviations.square().mean(1)
+        return self._average(torch.exp(self.log_variances) + self._deviations.square())
 
     @property
     @abstractmethod
@@ -64,7 +65,12 @@ class _EqualMixture(Density):
     def cdf(self, residuals: Tensor) -> Tensor:
         """Marginal distribution functions; see :meth:`Density.cdf`."""
         check_residuals(residuals, self.means[:, 0])
-        return normal_cdf(residuals[..., None, :], self.means, self.log_variances).mean(-2)
+        below = normal_cdf(residuals[..., None, :], self.means, self.log_variances)
+        return self._average(below)
+
+    def _average(self, values: Tensor) -> Tensor:
+        """Weighted mean over the components of ``(..., N, I, D)``."""
+        return values.mean(-2)
 
     def _log_components(self, residuals: Tensor) -> Tensor:
         """Log densities ``(..., N, I, D)`` of the components at residuals ``(..., N, D)``."""
@@ -83,46 +89,77 @@ class _EqualMixture(Density):
 
 
 @dataclass(frozen=True)
-class MixtureDensity(_EqualMixture):
+class MixtureDensity(_Mixture):
     r"""Joint mixture of I diagonal Gaussians: one component for all residuals of a box.
 
     .. math::
-        p(t) = \frac1I \sum_i \prod_d \mathcal N\!\left(t_d;\, \mu_{id},\, e^{s_{id}}\right)
+        p(t) = \sum_i w_i \prod_d \mathcal N\!\left(t_d;\, \mu_{id},\, e^{s_{id}}\right)
 
     The residuals are correlated where the components' means differ in more than one of them.
-    docs/method.md, M-11.
+    docs/method.md, M-11 (equal weights) and M-26.
 
     Attributes:
         means: ``(N, I, D)``.
         log_variances: s, ``(N, I, D)``.
         point_estimate: "mean", or "mode": the component mean at which the mixture is densest (not
             the mode to the last digit, which has no closed form).
+        log_weights: ``(N, I)`` log w up to a constant in each row: the weights are their softmax.
+            Minus infinity is a component of no weight. None is 1 / I for each.
 
     Raises:
         ValueError: if the shapes differ, I is 0, or the point estimate is unknown.
     """
 
+    log_weights: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.log_weights is not None and self.log_weights.shape != self.means.shape[:2]:
+            expected = f"{tuple(self.means.shape[:2])}, one per component of means"
+            raise shape_error("log_weights", expected, self.log_weights)
+
     @property
     def covariance(self) -> Tensor:
         """``(N, D, D)``: mean variances on the diagonal, plus the covariance of the means."""
         scattered = self._deviations
-        between = scattered.transpose(1, 2) @ scattered / scattered.shape[1]
-        return torch.diag_embed(torch.exp(self.log_variances).mean(1)) + between
+        if self.log_weights is None:
+            between = scattered.transpose(1, 2) @ scattered / scattered.shape[1]
+        else:
+            between = (scattered * self._weights).transpose(1, 2) @ scattered
+        return torch.diag_embed(self._average(torch.exp(self.log_variances))) + between
 
     def log_prob(self, residuals: Tensor) -> Tensor:
         """Log density; see :meth:`Density.log_prob`."""
         check_residuals(residuals, self.means[:, 0])
         joint = self._log_components(residuals).sum(-1)
-        return torch.logsumexp(joint, dim=-1) - math.log(self.means.shape[1])
+        if self.log_weights is None:
+            return torch.logsumexp(joint, dim=-1) - math.log(self.means.shape[1])
+        return torch.logsumexp(joint + torch.log_softmax(self.log_weights, dim=-1), dim=-1)
 
     @torch.no_grad()
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw samples; see :meth:`Density.sample`."""
         rows, count, _ = self.means.shape
-        component = torch.randint(
-            count, (num_samples, rows, 1), generator=generator, device=self.means.device
-        )
+        shape, device = (num_samples, rows, 1), self.means.device
+        if self.log_weights is None:
+            component = torch.randint(count, shape, generator=generator, device=device)
+        else:
+            # Divided by its own end, the distribution function is 1 where no weight is left: a
+            # component of no weight is never drawn.
+            cumulative = self._weights[..., 0].cumsum(dim=1)
+            cumulative = cumulative / cumulative[:, -1:]
+            level = torch.rand(shape, generator=generator, dtype=self.means.dtype, device=device)
+            component = (level >= cumulative).sum(dim=2, keepdim=True)
         return self._sample(component, generator)
+
+    def _average(self, values: Tensor) -> Tensor:
+        """Weighted mean over the components of ``(..., N, I, D)``."""
+        return values.mean(-2) if self.log_weights is None else (self._weights * values).sum(-2)
+
+    @property
+    def _weights(self) -> Tensor:
+        """w, ``(N, I, 1)``, where there are log weights."""
+        return torch.softmax(cast(Tensor, self.log_weights), dim=-1)[..., None]
 
     @property
     def _mode(self) -> Tensor:
@@ -132,7 +169,7 @@ class MixtureDensity(_EqualMixture):
 
 
 @dataclass(frozen=True)
-class IndependentMixtureDensity(_EqualMixture):
+class IndependentMixtureDensity(_Mixture):
     r"""A mixture of I Gaussians for each residual, the residuals independent.
 
     .. math::

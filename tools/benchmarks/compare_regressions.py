@@ -234,6 +234,17 @@ def rows_of(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
+def markdown_of(head: list[str], rows: list[list[str]]) -> str:
+    """Three tables narrow enough to read: accuracy, errors, densities and cost."""
+    last_ap, last_error = 1 + len(THRESHOLDS), 2 + len(THRESHOLDS) + len(ERRORS)
+    tables = []
+    for part in (slice(1, last_ap + 1), slice(last_ap + 1, last_error), slice(last_error, None)):
+        cells = [[row[0], *row[part]] for row in (head, *rows)]
+        lines = ["| " + " | ".join(row) + " |" for row in cells]
+        tables.append("\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]]))
+    return "\n\n".join(tables) + "\n"
+
+
 def draw(result: dict[str, Any], path: Path) -> None:
     """AP by threshold, and NLL and ECE after temperature scaling, as one picture."""
     import matplotlib
@@ -369,8 +380,7 @@ def main() -> None:
     if args.json is not None:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     if args.markdown is not None:
-        lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-        args.markdown.write_text("\n".join(lines + ["| " + " | ".join(r) + " |" for r in rows]))
+        args.markdown.write_text(markdown_of(head, rows))
     if args.figure is not None:
         draw(result, args.figure)
 

@@ -58,11 +58,12 @@ def score_matching_loss(f: PointScorer, points: Tensor) -> Tensor:
         ValueError: if f gives another shape or cannot be differentiated.
     """
     keep, leaf = torch.is_grad_enabled(), points.detach().requires_grad_()
-    gradient = _gradient(f, leaf, create_graph=True)
-    trace = gradient.new_zeros(gradient.shape[:-1])
-    for d in range(gradient.shape[-1]):
-        trace = trace + _directional(gradient[..., d], leaf, keep)[..., d]
-    loss = trace + 0.5 * gradient.square().sum(-1)
+    with torch.enable_grad():
+        gradient = _gradient(f, leaf, create_graph=True)
+        trace = gradient.new_zeros(gradient.shape[:-1])
+        for d in range(gradient.shape[-1]):
+            trace = trace + _directional(gradient[..., d], leaf, keep)[..., d]
+        loss = trace + 0.5 * gradient.square().sum(-1)
     return loss if keep else loss.detach()
 
 
@@ -96,13 +97,14 @@ def sliced_score_matching_loss(
     if num_slices < 1:
         raise input_error("num_slices", "at least 1", num_slices)
     keep, leaf = torch.is_grad_enabled(), points.detach().requires_grad_()
-    gradient = _gradient(f, leaf, create_graph=True)
-    trace = gradient.new_zeros(gradient.shape[:-1])
-    for _ in range(num_slices):
-        coin = torch.randint(0, 2, points.shape, generator=generator, device=points.device)
-        v = 2 * coin.to(points.dtype) - 1
-        trace = trace + (v * _directional((v * gradient).sum(-1), leaf, keep)).sum(-1)
-    loss = trace / num_slices + 0.5 * gradient.square().sum(-1)
+    with torch.enable_grad():
+        gradient = _gradient(f, leaf, create_graph=True)
+        trace = gradient.new_zeros(gradient.shape[:-1])
+        for _ in range(num_slices):
+            coin = torch.randint(0, 2, points.shape, generator=generator, device=points.device)
+            v = 2 * coin.to(points.dtype) - 1
+            trace = trace + (v * _directional((v * gradient).sum(-1), leaf, keep)).sum(-1)
+        loss = trace / num_slices + 0.5 * gradient.square().sum(-1)
     return loss if keep else loss.detach()
 
 
@@ -151,9 +153,8 @@ def _directional(slope: Tensor, leaf: Tensor, create_graph: bool) -> Tensor:
     """Gradient of slopes ``(...)`` in ``leaf`` ``(..., D)``; zero where f is linear."""
     if not slope.requires_grad:
         return torch.zeros_like(leaf)
-    with torch.enable_grad():
-        # The graph of the slopes is wanted by the next direction in any case.
-        (found,) = torch.autograd.grad(
-            slope.sum(), leaf, create_graph=create_graph, retain_graph=True, allow_unused=True
-        )
+    # The graph of the slopes is wanted by the next direction in any case.
+    (found,) = torch.autograd.grad(
+        slope.sum(), leaf, create_graph=create_graph, retain_graph=True, allow_unused=True
+    )
     return torch.zeros_like(leaf) if found is None else found

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from ebm3d.boxes.codings import LocalCoding
 from ebm3d.errors import shape_error
+from ebm3d.losses.residual_scorer import ResidualScorer
+from ebm3d.losses.training import (
+    BatchScorer,
+    NoiseAround,
+    TrainingLoss,
+    check_count,
+    check_positive,
+)
+from ebm3d.refiners.langevin import langevin
 
 
 def mcmc_loss(f_true: Tensor, f_samples: Tensor) -> Tensor:
@@ -34,3 +45,50 @@ def mcmc_loss(f_true: Tensor, f_samples: Tensor) -> Tensor:
         expected = f"{tuple(f_samples.shape[:-1])}, like f_samples without its last axis"
         raise shape_error("f_true", expected, f_true)
     return f_samples.mean(dim=-1) - f_true
+
+
+class MLMCMCLoss:
+    """Trains f by :func:`mcmc_loss` with Langevin chains that start at the true boxes.
+
+    The chains move in residuals of the noise's units. Costs ``num_steps`` gradients of f in
+    ``num_chains`` boxes before the one step of training.
+
+    Args:
+        num_steps: L of each chain.
+        step_size: lambda, in standard deviations of the noise.
+        num_chains: per true box.
+
+    Attributes:
+        is_density: f becomes an unnormalized log density, near the true boxes: the chains see no
+            others.
+
+    Raises:
+        ValueError: if a count is below one or the step is not positive and finite.
+    """
+
+    is_density = True
+
+    def __init__(self, num_steps: int = 16, step_size: float = 0.1, num_chains: int = 8) -> None:
+        check_count("num_steps", num_steps)
+        check_count("num_chains", num_chains)
+        check_positive("step_size", step_size)
+        self.num_steps, self.step_size, self.num_chains = num_steps, step_size, num_chains
+
+    def __call__(self, f: BatchScorer, noise: NoiseAround) -> TrainingLoss:
+        """Evaluate the loss.
+
+        Args:
+            f: evaluates boxes near the true ones.
+            noise: bound to the true boxes.
+
+        Returns:
+            Loss per true box; logs ``displacement``, how far the chains came from the true box, as
+            root mean square in units of the noise: the same as without f,
+            ``step_size * sqrt(num_steps)``, while f is flat.
+        """
+        scorer = ResidualScorer(f, LocalCoding(noise.boxes, noise.units))
+        start = noise.boxes.new_zeros(len(noise.boxes), self.num_chains, 7)
+        found = langevin(scorer, start, self.step_size, self.num_steps)
+        values = scorer(torch.cat((start[:, :1], found), dim=1))
+        loss = mcmc_loss(values[:, 0], values[:, 1:])
+        return TrainingLoss(loss, {"displacement": found.square().mean(dim=(1, 2)).sqrt()})

@@ -10,7 +10,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ebm3d.boxes.codings import LocalCoding
 from ebm3d.errors import input_error, shape_error
+from ebm3d.losses.residual_scorer import ResidualScorer
+from ebm3d.losses.training import (
+    BatchScorer,
+    NoiseAround,
+    TrainingLoss,
+    check_count,
+    check_positive,
+)
 
 PointScorer = Callable[[Tensor], Tensor]
 
@@ -133,6 +142,91 @@ def dsm_loss(gradient: Tensor, residual: Tensor, variance: Tensor | float) -> Te
     if gradient.shape != residual.shape:
         raise shape_error("gradient", f"{tuple(residual.shape)} like residual", gradient)
     return (gradient + residual / variance).square().sum(-1)
+
+
+class ScoreMatchingLoss:
+    """Trains f by score matching at the true boxes, in residuals of the noise's units.
+
+    The units weigh the dimensions against each other; no noise is drawn. Where f reads a map by
+    bilinear interpolation, its gradient jumps at the borders of cells; the trace of the Hessian
+    misses the jumps, so that the density learned is biased there.
+
+    Args:
+        kind: "exact" for :func:`score_matching_loss`, seven second derivatives; "sliced" for
+            :func:`sliced_score_matching_loss`.
+        num_slices: directions per true box, with "sliced" only.
+
+    Attributes:
+        is_density: f becomes an unnormalized log density.
+
+    Raises:
+        ValueError: for an unknown kind or no slice.
+    """
+
+    is_density = True
+
+    def __init__(self, kind: str = "exact", num_slices: int = 1) -> None:
+        if kind not in ("exact", "sliced"):
+            raise input_error("kind", "'exact' or 'sliced'", repr(kind))
+        check_count("num_slices", num_slices)
+        self.kind, self.num_slices = kind, num_slices
+
+    def __call__(self, f: BatchScorer, noise: NoiseAround) -> TrainingLoss:
+        """Evaluate the loss.
+
+        Args:
+            f: evaluates boxes near the true ones; three times differentiable, twice in the boxes.
+            noise: bound to the true boxes; only its units are used.
+
+        Returns:
+            Loss per true box.
+        """
+        scorer = ResidualScorer(f, LocalCoding(noise.boxes, noise.units))
+        points = noise.boxes.new_zeros(len(noise.boxes), 1, 7)
+        if self.kind == "exact":
+            return TrainingLoss(score_matching_loss(scorer, points)[:, 0])
+        return TrainingLoss(sliced_score_matching_loss(scorer, points, self.num_slices)[:, 0])
+
+
+class DSMLoss:
+    """Trains f by :func:`dsm_loss` on Gaussian residuals around the true boxes.
+
+    The loss is that of residuals in units of the perturbation's standard deviation: its weight does
+    not depend on how wide that is, and a flat f has the expected loss 7.
+
+    Args:
+        std: of the perturbation, in standard deviations of the noise.
+        num_noise_samples: M perturbed boxes per true box.
+
+    Attributes:
+        is_density: f becomes an unnormalized log density, that of the perturbed boxes.
+
+    Raises:
+        ValueError: if M is below one or the standard deviation is not positive and finite.
+    """
+
+    is_density = True
+
+    def __init__(self, std: float = 0.5, num_noise_samples: int = 32) -> None:
+        check_positive("std", std)
+        check_count("num_noise_samples", num_noise_samples)
+        self.std, self.num_noise_samples = std, num_noise_samples
+
+    def __call__(self, f: BatchScorer, noise: NoiseAround) -> TrainingLoss:
+        """Evaluate the loss.
+
+        Args:
+            f: evaluates boxes near the true ones; twice differentiable, once in the boxes.
+            noise: bound to the true boxes; only its units are used.
+
+        Returns:
+            Loss per true box, the mean over its perturbed boxes.
+        """
+        scorer = ResidualScorer(f, LocalCoding(noise.boxes, noise.units * self.std))
+        shape = (len(noise.boxes), self.num_noise_samples, 7)
+        residuals = torch.randn(shape, dtype=noise.boxes.dtype, device=noise.boxes.device)
+        loss = dsm_loss(gradient_of(scorer, residuals), residuals, 1.0)
+        return TrainingLoss(loss.mean(dim=1))
 
 
 def _gradient(f: PointScorer, leaf: Tensor, create_graph: bool) -> Tensor:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ebm3d.boxes.codings import LocalCoding
 from ebm3d.errors import shape_error
+from ebm3d.losses.importance_sampling import effective_share
 from ebm3d.losses.importance_sampling import log_normalizer as sampled_log_normalizer
+from ebm3d.losses.training import (
+    FeatureScorer,
+    NoiseAround,
+    TrainingLoss,
+    check_count,
+)
 
 # Beyond it the exponential goes on as its tangent: e^20 is 5e8, and e^89 no float32 number.
 _TANGENT_FROM = 20.0
@@ -51,3 +61,89 @@ def snl_loss(f_true: Tensor, f: Tensor, log_q: Tensor, log_normalizer: Tensor) -
     near = torch.exp(excess.clamp_max(_TANGENT_FROM))
     ratio = near + math.exp(_TANGENT_FROM) * (excess - _TANGENT_FROM).clamp_min(0)
     return log_normalizer - f_true + ratio - 1
+
+
+class SNLLoss(nn.Module):
+    r"""Trains f and its log normalizer b by :func:`snl_loss`.
+
+    b is a small network on the pooled features of a box as a detector might have found it, its log
+    sizes and the log units of the noise there,
+
+    .. math:: b = g(\phi(y'), \log d', \log u') + \tfrac72 \log 2\pi
+        + \log\left|\det\frac{\partial y}{\partial t}\right|_{y'}
+
+    with g starting at zero: b starts as the log normalizer of a Gaussian of the noise's width with
+    f = 0 at its peak. docs/method.md, M-25. The features come without a graph, so that b has no say
+    in them.
+
+    Args:
+        in_channels: length of the pooled features.
+        num_noise_samples: M per true box.
+        hidden_channels: widths of the hidden layers of g.
+
+    Attributes:
+        is_density: f becomes an unnormalized log density; f - b is a normalized one.
+
+    Raises:
+        ValueError: if a number is below one.
+    """
+
+    is_density = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_noise_samples: int = 128,
+        hidden_channels: Sequence[int] = (128,),
+    ) -> None:
+        super().__init__()
+        check_count("num_noise_samples", num_noise_samples)
+        self.num_noise_samples = num_noise_samples
+        widths = [in_channels + 10, *hidden_channels]
+        layers: list[nn.Module] = []
+        for width, next_width in pairwise(widths):
+            check_count("in_channels, hidden_channels", min(width, next_width))
+            layers += [nn.Linear(width, next_width), nn.SiLU()]
+        last = nn.Linear(widths[-1], 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.network = nn.Sequential(*layers, last)
+
+    def forward(self, f: FeatureScorer, noise: NoiseAround) -> TrainingLoss:
+        """Evaluate the loss.
+
+        Args:
+            f: evaluates boxes near the true ones, and shows their features.
+            noise: bound to the true boxes.
+
+        Returns:
+            Loss per true box; logs ``effective_share`` of the samples, and ``normalizer_error``,
+            the distance of b from the sampled log normalizer in nats.
+        """
+        samples = noise.sample(self.num_noise_samples)
+        values, log_q = f(samples.boxes), samples.log_q[:, 1:]
+        b = self.log_normalizer(f, noise.reference, noise.units)
+        sampled = sampled_log_normalizer(values[:, 1:].detach(), log_q)
+        logged = {
+            "effective_share": effective_share(values[:, 1:], log_q),
+            "normalizer_error": (b.detach() - sampled).abs(),
+        }
+        loss = snl_loss(values[:, 0], values[:, 1:], log_q, b)
+        return TrainingLoss(loss, logged, samples, values.detach())
+
+    def log_normalizer(self, f: FeatureScorer, reference: Tensor, units: Tensor) -> Tensor:
+        """Return b: ``f(boxes) - b`` is the log density of boxes near the reference.
+
+        Args:
+            f: shows the features of N boxes.
+            reference: ``(N, 7)`` boxes as a detector found them.
+            units: ``(N, 7)`` standard deviations of the noise around such boxes.
+
+        Returns:
+            ``(N,)`` nats, meters and radians; differentiable in the parameters of b alone.
+        """
+        reference, units = reference.detach(), units.detach()
+        known = (f.pooled(reference[:, None])[:, 0], reference[:, 3:6].log(), units.log())
+        learned: Tensor = self.network(torch.cat(known, dim=1))[:, 0]
+        volume = LocalCoding(reference, units).log_volume(reference)
+        return learned + volume + 3.5 * math.log(2 * math.pi)

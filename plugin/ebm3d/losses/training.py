@@ -5,10 +5,13 @@ N true boxes; M noise samples of each; S variants of each; F pooled features.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
+
+from ebm3d.errors import input_error
 
 
 class BatchScorer(Protocol):
@@ -98,6 +101,19 @@ class NoiseAround(Protocol):
 
 
 @dataclass(frozen=True)
+class Examples:
+    """A :class:`Contrast` put together by a training method.
+
+    Attributes:
+        boxes: ``(N, M + 1, 7)``.
+        log_q: ``(N, M + 1)`` nats.
+    """
+
+    boxes: Tensor
+    log_q: Tensor
+
+
+@dataclass(frozen=True)
 class TrainingLoss:
     """Loss of a training method.
 
@@ -105,8 +121,8 @@ class TrainingLoss:
         per_box: ``(N,)``, no reduction.
         logged: further figures by name, ``(N,)`` each, of which the mean is logged.
         samples: what f was evaluated at, from which a learned proposal can learn; None where the
-            method draws no samples of the noise.
-        f: ``(N, M + 1)`` f at ``samples``.
+            method draws no samples of the noise, or f is no log density.
+        f: ``(N, M + 1)`` f at ``samples``, without a graph.
     """
 
     per_box: Tensor
@@ -132,3 +148,25 @@ class TrainingMethod(Protocol):
             noise: bound to the true boxes.
         """
         ...
+
+
+def check_count(name: str, count: int) -> None:
+    """Raise unless a number of samples or steps is at least one.
+
+    Args:
+        name: the argument, as the caller wrote it.
+        count: the number.
+    """
+    if count < 1:
+        raise input_error(name, "at least 1", count)
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise unless a constant is positive and finite.
+
+    Args:
+        name: the argument, as the caller wrote it.
+        value: the constant.
+    """
+    if not 0 < value < math.inf:
+        raise input_error(name, "positive and finite", value)

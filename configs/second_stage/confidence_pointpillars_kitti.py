@@ -4,7 +4,7 @@ _base_ = ["../ebm_pointpillars_kitti.py"]
 model = dict(
     bbox_head=dict(
         refinement_head=dict(
-            loss=dict(_delete_=True, type="ConfidenceLoss", target="iou"),
+            loss=dict(_delete_=True, type="ConfidenceLoss", target="iou", num_noise_samples=64),
             refiner=dict(step_size=2.0),  # of 0.5, 2, 8, on design frames (docs/results.md)
         )
     )

@@ -26,7 +26,7 @@ REFINEMENT_HEAD: dict[str, Any] = {
         "hidden_channels": (16,),
     },
     "noise": {"type": "BoxNoise", "stds": [0.25, 0.12, 0.08, 0.06, 0.06, 0.06, 0.06]},
-    "loss": {"type": "NCELoss"},
+    "loss": {"type": "NCELoss", "num_noise_samples": 16},
     "refiner": {
         "type": "GradientAscent",
         "num_steps": 4,
@@ -36,7 +36,6 @@ REFINEMENT_HEAD: dict[str, Any] = {
         "max_step": 0.5,
         "max_displacement": 3.0,
     },
-    "num_noise_samples": 16,
     "max_refined": 100,
 }
 

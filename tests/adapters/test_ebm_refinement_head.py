@@ -67,7 +67,10 @@ def test_loss_weight_scales_the_loss():
 
 
 def test_training_tells_true_boxes_from_noise():
-    head, frames = build_head(num_noise_samples=32), build_frames((6, 6))
+    head, frames = (
+        build_head(loss={"type": "NCELoss", "num_noise_samples": 32}),
+        build_frames((6, 6)),
+    )
     torch.nn.init.normal_(head.network.layers[-1].weight, std=1e-3)
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
     torch.manual_seed(0)
@@ -265,12 +268,12 @@ def test_head_without_pools_is_refused():
         build_head(pooling=[])
 
 
-@pytest.mark.parametrize("name", ["num_noise_samples", "max_refined", "max_evaluations"])
+@pytest.mark.parametrize("name", ["num_prediction_samples", "max_refined", "max_evaluations"])
 def test_counts_below_one_are_refused(name: str):
     with pytest.raises(ValueError, match="at least 1"):
         build_head(**{name: 0})
 
 
 def test_misspelled_option_is_a_type_error():
-    with pytest.raises(TypeError, match="num_noise_sample"):
-        build_head(num_noise_sample=3)
+    with pytest.raises(TypeError, match="max_refine"):
+        build_head(max_refine=3)

@@ -37,7 +37,8 @@ def step_growth(config: str, num_boxes: int, num_samples: int) -> dict[str, floa
     from ebm3d.simulation import simulate_frame
 
     head_config = Config.fromfile(config_path(config)).model.bbox_head.refinement_head
-    head = MODELS.build({**head_config, "num_noise_samples": num_samples})
+    loss = {**head_config.loss, "num_noise_samples": num_samples}
+    head = MODELS.build({**head_config, "loss": loss})
     frame = simulate_frame(0)
     points = [torch.from_numpy(frame.points)]
     cars = torch.from_numpy(frame.boxes[frame.names == "Car"]).float()

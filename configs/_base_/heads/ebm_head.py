@@ -13,13 +13,12 @@ box_features = dict(
         stds=[[0.25, 0.10, 0.12, 0.10, 0.065, 0.08, 0.08]],
         multipliers=(0.5, 1.0, 2.0),
     ),
-    num_noise_samples=64,
     max_refined=100,
 )
 refinement_head = dict(
     type="EBMRefinementHead",
     network=dict(type="EnergyNetwork", mean_sizes=mean_sizes),
-    loss=dict(type="NCELoss"),
+    loss=dict(type="NCELoss", num_noise_samples=64),
     refiner=dict(
         type="GradientAscent",
         num_steps=10,

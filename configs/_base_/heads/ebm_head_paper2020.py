@@ -14,8 +14,7 @@ refinement_head = dict(
         shared_in_scene=True,
         min_size=0.05,
     ),
-    loss=dict(type="NCELoss"),
-    num_noise_samples=128,
+    loss=dict(type="NCELoss", num_noise_samples=128),
     refiner=dict(type="GradientAscent", num_steps=10, step_size=2e-4, step_decay=0.5),
     max_refined=100,
 )

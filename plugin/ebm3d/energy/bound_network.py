@@ -80,6 +80,11 @@ class BoundNetwork:
         self._contexts = [pool.prepare(scenes, boxes, scene_index) for pool in pools]
         self._max_evaluations = max_evaluations
 
+    @property
+    def labels(self) -> Tensor:
+        """``(N,)`` class indices."""
+        return self._labels
+
     def __call__(self, boxes: Tensor) -> Tensor:
         """Evaluate the network.
 
@@ -103,16 +108,43 @@ class BoundNetwork:
             return self(boxes[:, None])[:, 0]
         if boxes.numel() == 0:
             return boxes.new_zeros((*boxes.shape[:2], *self._network.output_shape))
-        step = max(1, self._max_evaluations // len(boxes))
-        if boxes.shape[1] <= step:
+        parts = self._parts(boxes)
+        if len(parts) == 1:
             return self._evaluate(boxes)
         evaluate = self._evaluate_twice if torch.is_grad_enabled() else self._evaluate
-        return torch.cat([evaluate(part) for part in boxes.split(step, dim=1)], dim=1)
+        return torch.cat([evaluate(part) for part in parts], dim=1)
+
+    @torch.no_grad()
+    def pooled(self, boxes: Tensor) -> Tensor:
+        """Return the features of boxes, without a graph.
+
+        Args:
+            boxes: ``(N, S, 7)``.
+
+        Returns:
+            ``(N, S, F)``, the features of all pools joined.
+
+        Raises:
+            ValueError: if the number of boxes is not the bound one.
+        """
+        if boxes.ndim != 3 or boxes.shape[:1] != self._labels.shape or boxes.shape[-1] != 7:
+            raise shape_error("boxes", f"({len(self._labels)}, S, 7)", boxes)
+        if boxes.numel() == 0:
+            return boxes.new_zeros(*boxes.shape[:2], sum(p.out_channels for p in self._pools))
+        return torch.cat([self._pool(part) for part in self._parts(boxes)], dim=1)
+
+    def _parts(self, boxes: Tensor) -> tuple[Tensor, ...]:
+        """Variants ``(N, S, 7)``, N at least 1, in parts of about the bound on evaluations."""
+        return boxes.split(max(1, self._max_evaluations // len(boxes)), dim=1)
+
+    def _pool(self, boxes: Tensor) -> Tensor:
+        """Features of ``(N, S, 7)`` boxes in one go."""
+        pooled = [p(c, boxes) for p, c in zip(self._pools, self._contexts, strict=True)]
+        return torch.cat(pooled, dim=-1)
 
     def _evaluate(self, boxes: Tensor) -> Tensor:
         """Outputs of ``(N, S, 7)`` boxes in one go."""
-        pooled = [p(c, boxes) for p, c in zip(self._pools, self._contexts, strict=True)]
-        return self._network(torch.cat(pooled, dim=-1), boxes, self._labels)
+        return self._network(self._pool(boxes), boxes, self._labels)
 
     def _evaluate_twice(self, boxes: Tensor) -> Tensor:
         """The same, without keeping activations; nothing here draws random numbers."""

@@ -3,7 +3,13 @@
 from ebm3d.losses.confidence import ConfidenceLoss, confidence_loss
 from ebm3d.losses.direct import l1_loss, l2_loss, smooth_l1_loss
 from ebm3d.losses.gaussian import gaussian_nll
-from ebm3d.losses.importance_sampling import kldis_loss, log_normalizer, mlis_loss
+from ebm3d.losses.importance_sampling import (
+    KLDISLoss,
+    MLISLoss,
+    kldis_loss,
+    log_normalizer,
+    mlis_loss,
+)
 from ebm3d.losses.label_encoding import (
     bit_cross_entropy,
     code_distance_penalty,
@@ -11,22 +17,31 @@ from ebm3d.losses.label_encoding import (
     soft_cross_entropy,
 )
 from ebm3d.losses.laplace import laplace_nll
-from ebm3d.losses.maximum_likelihood import mcmc_loss
-from ebm3d.losses.nce import NCELoss, nce_loss
+from ebm3d.losses.maximum_likelihood import MLMCMCLoss, mcmc_loss
+from ebm3d.losses.nce import NCELoss, NCEPlusLoss, nce_loss
 from ebm3d.losses.propel import propel_loss
 from ebm3d.losses.proposal import proposal_loss
 from ebm3d.losses.score_matching import (
+    DSMLoss,
+    ScoreMatchingLoss,
     dsm_loss,
     gradient_of,
     score_matching_loss,
     sliced_score_matching_loss,
 )
-from ebm3d.losses.snl import snl_loss
+from ebm3d.losses.snl import SNLLoss, snl_loss
 from ebm3d.losses.training import TrainingLoss
 
 __all__ = [
     "ConfidenceLoss",
+    "DSMLoss",
+    "KLDISLoss",
+    "MLISLoss",
+    "MLMCMCLoss",
     "NCELoss",
+    "NCEPlusLoss",
+    "SNLLoss",
+    "ScoreMatchingLoss",
     "TrainingLoss",
     "bit_cross_entropy",
     "code_distance_penalty",

@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.boxes.iou import iou_3d
 from ebm3d.errors import input_error, shape_error
-from ebm3d.losses.training import BatchScorer, Contrast, TrainingLoss
+from ebm3d.losses.training import BatchScorer, NoiseAround, TrainingLoss, check_count
 
 
 def confidence_loss(f: Tensor, targets: Tensor) -> Tensor:
@@ -49,17 +49,24 @@ class ConfidenceLoss:
             exp(-|t|^2 / 2) of the residuals t in units of ``units``.
         units: seven standard deviations of the pseudo label: along, across, up (m); length, width,
             height (log ratio); yaw (rad). With "gaussian" only.
+        num_noise_samples: M per true box.
 
     Attributes:
         is_density: f is the logit of a confidence, no log density.
 
     Raises:
-        ValueError: for an unknown target, or units that do not go with it.
+        ValueError: for an unknown target, units that do not go with it, or M below one.
     """
 
     is_density = False
 
-    def __init__(self, target: str = "iou", units: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        target: str = "iou",
+        units: Sequence[float] | None = None,
+        num_noise_samples: int = 128,
+    ) -> None:
+        check_count("num_noise_samples", num_noise_samples)
         if target not in ("iou", "gaussian"):
             raise input_error("target", "'iou' or 'gaussian'", repr(target))
         if (units is not None) != (target == "gaussian"):
@@ -68,19 +75,20 @@ class ConfidenceLoss:
             len(units) != 7 or not all(0 < unit < math.inf for unit in units)
         ):
             raise input_error("units", "seven positive numbers", units)
-        self.target = target
+        self.target, self.num_noise_samples = target, num_noise_samples
         self.units = None if units is None else torch.as_tensor(units, dtype=torch.float64)
 
-    def __call__(self, f: BatchScorer, samples: Contrast) -> TrainingLoss:
+    def __call__(self, f: BatchScorer, noise: NoiseAround) -> TrainingLoss:
         """Evaluate the loss.
 
         Args:
             f: evaluates boxes near the true ones.
-            samples: true boxes and noise around them; all of them are examples.
+            noise: bound to the true boxes, which are examples like its samples.
 
         Returns:
             Loss per true box; logs ``confidence_error``, the mean absolute error of sigmoid(f).
         """
+        samples = noise.sample(self.num_noise_samples) if hasattr(noise, 'sample') else noise  # until the head is switched
         targets = self.confidences(samples.boxes)
         logits = f(samples.boxes)
         error = (torch.sigmoid(logits) - targets).abs().mean(dim=-1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,17 @@ class NoiseSamples:
 
     boxes: Tensor
     log_q: Tensor
+
+    @staticmethod
+    def cat(parts: Sequence[NoiseSamples]) -> NoiseSamples:
+        """Join the samples of several frames, at least one.
+
+        Args:
+            parts: of the same number of samples per box.
+        """
+        return NoiseSamples(
+            torch.cat([part.boxes for part in parts]), torch.cat([part.log_q for part in parts])
+        )
 
 
 class BoxNoise:
@@ -90,6 +102,11 @@ class BoxNoise:
         self.axes, self.sizes = axes, sizes
         self.shared_in_scene, self.min_size = shared_in_scene, min_size
 
+    @property
+    def base(self) -> BoxNoise:
+        """The noise that needs no features: itself."""
+        return self
+
     def class_stds(self, labels: Tensor) -> Tensor:
         """Return the standard deviations of each box's class.
 
@@ -113,6 +130,64 @@ class BoxNoise:
                 "give stds one row per class",
             )
         return table[labels]
+
+    def units(self, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Return the standard deviations as units of a ``LocalCoding`` around boxes.
+
+        Args:
+            boxes: ``(N, 7)``.
+            labels: ``(N,)`` class indices.
+
+        Returns:
+            ``(N, 7)``: along, across, up (m); length, width, height (log ratio, to first order
+            where the noise is metric); yaw (rad). In the dtype of ``boxes``.
+        """
+        stds = self.class_stds(labels).to(boxes)
+        plane, sizes = stds[:, :2], stds[:, 3:6]
+        if self.axes == "world":
+            cos, sin = torch.cos(boxes[:, 6:]), torch.sin(boxes[:, 6:])
+            turned = torch.cat((cos, sin, sin, cos), dim=1).reshape(-1, 2, 2).square()
+            plane = (turned @ plane.square()[..., None])[..., 0].sqrt()
+        if self.sizes == "metric":
+            sizes = sizes / boxes[:, 3:6]
+        return torch.cat((plane, stds[:, 2:3], sizes, stds[:, 6:]), dim=1)
+
+    def narrowed(self, factor: float) -> BoxNoise:
+        """Return the noise of all standard deviations times a factor.
+
+        Args:
+            factor: positive and finite; M-21's beta.
+
+        Raises:
+            ValueError: if it is not.
+        """
+        if not 0 < factor < math.inf:
+            raise input_error("factor", "positive and finite", factor)
+        narrow = copy(self)
+        narrow.stds = self.stds * factor
+        return narrow
+
+    def around(
+        self,
+        boxes: Tensor,
+        labels: Tensor,
+        frame_sizes: Sequence[int] | None = None,
+        reference: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> BoundNoise:
+        """Bind the noise to true boxes, as training methods take it.
+
+        Args:
+            boxes: ``(N, 7)`` true boxes.
+            labels: ``(N,)`` class indices.
+            frame_sizes: number of boxes of each frame; one frame if left out.
+            reference: see :attr:`BoundNoise.reference`; drawn if left out.
+            generator: source of randomness on the device of ``boxes``.
+
+        Raises:
+            ValueError: if the frames have another number of boxes in all.
+        """
+        return BoundNoise(self, boxes, labels, frame_sizes, reference, generator)
 
     def sample(
         self,
@@ -214,3 +289,79 @@ class BoxNoise:
         per_component = -0.5 * squared[..., None] / factors.square() - 7 * torch.log(factors)
         mixed = torch.logsumexp(per_component, dim=-1) - math.log(len(factors))
         return mixed + log_norm[:, None]
+
+
+class BoundNoise:
+    """Box noise around given true boxes (:class:`ebm3d.losses.training.NoiseAround`).
+
+    Samples of a frame are drawn together, frame after frame. The reference is drawn when it is
+    first asked for, so that samples drawn before are the same with and without it.
+
+    Args:
+        noise: drawn around each box.
+        boxes: ``(N, 7)`` true boxes.
+        labels: ``(N,)`` class indices.
+        frame_sizes: number of boxes of each frame; one frame if left out.
+        reference: ``(N, 7)``, or None to draw it.
+        generator: source of randomness on the device of ``boxes``.
+
+    Attributes:
+        boxes: ``(N, 7)``.
+        labels: ``(N,)``.
+
+    Raises:
+        ValueError: if the frames have another number of boxes in all.
+    """
+
+    def __init__(
+        self,
+        noise: BoxNoise,
+        boxes: Tensor,
+        labels: Tensor,
+        frame_sizes: Sequence[int] | None = None,
+        reference: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        check_boxes(boxes)
+        self.boxes, self.labels = boxes, labels
+        self.frame_sizes = [len(boxes)] if not frame_sizes else list(frame_sizes)
+        if sum(self.frame_sizes) != len(boxes):
+            raise input_error("frame_sizes", f"of {len(boxes)} boxes in all", self.frame_sizes)
+        self._noise, self._reference, self._generator = noise, reference, generator
+
+    @property
+    def units(self) -> Tensor:
+        """``(N, 7)``; see :meth:`BoxNoise.units`."""
+        return self._noise.units(self.boxes, self.labels)
+
+    @property
+    def reference(self) -> Tensor:
+        """``(N, 7)`` a box of the noise for each true one, the same at each call.
+
+        As a detector might have found it: what a log-normalizer or a proposal is conditioned on.
+        """
+        if self._reference is None:
+            self._reference = self.sample(1).boxes[:, 1]
+        return self._reference
+
+    def sample(self, num_samples: int) -> NoiseSamples:
+        """Draw boxes around each true box; see :meth:`BoxNoise.sample`.
+
+        Args:
+            num_samples: M, at least 1.
+        """
+        frames = zip(
+            self.boxes.split(self.frame_sizes), self.labels.split(self.frame_sizes), strict=True
+        )
+        return NoiseSamples.cat(
+            [self._noise.sample(b, c, num_samples, self._generator) for b, c in frames]
+        )
+
+    def log_prob(self, boxes: Tensor) -> Tensor:
+        """Log densities ``(N, S)`` at boxes ``(N, S, 7)``; see :meth:`BoxNoise.log_prob`."""
+        return self._noise.log_prob(self.boxes, boxes, self.labels)
+
+    def narrowed(self, factor: float) -> BoundNoise:
+        """Return noise around the same boxes; see :meth:`BoxNoise.narrowed`."""
+        noise = self._noise.narrowed(factor)
+        return noise.around(self.boxes, self.labels, self.frame_sizes, generator=self._generator)

@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ebm3d.errors import input_error
+from ebm3d.noise import Detections
 
 _WRAPPED = "dense_head."
 _REFINEMENT = "refinement_head."
@@ -85,6 +86,9 @@ class RefinedDenseHead(BaseModule):
         # Before the wrapped head's loss, which replaces the host's boxes in the samples by tensors.
         boxes = [s.gt_instances_3d.bboxes_3d.tensor.to(bev.device) for s in batch_data_samples]
         labels = [s.gt_instances_3d.labels_3d.to(bev.device) for s in batch_data_samples]
+        found = []
+        if self.refinement_head.wants_detections:
+            found.append(detect(self.dense_head, x, batch_data_samples))
         if self.detector == "joint":
             losses.update(self.dense_head.loss(x, batch_data_samples, **kwargs))
         else:
@@ -97,7 +101,7 @@ class RefinedDenseHead(BaseModule):
                     level=logging.WARNING,
                 )
             bev = bev.detach()
-        losses.update(self.refinement_head.loss(bev, points, boxes, labels))
+        losses.update(self.refinement_head.loss(bev, points, boxes, labels, *found))
         return losses
 
     def predict(
@@ -132,6 +136,29 @@ class RefinedDenseHead(BaseModule):
             [r.scores_3d for r in results],
         )
         return [with_refined(r, new) for r, new in zip(results, refined, strict=True)]
+
+
+@torch.no_grad()
+def detect(dense_head: Any, x: Any, batch_data_samples: list[Any]) -> list[Detections]:
+    """Return what a dense head finds in training frames, as it would at inference.
+
+    Args:
+        dense_head: of the host; in evaluation mode meanwhile, so that batch-norm statistics are
+            used and not changed.
+        x: maps of the neck.
+        batch_data_samples: with the metainfo that the head's ``predict`` reads; not changed.
+
+    Returns:
+        Detections of each frame, after NMS.
+    """
+    modes = [(module, module.training) for module in dense_head.modules()]
+    dense_head.eval()
+    try:
+        results = dense_head.predict(x, batch_data_samples)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return [Detections(r.bboxes_3d.tensor[:, :7], r.labels_3d) for r in results]
 
 
 def first_map(x: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""What every refinement head shares: pools, a network, noise around true boxes."""
+"""What every refinement head shares: pools, a network, a noise, true boxes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ from torch import Tensor
 
 from ebm3d.energy import BoundNetwork
 from ebm3d.errors import input_error
-from ebm3d.noise import NoiseSamples
 from ebm3d.pooling import Scenes
 
 
 class BaseRefinementHead(BaseModule):
-    """Pools features of boxes, binds frames to a network, draws noise around true boxes.
+    """Pools features of boxes, binds frames to a network, takes the true boxes of a class.
 
     Args:
         in_channels: channels of the bird's-eye-view map.
         point_cloud_range: what the map covers, six numbers, meters.
         pooling: configs of pools (``BEVGridPool``, ``PointBoxPool``); their features are joined.
         network: config of the network, less its number of inputs (and outputs).
-        noise: config of the noise (``BoxNoise``).
-        num_noise_samples: M per true box.
+        noise: config of the noise (``BoxNoise``, ``DetectionNoise``, ``LearnedProposal``).
         max_refined: largest number of boxes refined in a frame, those of the highest scores; the
             rest stay as detected.
         max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
@@ -46,7 +44,6 @@ class BaseRefinementHead(BaseModule):
         pooling: Sequence[dict[str, Any]],
         network: dict[str, Any],
         noise: dict[str, Any],
-        num_noise_samples: int,
         max_refined: int,
         max_evaluations: int,
         init_cfg: dict[str, Any] | None,
@@ -54,23 +51,38 @@ class BaseRefinementHead(BaseModule):
         super().__init__(init_cfg=init_cfg)
         if not pooling:
             raise input_error("pooling", "a list of at least one pool", pooling)
-        if min(num_noise_samples, max_refined, max_evaluations) < 1:
+        if min(max_refined, max_evaluations) < 1:
             raise input_error(
-                "num_noise_samples, max_refined, max_evaluations",
-                "at least 1",
-                (num_noise_samples, max_refined, max_evaluations),
+                "max_refined, max_evaluations", "at least 1", (max_refined, max_evaluations)
             )
         self.point_cloud_range = tuple(point_cloud_range)
-        pools: list[Any] = [
-            MODELS.build({"in_channels": in_channels, **p} if _reads_map(p) else p) for p in pooling
-        ]
+        pools: list[Any] = [build_with(pool, in_channels=in_channels) for pool in pooling]
         self.pools = torch.nn.ModuleList(pools)
-        channels = sum(pool.out_channels for pool in pools)
-        self.network = MODELS.build({"in_channels": channels, **network})
-        self.noise = MODELS.build(noise)
-        self.num_noise_samples, self.max_refined = num_noise_samples, max_refined
-        self.max_evaluations = max_evaluations
-        self._check_rows("noise.stds", getattr(self.noise, "stds", None))
+        self._of_features = {"in_channels": sum(pool.out_channels for pool in pools)}
+        if "mean_sizes" in network:
+            self._of_features["mean_sizes"] = network["mean_sizes"]
+        self.network = self.build_on_features(network)
+        self.noise = self.build_on_features(noise)
+        self.max_refined, self.max_evaluations = max_refined, max_evaluations
+        base = getattr(self.noise, "base", None)
+        self._check_rows("noise.stds", getattr(base, "stds", None))
+
+    @property
+    def wants_detections(self) -> bool:
+        """Whether ``loss`` is to be given what the detector finds in the training frames."""
+        return False
+
+    def build_on_features(self, config: dict[str, Any]) -> Any:
+        """Build a part that may read pooled features; its ``base``, if it has one, first.
+
+        Args:
+            config: of a network, a noise or a loss; ``in_channels`` (the length of the pooled
+                features) and ``mean_sizes`` (the network's) are handed in where the class names
+                them and the config does not.
+        """
+        if "base" in config:
+            config = {**config, "base": self.build_on_features(config["base"])}
+        return build_with(config, **self._of_features)
 
     def bind(
         self,
@@ -104,29 +116,21 @@ class BaseRefinementHead(BaseModule):
             self.max_evaluations,
         )
 
-    def contrast(
+    def true_boxes(
         self, boxes: Sequence[Tensor], labels: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor], NoiseSamples]:
-        """Take the true boxes of a class and draw noise around them.
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Take the true boxes of a class.
 
         Args:
             boxes: B tensors of true boxes ``(N_b, >= 7)``.
             labels: B tensors ``(N_b,)``; boxes with a negative label are left out.
 
         Returns:
-            True boxes ``(N_b, 7)`` and labels per frame, and the noise of all frames together.
+            Boxes ``(N_b, 7)`` and labels of each frame.
         """
         kept = [lab >= 0 for lab in labels]
         true = [b[k, :7].float() for b, k in zip(boxes, kept, strict=True)]
-        classes = [lab[k] for lab, k in zip(labels, kept, strict=True)]
-        samples = [
-            self.noise.sample(b, c, self.num_noise_samples)
-            for b, c in zip(true, classes, strict=True)
-        ]
-        joined = NoiseSamples(
-            torch.cat([s.boxes for s in samples]), torch.cat([s.log_q for s in samples])
-        )
-        return true, classes, joined
+        return true, [lab[k] for lab, k in zip(labels, kept, strict=True)]
 
     def mean_over_boxes(self, per_box: Tensor) -> Tensor:
         """Return the mean over the true boxes of all processes, touching every parameter.
@@ -160,7 +164,13 @@ class BaseRefinementHead(BaseModule):
             )
 
 
-def _reads_map(pool: dict[str, Any]) -> bool:
-    """Whether the pool of a config wants to know the channels of the map."""
-    pool_class = MODELS.get(pool["type"])
-    return pool_class is not None and "in_channels" in inspect.signature(pool_class).parameters
+def build_with(config: dict[str, Any], **offered: Any) -> Any:
+    """Build a registered class.
+
+    Args:
+        config: its config.
+        **offered: arguments it gets if its constructor names them and the config does not.
+    """
+    built = MODELS.get(config["type"])
+    named = inspect.signature(built).parameters if built is not None else {}
+    return MODELS.build({**{k: v for k, v in offered.items() if k in named}, **config})

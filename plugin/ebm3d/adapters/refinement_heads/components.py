@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from mmdet3d.registry import MODELS
 
-from ebm3d.energy import EnergyNetwork, Paper2020EnergyNetwork, RegressionNetwork
-from ebm3d.losses import ConfidenceLoss, NCELoss
-from ebm3d.noise import BoxNoise
+from ebm3d.energy import (
+    EnergyNetwork,
+    LearnedProposal,
+    Paper2020EnergyNetwork,
+    RegressionNetwork,
+)
+from ebm3d.losses import (
+    ConfidenceLoss,
+    DSMLoss,
+    KLDISLoss,
+    MLISLoss,
+    MLMCMCLoss,
+    NCELoss,
+    NCEPlusLoss,
+    ScoreMatchingLoss,
+    SNLLoss,
+)
+from ebm3d.noise import BoxNoise, DetectionNoise
 from ebm3d.pooling import BEVGridPool, PointBoxPool
 from ebm3d.refiners import GradientAscent
 from ebm3d.regressions import (
@@ -26,7 +41,16 @@ COMPONENTS = (
     Paper2020EnergyNetwork,
     RegressionNetwork,
     BoxNoise,
+    DetectionNoise,
+    LearnedProposal,
     NCELoss,
+    NCEPlusLoss,
+    MLISLoss,
+    KLDISLoss,
+    MLMCMCLoss,
+    ScoreMatchingLoss,
+    DSMLoss,
+    SNLLoss,
     ConfidenceLoss,
     GradientAscent,
     DirectBoxRegression,

@@ -10,7 +10,21 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.base_refinement_head import BaseRefinementHead
-from ebm3d.energy import BoxEnergy
+from ebm3d.boxes.codings import LocalCoding
+from ebm3d.energy import (
+    BoundNetwork,
+    BoundProposal,
+    BoxEnergy,
+    EnergyPosterior,
+    LearnedProposal,
+)
+from ebm3d.errors import input_error
+from ebm3d.losses.importance_sampling import effective_share
+from ebm3d.losses.training import TrainingLoss
+from ebm3d.noise import BoundDetectionNoise, BoundNoise, DetectionNoise, Detections
+from ebm3d.refiners import RefinementResult
+
+_PREDICTIONS = ("refined", "importance_mean")
 
 
 @MODELS.register_module()
@@ -22,10 +36,14 @@ class EBMRefinementHead(BaseRefinementHead):
         point_cloud_range: what the map covers, six numbers, meters.
         pooling: configs of pools (``BEVGridPool``, ``PointBoxPool``); their features are joined.
         network: config of the energy network (``EnergyNetwork``, ``Paper2020EnergyNetwork``).
-        noise: config of the noise (``BoxNoise``).
-        loss: config of the training method (``NCELoss``, ``ConfidenceLoss``).
+        noise: config of the noise: ``BoxNoise``; ``DetectionNoise``, whose hard negatives are what
+            the detector finds; ``LearnedProposal``, trained beside f by a loss of its own.
+        loss: config of the training method (``NCELoss``, ``ConfidenceLoss`` and others).
         refiner: config of the refiner (``GradientAscent``).
-        num_noise_samples: M per true box.
+        prediction: "refined": boxes climb f by the refiner; "importance_mean": the mean of
+            samples of the noise around the detected box, weighted by exp f over their density.
+            With a ``LearnedProposal`` that mean needs no box near the truth to start from.
+        num_prediction_samples: of that mean.
         max_refined: largest number of boxes refined in a frame, those of the highest scores; the
             rest stay as detected.
         max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
@@ -33,7 +51,8 @@ class EBMRefinementHead(BaseRefinementHead):
         init_cfg: as in mmengine.
 
     Raises:
-        ValueError: if there is no pool, or a count is below one.
+        ValueError: if there is no pool, a count is below one, the prediction is unknown, or a
+            method whose f is no log density is to teach a proposal or to weigh samples.
     """
 
     binding = BoxEnergy
@@ -47,7 +66,8 @@ class EBMRefinementHead(BaseRefinementHead):
         noise: dict[str, Any],
         loss: dict[str, Any],
         refiner: dict[str, Any],
-        num_noise_samples: int = 128,
+        prediction: str = "refined",
+        num_prediction_samples: int = 256,
         max_refined: int = 100,
         max_evaluations: int = 2048,
         loss_weight: float = 1.0,
@@ -59,14 +79,30 @@ class EBMRefinementHead(BaseRefinementHead):
             pooling,
             network,
             noise,
-            num_noise_samples,
             max_refined,
             max_evaluations,
             init_cfg,
         )
-        self.criterion, self.refiner = MODELS.build(loss), MODELS.build(refiner)
+        if prediction not in _PREDICTIONS:
+            raise input_error("prediction", f"one of {_PREDICTIONS}", repr(prediction))
+        if num_prediction_samples < 1:
+            raise input_error("num_prediction_samples", "at least 1", num_prediction_samples)
+        self.criterion, self.refiner = self.build_on_features(loss), MODELS.build(refiner)
+        weighs = prediction == "importance_mean" or isinstance(self.noise, LearnedProposal)
+        if weighs and not self.criterion.is_density:
+            raise input_error(
+                "loss",
+                "one that makes f a log density, for a LearnedProposal or an importance mean",
+                loss["type"],
+            )
+        self.prediction, self.num_prediction_samples = prediction, num_prediction_samples
         self.loss_weight = loss_weight
         self._check_rows("refiner.step_scale", getattr(self.refiner, "scale", None))
+
+    @property
+    def wants_detections(self) -> bool:
+        """Whether ``loss`` is to be given what the detector finds in the training frames."""
+        return isinstance(self._direct_noise, DetectionNoise)
 
     def loss(
         self,
@@ -74,6 +110,7 @@ class EBMRefinementHead(BaseRefinementHead):
         points: Sequence[Tensor],
         boxes: Sequence[Tensor],
         labels: Sequence[Tensor],
+        detections: Sequence[Detections] = (),
     ) -> dict[str, Tensor]:
         """Contrast the true boxes with noise.
 
@@ -82,20 +119,65 @@ class EBMRefinementHead(BaseRefinementHead):
             points: B clouds ``(P, F)``, or none.
             boxes: B tensors of true boxes ``(N_b, >= 7)``.
             labels: B tensors ``(N_b,)``; boxes with a negative label are left out.
+            detections: what the detector found in the B frames, where ``wants_detections``.
 
         Returns:
-            ``loss_ebm``: mean over the true boxes of all processes; and what the training method
-            logs, such as ``ebm_rank_first`` of NCE, the share of true boxes ranked before all
-            their noise samples.
+            ``loss_ebm``: mean over the true boxes of all processes; ``loss_proposal`` likewise,
+            with a ``LearnedProposal``; and what the training method logs, such as
+            ``ebm_rank_first`` of NCE, the share of true boxes ranked before all their noise
+            samples.
         """
         with torch.autocast(bev.device.type, enabled=False):
-            true, classes, samples = self.contrast(boxes, labels)
-            result = self.criterion(self.bind(bev, points, true, classes), samples)
-        losses = {"loss_ebm": self.loss_weight * self.mean_over_boxes(result.per_box)}
-        for name, value in result.logged.items():
+            true, classes = self.true_boxes(boxes, labels)
+            f = self.bind(bev, points, true, classes)
+            noise = self.noise_around(f, true, classes, detections)
+            result = self.criterion(f, noise)
+            losses = {"loss_ebm": self.loss_weight * self.mean_over_boxes(result.per_box)}
+            logged = {f"ebm_{name}": value for name, value in result.logged.items()}
+            if isinstance(noise, BoundProposal):
+                taught = noise.loss(result.samples, result.f)
+                losses["loss_proposal"] = self.mean_over_boxes(taught)
+                logged.update(_figures_of(noise, result))
+        for name, value in logged.items():
             share = value.mean() if len(value) else value.new_zeros(())
-            losses[f"ebm_{name}"] = share.detach()
+            losses[name] = share.detach()
         return losses
+
+    def noise_around(
+        self,
+        f: BoundNetwork,
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        detections: Sequence[Detections] = (),
+        reference: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> BoundNoise | BoundDetectionNoise | BoundProposal:
+        """Bind the noise to boxes.
+
+        Args:
+            f: energy bound to the same boxes.
+            boxes: B tensors ``(N_b, 7)``.
+            labels: B tensors ``(N_b,)``.
+            detections: of the B frames, where ``wants_detections``; none otherwise.
+            reference: ``(N, 7)`` what the noise is conditioned on, the boxes themselves at
+                inference; drawn, or detected, if left out.
+            generator: source of randomness on the device of the boxes.
+        """
+        joined, classes = torch.cat(list(boxes)), torch.cat(list(labels))
+        sizes, direct = [len(b) for b in boxes], self._direct_noise
+        around: BoundNoise | BoundDetectionNoise
+        if isinstance(direct, DetectionNoise):
+            around = direct.around(joined, classes, detections, sizes, reference, generator)
+        else:
+            around = direct.around(joined, classes, sizes, reference, generator)
+        if isinstance(self.noise, LearnedProposal):
+            return self.noise.around(around, f, generator)
+        return around
+
+    @property
+    def _direct_noise(self) -> Any:
+        """The noise that is no network's: a ``BoxNoise`` or a ``DetectionNoise``."""
+        return self.noise.mixed_in if isinstance(self.noise, LearnedProposal) else self.noise
 
     def refine(
         self,
@@ -105,7 +187,7 @@ class EBMRefinementHead(BaseRefinementHead):
         labels: Sequence[Tensor],
         scores: Sequence[Tensor],
     ) -> list[dict[str, Tensor]]:
-        """Climb f from detected boxes.
+        """Climb f from detected boxes, or weigh samples around them.
 
         Args:
             bev: ``(B, C, H, W)``.
@@ -117,7 +199,7 @@ class EBMRefinementHead(BaseRefinementHead):
 
         Returns:
             Per frame ``boxes`` ``(N_b, 7)``, ``f_initial`` and ``f_refined`` ``(N_b,)``, NaN where
-            a box was not refined.
+            a box was not refined. The same for the same input: samples are of a fixed seed.
         """
         # Tensors of inference mode cannot take part in a gradient; copies made outside it can.
         with (
@@ -130,7 +212,10 @@ class EBMRefinementHead(BaseRefinementHead):
             start = [b[i, :7].float() for b, i in zip(boxes, chosen, strict=True)]
             classes = [lab[i] for lab, i in zip(labels, chosen, strict=True)]
             energy = self.bind(bev, rest, start, classes)
-            result = self.refiner(energy, torch.cat(start), torch.cat(classes))
+            if self.prediction == "refined":
+                result = self.refiner(energy, torch.cat(start), torch.cat(classes))
+            else:
+                result = self._importance_means(energy, start, classes)
         sizes = [len(i) for i in chosen]
         parts = zip(
             result.boxes.split(sizes),
@@ -151,3 +236,30 @@ class EBMRefinementHead(BaseRefinementHead):
                 }
             )
         return refined
+
+    def _importance_means(
+        self, f: BoundNetwork, boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> RefinementResult:
+        """Means of noise samples around detected boxes, weighted by exp f over their density."""
+        joined = torch.cat(list(boxes))
+        generator = torch.Generator(joined.device).manual_seed(0)
+        # What was detected elsewhere in the frame says nothing of this box.
+        nothing = [Detections(b[:0], lab[:0]) for b, lab in zip(boxes, labels, strict=True)]
+        noise = self.noise_around(f, boxes, labels, nothing, joined, generator)
+        drawn = noise.sample(self.num_prediction_samples)
+        values, coding = f(drawn.boxes), LocalCoding(joined, noise.units)
+        posterior = EnergyPosterior(coding, drawn.boxes[:, 1:], values[:, 1:], drawn.log_q[:, 1:])
+        means = posterior.boxes
+        sound = torch.isfinite(means).all(dim=1)
+        means = torch.where(sound[:, None], means, joined)
+        return RefinementResult(means, values[:, 0], f(means), sound.long())
+
+
+def _figures_of(noise: BoundProposal, result: TrainingLoss) -> dict[str, Tensor]:
+    """What is logged of a learned proposal, ``(N,)`` each."""
+    with torch.no_grad():
+        figures = {"proposal_nll": -noise.distribution.log_prob(noise.boxes)}
+        if result.samples is not None and result.f is not None:
+            log_q = result.samples.log_q[:, 1:]
+            figures["proposal_effective_share"] = effective_share(result.f[:, 1:], log_q)
+    return figures

@@ -11,6 +11,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ebm3d.errors import input_error
+from ebm3d.noise import Detections
 
 
 @MODELS.register_module()
@@ -51,12 +52,19 @@ class RefinementHeadGroup(BaseModule):
         if self.selected not in built:
             raise input_error("selected", f"one of {', '.join(built)}", repr(selected))
 
+    @property
+    def wants_detections(self) -> bool:
+        """Whether a head wants what the detector finds in the training frames."""
+        heads: Any = self.heads
+        return any(head.wants_detections for head in heads.values())
+
     def loss(
         self,
         bev: Tensor,
         points: Sequence[Tensor],
         boxes: Sequence[Tensor],
         labels: Sequence[Tensor],
+        detections: Sequence[Detections] = (),
     ) -> dict[str, Tensor]:
         """Return the losses of every head, their names behind the head's and a dot.
 
@@ -65,6 +73,7 @@ class RefinementHeadGroup(BaseModule):
             points: B clouds, or none.
             boxes: B tensors of true boxes ``(N_b, >= 7)``.
             labels: B tensors ``(N_b,)``.
+            detections: what the detector found in the B frames, for the heads that want it.
         """
         seed = int(torch.randint(2**62, ()))
         losses: dict[str, Tensor] = {}
@@ -72,7 +81,8 @@ class RefinementHeadGroup(BaseModule):
         for name, head in heads.items():
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                terms: dict[str, Tensor] = head.loss(bev, points, boxes, labels)
+                wanted = (detections,) if head.wants_detections else ()
+                terms: dict[str, Tensor] = head.loss(bev, points, boxes, labels, *wanted)
             losses.update({f"{name}.{term}": value for term, value in terms.items()})
         return losses
 

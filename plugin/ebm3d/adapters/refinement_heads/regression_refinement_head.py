@@ -73,19 +73,22 @@ class RegressionRefinementHead(BaseRefinementHead):
             pooling,
             {**network, "num_outputs": built.num_outputs},
             noise,
-            num_noise_samples,
             max_refined,
             max_evaluations,
             init_cfg,
         )
-        if num_iterations < 1:
-            raise input_error("num_iterations", "at least 1", num_iterations)
+        if min(num_noise_samples, num_iterations) < 1:
+            raise input_error(
+                "num_noise_samples, num_iterations",
+                "at least 1",
+                (num_noise_samples, num_iterations),
+            )
         if not 0 <= score_decay < math.inf:
             raise input_error("score_decay", "at least 0 and finite", score_decay)
         if not isinstance(self.noise, BoxNoise):
             raise input_error("noise", "a BoxNoise, whose scales are the residuals' units", noise)
         self.regression, self.num_iterations = built, num_iterations
-        self.score_decay = score_decay
+        self.num_noise_samples, self.score_decay = num_noise_samples, score_decay
 
     def loss(
         self,
@@ -107,7 +110,9 @@ class RegressionRefinementHead(BaseRefinementHead):
             true boxes of all processes; and the regression's regularizers.
         """
         with torch.autocast(bev.device.type, enabled=False):
-            true, classes, samples = self.contrast(boxes, labels)
+            true, classes = self.true_boxes(boxes, labels)
+            around = self.noise.around(torch.cat(true), torch.cat(classes), [len(t) for t in true])
+            samples = around.sample(self.num_noise_samples)
             noisy = samples.boxes[:, 1:]
             outputs = self.bind(bev, points, true, classes)(noisy).flatten(0, 1)
             target = samples.boxes[:, :1].expand_as(noisy).flatten(0, 1)

@@ -1,0 +1,281 @@
+"""A mixture density network that learns where the energy is high: learned noise, and a prediction.
+
+N boxes; M noise samples and S boxes of each; K components; F pooled features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ebm3d.boxes.codings import LocalCoding
+from ebm3d.densities import BoxDistribution, MixtureDensity
+from ebm3d.energy.network import RegressionNetwork
+from ebm3d.errors import input_error, shape_error
+from ebm3d.noise import BoundDetectionNoise, BoundNoise, BoxNoise, DetectionNoise, NoiseSamples
+
+_PER_COMPONENT = 15  # a weight, seven means, seven log variances
+
+
+class FeaturePool(Protocol):
+    """Shows the features of boxes near bound ones (:class:`ebm3d.energy.BoundNetwork`)."""
+
+    def pooled(self, boxes: Tensor) -> Tensor:
+        """Return features ``(N, S, F)`` of boxes ``(N, S, 7)``, without a graph."""
+        ...
+
+
+class LearnedProposal(nn.Module):
+    r"""Noise drawn in part from a mixture that is learned beside the energy.
+
+    .. math::
+        q_\phi(y\,|\,x, y') = \sum_{k=1}^{K} \pi_k\, N\!\left(t(y; y');\, \mu_k,\,
+        \mathrm{diag}(\sigma_k)^2\right) \left|\det \partial t / \partial y\right|, \qquad
+        q = (1 - \alpha)\, q_\phi + \alpha\, q_\mathrm{base}(\cdot\,|\,y_i)
+
+    with weights, means and deviations from a network that reads the features pooled at a reference
+    box y', and the residuals t from it in the standard deviations of the base noise. Source:
+    Gustafsson et al., "Learning Proposals for Practical Energy-Based Regression", AISTATS 2022;
+    docs/method.md, M-26. Deviations:
+
+    * A proposal for 7 dimensions needs a place to look at: in training a draw of the base noise
+      around the true box (or what was detected, with a :class:`~ebm3d.noise.DetectionNoise`), at
+      inference the detected box. The true box itself does not enter :math:`q_\phi`.
+    * The share alpha of the noise stays around the true box. Without it, a proposal that once
+      misses the truth leaves f unlearned there, and f cannot lead it back.
+    * The proposal's loss has a second teacher, the true box: see :meth:`BoundProposal.loss`.
+
+    Yaw residuals are wrapped normal (over three images); deviations and means are bounded smoothly.
+
+    Args:
+        in_channels: length F of the pooled features.
+        mean_sizes: ``(num_classes, 3)`` mean length, width, height per class, meters.
+        base: noise around the true box, whose standard deviations are the residuals' units.
+        num_components: K.
+        hidden_channels: widths of the network's hidden layers.
+        base_share: alpha, in [0, 1); 0 is the published noise.
+        nll_weight: of the true box in the loss; 0 is the published loss.
+        std_range: least and largest deviation, in units.
+        max_mean: largest mean, in units.
+
+    Raises:
+        ValueError: for numbers out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        mean_sizes: Sequence[Sequence[float]],
+        base: BoxNoise | DetectionNoise,
+        num_components: int = 8,
+        hidden_channels: Sequence[int] = (128,),
+        base_share: float = 0.25,
+        nll_weight: float = 1.0,
+        std_range: tuple[float, float] = (0.05, 4.0),
+        max_mean: float = 8.0,
+    ) -> None:
+        super().__init__()
+        if num_components < 1:
+            raise input_error("num_components", "at least 1", num_components)
+        if not 0 <= base_share < 1:
+            raise input_error("base_share", "in [0, 1)", base_share)
+        if not 0 <= nll_weight < math.inf:
+            raise input_error("nll_weight", "at least 0 and finite", nll_weight)
+        low, high = std_range
+        if not 0 < low < high < math.inf:
+            raise input_error("std_range", "positive, finite and rising", std_range)
+        if not 0 < max_mean < math.inf:
+            raise input_error("max_mean", "positive and finite", max_mean)
+        self.mixed_in = base
+        self.num_components, self.base_share, self.nll_weight = (
+            num_components,
+            base_share,
+            nll_weight,
+        )
+        self.log_std_range, self.max_mean = (math.log(low), math.log(high)), max_mean
+        self.network = RegressionNetwork(
+            in_channels, num_components * _PER_COMPONENT, mean_sizes, hidden_channels
+        )
+        self._widen_at_first()
+
+    @property
+    def base(self) -> BoxNoise:
+        """The noise that needs neither features nor detections."""
+        return self.mixed_in.base
+
+    def around(
+        self,
+        noise: BoundNoise | BoundDetectionNoise,
+        f: FeaturePool,
+        generator: torch.Generator | None = None,
+    ) -> BoundProposal:
+        """Predict the proposal at the references of base noise.
+
+        Args:
+            noise: of ``mixed_in``, bound to the boxes; its reference is what the proposal sees.
+            f: pools features of boxes near those.
+            generator: source of randomness on the device of the boxes.
+        """
+        return BoundProposal(self, noise, self.predict(noise, f), generator)
+
+    def predict(self, noise: BoundNoise | BoundDetectionNoise, f: FeaturePool) -> BoxDistribution:
+        r"""Return :math:`q_\phi` at the references of bound noise; gradients reach the network.
+
+        Args:
+            noise: of ``mixed_in``, bound to N boxes.
+            f: pools features of boxes near those.
+
+        Returns:
+            N densities of boxes, in meters and radians.
+        """
+        reference = noise.reference.detach()
+        features = f.pooled(reference[:, None]).detach()
+        outputs = self.network(features, reference[:, None], noise.labels)[:, 0]
+        count = self.num_components
+        log_weights, means, raw = outputs.split((count, 7 * count, 7 * count), dim=1)
+        low, high = self.log_std_range
+        log_variances = 2 * (low + (high - low) * torch.sigmoid(raw))
+        density = MixtureDensity(
+            self.max_mean * torch.tanh(means.reshape(-1, count, 7) / self.max_mean),
+            log_variances.reshape(-1, count, 7),
+            log_weights=log_weights,
+        )
+        return BoxDistribution(density, LocalCoding(reference, noise.units))
+
+    @torch.no_grad()
+    def _widen_at_first(self) -> None:
+        """Start from components as wide as the base noise's, which cover the truth."""
+        factors = self.base.multipliers
+        ends = torch.log(factors.min()), torch.log(factors.max())
+        log_stds = torch.linspace(float(ends[0]), float(ends[1]), self.num_components)
+        low, high = self.log_std_range
+        level = ((log_stds - low) / (high - low)).clamp(0.01, 0.99)
+        last: nn.Linear = self.network.layers[-1]  # type: ignore[assignment]
+        last.bias[-7 * self.num_components :] = torch.logit(level).repeat_interleave(7)
+
+
+class BoundProposal:
+    """A learned proposal around given boxes (:class:`ebm3d.losses.training.NoiseAround`).
+
+    Args:
+        proposal: shares and weights.
+        around: base noise around the true boxes.
+        distribution: the predicted part.
+        generator: source of randomness on the device of the boxes.
+
+    Attributes:
+        boxes: ``(N, 7)`` true boxes.
+        labels: ``(N,)`` class indices.
+        distribution: the predicted part, with a graph to the proposal's parameters.
+    """
+
+    def __init__(
+        self,
+        proposal: LearnedProposal,
+        around: BoundNoise | BoundDetectionNoise,
+        distribution: BoxDistribution,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.boxes, self.labels, self.distribution = around.boxes, around.labels, distribution
+        self._proposal, self._around, self._generator = proposal, around, generator
+
+    @property
+    def units(self) -> Tensor:
+        """``(N, 7)``, those of the base noise; see :meth:`ebm3d.noise.BoxNoise.units`."""
+        return self._around.units
+
+    @property
+    def reference(self) -> Tensor:
+        """``(N, 7)`` boxes at which the proposal was predicted."""
+        return self._around.reference
+
+    @torch.no_grad()
+    def sample(self, num_samples: int) -> NoiseSamples:
+        """Draw boxes of the proposal and of the base noise; no gradient flows through them.
+
+        Args:
+            num_samples: M, at least 1.
+
+        Raises:
+            ValueError: see :meth:`ebm3d.noise.BoxNoise.sample`.
+        """
+        from_base = self._around.sample(num_samples).boxes
+        drawn = self.distribution.sample(num_samples, self._generator).transpose(0, 1)
+        chance = torch.rand(
+            drawn.shape[:2], generator=self._generator, dtype=drawn.dtype, device=drawn.device
+        )
+        learned = (chance >= self._proposal.base_share)[..., None]
+        drawn = torch.where(learned, drawn, from_base[:, 1:])
+        boxes = torch.cat((from_base[:, :1], drawn), dim=1)
+        return NoiseSamples(boxes, self.log_prob(boxes))
+
+    @torch.no_grad()
+    def log_prob(self, boxes: Tensor) -> Tensor:
+        """Return the log density of the noise.
+
+        Args:
+            boxes: ``(N, S, 7)``.
+
+        Returns:
+            ``(N, S)`` nats; density in meters and radians; without a graph.
+        """
+        learned = self._log_learned(boxes)
+        share = self._proposal.base_share
+        if share == 0:
+            return learned
+        base = self._around.log_prob(boxes)
+        return torch.logaddexp(math.log1p(-share) + learned, math.log(share) + base)
+
+    def narrowed(self, factor: float) -> BoundNoise:
+        """Return the base noise around the true boxes; see :meth:`ebm3d.noise.BoxNoise.narrowed`.
+
+        What is drawn from the proposal does not lie around the true box.
+        """
+        return self._around.narrowed(factor)
+
+    def loss(self, samples: NoiseSamples | None, f: Tensor | None) -> Tensor:
+        r"""Teach the proposal by the energy's samples, and by the true box.
+
+        .. math::
+            L = -\sum_{m=1}^{M} w_m \log q_\phi(\tilde y_m) - \beta \log q_\phi(y_i), \qquad
+            w_m \propto \frac{e^{f(\tilde y_m)}}{q(\tilde y_m)}
+
+        with the weights held fixed: cross entropies of the energy's density and of the truth with
+        the predicted part, :math:`\beta` = ``nll_weight``. Where all noise is learned
+        (``base_share = 0``) the first term has the gradient of
+        :func:`ebm3d.losses.proposal_loss`. With the base mixed in, its samples teach the predicted
+        part, too, and a proposal that misses the energy's mass is still drawn towards it.
+
+        Args:
+            samples: drawn of this noise, index 0 the true box; None if the energy's training
+                method draws none. Then the true box alone teaches.
+            f: ``(N, M + 1)`` at the samples.
+
+        Returns:
+            ``(N,)`` nats; no reduction. No gradient flows into ``f``.
+
+        Raises:
+            ValueError: if ``f`` has another shape than the samples' densities, or there is no
+                teacher.
+        """
+        weight = self._proposal.nll_weight
+        if samples is None or f is None:
+            if weight == 0:
+                raise input_error(
+                    "nll_weight", "positive where the energy's loss draws no samples", weight
+                )
+            return -weight * self.distribution.log_prob(self.boxes)
+        if f.shape != samples.log_q.shape:
+            raise shape_error("f", f"{tuple(samples.log_q.shape)}, as the samples", f)
+        weights = torch.softmax((f.detach() - samples.log_q)[:, 1:], dim=1)
+        at = torch.cat((self.boxes[:, None], samples.boxes[:, 1:]), dim=1)
+        log_q = self._log_learned(at)
+        return -(weights * log_q[:, 1:]).sum(dim=1) - weight * log_q[:, 0]
+
+    def _log_learned(self, boxes: Tensor) -> Tensor:
+        """Log density ``(N, S)`` of the predicted part at boxes ``(N, S, 7)``."""
+        return self.distribution.log_prob(boxes.transpose(0, 1)).transpose(0, 1)

@@ -221,7 +221,7 @@ class BoundDetectionNoise:
         components = log_peak - 0.5 * offsets.square().sum(-1)
         padding = torch.arange(self._centers.shape[1], device=boxes.device) >= self._counts[:, None]
         summed = torch.logsumexp(components.masked_fill(padding, -math.inf), dim=-1)
-        log_share = math.log(self._noise.share) - torch.log(self._counts.clamp_min(1))
+        log_share = math.log(self._noise.share) - torch.log(self._counts.clamp_min(1).to(boxes))
         around_detections = (summed + log_share - self._coding.log_volume(flat)).transpose(0, 1)
         mixed = torch.logaddexp(math.log1p(-self._noise.share) + base, around_detections)
         return torch.where((self._counts > 0)[:, None], mixed, base)

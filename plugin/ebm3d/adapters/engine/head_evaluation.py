@@ -160,7 +160,7 @@ def run_head(head: Any, frame: DetectedFrame, run: HeadRun, *, with_density: boo
         generator = torch.Generator(boxes.device).manual_seed(len(run.samples))
         run.densities.append(
             sample_posterior(
-                energy, boxes, labels, head.noise, NUM_POSTERIOR_SAMPLES, generator=generator
+                energy, boxes, labels, head.noise.base, NUM_POSTERIOR_SAMPLES, generator=generator
             )
         )
         with torch.no_grad():

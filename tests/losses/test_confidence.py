@@ -10,16 +10,19 @@ from torch import Tensor
 
 from ebm3d.losses import ConfidenceLoss, confidence_loss
 from ebm3d.noise import BoxNoise, NoiseSamples
+from tests.losses.examples import FixedNoise, fixed_noise, random_boxes
 from tests.oracles.iou_rational import rational_iou
 
 _UNITS = [0.25, 0.12, 0.08, 0.06, 0.05, 0.07, 0.04]
 
 
-def _samples(count: int = 3, num: int = 5) -> NoiseSamples:
-    low = torch.tensor([5.0, -10, -2, 3, 1.4, 1.2, -3], dtype=torch.float64)
-    spread = torch.tensor([20.0, 20, 1, 2, 1, 1, 6])
-    boxes = low + spread * torch.rand(count, 7, dtype=torch.float64)
-    return BoxNoise(_UNITS).sample(boxes, torch.zeros(count, dtype=torch.int64), num)
+def _noise(count: int = 3, num: int = 5) -> FixedNoise:
+    labels = torch.zeros(count, dtype=torch.int64)
+    return fixed_noise(random_boxes(count), labels, BoxNoise(_UNITS), num)
+
+
+def _samples() -> NoiseSamples:
+    return _noise().drawn
 
 
 def _inputs(*shape: int) -> tuple[Tensor, Tensor]:
@@ -95,33 +98,34 @@ def test_gaussian_target_falls_with_the_residuals_in_their_units():
 
 
 def test_callable_form_is_the_function_at_the_targets():
-    samples, criterion = _samples(), ConfidenceLoss()
+    noise, criterion = _noise(), ConfidenceLoss(num_noise_samples=5)
+    samples = noise.drawn
     f, targets = torch.randn(3, 6, dtype=torch.float64), criterion.confidences(samples.boxes)
-    result = criterion(lambda boxes: f.reshape(boxes.shape[:2]), samples)
+    result = criterion(lambda boxes: f.reshape(boxes.shape[:2]), noise)
     assert torch.equal(result.per_box, confidence_loss(f, targets))
     expected = np.abs(1 / (1 + np.exp(-f.numpy())) - targets.numpy()).mean(axis=1)
     np.testing.assert_allclose(result.logged["confidence_error"], expected, rtol=1e-12)
 
 
 def test_descent_of_a_free_f_recovers_the_confidences():
-    samples, criterion = _samples(), ConfidenceLoss("gaussian", [10 * u for u in _UNITS])
+    noise, criterion = _noise(), ConfidenceLoss("gaussian", [10 * u for u in _UNITS], 5)
     f = torch.zeros(3, 6, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([f], max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = criterion(lambda _: f, samples).per_box.sum()
+        loss = criterion(lambda _: f, noise).per_box.sum()
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    targets = criterion.confidences(samples.boxes)
+    targets = criterion.confidences(noise.drawn.boxes)
     torch.testing.assert_close(torch.sigmoid(f).detach(), targets, atol=2e-3, rtol=0)
 
 
 def test_no_true_boxes_have_no_loss():
-    for criterion in (ConfidenceLoss(), ConfidenceLoss("gaussian", _UNITS)):
-        result = criterion(lambda boxes: boxes.new_zeros(boxes.shape[:2]), _samples(0))
+    for criterion in (ConfidenceLoss("iou", None, 5), ConfidenceLoss("gaussian", _UNITS, 5)):
+        result = criterion(lambda boxes: boxes.new_zeros(boxes.shape[:2]), _noise(0))
         assert result.per_box.shape == result.logged["confidence_error"].shape == (0,)
 
 

@@ -15,6 +15,17 @@ def _inputs(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
     return f, torch.randn(*shape, dtype=torch.float64) - 5
 
 
+class _Drawn:
+    """Noise whose samples are given."""
+
+    def __init__(self, samples: NoiseSamples) -> None:
+        self.samples = samples
+
+    def sample(self, num_samples: int) -> NoiseSamples:
+        assert num_samples == self.samples.boxes.shape[1] - 1
+        return self.samples
+
+
 @pytest.mark.parametrize("num_noise_samples", [1, 7, 128])
 def test_loss_is_log_of_the_number_of_candidates_when_f_equals_log_q(num_noise_samples: int):
     _, log_q = _inputs(4, num_noise_samples + 1)
@@ -73,6 +84,27 @@ def test_expected_gradient_does_not_vanish_elsewhere():
     assert float(gradient.abs().max()) > 0.05
 
 
+def test_perturbed_positives_lead_to_the_smoothed_density():
+    # NCE+: positives are true values moved by a kernel; f = log of p times the kernel, not log p.
+    p = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    q = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
+    kernel = torch.full((4, 4), 0.1, dtype=torch.float64) + 0.6 * torch.eye(4, dtype=torch.float64)
+    smoothed = p @ kernel
+    for start, is_best in ((smoothed.log() - 1.3, True), (p.log(), False)):
+        table = start.clone().requires_grad_()
+        expected = sum(
+            p[true]
+            * kernel[true, positive]
+            * q[noise]
+            * nce_loss(table[[positive, noise]], q.log()[[positive, noise]])
+            for true in range(4)
+            for positive in range(4)
+            for noise in range(4)
+        )
+        (gradient,) = torch.autograd.grad(expected, table)
+        assert (float(gradient.abs().max()) < 1e-14) == is_best
+
+
 def test_loss_is_finite_where_densities_underflow():
     f = torch.tensor([[0.0, -800.0, 3.0]])
     log_q = torch.tensor([[-400.0, -1200.0, -5000.0]])
@@ -98,15 +130,15 @@ def test_leading_axes_are_kept_and_no_boxes_cost_nothing():
 
 def test_callable_form_is_the_function():
     f, log_q = _inputs(2, 4)
-    samples = NoiseSamples(torch.zeros(2, 4, 7), log_q)
-    result = NCELoss()(lambda boxes: f.reshape(boxes.shape[:2]), samples)
+    noise = _Drawn(NoiseSamples(torch.zeros(2, 4, 7), log_q))
+    result = NCELoss(3)(lambda boxes: f.reshape(boxes.shape[:2]), noise)
     assert torch.equal(result.per_box, nce_loss(f, log_q))
 
 
 def test_rank_tells_whether_the_true_box_is_before_all_its_noise():
     f = torch.tensor([[2.0, 0.0, 1.0], [2.0, 0.0, 3.0], [2.0, 0.0, 1.0]])
     log_q = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
-    result = NCELoss()(lambda _: f, NoiseSamples(torch.zeros(3, 3, 7), log_q))
+    result = NCELoss(2)(lambda _: f, _Drawn(NoiseSamples(torch.zeros(3, 3, 7), log_q)))
     assert result.logged["rank_first"].tolist() == [1.0, 0.0, 0.0]
 
 

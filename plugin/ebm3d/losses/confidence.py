@@ -88,10 +88,10 @@ class ConfidenceLoss:
         Returns:
             Loss per true box; logs ``confidence_error``, the mean absolute error of sigmoid(f).
         """
-        samples = noise.sample(self.num_noise_samples) if hasattr(noise, 'sample') else noise  # until the head is switched
+        samples = noise.sample(self.num_noise_samples)
         targets = self.confidences(samples.boxes)
         logits = f(samples.boxes)
-        error = (torch.sigmoid(logits) - targets).abs().mean(dim=-1)
+        error = (torch.sigmoid(logits.detach()) - targets).abs().mean(dim=-1)
         return TrainingLoss(confidence_loss(logits, targets), {"confidence_error": error})
 
     def confidences(self, boxes: Tensor) -> Tensor:

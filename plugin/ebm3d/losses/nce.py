@@ -80,7 +80,7 @@ class NCELoss:
             Loss per true box; logs ``rank_first``, whether the true box is ranked before all its
             noise samples by ``f - log_q``.
         """
-        return _contrasted(f, noise.sample(self.num_noise_samples) if hasattr(noise, 'sample') else noise)  # until the head is switched
+        return _contrasted(f, noise.sample(self.num_noise_samples))
 
 
 class NCEPlusLoss:

@@ -1,0 +1,107 @@
+"""Noise around known boxes, and energies of known form for the training methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ebm3d.boxes.codings import LocalCoding
+from ebm3d.noise import BoxNoise, NoiseSamples
+
+STDS = [[0.25, 0.12, 0.08, 0.06, 0.05, 0.07, 0.04], [0.1, 0.1, 0.1, 0.1, 0.08, 0.05, 0.15]]
+
+
+def random_boxes(count: int) -> Tensor:
+    """Boxes ``(count, 7)`` of any heading, float64."""
+    low = torch.tensor([5.0, -10, -2, 3, 1.4, 1.2, -3], dtype=torch.float64)
+    spread = torch.tensor([20.0, 20, 1, 2, 1, 1, 6], dtype=torch.float64)
+    return low + spread * torch.rand(count, 7, dtype=torch.float64)
+
+
+@dataclass
+class FixedNoise:
+    """Noise that gives the same samples every time, and remembers by what it was narrowed."""
+
+    boxes: Tensor
+    labels: Tensor
+    units: Tensor
+    reference: Tensor
+    drawn: NoiseSamples
+    noise: BoxNoise
+    factor: float = 1.0
+
+    def sample(self, num_samples: int) -> NoiseSamples:
+        assert num_samples < self.drawn.boxes.shape[1]
+        kept = num_samples + 1
+        return NoiseSamples(self.drawn.boxes[:, :kept], self.drawn.log_q[:, :kept])
+
+    def log_prob(self, boxes: Tensor) -> Tensor:
+        return self.noise.log_prob(self.boxes, boxes, self.labels)
+
+    def narrowed(self, factor: float) -> FixedNoise:
+        self.factor = factor
+        narrow = BoxNoise((self.noise.stds * factor).tolist())
+        return fixed_noise(self.boxes, self.labels, narrow, 1)
+
+
+def fixed_noise(
+    boxes: Tensor, labels: Tensor, noise: BoxNoise | None = None, num_samples: int = 64
+) -> FixedNoise:
+    """Samples of a noise drawn once."""
+    noise = BoxNoise(STDS) if noise is None else noise
+    drawn = noise.sample(boxes, labels, num_samples)
+    units = noise.class_stds(labels).to(boxes)
+    reference = noise.sample(boxes, labels, 1).boxes[:, 1]
+    return FixedNoise(boxes, labels, units, reference, drawn, noise)
+
+
+class ResidualEnergy:
+    """f whose log density of residuals is a given function h, so that Z is that of exp h."""
+
+    def __init__(self, noise: FixedNoise, h: Callable[[Tensor], Tensor]) -> None:
+        self.coding, self.h = LocalCoding(noise.boxes, noise.units), h
+        self.labels = noise.labels
+
+    def __call__(self, boxes: Tensor) -> Tensor:
+        variants = boxes.transpose(0, 1)
+        residuals = self.coding.encode(variants).transpose(0, 1)
+        return self.h(residuals) - self.coding.log_volume(variants).transpose(0, 1)
+
+    def pooled(self, boxes: Tensor) -> Tensor:
+        return self.labels[:, None, None].expand(-1, boxes.shape[1], -1).to(boxes)
+
+
+class SmallEnergy(nn.Module):
+    """A network on the numbers of a box and its class."""
+
+    def __init__(self, labels: Tensor, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        self.labels = labels
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.SiLU(), nn.Linear(16, 1)).to(dtype)
+
+    def _features(self, boxes: Tensor) -> Tensor:
+        classes = self.labels[:, None, None].expand(-1, boxes.shape[1], 1).to(boxes)
+        return torch.cat((boxes[..., :6], torch.sin(boxes[..., 6:]), classes), dim=-1)
+
+    def forward(self, boxes: Tensor) -> Tensor:
+        values: Tensor = self.layers(self._features(boxes))[..., 0]
+        return values
+
+    def pooled(self, boxes: Tensor) -> Tensor:
+        return self._features(boxes).detach()
+
+
+def quadratic(curvature: float, mean: Tensor | float = 0.0) -> Callable[[Tensor], Tensor]:
+    """h of isotropic Gaussian residuals, its peak at zero height."""
+
+    def h(residuals: Tensor) -> Tensor:
+        return -0.5 * curvature * (residuals - mean).square().sum(-1)
+
+    return h
+
+
+LOG_2PI = math.log(2 * math.pi)

@@ -1,0 +1,54 @@
+"""The methods of the benchmark by name, with their constants."""
+
+from __future__ import annotations
+
+from ebm3d.benchmarks.regression_1d.energy_methods import (
+    DSM,
+    KLDIS,
+    MLIS,
+    MLMCMC,
+    NCE,
+    Quadrature,
+    ScoreMatching,
+)
+from ebm3d.benchmarks.regression_1d.learned_methods import SNL, LearnedProposal
+from ebm3d.benchmarks.regression_1d.method import Method
+from ebm3d.benchmarks.regression_1d.regression_methods import (
+    PROPEL,
+    RLEL,
+    Binned,
+    Gaussian,
+    Laplace,
+    MixtureLikelihood,
+)
+
+# Standard deviations and step sizes that differ between the sets, as published.
+_DSM_STD = {"set1": 0.2, "set2": 0.075}
+_STEP_SIZE = {"set1": 0.05, "set2": 0.0125}
+
+
+def make_methods(problem: str) -> dict[str, Method]:
+    """Return all methods by name, with the constants for a problem."""
+    return {
+        "nce": NCE(densities={"nce": "NCE"}),
+        "nce_plus": NCE(densities={"nce_plus": "NCE+"}, positive_scale=0.025),
+        "ml_is": MLIS(densities={"ml_is": "ML-IS"}),
+        "kld_is": KLDIS(densities={"kld_is": "KLD-IS"}),
+        "ml_mcmc": MLMCMC(densities={"ml_mcmc": "ML-MCMC-16"}, step_size=_STEP_SIZE[problem]),
+        "sm": ScoreMatching(densities={"sm": "SM"}),
+        "dsm": DSM(densities={"dsm": "DSM"}, std=_DSM_STD[problem]),
+        "snl": SNL(densities={"snl": "SNL"}),
+        "proposal": LearnedProposal(
+            densities={
+                "proposal": "learned proposal, energy",
+                "proposal_mdn": "learned proposal, its mixture",
+            }
+        ),
+        "quadrature": Quadrature(densities={"quadrature": "quadrature"}),
+        "gaussian": Gaussian(densities={"gaussian": "Gaussian"}),
+        "laplace": Laplace(densities={"laplace": "Laplace"}),
+        "mdn": MixtureLikelihood(densities={"mdn": "mixture (NLL)"}),
+        "propel": PROPEL(densities={"propel": "PROPEL"}),
+        "rlel": RLEL(densities={"rlel": "RLEL"}),
+        "binned": Binned(densities={"binned": "binned"}),
+    }

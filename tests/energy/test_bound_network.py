@@ -100,3 +100,32 @@ def test_energy_of_a_network_with_many_outputs_is_refused():
 def test_network_without_outputs_is_refused():
     with pytest.raises(ValueError, match="num_outputs must be at least 1"):
         RegressionNetwork(4, 0, _SIZES)
+
+
+@pytest.mark.parametrize("max_evaluations", [2048, 7])
+def test_pooled_features_are_what_the_network_reads_without_a_graph(max_evaluations: int):
+    model = _Model()
+    model.bev.requires_grad_()
+    bound, variants = model.bound(max_evaluations=max_evaluations), model.variants()
+    features = bound.pooled(variants)
+    assert features.shape == (6, 4, model.pool.out_channels)
+    assert not features.requires_grad
+    torch.testing.assert_close(
+        model.network(features, variants, model.labels), model.bound()(variants)
+    )
+
+
+def test_labels_of_a_bound_network_are_the_bound_ones():
+    model = _Model()
+    assert torch.equal(model.bound().labels, model.labels)
+
+
+def test_no_boxes_have_no_features():
+    model = _Model()
+    assert model.bound(0).pooled(model.variants()[:0]).shape == (0, 4, model.pool.out_channels)
+
+
+def test_features_of_another_number_of_boxes_are_refused():
+    model = _Model()
+    with pytest.raises(ValueError, match=r"boxes must have shape \(6, S, 7\)"):
+        model.bound().pooled(model.boxes)

@@ -1,0 +1,194 @@
+"""What every ascent on f shares: candidates within limits, of which none is accepted that falls.
+
+N boxes; T steps.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ebm3d.boxes.angles import wrap_to_pi
+from ebm3d.errors import check_boxes, input_error, shape_error
+from ebm3d.refiners.steps import StepFrame, StepLimits
+
+
+class BoxScorer(Protocol):
+    """Anything that evaluates f for N boxes, each independently; of period 2 pi in the yaw."""
+
+    def __call__(self, boxes: Tensor) -> Tensor:
+        """Return f ``(N,)`` of boxes ``(N, 7)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class RefinementResult:
+    """What a refiner gives back.
+
+    Attributes:
+        boxes: ``(N, 7)`` refined boxes, yaw in (-pi, pi].
+        f_initial: ``(N,)`` f of the boxes as they came.
+        f_final: ``(N,)`` f of the refined boxes, nowhere below ``f_initial``.
+        num_accepted: ``(N,)`` how many steps climbed, int64.
+    """
+
+    boxes: Tensor
+    f_initial: Tensor
+    f_final: Tensor
+    num_accepted: Tensor
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate, evaluated.
+
+    Attributes:
+        frame: the coordinates of the steps.
+        current: ``(N, 7)`` boxes the step started from.
+        candidate: ``(N, 7)`` boxes where it led, after the limits.
+        change: ``(N, 7)`` gradient per unit at the candidates less that at the boxes.
+        accepted: ``(N,)`` whether the candidate is the box now.
+    """
+
+    frame: StepFrame
+    current: Tensor
+    candidate: Tensor
+    change: Tensor
+    accepted: Tensor
+
+    @property
+    def step(self) -> Tensor:
+        """From the boxes to the candidates, in units, ``(N, 7)``."""
+        return self.frame.displacement(self.candidate) - self.frame.displacement(self.current)
+
+
+class StepRule(ABC):
+    """How one ascent chooses its moves; made anew for every call, it may remember."""
+
+    @abstractmethod
+    def move(self, gradient: Tensor) -> Tensor:
+        """Return the next move ``(N, 7)`` in units, from the gradient per unit ``(N, 7)``."""
+
+    @abstractmethod
+    def learn(self, trial: Trial) -> None:
+        """Take notice of a candidate, accepted or not."""
+
+
+class Ascent(ABC):
+    """Climbs f by T steps, each box by itself.
+
+    A candidate is accepted if f does not fall, is finite, and the box is finite and large enough;
+    so the result is finite and upright for finite input, and f never falls. T + 1 evaluations and T
+    gradients suffice, because f and gradient of an accepted box are kept.
+
+    Args:
+        num_steps: T; 0 returns the boxes as they came.
+        limits: units and limits of the steps.
+
+    Raises:
+        ValueError: for a negative number of steps.
+    """
+
+    def __init__(self, num_steps: int, limits: StepLimits) -> None:
+        if num_steps < 0:
+            raise input_error("num_steps", "at least 0", num_steps)
+        self.num_steps, self.limits = num_steps, limits
+
+    @property
+    def scale(self) -> Tensor | None:
+        """The table of S, a row per class or one for all; None for ones."""
+        return self.limits.scale
+
+    @abstractmethod
+    def start(self, boxes: Tensor) -> StepRule:
+        """Return the rule for the steps of boxes ``(N, 7)``."""
+
+    def __call__(
+        self, f: BoxScorer, boxes: Tensor, labels: Tensor | None = None
+    ) -> RefinementResult:
+        """Refine boxes.
+
+        Args:
+            f: evaluates boxes independently of each other.
+            boxes: ``(N, 7)`` finite boxes.
+            labels: ``(N,)`` classes; needed where ``step_scale`` has a row per class.
+
+        Returns:
+            Refined boxes; detached from any graph. Runs also under ``torch.no_grad``.
+
+        Raises:
+            ValueError: for a wrong shape or boxes that are not finite.
+        """
+        check_finite_boxes(boxes)
+        current = boxes.detach()
+        frame = self.limits.frame(current, labels)
+        rule = self.start(current)
+        f_initial, gradient = self._evaluate(f, current, frame, self.num_steps > 0)
+        f_current = f_initial
+        num_accepted = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+        for index in range(self.num_steps):
+            candidate = frame.candidate(current, rule.move(gradient))
+            last = index == self.num_steps - 1
+            f_candidate, new_gradient = self._evaluate(f, candidate, frame, not last)
+            accepted = (f_candidate >= f_current) & torch.isfinite(f_candidate)
+            accepted &= frame.allows(candidate)
+            if not last:
+                rule.learn(Trial(frame, current, candidate, new_gradient - gradient, accepted))
+            chosen = accepted[:, None]
+            current = torch.where(chosen, candidate, current)
+            f_current = torch.where(accepted, f_candidate, f_current)
+            gradient = torch.where(chosen, new_gradient, gradient)
+            num_accepted += accepted
+        wrapped = torch.cat((current[:, :6], wrap_to_pi(current[:, 6:])), dim=1)
+        return RefinementResult(wrapped, f_initial, f_current, num_accepted)
+
+    def _evaluate(
+        self, f: BoxScorer, boxes: Tensor, frame: StepFrame, with_gradient: bool
+    ) -> tuple[Tensor, Tensor]:
+        """f and its gradient per unit (zeros if not wanted), both detached."""
+        if not with_gradient or len(boxes) == 0:
+            with torch.no_grad():
+                return check_values(f(boxes), boxes), torch.zeros_like(boxes)
+        value, gradient = value_and_gradient(f, boxes)
+        return value, frame.gradient(gradient)
+
+
+def value_and_gradient(f: BoxScorer, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """f and its gradient in the boxes, both without a graph; runs also under ``torch.no_grad``.
+
+    Args:
+        f: evaluates boxes independently of each other.
+        boxes: ``(..., 7)``.
+
+    Returns:
+        f ``(...)`` and its gradient ``(..., 7)``.
+
+    Raises:
+        ValueError: if f gives another shape or cannot be differentiated.
+    """
+    with torch.enable_grad():
+        leaf = boxes.detach().requires_grad_()
+        value = check_values(f(leaf), leaf)
+        if not value.requires_grad:
+            raise input_error("f", "differentiable in boxes", "values without a graph")
+        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return value.detach(), gradient
+
+
+def check_finite_boxes(boxes: Tensor) -> None:
+    """Raise unless boxes have shape ``(N, 7)`` and are finite."""
+    check_boxes(boxes)
+    if not bool(torch.isfinite(boxes).all()):
+        row = int((~torch.isfinite(boxes)).any(dim=1).nonzero()[0, 0])
+        raise input_error("boxes", "finite", f"boxes[{row}] = {boxes[row].tolist()}")
+
+
+def check_values(value: Tensor, boxes: Tensor) -> Tensor:
+    """Return the values f gave for boxes ``(..., 7)``; raises unless there is one per box."""
+    if value.shape != boxes.shape[:-1]:
+        raise shape_error("f(boxes)", f"{tuple(boxes.shape[:-1])}, one value per box", value)
+    return value

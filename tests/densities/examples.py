@@ -25,6 +25,7 @@ from ebm3d.densities import (
     IndependentMixtureDensity,
     LaplaceDensity,
     MixtureDensity,
+    MultivariateGaussianDensity,
     RescaledDensity,
     TranslatedDensity,
 )
@@ -58,6 +59,12 @@ def _weighted(rows: int, point_estimate: str) -> MixtureDensity:
     log_weights = _tensor(rows, 3, seed=9)
     log_weights[:1, 2] = -math.inf
     return MixtureDensity(*_components(rows), point_estimate, log_weights)
+
+
+def _triangles(rows: int) -> Tensor:
+    """Lower triangles of positive diagonals; correlations of either sign."""
+    scales = torch.diag_embed(torch.exp(_two(rows)[1]))
+    return scales @ (torch.eye(2) + torch.tril(_tensor(rows, 2, 2, seed=9), -1))
 
 
 def _histogram(rows: int, tail_weight: float) -> HistogramDensity:
@@ -110,6 +117,9 @@ class Example:
 
 EXAMPLES: dict[str, Example] = {
     "gaussian": Example(lambda n: GaussianDensity(*_two(n))),
+    "multivariate gaussian": Example(
+        lambda n: MultivariateGaussianDensity(_two(n)[0], _triangles(n))
+    ),
     "laplace": Example(lambda n: LaplaceDensity(*_two(n)), _kink_at_point),
     "huber of short parabola": Example(lambda n: HuberDensity(*_two(n), 0.1), _kinks_at_beta),
     "huber of long parabola": Example(lambda n: HuberDensity(*_two(n), 2.0), _kinks_at_beta),

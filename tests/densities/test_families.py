@@ -20,6 +20,7 @@ from ebm3d.densities import (
     IndependentMixtureDensity,
     LaplaceDensity,
     MixtureDensity,
+    MultivariateGaussianDensity,
 )
 
 _NUM_BOXES, _NUM_RESIDUALS, _NUM_COMPONENTS = 4, 7, 3
@@ -54,6 +55,26 @@ def test_gaussian_is_that_of_scipy():
     density, at = GaussianDensity(location, log_variance), _residuals()
     _assert_close(density.log_prob(at), twin.logpdf(at.numpy()).sum(-1))
     _assert_close(density.cdf(at), twin.cdf(at.numpy()))
+
+
+def test_multivariate_gaussian_is_that_of_scipy():
+    location, factor = _numbers(_NUM_BOXES, _NUM_RESIDUALS), _numbers(_NUM_BOXES, 7, 7, spread=0.3)
+    factor = torch.tril(factor, -1) + torch.diag_embed(torch.exp(_numbers(_NUM_BOXES, 7)))
+    density, at = MultivariateGaussianDensity(location, factor), _residuals()
+    for n in range(_NUM_BOXES):
+        covariance = (factor[n] @ factor[n].T).numpy()
+        twin = stats.multivariate_normal(location[n].numpy(), covariance)
+        _assert_close(density.log_prob(at)[:, n], twin.logpdf(at[:, n].numpy()), rtol=1e-9)
+        _assert_close(density.covariance[n], covariance)
+        marginal = stats.norm(location[n].numpy(), np.sqrt(np.diag(covariance)))
+        _assert_close(density.cdf(at)[:, n], marginal.cdf(at[:, n].numpy()))
+
+
+def test_multivariate_gaussian_does_not_read_above_the_diagonal():
+    location, factor = _numbers(3, 2), torch.eye(2, dtype=torch.float64).repeat(3, 1, 1)
+    factor[:, 0, 1] = 5.0
+    density, at = MultivariateGaussianDensity(location, factor), _numbers(3, 2)
+    _assert_close(density.log_prob(at), GaussianDensity(location, 0 * location).log_prob(at))
 
 
 def test_laplace_is_that_of_scipy():
@@ -287,6 +308,11 @@ _THREE = torch.zeros(3, 4, 2)
 _BAD_INPUT = [
     (lambda: GaussianDensity(_TWO, _TWO[:2]), r"log_variance must have shape \(3, 2\)"),
     (lambda: GaussianDensity(_TWO[0], _TWO[0]), r"location must have shape \(N, D\)"),
+    (lambda: MultivariateGaussianDensity(_THREE, _THREE), r"location must have shape \(N, D\)"),
+    (
+        lambda: MultivariateGaussianDensity(_TWO, _TWO),
+        r"scale_tril must have shape \(3, 2, 2\)",
+    ),
     (lambda: LaplaceDensity(_TWO, _TWO[:, :1]), r"log_scale must have shape \(3, 2\)"),
     (lambda: LaplaceDensity(_THREE, _THREE), r"location must have shape \(N, D\)"),
     (lambda: HuberDensity(_TWO, _TWO[:0], 1.0), r"log_scale must have shape \(3, 2\)"),

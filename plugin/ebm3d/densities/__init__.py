@@ -11,6 +11,7 @@ from ebm3d.densities.histogram import HistogramDensity
 from ebm3d.densities.huber import HuberDensity
 from ebm3d.densities.laplace import LaplaceDensity
 from ebm3d.densities.mixture import IndependentMixtureDensity, MixtureDensity
+from ebm3d.densities.multivariate_gaussian import MultivariateGaussianDensity
 from ebm3d.densities.rescaled import RescaledDensity
 from ebm3d.densities.translated import TranslatedDensity
 
@@ -24,6 +25,7 @@ __all__ = [
     "IndependentMixtureDensity",
     "LaplaceDensity",
     "MixtureDensity",
+    "MultivariateGaussianDensity",
     "RescaledDensity",
     "TranslatedDensity",
 ]

@@ -1,0 +1,87 @@
+"""Gaussian densities of correlated residuals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+from ebm3d.densities.density import Density, check_residuals
+from ebm3d.densities.gaussian import normal_cdf, standard_normal
+from ebm3d.errors import shape_error
+
+
+@dataclass(frozen=True)
+class MultivariateGaussianDensity(Density):
+    r"""Gaussians of full covariance.
+
+    .. math::
+        \log p(t) = -\tfrac12 |z|^2 - \sum_d \log L_{dd} - \tfrac D2 \log 2\pi,
+        \quad L z = t - \mu, \quad \Sigma = L L^\top
+
+    docs/method.md, M-30. Built on ``torch.distributions.MultivariateNormal``.
+
+    Attributes:
+        location: means, ``(N, D)``.
+        scale_tril: L, ``(N, D, D)``, lower triangular with a positive diagonal; what lies above
+            the diagonal is not read.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+
+    location: Tensor
+    scale_tril: Tensor
+
+    def __post_init__(self) -> None:
+        if self.location.ndim != 2:
+            raise shape_error("location", "(N, D)", self.location)
+        rows, columns = self.location.shape
+        if self.scale_tril.shape != (rows, columns, columns):
+            raise shape_error("scale_tril", f"({rows}, {columns}, {columns})", self.scale_tril)
+
+    @property
+    def point(self) -> Tensor:
+        """The mean, ``(N, D)``."""
+        return self.location
+
+    @property
+    def mean(self) -> Tensor:
+        """``(N, D)``."""
+        return self.location
+
+    @property
+    def variance(self) -> Tensor:
+        """``(N, D)``."""
+        return self._factor.square().sum(dim=-1)
+
+    @property
+    def covariance(self) -> Tensor:
+        """``(N, D, D)``."""
+        return self._factor @ self._factor.transpose(-1, -2)
+
+    def log_prob(self, residuals: Tensor) -> Tensor:
+        """Log density; see :meth:`Density.log_prob`."""
+        check_residuals(residuals, self.location)
+        if residuals.numel() == 0:  # which torch's distribution does not know
+            return residuals.new_zeros(residuals.shape[:-1])
+        normal = MultivariateNormal(self.location, scale_tril=self._factor, validate_args=False)
+        return normal.log_prob(residuals)
+
+    def cdf(self, residuals: Tensor) -> Tensor:
+        """Marginal distribution functions; see :meth:`Density.cdf`."""
+        check_residuals(residuals, self.location)
+        return normal_cdf(residuals, self.location, torch.log(self.variance))
+
+    @torch.no_grad()
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw samples; see :meth:`Density.sample`."""
+        normal = standard_normal((num_samples, *self.location.shape), self.location, generator)
+        return self.location + torch.einsum("nij,knj->kni", self._factor, normal)
+
+    @property
+    def _factor(self) -> Tensor:
+        """L without what lies above the diagonal."""
+        return torch.tril(self.scale_tril)

@@ -259,3 +259,54 @@ def test_unknown_way_of_training_is_refused():
 def test_range_of_the_small_map_is_the_one_of_the_head():
     # The map of these tests has cells of 0.4 m, as the anchors assume.
     assert (RANGE[3] - RANGE[0]) / CELLS == pytest.approx(0.4)
+
+
+def _with_detection_noise(**options: Any) -> Any:
+    noise = {"type": "DetectionNoise", "base": REFINEMENT_HEAD["noise"]}
+    return _build(refinement_head={**REFINEMENT_HEAD, "noise": noise}, **options)
+
+
+@pytest.mark.parametrize("detector", ["frozen", "joint"])
+def test_head_that_wants_detections_gets_what_is_predicted(
+    detector: str, monkeypatch: pytest.MonkeyPatch
+):
+    head, frames, bev = _with_detection_noise(detector=detector).train(), build_frames(), _map()
+    given: list[Any] = []
+    loss = head.refinement_head.loss
+
+    def watched(*args: Any) -> Any:
+        given.extend(args[4])
+        return loss(*args)
+
+    monkeypatch.setattr(head.refinement_head, "loss", watched)
+    losses = head.loss([bev], _samples(frames))
+    assert bool(torch.isfinite(losses["loss_ebm"]))
+    with torch.no_grad():
+        expected = head.eval().dense_head.predict([bev], _samples(frames))
+    assert len(given) == 2
+    for found, result in zip(given, expected, strict=True):
+        assert torch.equal(found.boxes, result.bboxes_3d.tensor)
+        assert torch.equal(found.labels, result.labels_3d)
+        assert not found.boxes.requires_grad
+
+
+def test_head_that_wants_no_detections_costs_no_prediction(monkeypatch: pytest.MonkeyPatch):
+    head = _build()
+
+    def predict(*_: Any, **__: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(head.dense_head, "predict", predict)
+    head.loss([_map()], _samples(build_frames()))
+
+
+def test_detecting_while_training_changes_neither_modes_nor_statistics():
+    head = _with_detection_noise().train()
+    norm = nn.BatchNorm2d(CHANNELS)
+    head.dense_head.norm, forward = norm, head.dense_head.forward_single
+    head.dense_head.forward_single = lambda x: forward(norm(x))
+    head.dense_head.conv_cls.eval()
+    before = {name: module.training for name, module in head.named_modules()}
+    head.loss([_map()], _samples(build_frames()))
+    assert {name: module.training for name, module in head.named_modules()} == before
+    assert int(norm.num_batches_tracked or 0) == 0

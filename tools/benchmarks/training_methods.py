@@ -4,8 +4,9 @@ python tools/benchmarks/training_methods.py --boxes 20 --repeats 9 --json traini
 
 A step is what the EBM head does with one frame: projecting the map, cropping points, drawing
 samples, the loss, and the gradients of the parameters. The head is that of the simulated set, with
-both pools and random weights, on a map of as many channels as the stock SECOND's. One thread, one process; the methods take turns, so that a change of
-the machine's load meets them all. Seconds of the processor: other processes do not count.
+both pools and random weights, on a map of as many channels as the stock SECOND's. One thread, one
+process; the methods take turns, so that a change of the machine's load meets them all. Seconds of
+the processor: other processes do not count.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ def langevin(
         \quad \epsilon \sim \mathcal N(0, I)
 
     Source: Gustafsson et al., "How to Train Your Energy-Based Model for Regression", BMVC 2020;
-    Roberts and Tweedie, Bernoulli 1996. docs/method.md, M-23. For small steps and many of them the samples
-    are those of exp f. No step is refused, so for a finite step they are a little too wide: for
-    :math:`f = -\frac k2 y^2` the variance becomes
+    Roberts and Tweedie, Bernoulli 1996. docs/method.md, M-23. For small steps and many of them the
+    samples are those of exp f. No step is refused, so for a finite step they are a little too wide:
+    for :math:`f = -\frac k2 y^2` the variance becomes
     :math:`\frac{\gamma^2}{k\,(1 - \lambda^2 k / 4)}` instead of 1 / k, and the chain diverges where
     :math:`\lambda^2 k \ge 4`.
 

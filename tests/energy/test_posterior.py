@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -259,3 +259,21 @@ def test_no_samples_or_rounds_are_refused(counts: tuple[int, int]):
 def test_temperatures_that_are_none_are_refused(temperature: float):
     with pytest.raises(ValueError, match="temperature must be positive and finite"):
         _gaussian().posterior(8, 1).tempered(temperature)
+
+
+def test_gaussian_of_a_posterior_has_its_moments_and_boxes():
+    posterior = _gaussian().posterior(128)
+    distribution = posterior.gaussian(math.pi)
+    torch.testing.assert_close(distribution.boxes, posterior.boxes)
+    torch.testing.assert_close(distribution.covariance, posterior.covariance)
+    assert distribution.yaw_period == math.pi
+
+
+def test_gaussian_of_one_sample_that_has_all_the_weight_is_a_hundredth_of_the_noise_wide():
+    g = _gaussian(1)
+    posterior = g.posterior(64, 1)
+    alone = replace(posterior, f=torch.where(torch.arange(64) == 3, 0.0, -1e4)[None].double())
+    distribution = alone.gaussian()
+    torch.testing.assert_close(distribution.boxes, posterior.samples[:, 3])
+    expected = 1e-4 * torch.eye(7, dtype=torch.float64)[None]
+    torch.testing.assert_close(distribution.density.covariance, expected)

@@ -11,7 +11,7 @@ from ebm3d.densities.histogram import HistogramDensity
 from ebm3d.densities.huber import HuberDensity
 from ebm3d.densities.laplace import LaplaceDensity
 from ebm3d.densities.mixture import IndependentMixtureDensity, MixtureDensity
-from ebm3d.densities.multivariate_gaussian import MultivariateGaussianDensity
+from ebm3d.densities.multivariate_gaussian import MultivariateGaussianDensity, triangular_root
 from ebm3d.densities.rescaled import RescaledDensity
 from ebm3d.densities.translated import TranslatedDensity
 
@@ -28,4 +28,5 @@ __all__ = [
     "MultivariateGaussianDensity",
     "RescaledDensity",
     "TranslatedDensity",
+    "triangular_root",
 ]

@@ -85,3 +85,17 @@ class MultivariateGaussianDensity(Density):
     def _factor(self) -> Tensor:
         """L without what lies above the diagonal."""
         return torch.tril(self.scale_tril)
+
+
+def triangular_root(root: Tensor) -> Tensor:
+    """Lower triangular L of positive diagonal with L L' = R R'.
+
+    Args:
+        root: R, ``(..., D, D)`` of full rank, such as eigenvectors times standard deviations.
+
+    Returns:
+        L, ``(..., D, D)``: unlike a Cholesky factor of the product it keeps the digits of R.
+    """
+    _, upper = torch.linalg.qr(root.transpose(-1, -2))
+    signs = torch.diagonal(upper, dim1=-2, dim2=-1).sign()
+    return (signs[..., None] * upper).transpose(-1, -2)

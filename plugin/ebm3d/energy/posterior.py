@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from ebm3d.boxes.codings import LocalCoding
+from ebm3d.densities import BoxDistribution, MultivariateGaussianDensity, triangular_root
 from ebm3d.errors import input_error, shape_error
 from ebm3d.noise import BoxNoise
 from ebm3d.records import TensorRecord
@@ -143,6 +144,20 @@ class EnergyPosterior(TensorRecord):
         drawn = torch.multinomial(self.weights, num_samples, replacement=True, generator=generator)
         chosen = torch.gather(self.samples, 1, drawn[..., None].expand(-1, -1, 7))
         return chosen.transpose(0, 1)
+
+    def gaussian(self, yaw_period: float = 2 * math.pi) -> BoxDistribution:
+        """Return the Gaussian of the weighted mean and covariance of the residuals.
+
+        A standard deviation along a principal axis is at least a hundredth of the noise's, also
+        where fewer than eight samples carry weight.
+
+        Args:
+            yaw_period: see :class:`ebm3d.densities.BoxDistribution`.
+        """
+        variances, directions = torch.linalg.eigh(self.residual_covariance)
+        root = directions * variances.clamp_min(_LEAST_VARIANCE).sqrt()[:, None]
+        density = MultivariateGaussianDensity(self.mean_residuals, triangular_root(root))
+        return BoxDistribution(density, self.coding, yaw_period)
 
     def tempered(self, temperature: float) -> EnergyPosterior:
         """Return the density of another tau, from the same samples.

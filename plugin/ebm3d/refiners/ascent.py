@@ -6,6 +6,7 @@ N boxes; T steps.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -157,7 +158,7 @@ class Ascent(ABC):
         return value, frame.gradient(gradient)
 
 
-def value_and_gradient(f: BoxScorer, boxes: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_gradient(f: Callable[[Tensor], Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
     """f and its gradient in the boxes, both without a graph; runs also under ``torch.no_grad``.
 
     Args:

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from scipy import integrate
+from torch import Tensor
+
+from ebm3d.boxes import wrap_to_pi
+from ebm3d.boxes.codings import LocalCoding
+from ebm3d.refiners import (
+    approximate_by_gaussian,
+    expand_by_differences,
+    expand_exactly,
+    laplace_approximation,
+)
+from tests.refiners.gaussians import LOG_Z, UNITS, known_gaussian
+
+METHODS = {"differences": 1.0, "short differences": 1e-3, "exact": None}
+every_method = pytest.mark.parametrize("step", METHODS.values(), ids=METHODS)
+
+
+def _smooth(boxes: Tensor) -> Tensor:
+    """No quadratic, all dimensions coupled, period 2 pi in the yaw: ``(N, S, 7) -> (N, S)``."""
+    sizes = torch.log(boxes[..., 3:6]).sum(-1)
+    return (
+        torch.sin(boxes[..., 0]) * torch.cos(boxes[..., 6])
+        + torch.cos(boxes[..., 1] * boxes[..., 3] / 4)
+        - (boxes[..., 2] * boxes[..., 4] - boxes[..., 5]).square()
+        - sizes.square()
+    )
+
+
+@every_method
+def test_expansion_of_a_gaussian_is_the_closed_form(step: float | None):
+    g = known_gaussian()
+    precision = torch.linalg.inv(g.covariance)
+    expansion = (
+        expand_exactly(g, g.boxes, g.units)
+        if step is None
+        else expand_by_differences(g, g.boxes, g.units, step)
+    )
+    torch.testing.assert_close(expansion.hessian, -precision, rtol=1e-7, atol=1e-7)
+    slope = (precision @ g.mean[..., None])[..., 0]
+    torch.testing.assert_close(expansion.gradient, slope, rtol=1e-7, atol=1e-7)
+    log_p = g.coding.log_volume(g.boxes) + g(g.boxes)
+    torch.testing.assert_close(expansion.value, log_p)
+
+
+def test_differences_approach_the_exact_expansion_with_the_square_of_the_step():
+    g = known_gaussian()
+    exact = expand_exactly(_smooth, g.boxes, g.units)
+    errors = [
+        (expand_by_differences(_smooth, g.boxes, g.units, step).hessian - exact.hessian)
+        .abs()
+        .amax()
+        .item()
+        for step in (0.2, 0.1, 0.05)
+    ]
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.05)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.05)
+
+
+def test_exact_hessian_is_that_of_torch():
+    g = known_gaussian(2)
+
+    def log_density(residuals: Tensor) -> Tensor:
+        boxes = g.coding.decode(residuals)
+        return (_smooth(boxes[:, None])[:, 0] + g.coding.log_volume(boxes)).sum()
+
+    at = torch.zeros(2, 7, dtype=torch.float64)
+    full = torch.autograd.functional.hessian(log_density, at)
+    expected = torch.stack([full[n, :, n] for n in range(2)])
+    torch.testing.assert_close(expand_exactly(_smooth, g.boxes, g.units).hessian, expected)
+
+
+@every_method
+def test_laplace_approximation_of_a_gaussian_is_the_gaussian_and_its_mass(step: float | None):
+    g = known_gaussian()
+    found = laplace_approximation(g, g.boxes, g.units, step)
+    torch.testing.assert_close(found.mean, g.mean, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found.covariance, g.covariance, rtol=1e-6, atol=1e-6)
+    expected = torch.full((4,), LOG_Z, dtype=torch.float64)
+    torch.testing.assert_close(found.log_normalizer, expected, rtol=1e-6, atol=1e-6)
+    assert found.num_projected.tolist() == [0] * 4
+    assert not bool(found.is_projected.any())
+
+
+def test_density_in_meters_is_exp_f_over_its_mass():
+    g = known_gaussian()
+    distribution = laplace_approximation(g, g.boxes, g.units).distribution()
+    at = g.coding.decode(g.mean + 0.2 * torch.randn(5, 4, 7, dtype=torch.float64))
+    expected = g(at.transpose(0, 1)).transpose(0, 1) - LOG_Z
+    torch.testing.assert_close(distribution.log_prob(at), expected)
+
+
+def test_covariance_at_a_mode_of_f_is_the_inverse_of_minus_the_hessian_in_meters():
+    g = known_gaussian(2)
+    modes = g.modes
+    full = torch.autograd.functional.hessian(lambda boxes: g(boxes).sum(), modes)
+    expected = torch.stack([torch.linalg.inv(-full[n, :, n]) for n in range(2)])
+    found = laplace_approximation(g, modes, g.units, None).distribution()
+    torch.testing.assert_close(found.covariance, expected)
+
+
+def test_normalizer_of_a_density_in_meters_is_that_of_quadrature():
+    # Only the length matters: exp f dl over a narrow Gaussian of the length in meters; the other
+    # six are Gaussians of unit mass in their own coordinates.
+    center, width = 4.0, 0.05
+    units = torch.tensor([UNITS], dtype=torch.float64)
+    box = torch.tensor([[10.0, 2.0, -1.0, center, 1.8, 1.5, 0.3]], dtype=torch.float64)
+    others = [0, 1, 2, 4, 5, 6]
+
+    def f(boxes: Tensor) -> Tensor:
+        away = (boxes - box[:, None])[..., others] / (0.3 * units[0, others])
+        away = torch.cat((away[..., :5], wrap_to_pi(away[..., 5:])), dim=-1)
+        return -0.5 * ((boxes[..., 3] - center) / width).square() - 0.5 * away.square().sum(-1)
+
+    mass, _ = integrate.quad(lambda x: math.exp(-0.5 * ((x - center) / width) ** 2), 3, 5)
+    rest = sum(math.log(0.3 * units[0, d].item() * math.sqrt(2 * math.pi)) for d in others)
+    found = laplace_approximation(f, box, units, None).log_normalizer.item()
+    assert found == pytest.approx(math.log(mass) + rest, abs=2e-3)
+
+
+def _of_curvature(curvature: list[float], slope: float = 0.0) -> Any:
+    """An f of given curvatures of h along the axes, around boxes of known_gaussian(1)."""
+    g = known_gaussian(1)
+
+    def f(boxes: Tensor) -> Tensor:
+        flat = boxes.transpose(0, 1)
+        t = g.coding.encode(flat)
+        h = -0.5 * (t.square() * torch.tensor(curvature, dtype=torch.float64)).sum(-1)
+        return (h + slope * t.sum(-1) - g.coding.log_volume(flat)).transpose(0, 1)
+
+    return f, g
+
+
+def test_directions_that_do_not_fall_have_the_width_of_the_noise_and_are_counted():
+    f, g = _of_curvature([4.0, -3.0, 0.0, 0.25, 1.0, 1e6, 9.0])
+    found = laplace_approximation(f, g.boxes, g.units, min_std=0.02)
+    variances = torch.tensor([[0.25, 1, 1, 1, 1, 0.0004, 1 / 9]], dtype=torch.float64)
+    torch.testing.assert_close(found.covariance, torch.diag_embed(variances), atol=1e-9, rtol=1e-7)
+    # Convex, flat, wider than the noise, and narrower than the least width; one is just as wide.
+    assert found.num_projected.tolist() in ([4], [5])
+    assert found.is_projected.tolist() == [True]
+
+
+def test_shift_is_shortened_as_a_whole_and_the_mass_is_that_of_the_shortened_gaussian():
+    f, g = _of_curvature([4.0] * 7, slope=6.0)
+    free = laplace_approximation(f, g.boxes, g.units, max_shift=10.0)
+    short = laplace_approximation(f, g.boxes, g.units, max_shift=0.5)
+    torch.testing.assert_close(free.mean, torch.full((1, 7), 1.5, dtype=torch.float64))
+    torch.testing.assert_close(short.mean, torch.full((1, 7), 0.5, dtype=torch.float64))
+    height = f(g.coding.decode(short.mean)[:, None])[:, 0] + g.coding.log_volume(
+        g.coding.decode(short.mean)
+    )
+    expected = height + 3.5 * math.log(2 * math.pi) - 3.5 * math.log(4.0)
+    torch.testing.assert_close(short.log_normalizer, expected)
+
+
+def test_point_estimates_are_the_boxes_themselves():
+    g = known_gaussian()
+    torch.testing.assert_close(
+        laplace_approximation(g, g.boxes, g.units).distribution().boxes, g.boxes
+    )
+
+
+@pytest.mark.parametrize("step", [1.0, None])
+def test_covariance_turns_with_the_box(step: float | None):
+    # f of the residuals alone: a box that heads elsewhere has the same widths along and across.
+    g = known_gaussian(1)
+    turn = torch.tensor([0.9], dtype=torch.float64)
+    turned = LocalCoding(g.boxes, g.units).turned(turn)
+
+    def f(boxes: Tensor) -> Tensor:
+        back = g.coding.decode(turned.encode(boxes.transpose(0, 1)))
+        return g(back.transpose(0, 1))
+
+    here = laplace_approximation(g, g.boxes, g.units, step)
+    there = laplace_approximation(f, turned.reference, g.units, step)
+    torch.testing.assert_close(there.covariance, here.covariance)
+
+
+def test_float32_agrees_with_float64():
+    g = known_gaussian()
+    single = type(g)(*(t.float() for t in (g.boxes, g.units, g.mean, g.covariance)))
+    found = laplace_approximation(single, single.boxes, single.units)
+    assert found.mean.dtype == found.scale_tril.dtype == torch.float32
+    torch.testing.assert_close(found.covariance.double(), g.covariance, rtol=0, atol=2e-4)
+
+
+def test_boxes_do_not_see_each_other_and_many_are_split():
+    g = known_gaussian(3)
+    together = laplace_approximation(_smooth, g.boxes.repeat(80, 1), g.units.repeat(80, 1))
+    alone = laplace_approximation(_smooth, g.boxes[1:2], g.units[1:2])
+    torch.testing.assert_close(together.covariance[1], alone.covariance[0])
+    torch.testing.assert_close(together.covariance[-2], alone.covariance[0])
+
+
+@every_method
+def test_unsound_f_has_no_density_and_its_neighbor_does(step: float | None):
+    g = known_gaussian(2)
+
+    def f(boxes: Tensor) -> Tensor:
+        return g(boxes) + torch.tensor([[math.nan], [0.0]], dtype=torch.float64)
+
+    found = laplace_approximation(f, g.boxes, g.units, step)
+    assert bool(torch.isnan(found.covariance[0]).any())
+    assert bool(torch.isnan(found.log_normalizer[0]))
+    torch.testing.assert_close(found.covariance[1], g.covariance[1], rtol=1e-6, atol=1e-6)
+    assert found.num_projected.tolist() == [0, 0]
+    assert bool(torch.isnan(found.distribution().std[0]).all())
+
+
+@every_method
+def test_no_boxes_have_no_densities(step: float | None):
+    g = known_gaussian(0)
+    found = laplace_approximation(_smooth, g.boxes, g.units, step)
+    assert found.covariance.shape == (0, 7, 7)
+    assert found.distribution().std.shape == (0, 7)
+
+
+def test_runs_without_gradients_around_it_and_leaves_none_behind():
+    g = known_gaussian()
+    weight = torch.ones(7, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        for step in (1.0, None):
+            found = laplace_approximation(lambda b: g(b * weight), g.boxes, g.units, step)
+            assert not found.covariance.requires_grad
+    assert weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"step": 0.0}, "step must be positive"),
+        ({"step": math.nan}, "step must be positive"),
+        ({"min_std": 0.0}, "min_std, max_std"),
+        ({"min_std": 2.0}, "min_std, max_std"),
+        ({"max_std": math.inf}, "min_std, max_std"),
+        ({"max_shift": -1.0}, "max_shift"),
+    ],
+)
+def test_constants_out_of_range_are_refused(options: dict[str, float], message: str):
+    g = known_gaussian()
+    with pytest.raises(ValueError, match=message):
+        laplace_approximation(g, g.boxes, g.units, **options)
+
+
+@pytest.mark.parametrize("expand", [expand_by_differences, expand_exactly])
+def test_f_without_a_graph_or_of_another_shape_is_refused(expand: Any):
+    g = known_gaussian()
+    with pytest.raises(ValueError, match="f must be differentiable in boxes"):
+        expand(lambda boxes: boxes[..., 0].detach(), g.boxes, g.units)
+    with pytest.raises(ValueError, match=r"f\(boxes\) must have shape"):
+        expand(lambda boxes: boxes.sum(), g.boxes, g.units)
+
+
+def test_expansion_can_be_turned_into_several_gaussians():
+    g = known_gaussian()
+    expansion = expand_by_differences(g, g.boxes, g.units)
+    narrow = approximate_by_gaussian(expansion, max_std=0.1)
+    assert bool((narrow.covariance.diagonal(dim1=1, dim2=2) <= 0.01 + 1e-12).all())

@@ -1,6 +1,6 @@
 """Refiners: they see a callable from boxes to f, nothing else."""
 
-from ebm3d.refiners.ascent import Ascent, BoxScorer, RefinementResult
+from ebm3d.refiners.ascent import Ascent, BoxScorer, Modes, RefinementResult
 from ebm3d.refiners.curvature import Expansion, expand_by_differences, expand_exactly
 from ebm3d.refiners.gradient_ascent import GradientAscent
 from ebm3d.refiners.langevin import langevin
@@ -9,6 +9,7 @@ from ebm3d.refiners.laplace import (
     approximate_by_gaussian,
     laplace_approximation,
 )
+from ebm3d.refiners.multi_start import MultiStart, weigh_modes
 from ebm3d.refiners.quasi_newton import QuasiNewtonAscent
 from ebm3d.refiners.sampling import sample_boxes
 
@@ -18,6 +19,8 @@ __all__ = [
     "Expansion",
     "GradientAscent",
     "LaplaceApproximation",
+    "Modes",
+    "MultiStart",
     "QuasiNewtonAscent",
     "RefinementResult",
     "approximate_by_gaussian",
@@ -26,4 +29,5 @@ __all__ = [
     "langevin",
     "laplace_approximation",
     "sample_boxes",
+    "weigh_modes",
 ]

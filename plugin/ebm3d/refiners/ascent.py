@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.errors import check_boxes, input_error, shape_error
+from ebm3d.records import TensorRecord
 from ebm3d.refiners.steps import StepFrame, StepLimits
 
 
@@ -27,6 +28,27 @@ class BoxScorer(Protocol):
 
 
 @dataclass(frozen=True)
+class Modes(TensorRecord):
+    """Several maxima of f near each of N boxes, from the highest to the lowest.
+
+    Attributes:
+        boxes: ``(N, S, 7)``; NaN beyond the last mode of a box.
+        f: ``(N, S)``; minus infinity beyond the last mode.
+        weights: ``(N, S)``, in all one for each box: shares of exp f (its height there) or of the
+            mass around (:func:`ebm3d.refiners.weigh_modes`); zero beyond the last mode.
+    """
+
+    boxes: Tensor
+    f: Tensor
+    weights: Tensor
+
+    @property
+    def count(self) -> Tensor:
+        """How many modes each box has, ``(N,)``, at least 1."""
+        return (~torch.isnan(self.boxes[..., 0])).sum(dim=1)
+
+
+@dataclass(frozen=True)
 class RefinementResult:
     """What a refiner gives back.
 
@@ -35,12 +57,14 @@ class RefinementResult:
         f_initial: ``(N,)`` f of the boxes as they came.
         f_final: ``(N,)`` f of the refined boxes, nowhere below ``f_initial``.
         num_accepted: ``(N,)`` how many steps climbed, int64.
+        modes: all maxima that were found, where a refiner looks for several.
     """
 
     boxes: Tensor
     f_initial: Tensor
     f_final: Tensor
     num_accepted: Tensor
+    modes: Modes | None = None
 
 
 @dataclass(frozen=True)

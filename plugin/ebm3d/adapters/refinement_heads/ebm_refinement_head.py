@@ -10,6 +10,7 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.base_refinement_head import BaseRefinementHead
+from ebm3d.adapters.refinement_heads.log_density import LogDensity
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.energy import (
     BoundNetwork,
@@ -44,6 +45,8 @@ class EBMRefinementHead(BaseRefinementHead):
             samples of the noise around the detected box, weighted by exp f over their density.
             With a ``LearnedProposal`` that mean needs no box near the truth to start from.
         num_prediction_samples: of that mean.
+        log_density: arguments of :class:`ebm3d.adapters.refinement_heads.log_density.LogDensity`,
+            by which refined boxes also get their normalized ``log_density``; None for none.
         max_refined: largest number of boxes refined in a frame, those of the highest scores; the
             rest stay as detected.
         max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
@@ -68,6 +71,7 @@ class EBMRefinementHead(BaseRefinementHead):
         refiner: dict[str, Any],
         prediction: str = "refined",
         num_prediction_samples: int = 256,
+        log_density: dict[str, Any] | None = None,
         max_refined: int = 100,
         max_evaluations: int = 2048,
         loss_weight: float = 1.0,
@@ -97,6 +101,9 @@ class EBMRefinementHead(BaseRefinementHead):
             )
         self.prediction, self.num_prediction_samples = prediction, num_prediction_samples
         self.loss_weight = loss_weight
+        self.log_density = None if log_density is None else LogDensity(**log_density)
+        if self.log_density is not None:
+            self.log_density.check(self.criterion)
         self._check_rows("refiner.step_scale", getattr(self.refiner, "scale", None))
 
     @property
@@ -198,8 +205,9 @@ class EBMRefinementHead(BaseRefinementHead):
                 not finite or has a size that is not positive stays as it was detected.
 
         Returns:
-            Per frame ``boxes`` ``(N_b, 7)``, ``f_initial`` and ``f_refined`` ``(N_b,)``, NaN where
-            a box was not refined. The same for the same input: samples are of a fixed seed.
+            Per frame ``boxes`` ``(N_b, 7)``, ``f_initial`` and ``f_refined`` ``(N_b,)``, and with
+            the option of that name ``log_density`` ``(N_b,)`` of the refined boxes; NaN where a
+            box was not refined. The same for the same input: samples are of a fixed seed.
         """
         # Tensors of inference mode cannot take part in a gradient; copies made outside it can.
         with (
@@ -216,25 +224,27 @@ class EBMRefinementHead(BaseRefinementHead):
                 result = self.refiner(energy, torch.cat(start), torch.cat(classes))
             else:
                 result = self._importance_means(energy, start, classes)
-        sizes = [len(i) for i in chosen]
-        parts = zip(
-            result.boxes.split(sizes),
-            result.f_initial.split(sizes),
-            result.f_final.split(sizes),
-            strict=True,
-        )
-        refined = []
-        for box, index, (new, f_initial, f_final) in zip(boxes, chosen, parts, strict=True):
+            values = {"f_initial": result.f_initial, "f_refined": result.f_final}
+            if self.log_density is not None:
+                values["log_density"] = self.log_density(
+                    energy,
+                    result.boxes,
+                    result.f_final,
+                    torch.cat(start),
+                    self.noise.base,
+                    self.criterion,
+                )
+        refined, begin = [], 0
+        for box, index in zip(boxes, chosen, strict=True):
+            own, begin = slice(begin, begin + len(index)), begin + len(index)
             out = box[:, :7].clone()
-            out[index] = new.to(out.dtype)
+            out[index] = result.boxes[own].to(out.dtype)
             blank = box.new_full((len(box),), float("nan"))
-            refined.append(
-                {
-                    "boxes": out,
-                    "f_initial": blank.index_copy(0, index, f_initial.to(blank.dtype)),
-                    "f_refined": blank.index_copy(0, index, f_final.to(blank.dtype)),
-                }
-            )
+            of_frame = {
+                name: blank.index_copy(0, index, value[own].to(blank.dtype))
+                for name, value in values.items()
+            }
+            refined.append({"boxes": out, **of_frame})
         return refined
 
     def _importance_means(

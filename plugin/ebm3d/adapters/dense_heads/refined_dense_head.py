@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,6 +13,13 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ebm3d.adapters.dense_heads.after_refinement import (
+    build_fusion,
+    check_wider,
+    fuse_scores,
+    suppress,
+    suppressing_less,
+)
 from ebm3d.errors import input_error
 from ebm3d.noise import Detections
 
@@ -22,7 +30,7 @@ _OF_BOXES = ("box_std", "box_covariance", "box_distribution")
 
 @MODELS.register_module()
 class RefinedDenseHead(BaseModule):
-    """Wraps a dense head of the host; its boxes are refined after NMS and direction fix.
+    """Wraps a dense head of the host; its boxes are refined after NMS and direction fix, or before.
 
     Checkpoints of the wrapped head alone load unchanged: keys without the ``dense_head.`` prefix
     are taken as the wrapped head's.
@@ -35,12 +43,21 @@ class RefinedDenseHead(BaseModule):
             reads this option, so that batch-norm statistics stand still too); "joint": the losses
             of both are summed, and the map receives gradients of both.
         refine: False gives the wrapped head's boxes as they are (``tools/test.py --no-refine``).
+        score_fusion: scores become the probability that the refined box fits, from the detector's
+            score and what the refinement head says (M-31): a file that ``tools/test.py
+            --fit-fusion`` wrote, or the arguments of
+            :class:`ebm3d.evaluation.score_fusion.ScoreFusion`; None leaves the scores alone.
+        refine_before_nms: ``dict(nms_thr=..., max_num=...)``, with which the dense head suppresses
+            meanwhile: all it leaves is refined, and then suppressed by the fused scores with the
+            dense head's own ``nms_thr`` and ``max_num``. None refines what NMS has left.
         train_cfg: handed to the dense head, as the host does.
         test_cfg: handed to the dense head, as the host does.
         init_cfg: as in mmengine.
 
     Raises:
-        ValueError: for an unknown ``detector``.
+        FileNotFoundError: if there is no file ``score_fusion``.
+        ValueError: for an unknown ``detector``, a ``score_fusion`` without weights, or a dense head
+            without the suppression that ``refine_before_nms`` is about.
     """
 
     def __init__(
@@ -49,6 +66,8 @@ class RefinedDenseHead(BaseModule):
         refinement_head: dict[str, Any],
         detector: str = "frozen",
         refine: bool = True,
+        score_fusion: str | Mapping[str, Any] | None = None,
+        refine_before_nms: Mapping[str, Any] | None = None,
         train_cfg: dict[str, Any] | None = None,
         test_cfg: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
@@ -62,6 +81,8 @@ class RefinedDenseHead(BaseModule):
         handed = {key: value for key, value in handed.items() if value is not None}
         self.dense_head = MODELS.build({**dense_head, **handed})
         self.refinement_head = MODELS.build(refinement_head)
+        self.score_fusion = build_fusion(score_fusion)
+        self.refine_before_nms = check_wider(self.dense_head, refine_before_nms)
         self._register_load_state_dict_pre_hook(_prefix_stock_keys)
 
     def forward(self, x: Any) -> Any:
@@ -121,10 +142,13 @@ class RefinedDenseHead(BaseModule):
             or ``box_std``, ``box_covariance`` and ``box_distribution`` (NaN where a box was beyond
             the head's bound on refined boxes; those of the wrapped head get the prefix
             ``initial_``). Labels and order are the wrapped head's, and so are scores unless the
-            refinement head lowers them (``score_decay``).
+            refinement head lowers them (``score_decay``) or they are fused: then they were
+            ``initial_scores_3d``. With ``refine_before_nms`` boxes are fewer and by class.
         """
         points = take_points(batch_data_samples)
-        results = self.dense_head.predict(x, batch_data_samples, rescale=rescale, **kwargs)
+        wider = self.refine_before_nms if self.refine else None
+        with suppressing_less(self.dense_head, wider):
+            results = self.dense_head.predict(x, batch_data_samples, rescale=rescale, **kwargs)
         if not self.refine:
             return results
         boxes = [r.bboxes_3d.tensor for r in results]
@@ -135,7 +159,12 @@ class RefinedDenseHead(BaseModule):
             [r.labels_3d for r in results],
             [r.scores_3d for r in results],
         )
-        return [with_refined(r, new) for r, new in zip(results, refined, strict=True)]
+        results = [with_refined(r, new) for r, new in zip(results, refined, strict=True)]
+        if self.score_fusion is not None:
+            results = [fuse_scores(r, self.score_fusion) for r in results]
+        if wider is not None:
+            results = [suppress(r, self.dense_head.test_cfg) for r in results]
+        return results
 
 
 @torch.no_grad()

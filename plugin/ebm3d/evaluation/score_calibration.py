@@ -1,0 +1,105 @@
+"""Calibration of scores as probabilities that a box overlaps a true one.
+
+N boxes; B bins of the score.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebm3d.errors import input_error, shape_error
+
+FloatArray = NDArray[np.float64]
+
+NUM_BINS = 10
+_LEAST = 1e-12  # of a probability in the log loss, which is at most 27.6 nats a box
+
+
+@dataclass(frozen=True)
+class ScoreCalibration:
+    r"""How far scores are from the shares of boxes that do overlap a true one.
+
+    .. math::
+        \mathrm{Brier} = \frac1N \sum_n (s_n - t_n)^2, \qquad
+        \mathrm{ECE} = \sum_b \frac{N_b}{N} \left|\bar s_b - \bar t_b\right|
+
+    Brier, Monthly Weather Review 1950; for ECE Guo et al., ICML 2017, over B equal bins of
+    the score. docs/method.md, M-31. NaN without boxes.
+
+    Attributes:
+        num_boxes: N.
+        share_true: of the boxes, how many overlap a true one.
+        brier: 0 is perfect; that of a constant share p is p (1 - p).
+        log_loss: mean negative log likelihood of the outcomes, nats.
+        ece: 0 is calibrated.
+        reliability: per bin ``low``, ``num_boxes``, mean ``score``, ``share_true``; empty bins
+            are left out.
+    """
+
+    num_boxes: int
+    share_true: float
+    brier: float
+    log_loss: float
+    ece: float
+    reliability: tuple[dict[str, float], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all figures, for a file; None in place of NaN."""
+        numbers = {
+            name: None if math.isnan(value) else value
+            for name, value in (
+                ("share_true", self.share_true),
+                ("brier", self.brier),
+                ("log_loss", self.log_loss),
+                ("ece", self.ece),
+            )
+        }
+        bins = {f"{entry['low']:.1f}": dict(entry) for entry in self.reliability}
+        return {"num_boxes": self.num_boxes, **numbers, "reliability": bins}
+
+
+def calibration_of_scores(scores: FloatArray, is_true: NDArray[np.bool_]) -> ScoreCalibration:
+    """Measure scores as probabilities.
+
+    Args:
+        scores: ``(N,)`` in [0, 1].
+        is_true: ``(N,)`` whether the box overlaps a true one.
+
+    Raises:
+        ValueError: for shapes that differ, or a score outside [0, 1].
+    """
+    if is_true.shape != scores.shape:
+        raise shape_error("is_true", f"{scores.shape}, one value a box", is_true)
+    if not ((scores >= 0) & (scores <= 1)).all():
+        bad = int(np.flatnonzero(~((scores >= 0) & (scores <= 1)))[0])
+        raise input_error("scores", "in [0, 1]", f"scores[{bad}] = {scores[bad]}")
+    number = len(scores)
+    if number == 0:
+        return ScoreCalibration(0, math.nan, math.nan, math.nan, math.nan, ())
+    outcomes = is_true.astype(np.float64)
+    of_outcome = np.where(is_true, scores, 1 - scores)
+    place = np.minimum((scores * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    counts = np.bincount(place, minlength=NUM_BINS)
+    sums = np.bincount(place, scores, NUM_BINS), np.bincount(place, outcomes, NUM_BINS)
+    bins = tuple(
+        {
+            "low": index / NUM_BINS,
+            "num_boxes": float(counts[index]),
+            "score": float(sums[0][index] / counts[index]),
+            "share_true": float(sums[1][index] / counts[index]),
+        }
+        for index in np.flatnonzero(counts).tolist()
+    )
+    return ScoreCalibration(
+        number,
+        float(outcomes.mean()),
+        float(np.square(scores - outcomes).mean()),
+        float(-np.log(np.maximum(of_outcome, _LEAST)).mean()),
+        float(np.abs(sums[0] - sums[1]).sum() / number),
+        bins,
+    )

@@ -17,11 +17,7 @@ from ebm3d.benchmarks.regression_1d.kernels import (
     values_kernel,
 )
 from ebm3d.benchmarks.regression_1d.slope_kernels import slope_gradients_kernel, slopes_kernel
-from ebm3d.boxes.parallelism import threads_for
 from ebm3d.errors import input_error, shape_error
-
-_SECONDS = {"values": 20e-9, "gradients": 40e-9, "slopes": 30e-9, "slope gradients": 75e-9}
-"""Of one value of y, on one thread."""
 
 
 def energy_values(parameters: Tensor, context: Tensor, y: Tensor) -> Tensor:
@@ -69,14 +65,12 @@ class _Values(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, parameters: Tensor, context: Tensor, y: Tensor) -> Tensor:
-        arrays, f = _arrays(parameters, context, y), torch.empty_like(y)
-        slopes = torch.empty_like(y) if ctx.needs_input_grad[2] else None
+        arrays, f = _arrays(parameters, context, y), y.new_empty(y.shape)
+        slopes = y.new_empty(y.shape) if ctx.needs_input_grad[2] else None
         if slopes is None:
-            with threads_for(y.numel() * _SECONDS["values"]):
-                values_kernel(*arrays, f.numpy())
+            values_kernel(*arrays, f.numpy())
         else:
-            with threads_for(y.numel() * _SECONDS["slopes"]):
-                slopes_kernel(*arrays, f.numpy(), slopes.numpy())
+            slopes_kernel(*arrays, f.numpy(), slopes.numpy())
         ctx.save_for_backward(parameters, context, y, slopes)
         return f
 
@@ -86,8 +80,7 @@ class _Values(torch.autograd.Function):
         parameters, context, y, slopes = ctx.saved_tensors
         found: tuple[Tensor | None, ...] = (None, None)
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
-            with threads_for(y.numel() * _SECONDS["gradients"]):
-                found = _gradients(gradients_kernel, parameters, context, y, weights)
+            found = _gradients(gradients_kernel, parameters, context, y, weights)
         return (*found, None if slopes is None else weights * slopes)
 
 
@@ -96,10 +89,8 @@ class _Slopes(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, parameters: Tensor, context: Tensor, y: Tensor) -> Tensor:
-        slopes = torch.empty_like(y)
-        with threads_for(y.numel() * _SECONDS["slopes"]):
-            f = torch.empty_like(y)
-            slopes_kernel(*_arrays(parameters, context, y), f.numpy(), slopes.numpy())
+        f, slopes = y.new_empty(y.shape), y.new_empty(y.shape)
+        slopes_kernel(*_arrays(parameters, context, y), f.numpy(), slopes.numpy())
         ctx.save_for_backward(parameters, context, y)
         return slopes
 
@@ -107,8 +98,7 @@ class _Slopes(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
         parameters, context, y = ctx.saved_tensors
-        with threads_for(y.numel() * _SECONDS["slope gradients"]):
-            found = _gradients(slope_gradients_kernel, parameters, context, y, weights)
+        found = _gradients(slope_gradients_kernel, parameters, context, y, weights)
         return (*found, None)
 
 

@@ -117,8 +117,10 @@ class BoundEnergy:
     def fixed(self, model: int) -> BoundEnergy:
         """Return one model, without a graph to its parameters."""
         one = slice(model, model + 1)
-        parts = (self.packed[one], self.context[one], self.features[one])
-        return BoundEnergy(*(part.detach() for part in parts), self.compiled)
+        packed, context, features = (
+            part[one].detach() for part in (self.packed, self.context, self.features)
+        )
+        return BoundEnergy(packed, context, features, self.compiled)
 
 
 class Head(nn.Module):

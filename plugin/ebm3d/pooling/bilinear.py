@@ -136,6 +136,16 @@ def gather_kernel(
                     out[p, channel] += weights[k] * rows[source, channel]
 
 
+# The sum may be taken in any order, which lets the compiler use vectors; nothing else is relaxed.
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc"})
+def dot_kernel(first: NDArray[Any], second: NDArray[Any]) -> Any:
+    """Sum of the products of two rows, in their type."""
+    total = first.dtype.type(0)
+    for channel in range(len(first)):
+        total += first[channel] * second[channel]
+    return total
+
+
 @numba.njit(cache=True, nogil=True)
 def gather_backward_kernel(
     rows: NDArray[Any],
@@ -163,9 +173,7 @@ def gather_backward_kernel(
             if not (0 <= r < height and 0 <= c < width):
                 continue
             source = (scene[p] * height + r) * width + c
-            product = 0.0
-            for channel in range(rows.shape[1]):
-                product += grad[p, channel] * rows[source, channel]
+            product = dot_kernel(grad[p], rows[source])
             side_row = 1 - high_part if k < 2 else high_part
             side_column = right_part if k % 2 else 1 - right_part
             grad_cells[p, 0] += product * side_row * (1 if k % 2 else -1)

@@ -37,13 +37,13 @@ class Problem:
     Attributes:
         name: ``"set1"`` or ``"set2"``.
         title: what it looks like.
-        draw: y for x ``(N,)``, from numpy's generator of the published recipe.
+        draw: y for x ``(N,)``, float32, from numpy's generator of the published recipe.
         log_density: log p(y | x) of x and y that broadcast, nats; minus infinity where p is zero.
     """
 
     name: str
     title: str
-    draw: Callable[[FloatArray, np.random.RandomState], FloatArray]
+    draw: Callable[[NDArray[np.float32], np.random.RandomState], FloatArray]
     log_density: Callable[[Tensor, Tensor], Tensor]
 
     def sample(self, num_points: int = NUM_POINTS, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -62,20 +62,19 @@ class Problem:
         if num_points < 0:
             raise input_error("num_points", "at least 0", num_points)
         state = np.random.RandomState(seed)
-        x = state.uniform(-RANGE, RANGE, num_points)
-        y = self.draw(x, state)
-        return torch.from_numpy(x).float(), torch.from_numpy(y).float()
+        x = state.uniform(-RANGE, RANGE, num_points).astype(np.float32)
+        return torch.from_numpy(x), torch.from_numpy(self.draw(x, state)).float()
 
 
-def _draw_first(x: FloatArray, state: np.random.RandomState) -> FloatArray:
+def _draw_first(x: NDArray[np.float32], state: np.random.RandomState) -> FloatArray:
     """Points of set 1, one after the other, as the published points were drawn."""
-    y = np.empty_like(x)
+    y, wave = np.empty(len(x)), np.sin(x).astype(np.float64)
     for index, value in enumerate(x):
         if value >= 0:
             y[index] = state.lognormal(0.0, _RIGHT_SIGMA) - 1
         else:
             sign = 1 if state.randint(5) < 4 else -1
-            y[index] = state.normal(sign * math.sin(value), _LEFT_STD)
+            y[index] = state.normal(sign * wave[index], _LEFT_STD)
     return y
 
 
@@ -93,19 +92,15 @@ def _first_log_density(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(x < 0, left, torch.where(inside, right, -math.inf))
 
 
-def _second_std(x: Tensor) -> Tensor:
-    """Standard deviation of y in set 2."""
-    return _WIDEST * torch.sigmoid(x)
-
-
-def _draw_second(x: FloatArray, state: np.random.RandomState) -> FloatArray:
+def _draw_second(x: NDArray[np.float32], state: np.random.RandomState) -> FloatArray:
     """Points of set 2."""
-    return state.normal(np.sin(x), _second_std(torch.from_numpy(x)).numpy())
+    std = _WIDEST / (1 + np.exp(-x).astype(np.float64))
+    return state.normal(np.sin(x).astype(np.float64), std)
 
 
 def _second_log_density(x: Tensor, y: Tensor) -> Tensor:
     """Set 2: a Gaussian."""
-    return log_normal(y, torch.sin(x), 2 * torch.log(_second_std(x)))
+    return log_normal(y, torch.sin(x), 2 * torch.log(_WIDEST * torch.sigmoid(x)))
 
 
 PROBLEMS = {

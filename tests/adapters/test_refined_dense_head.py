@@ -297,7 +297,7 @@ def test_head_that_wants_no_detections_costs_no_prediction(monkeypatch: pytest.M
         raise AssertionError
 
     monkeypatch.setattr(head.dense_head, "predict", predict)
-    head.loss([_map()], _samples(build_frames()))
+    assert "loss_ebm" in head.loss([_map()], _samples(build_frames()))
 
 
 def test_detecting_while_training_changes_neither_modes_nor_statistics():

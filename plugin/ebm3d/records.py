@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
@@ -55,6 +56,21 @@ class TensorRecord:
             parts = [getattr(record, name) for record in records]
             joined[name] = torch.cat(parts) if isinstance(value, Tensor) else value.cat(parts)
         return replace(first, **joined)  # type: ignore[type-var]
+
+    def placed(self: Record, index: Tensor, count: int) -> Record:
+        """Return a record of more rows, NaN but for these.
+
+        Args:
+            index: ``(N,)`` where the rows go, each somewhere else.
+            count: number of rows of the result.
+        """
+
+        def place(value: Any) -> Any:
+            if isinstance(value, TensorRecord):
+                return value.placed(index, count)
+            return value.new_full((count, *value.shape[1:]), math.nan).index_copy(0, index, value)
+
+        return self._map(place)
 
     def to(self: Record, *args: Any, **kwargs: Any) -> Record:
         """Return the record on a device or in a dtype, as ``Tensor.to``."""

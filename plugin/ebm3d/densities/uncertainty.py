@@ -81,6 +81,25 @@ def decayed_scores(scores: Tensor, uncertainty: Tensor, decay: float) -> Tensor:
     return scores * (factors if scores.ndim == 1 else factors[:, None])
 
 
+def decayed_where_known(scores: Tensor, std: Tensor, boxes: Tensor, decay: float) -> Tensor:
+    """Scores that fall with the uncertainty; a box without a density keeps its score.
+
+    Args:
+        scores: ``(N,)``.
+        std: standard deviation of each dimension ``(N, 7)``, m and rad; NaN where there is none.
+        boxes: ``(N, 7)``.
+        decay: kappa, see :func:`decayed_scores`.
+
+    Returns:
+        ``(N,)``, in the dtype of ``scores``.
+    """
+    uncertainty = relative_uncertainty(std, boxes)
+    known = torch.isfinite(uncertainty)
+    lowered = scores.clone()
+    lowered[known] = decayed_scores(scores[known], uncertainty[known], decay).to(scores.dtype)
+    return lowered
+
+
 def check_known(values: Tensor, name: str) -> None:
     """Raise if a value is not finite, as the spreads of an untrained regression.
 

@@ -53,7 +53,7 @@ class ResidualDensity:
         variants = boxes.transpose(0, 1)
         values = check_values(self._f(variants), variants).transpose(0, 1)
         # The volume has a graph of its own: without this f would go unnoticed.
-        if variants.requires_grad and not values.requires_grad:
+        if variants.requires_grad and not values.requires_grad and len(variants):
             raise input_error("f", "differentiable in boxes", "values without a graph")
         return values + self._coding.log_volume(boxes)
 

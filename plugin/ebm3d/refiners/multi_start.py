@@ -42,10 +42,10 @@ class MultiStart:
     are one mode, the highest of them. docs/method.md, M-29. The draws are the same for every box
     and every call.
 
-    Costs S times the refiner's evaluations, which f gets as S variants of N boxes.
+    Costs S times the evaluations of ``base``, which f gets as S variants of N boxes.
 
     Args:
-        refiner: climbs from each start.
+        base: refiner that climbs from each start.
         units: seven standard deviations of the noise: along, across, up (m); length, width, height
             (log ratio); yaw (rad); or one row per class.
         num_starts: K, the box and the draws; at least 1.
@@ -60,7 +60,7 @@ class MultiStart:
 
     def __init__(
         self,
-        refiner: Refiner,
+        base: Refiner,
         units: Sequence[float] | Sequence[Sequence[float]],
         num_starts: int = 4,
         turned: bool = False,
@@ -73,7 +73,7 @@ class MultiStart:
         for name, value in (("spread", spread), ("merge_radius", merge_radius)):
             if not 0 < value < math.inf:
                 raise input_error(name, "positive and finite", value)
-        self.refiner, self.scale = refiner, scale_table("units", units)
+        self.base, self.scale = base, scale_table("units", units)
         self.num_starts, self.turned, self.spread = num_starts, turned, spread
         self.merge_radius, self.seed = merge_radius, seed
 
@@ -89,7 +89,7 @@ class MultiStart:
 
         Returns:
             The highest end of each box, with all its modes; f nowhere below that of the box, nor
-            of the refiner's result from the box alone.
+            of what ``base`` makes of the box alone.
 
         Raises:
             ValueError: for a wrong shape or boxes that are not finite.
@@ -99,7 +99,7 @@ class MultiStart:
         starts = self._starts(coding)
         shape = starts.shape[:2]
         repeated = None if labels is None else labels.repeat_interleave(shape[1])
-        ends = self.refiner(_flat(f, shape), starts.flatten(0, 1), repeated)
+        ends = self.base(_flat(f, shape), starts.flatten(0, 1), repeated)
         modes, order = self._merge(coding, ends.boxes.view_as(starts), ends.f_final.view(shape))
         best = order[:, :1]
         return RefinementResult(

@@ -23,7 +23,7 @@ from ebm3d.losses import (
 )
 from ebm3d.noise import BoxNoise, DetectionNoise
 from ebm3d.pooling import BEVGridPool, PointBoxPool
-from ebm3d.refiners import GradientAscent
+from ebm3d.refiners import GradientAscent, MultiStart, QuasiNewtonAscent
 from ebm3d.regressions import (
     BELBoxRegression,
     BinnedBoxRegression,
@@ -53,6 +53,8 @@ COMPONENTS = (
     SNLLoss,
     ConfidenceLoss,
     GradientAscent,
+    QuasiNewtonAscent,
+    MultiStart,
     DirectBoxRegression,
     GaussianBoxRegression,
     LaplaceBoxRegression,

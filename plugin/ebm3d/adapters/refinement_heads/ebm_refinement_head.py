@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.base_refinement_head import BaseRefinementHead
 from ebm3d.adapters.refinement_heads.log_density import LogDensity
+from ebm3d.adapters.refinement_heads.uncertainty import METHODS, energy_distribution
 from ebm3d.boxes.codings import LocalCoding
+from ebm3d.densities import BoxDistribution
+from ebm3d.densities.uncertainty import decayed_where_known
 from ebm3d.energy import (
     BoundNetwork,
     BoundProposal,
@@ -40,13 +44,19 @@ class EBMRefinementHead(BaseRefinementHead):
         noise: config of the noise: ``BoxNoise``; ``DetectionNoise``, whose hard negatives are what
             the detector finds; ``LearnedProposal``, trained beside f by a loss of its own.
         loss: config of the training method (``NCELoss``, ``ConfidenceLoss`` and others).
-        refiner: config of the refiner (``GradientAscent``).
+        refiner: config of the refiner: ``GradientAscent``, ``QuasiNewtonAscent``, or ``MultiStart``
+            with one of them as ``base``.
         prediction: "refined": boxes climb f by the refiner; "importance_mean": the mean of
             samples of the noise around the detected box, weighted by exp f over their density.
             With a ``LearnedProposal`` that mean needs no box near the truth to start from.
         num_prediction_samples: of that mean.
         log_density: arguments of :class:`ebm3d.adapters.refinement_heads.log_density.LogDensity`,
             by which refined boxes also get their normalized ``log_density``; None for none.
+        uncertainty: how refined boxes also get a density, as those of ``RegressionRefinementHead``:
+            "laplace", from the curvature of f, or "importance", from weighted samples; see
+            :func:`ebm3d.adapters.refinement_heads.uncertainty.energy_distribution`. None for none.
+        score_decay: kappa of M-18; above 0, scores become ``score * exp(-kappa * u)`` with the
+            relative uncertainty u of the refined box.
         max_refined: largest number of boxes refined in a frame, those of the highest scores; the
             rest stay as detected.
         max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
@@ -72,6 +82,8 @@ class EBMRefinementHead(BaseRefinementHead):
         prediction: str = "refined",
         num_prediction_samples: int = 256,
         log_density: dict[str, Any] | None = None,
+        uncertainty: str | None = None,
+        score_decay: float = 0.0,
         max_refined: int = 100,
         max_evaluations: int = 2048,
         loss_weight: float = 1.0,
@@ -91,7 +103,7 @@ class EBMRefinementHead(BaseRefinementHead):
             raise input_error("prediction", f"one of {_PREDICTIONS}", repr(prediction))
         if num_prediction_samples < 1:
             raise input_error("num_prediction_samples", "at least 1", num_prediction_samples)
-        self.criterion, self.refiner = self.build_on_features(loss), MODELS.build(refiner)
+        self.criterion, self.refiner = self.build_on_features(loss), self.build_on_features(refiner)
         weighs = prediction == "importance_mean" or isinstance(self.noise, LearnedProposal)
         if weighs and not self.criterion.is_density:
             raise input_error(
@@ -104,7 +116,26 @@ class EBMRefinementHead(BaseRefinementHead):
         self.log_density = None if log_density is None else LogDensity(**log_density)
         if self.log_density is not None:
             self.log_density.check(self.criterion)
-        self._check_rows("refiner.step_scale", getattr(self.refiner, "scale", None))
+        self._take_uncertainty(uncertainty, score_decay, loss["type"])
+        for name, part in (("step_scale", self.refiner), ("base.step_scale", self._base_refiner)):
+            self._check_rows(f"refiner.{name}", getattr(part, "scale", None))
+
+    def _take_uncertainty(self, method: str | None, score_decay: float, loss: str) -> None:
+        """Keep the options of that name; raises if they do not fit together."""
+        if method not in (None, *METHODS):
+            raise input_error("uncertainty", f"None or one of {METHODS}", repr(method))
+        if method is not None and not self.criterion.is_density:
+            raise input_error("loss", "one that makes f a log density, for an uncertainty", loss)
+        if not 0 <= score_decay < math.inf:
+            raise input_error("score_decay", "at least 0 and finite", score_decay)
+        if score_decay > 0 and method is None:
+            raise input_error("uncertainty", f"one of {METHODS}, for a score_decay", None)
+        self.uncertainty, self.score_decay = method, score_decay
+
+    @property
+    def _base_refiner(self) -> Any:
+        """The refiner inside one of several starts."""
+        return getattr(self.refiner, "base", None)
 
     @property
     def wants_detections(self) -> bool:
@@ -193,7 +224,7 @@ class EBMRefinementHead(BaseRefinementHead):
         boxes: Sequence[Tensor],
         labels: Sequence[Tensor],
         scores: Sequence[Tensor],
-    ) -> list[dict[str, Tensor]]:
+    ) -> list[dict[str, Any]]:
         """Climb f from detected boxes, or weigh samples around them.
 
         Args:
@@ -206,8 +237,12 @@ class EBMRefinementHead(BaseRefinementHead):
 
         Returns:
             Per frame ``boxes`` ``(N_b, 7)``, ``f_initial`` and ``f_refined`` ``(N_b,)``, and with
-            the option of that name ``log_density`` ``(N_b,)`` of the refined boxes; NaN where a
-            box was not refined. The same for the same input: samples are of a fixed seed.
+            the option of that name ``log_density`` ``(N_b,)`` of the refined boxes. With
+            ``uncertainty`` also ``box_std`` ``(N_b, 7)`` in meters and radians, ``box_covariance``
+            ``(N_b, 7, 7)`` and ``box_distribution`` (a :class:`ebm3d.densities.BoxDistribution` of
+            length N_b). NaN where a box was not refined. With ``score_decay`` also ``scores_3d``; a
+            box without a density keeps its score. The same for the same input: samples are of a
+            fixed seed.
         """
         # Tensors of inference mode cannot take part in a gradient; copies made outside it can.
         with (
@@ -234,18 +269,41 @@ class EBMRefinementHead(BaseRefinementHead):
                     self.noise.base,
                     self.criterion,
                 )
+            distribution = None
+            if self.uncertainty is not None:
+                distribution = energy_distribution(
+                    self.uncertainty, energy, result.boxes, self.noise.base
+                )
         refined, begin = [], 0
-        for box, index in zip(boxes, chosen, strict=True):
+        for box, score, index in zip(boxes, scores, chosen, strict=True):
             own, begin = slice(begin, begin + len(index)), begin + len(index)
             out = box[:, :7].clone()
             out[index] = result.boxes[own].to(out.dtype)
             blank = box.new_full((len(box),), float("nan"))
-            of_frame = {
+            of_frame: dict[str, Any] = {
                 name: blank.index_copy(0, index, value[own].to(blank.dtype))
                 for name, value in values.items()
             }
+            if distribution is not None:
+                placed = distribution[own].placed(index, len(box))
+                of_frame.update(self._density_fields(placed, out, score))
             refined.append({"boxes": out, **of_frame})
         return refined
+
+    def _density_fields(
+        self, distribution: BoxDistribution, boxes: Tensor, scores: Tensor
+    ) -> dict[str, Any]:
+        """What densities add to a frame of refined boxes ``(N_b, 7)``."""
+        fields = {
+            "box_std": distribution.std,
+            "box_covariance": distribution.covariance,
+            "box_distribution": distribution,
+        }
+        if self.score_decay > 0:
+            fields["scores_3d"] = decayed_where_known(
+                scores, distribution.std, boxes.float(), self.score_decay
+            )
+        return fields
 
     def _importance_means(
         self, f: BoundNetwork, boxes: Sequence[Tensor], labels: Sequence[Tensor]

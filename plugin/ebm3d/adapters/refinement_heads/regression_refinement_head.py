@@ -14,7 +14,7 @@ from torch import Tensor
 from ebm3d.adapters.refinement_heads.base_refinement_head import BaseRefinementHead
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution
-from ebm3d.densities.uncertainty import decayed_scores, relative_uncertainty
+from ebm3d.densities.uncertainty import decayed_where_known
 from ebm3d.errors import input_error
 from ebm3d.noise import BoxNoise
 from ebm3d.regressions import BoxRegression
@@ -200,12 +200,10 @@ class RegressionRefinementHead(BaseRefinementHead):
             "box_distribution": distribution,
         }
         if self.score_decay > 0:
-            uncertainty = relative_uncertainty(refined["box_std"][index], new)
-            # A box without a density keeps its score.
-            known = torch.isfinite(uncertainty)
-            index, uncertainty = index[known], uncertainty[known]
-            lowered = decayed_scores(scores[index], uncertainty, self.score_decay)
-            refined["scores_3d"] = scores.index_copy(0, index, lowered.to(scores.dtype))
+            moved = start.index_copy(0, index, new)
+            refined["scores_3d"] = decayed_where_known(
+                scores, refined["box_std"], moved, self.score_decay
+            )
         return refined
 
     def _distribution(self, outputs: Tensor, reference: Tensor, labels: Tensor) -> BoxDistribution:

@@ -20,6 +20,7 @@ __all__ = [
     "NEIGHBORS",
     "NO_ANGLE",
     "NUM_SAMPLES",
+    "OFFICIAL_IOU",
     "OTHER_NAMES",
     "Difficulty",
     "resolve_iou_thresholds",
@@ -47,6 +48,9 @@ DEFAULT_IOU_THRESHOLDS: Mapping[str, tuple[float, ...]] = {
 }
 """The official thresholds (0.7 for cars, 0.5 for the others), the loose ones in common use, and
 stricter ones, which localization decides."""
+
+OFFICIAL_IOU: Mapping[str, float] = {"Car": 0.7, "Pedestrian": 0.5, "Cyclist": 0.5}
+"""The overlap from which the official tool counts a box as found."""
 
 NUM_SAMPLES = 41
 """Recall values 0, 1/40, ..., 1 at which precision is read off."""

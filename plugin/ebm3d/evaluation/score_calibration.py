@@ -6,6 +6,7 @@ N boxes; B bins of the score.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.errors import input_error, shape_error
+from ebm3d.evaluation.kitti_evaluation import MatchingProblem
+from ebm3d.evaluation.kitti_protocol import DONT_CARE, NEIGHBORS
 
 FloatArray = NDArray[np.float64]
 
 NUM_BINS = 10
+_LOST = 0.5  # share of a box in a DontCare region, above which it is not judged
 _LEAST = 1e-12  # of a probability in the log loss, which is at most 27.6 nats a box
 
 
@@ -103,3 +107,43 @@ def calibration_of_scores(scores: FloatArray, is_true: NDArray[np.bool_]) -> Sco
         float(np.abs(sums[0] - sums[1]).sum() / number),
         bins,
     )
+
+
+def detection_outcomes(
+    problem: MatchingProblem, min_iou: Mapping[str, float]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tell which detections overlap a true box of their class.
+
+    Every label of the class is a true box, of whatever difficulty; two detections may overlap the
+    same one.
+
+    Args:
+        problem: labels and D detections.
+        min_iou: 3D IoU from which a box is true, by class.
+
+    Returns:
+        Whether each detection is true, and whether that says anything, both ``(D,)``: it does not
+        of other classes, nor of boxes that are not true and overlap as much of an object of a
+        neighboring class or, in the picture, lie by half in a DontCare region.
+    """
+    names = np.char.lower(problem.detections.objects.names)
+    label_names = np.char.lower(problem.labels.objects.names)
+    is_true, is_judged = np.zeros(len(names), dtype=bool), np.zeros(len(names), dtype=bool)
+    overlaps = problem.overlaps
+    limits = {name.lower(): limit for name, limit in min_iou.items()}
+    for frame, pair in enumerate(overlaps.pair_starts[:-1]):
+        rows = slice(*problem.labels.starts[frame : frame + 2])
+        columns = slice(*problem.detections.starts[frame : frame + 2])
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        part = slice(pair, overlaps.pair_starts[frame + 1])
+        volume = overlaps.volume[part].reshape(shape)
+        in_region = overlaps.bbox[part].reshape(shape)[label_names[rows] == DONT_CARE]
+        is_lost = (in_region > _LOST).any(axis=0)
+        for name, limit in limits.items():
+            own = names[columns] == name
+            high = volume >= limit
+            true = high[label_names[rows] == name].any(axis=0)
+            alike = high[np.isin(label_names[rows], NEIGHBORS[name])].any(axis=0)
+            is_true[columns] |= own & true
+            is_judged[columns] |= own & (true | ~(alike | is_lost))
+    return is_true, is_judged

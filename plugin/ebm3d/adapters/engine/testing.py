@@ -25,6 +25,10 @@ _CALIBRATION = {
     ("ece", "mean"): "ECE, mean of the dimensions",
     ("qce",): "QCE, joint",
 }
+_SCORES = {
+    "brier": "scores: Brier score of fitting boxes",
+    "ece": "scores: ECE of fitting boxes",
+}
 
 
 def evaluate(
@@ -36,6 +40,8 @@ def evaluate(
     results_dir: str | Path | None = None,
     json_file: str | Path | None = None,
     calibration: dict[str, Any] | None = None,
+    fusion: str | Path | None = None,
+    fit_fusion: dict[str, Any] | None = None,
     cfg_options: dict[str, Any] | None = None,
     launcher: str = "none",
 ) -> dict[str, Any]:
@@ -50,6 +56,9 @@ def evaluate(
         json_file: file for all figures.
         calibration: settings of the metric for predicted densities that take the place of the
             config's: ``temperature``, ``fit_temperature``, ``figures``.
+        fusion: file of weights by which refined boxes get other scores, or None for the config's.
+        fit_fusion: settings of the metric by which such weights are fitted, to scores that are not
+            fused: ``fit``, the file, and ``features``.
         cfg_options: values of the config by dotted key.
         launcher: how this process was started: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
 
@@ -59,8 +68,8 @@ def evaluate(
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the config evaluates with another metric, or the checkpoint lacks
-            parameters of the model.
+        ValueError: if the config evaluates with another metric or its head fuses no scores, weights
+            are to be applied and fitted at once, or the checkpoint lacks parameters of the model.
     """
     if not Path(checkpoint).is_file() and "://" not in str(checkpoint):
         raise FileNotFoundError(f"checkpoint: expected a file that training saved: {checkpoint}")
@@ -68,6 +77,8 @@ def evaluate(
     cfg.load_from = str(checkpoint)
     if not refine:
         switch_refinement_off(cfg)
+    if fusion is not None or fit_fusion is not None:
+        switch_fusion(cfg, fusion, fit_fusion)
     if cfg.test_evaluator.get("type") != _METRIC:
         raise input_error("test_evaluator.type", _METRIC, cfg.test_evaluator.get("type"))
     with TemporaryDirectory() as folder:
@@ -129,6 +140,34 @@ def switch_refinement_off(cfg: Config) -> None:
             head.refine = False
 
 
+def switch_fusion(
+    cfg: Config, fusion: str | Path | None, fit_fusion: dict[str, Any] | None
+) -> None:
+    """Let the refined dense head of a config fuse scores, or the metric fit how.
+
+    Args:
+        cfg: settings of a run; changed in place.
+        fusion: file of weights to apply, or None.
+        fit_fusion: settings of the metric's fit, or None.
+
+    Raises:
+        ValueError: if both are given, or the config has no refined dense head that refines.
+    """
+    if fusion is not None and fit_fusion is not None:
+        got = f"{fusion} to apply and {fit_fusion.get('fit')} to write"
+        remedy = "fit on the calibration split, apply on another"
+        raise input_error("fusion", "applied or fitted", got, remedy)
+    heads = [cfg.model.get(key) for key in ("bbox_head", "pts_bbox_head")]
+    refined = [h for h in heads if h is not None and "refinement_head" in h]
+    if not refined or not all(head.get("refine", True) for head in refined):
+        remedy = "test a config with a RefinedDenseHead, without --no-refine"
+        raise input_error("fusion", "of refined boxes", "a config that refines none", remedy)
+    for head in refined:
+        head.score_fusion = None if fusion is None else str(fusion)
+    if fit_fusion is not None:
+        cfg.test_evaluator.score_fusion = fit_fusion
+
+
 def comparison_table(figures: dict[str, Any]) -> Table:
     """The figures that matter most, before and after refinement side by side.
 
@@ -170,6 +209,10 @@ def _rows(trees: list[dict[str, Any]]) -> list[tuple[str, list[float | None]]]:
                     values = [_at(tree, (name, part, "moderate", key)) for tree in trees]
                     pairs = ", same pairs" if part.endswith("pairs") else ""
                     rows.append((f"{name} mean {title} IoU of matched boxes{pairs}", values))
+        for key, title in _SCORES.items():
+            values = [_at(tree, (name, "scores", key)) for tree in trees]
+            if any("scores" in tree.get(name, {}) for tree in trees):
+                rows.append((f"{name} {title}", values))
         for place, title in _CALIBRATION.items():
             values = [_at(tree, (name, "calibration", "moderate", *place)) for tree in trees]
             if any("calibration" in tree.get(name, {}) for tree in trees):

@@ -30,6 +30,7 @@ from ebm3d.adapters.metrics.kitti_conversion import (
     labels_of_info,
     points_of_info,
 )
+from ebm3d.adapters.metrics.score_fusion import FusionSettings, calibration_by_class
 from ebm3d.datasets.kitti_frames import KittiFrames, stack_frames
 from ebm3d.datasets.kitti_labels import KittiObjects, write_labels
 from ebm3d.errors import input_error
@@ -48,6 +49,7 @@ from ebm3d.evaluation.tables import (
 _NO_POINTS = np.zeros(0, dtype=np.int64)
 _NOT_RETURNED = ("by_", "quantiles", "ahs_", "reliability", "pit_histogram")
 _FIELDS = {"before": "initial_bboxes_3d", "after": "bboxes_3d"}
+_SCORES = {"before": ("initial_scores_3d", "scores_3d"), "after": ("scores_3d",)}
 
 
 @METRICS.register_module()
@@ -69,7 +71,9 @@ class EBM3DKittiMetric(BaseMetric):
     Predictions that hold ``box_distribution`` (densities of ``bboxes_3d``, such as an
     :class:`ebm3d.densities.BoxDistribution`), or ``initial_box_distribution``, are also measured
     for calibration on the pairs of ``localization``: keys
-    ``[before/|after/]Car/calibration/moderate/nll/mean`` and the like.
+    ``[before/|after/]Car/calibration/moderate/nll/mean`` and the like. Scores are measured as
+    probabilities that a box overlaps a true one as the official tool wants: keys
+    ``[before/|after/]Car/scores/brier``, ``ece`` and ``log_loss``.
 
     Args:
         ann_file: info file of the split, version 1.1 of the host.
@@ -86,6 +90,8 @@ class EBM3DKittiMetric(BaseMetric):
         json_file: file that receives all figures as a tree, or ``None``.
         calibration: what to do with predicted densities: the arguments of
             :class:`ebm3d.adapters.metrics.calibration.CalibrationSettings`.
+        score_fusion: what to fit to the scores: the arguments of
+            :class:`ebm3d.adapters.metrics.score_fusion.FusionSettings`.
         prefix: as in mmengine.
         collect_device: as in mmengine.
         backend_args: as in mmengine.
@@ -104,6 +110,7 @@ class EBM3DKittiMetric(BaseMetric):
         out_dir: str | None = None,
         json_file: str | None = None,
         calibration: dict[str, Any] | None = None,
+        score_fusion: dict[str, Any] | None = None,
         prefix: str | None = None,
         collect_device: str = "cpu",
         backend_args: dict[str, Any] | None = None,
@@ -122,6 +129,7 @@ class EBM3DKittiMetric(BaseMetric):
         self.out_dir = None if out_dir is None else Path(out_dir)
         self.json_file = None if json_file is None else Path(json_file)
         self.calibration = CalibrationSettings(**(calibration or {}))
+        self.score_fusion = FusionSettings(**(score_fusion or {}))
         self.backend_args = backend_args
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
@@ -132,8 +140,8 @@ class EBM3DKittiMetric(BaseMetric):
             data_samples: predictions with ``pred_instances_3d`` and ``lidar_path``.
 
         Raises:
-            ValueError: if a sample does not say which cloud it is of, or ``calibration`` asks for
-                what needs densities and it has none.
+            ValueError: if a sample does not say which cloud it is of, ``calibration`` asks for
+                what needs densities and it has none, or ``score_fusion`` for features.
         """
         for sample in data_samples:
             if not sample.get("lidar_path"):
@@ -142,12 +150,14 @@ class EBM3DKittiMetric(BaseMetric):
             predicted = sample["pred_instances_3d"]
             result: dict[str, Any] = {
                 "frame_id": frame_id_of(sample["lidar_path"]),
-                "scores": _to_numpy(predicted["scores_3d"]),
                 "labels": _to_numpy(predicted["labels_3d"]).astype(np.int64),
+                "features": self.score_fusion.features_of(predicted),
             }
             for stage, field in _FIELDS.items():
                 if field in predicted:
                     result[stage] = _to_numpy(predicted[field].tensor)[:, :7]
+                    names = (name for name in _SCORES[stage] if name in predicted)
+                    result[f"scores {stage}"] = _to_numpy(predicted[next(names)])
                 densities = predicted.get(FIELDS[stage])
                 if densities is not None:
                     result[FIELDS[stage]] = densities.detach().to("cpu")
@@ -191,6 +201,8 @@ class EBM3DKittiMetric(BaseMetric):
             problems[stage] = MatchingProblem(labels, detections)
             report = report_kitti(problems[stage], thresholds, num_points=num_points)
             tree[stage] = report.as_dict()
+            for name, scores in calibration_by_class(problems[stage], list(thresholds)).items():
+                tree[stage][name]["scores"] = scores
             title = f"{stage} refinement, " if len(stages) == 2 else ""
             logger.info("\n%s", render(*report_tables(report, title)))
             calibrations = [calibration_of_info(by_frame[i], self.default_cam_key) for i in frames]
@@ -202,6 +214,10 @@ class EBM3DKittiMetric(BaseMetric):
                     difficulty: part.as_dict() for difficulty, part in by_difficulty.items()
                 }
             self._write_results(stage, detections)
+        features = [r["features"] for r in frames.values() if r["features"] is not None]
+        if features:
+            rows = np.concatenate(features)[kept["after"]]
+            self.score_fusion.fit_to(problems["after"], rows, list(thresholds))
         if len(stages) == 2:
             row_after = np.where(kept["after"], np.cumsum(kept["after"]) - 1, -1)
             comparison = compare_kitti(
@@ -252,7 +268,7 @@ class EBM3DKittiMetric(BaseMetric):
             image = infos[frame_id]["images"][self.default_cam_key]
             objects = detections_of_boxes(
                 boxes,
-                result["scores"],
+                result[f"scores {stage}"],
                 [class_names[label] for label in result["labels"]],
                 calibration_of_info(infos[frame_id], self.default_cam_key),
                 (image["width"], image["height"]),

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
+from ebm3d.adapters.dense_heads.after_refinement import suppressing_less
 from ebm3d.adapters.dense_heads.refined_dense_head import first_map, take_points, with_refined
 from ebm3d.adapters.metrics.calibration import measure_pairs
 from ebm3d.boxes.iou import iou_bev
@@ -52,6 +53,7 @@ class DetectedFrame:
         pairs: ``(P, 2)`` rows of ``result`` and of ``truths``.
         meta: what the metric needs to know of the frame.
         seconds: of the detector, from voxels to boxes.
+        candidates: what a looser suppression leaves, where it was asked for.
     """
 
     frame_id: str
@@ -62,6 +64,7 @@ class DetectedFrame:
     pairs: Tensor
     meta: dict[str, Any]
     seconds: float
+    candidates: InstanceData | None = None
 
 
 @dataclass
@@ -88,12 +91,15 @@ class HeadRun:
 
 
 @torch.no_grad()
-def detect_frames(model: Any, loader: Any) -> Iterator[DetectedFrame]:
+def detect_frames(
+    model: Any, loader: Any, wider: Mapping[str, Any] | None = None
+) -> Iterator[DetectedFrame]:
     """Run the detector alone, frame after frame.
 
     Args:
         model: a detector with a ``RefinedDenseHead``, in evaluation mode.
         loader: of a test split whose samples hold ``eval_ann_info``; batches of one frame.
+        wider: ``nms_thr`` and ``max_num`` of ``candidates``; None for none.
 
     Yields:
         The frames, with the detector's boxes paired to the true ones: in the order of scores, each
@@ -108,6 +114,10 @@ def detect_frames(model: Any, loader: Any) -> Iterator[DetectedFrame]:
         points = take_points(samples)
         result = model.bbox_head.dense_head.predict(maps, samples)[0]
         seconds = time.perf_counter() - start
+        candidates = None
+        if wider is not None:
+            with suppressing_less(model.bbox_head.dense_head, wider):
+                candidates = model.bbox_head.dense_head.predict(maps, samples)[0]
         info = samples[0].eval_ann_info
         truths = torch.as_tensor(info["gt_bboxes_3d"].tensor[:, :7]).to(result.scores_3d)
         labels = torch.as_tensor(info["gt_labels_3d"])
@@ -120,6 +130,7 @@ def detect_frames(model: Any, loader: Any) -> Iterator[DetectedFrame]:
             _pair(result, truths, labels),
             {"lidar_path": samples[0].lidar_path},
             seconds,
+            candidates,
         )
 
 

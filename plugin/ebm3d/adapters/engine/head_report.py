@@ -78,17 +78,17 @@ def rows_of(result: Mapping[str, Any], thresholds: Sequence[float]) -> list[list
     for name, entry in result["heads"].items():
         seeds = list(entry["seeds"].values())
         row = [name]
-        row += [_cell(seeds, ("ap_3d", f"{t:.2f}"), 1) for t in thresholds]
-        row.append(_cell(seeds, ("mean_iou_3d",), 3))
+        row += [cell(seeds, ("ap_3d", f"{t:.2f}"), 1) for t in thresholds]
+        row.append(cell(seeds, ("mean_iou_3d",), 3))
         for error in ERRORS:
             unit, digits = (math.degrees(1), 2) if error.startswith("yaw") else (1.0, 3)
-            row.append(_cell(seeds, ("errors", error), digits, unit))
+            row.append(cell(seeds, ("errors", error), digits, unit))
         for figure in ("nll", "ece"):
             digits = 2 if figure == "nll" else 3
-            row += [_cell(seeds, (part, figure, "mean"), digits) for part in ("raw", "scaled")]
-        row.append(_cell(seeds, ("raw", "energy_score"), 3))
+            row += [cell(seeds, (part, figure, "mean"), digits) for part in ("raw", "scaled")]
+        row.append(cell(seeds, ("raw", "energy_score"), 3))
         row.append(f"{seeds[0]['parameters']:,}")
-        row.append(_cell(seeds, ("seconds",), 0, 1e3))
+        row.append(cell(seeds, ("seconds",), 0, 1e3))
         rows.append(row)
     return rows
 
@@ -151,8 +151,15 @@ def draw_comparison(result: Mapping[str, Any], thresholds: Sequence[float], path
     plt.close(figure)
 
 
-def _cell(seeds: Sequence[Any], path: Sequence[str], digits: int, unit: float = 1.0) -> str:
-    """Median over the seeds and range, or a dash where a head has no such figure."""
+def cell(seeds: Sequence[Any], path: Sequence[str], digits: int, unit: float = 1.0) -> str:
+    """Return median over the seeds and range, or a dash where a head has no such figure.
+
+    Args:
+        seeds: trees of figures.
+        path: of a number in each.
+        digits: behind the point.
+        unit: factor of the number.
+    """
     if path[0] not in seeds[0]:
         return "-"
     values = [unit * float(reduce(getitem, path, seed)) for seed in seeds]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ebm3d.boxes import corners_3d, rotate_about_z
-from ebm3d.densities.uncertainty import decayed_scores, relative_uncertainty
+from ebm3d.densities.uncertainty import decayed_scores, decayed_where_known, relative_uncertainty
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -54,6 +54,19 @@ def test_score_falls_by_e_for_each_inverse_decay():
     torch.testing.assert_close(decayed_scores(scores, uncertainty, 4.0), expected)
     classes = decayed_scores(torch.stack((scores, scores), dim=1), uncertainty, 4.0)
     torch.testing.assert_close(classes, torch.stack((expected, expected), dim=1))
+
+
+def test_scores_fall_where_the_uncertainty_is_known_and_stay_elsewhere():
+    boxes = torch.tensor([[0.0, 0, 0, 4, 2, 1.5, 0]]).repeat(3, 1)
+    std, scores = torch.full((3, 7), 0.1), torch.tensor([0.9, 0.5, 0.2])
+    std[1, 4] = math.nan
+    found = decayed_where_known(scores, std, boxes, 2.0)
+    uncertainty = relative_uncertainty(std, boxes)
+    expected = torch.stack(
+        (0.9 * torch.exp(-2 * uncertainty[0]), scores[1], 0.2 * torch.exp(-2 * uncertainty[2]))
+    )
+    torch.testing.assert_close(found, expected)
+    assert scores.tolist() == pytest.approx([0.9, 0.5, 0.2])
 
 
 def test_no_boxes_have_no_uncertainty():

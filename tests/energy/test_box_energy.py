@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ebm3d.energy import BoxEnergy, EnergyNetwork
 from ebm3d.pooling import BEVGridPool, PointBoxPool, Scenes
+from ebm3d.refiners import expand_by_differences, expand_exactly
 
 _RANGE = (0.0, -16.0, -3.0, 32.0, 16.0, 1.0)
 _SIZES = [[3.9, 1.6, 1.56], [0.8, 0.6, 1.73]]
@@ -68,6 +69,17 @@ def test_gradient_through_everything_equals_central_differences():
         # Error of the difference: third derivative times step^2, and rounding over step.
         torch.testing.assert_close(gradient[:, d], difference, atol=1e-6, rtol=1e-6)
     assert bool((gradient.abs() > 1e-5).all())
+
+
+def test_hessian_through_everything_equals_central_differences_of_the_gradient():
+    # Exact and by differences, in residuals: short steps, as f has kinks at the cells' borders.
+    model = _Model()
+    f, units = model.energy(), torch.full_like(model.boxes, 0.1)
+    exact = expand_exactly(f, model.boxes, units)
+    close = expand_by_differences(f, model.boxes, units, step=1e-5)
+    torch.testing.assert_close(close.hessian, exact.hessian, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(close.gradient, exact.gradient, rtol=1e-5, atol=1e-5)
+    assert float(exact.hessian.abs().amax(dim=(1, 2)).min()) > 1e-2
 
 
 def test_second_derivatives_are_there_and_symmetric():

@@ -160,6 +160,20 @@ def test_pooling_is_differentiable_in_boxes_and_map():
     assert float(gradient.sum()) == pytest.approx(16.0)
 
 
+@pytest.mark.parametrize("projection", [None, 2])
+def test_pooling_is_differentiable_twice_in_boxes_and_map(projection: int | None):
+    boxes, bev = _boxes(1) / torch.tensor([10.0, 10, 1, 1, 1, 1, 1]), _bev(1)[..., :6, :6]
+    pool, scene = _pool_of(bev, grid=(2, 2), projection=projection), torch.tensor([0])
+
+    def pooled(boxes: Tensor, bev: Tensor) -> Tensor:
+        context = pool.prepare(Scenes.from_range(bev, (-3, -3, -3, 3, 3, 1)), boxes, scene)
+        return pool(context, boxes[:, None])
+
+    inputs = boxes.requires_grad_(), bev.contiguous().requires_grad_()
+    assert float(pooled(*inputs).detach().abs().min()) > 0
+    assert torch.autograd.gradgradcheck(pooled, inputs)
+
+
 def test_height_and_elevation_do_not_matter_to_the_map():
     boxes, bev = _boxes().requires_grad_(), _bev()
     (gradient,) = torch.autograd.grad(_pooled(_pool_of(bev), bev, boxes).sum(), boxes)

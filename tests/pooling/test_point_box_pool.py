@@ -175,6 +175,15 @@ def test_pool_is_differentiable_in_boxes_and_reaches_its_parameters():
     assert all(float(p.grad.abs().sum()) > 0 for p in pool.parameters())
 
 
+def test_pool_is_differentiable_twice_in_boxes():
+    boxes = _box(1)
+    clouds = [_cloud_around(boxes, 10)]
+    pool = _pool(channels=(3, 2))
+    assert torch.autograd.gradgradcheck(
+        lambda b: _pooled(pool, clouds, b, cropped_at=boxes), boxes.clone().requires_grad_()
+    )
+
+
 def test_more_columns_enter_when_asked_for():
     boxes = _box()
     cloud = torch.cat((_cloud_around(boxes), torch.rand(240, 1, dtype=torch.float64)), dim=1)

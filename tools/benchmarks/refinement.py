@@ -5,7 +5,8 @@ python tools/benchmarks/refinement.py --boxes 50 --repeats 9 --json refinement.j
 One process, one map: the stages take turns, so that a change of the machine's load meets them all.
 The detector is the host's full-size SECOND with random weights on a simulated frame of a 64-beam
 sensor; its time is that of the model alone, without voxelization and data loading. Refinement is
-everything the head does: projection, crops, evaluations, gradients.
+everything the head does: projection, crops, evaluations, gradients. Ascent, quasi-Newton steps and
+Laplace's approximation are also measured alone, on the bound energy of the default preset.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ import ebm3d.register  # noqa: F401
 from ebm3d import config_path
 from ebm3d.boxes.points_in_boxes import points_in_boxes
 from ebm3d.noise import BoxNoise
+from ebm3d.refiners import QuasiNewtonAscent, laplace_approximation
 from ebm3d.simulation import simulate_frame
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the transcription is a test's
 from tests.oracles import paper2020
 
-SHARE_LIMIT, SPEED_UP_LIMIT = 0.05, 4.0
+SHARE_LIMIT, SPEED_UP_LIMIT, LAPLACE_LIMIT = 0.05, 4.0, 1.0
+ASCENT, LAPLACE = "ascent alone", "Laplace, differences"
 CLEAN, PUBLISHED = "transcription, clean", "transcription, published"
 Stages = dict[str, Callable[[], Any]]
 
@@ -114,6 +117,7 @@ def make_stages(count: int) -> tuple[Stages, dict[str, Any]]:
         return head.refine(bev, [points], [boxes], [labels], [scores])[0]
 
     stages: Stages = {
+        **curvature_stages(heads[0], bev, points, boxes, labels),
         "SECOND": detect,
         "default": lambda: refine(heads[0]),
         "paper2020": lambda: refine(heads[1]),
@@ -128,6 +132,23 @@ def make_stages(count: int) -> tuple[Stages, dict[str, Any]]:
         "difference_to_transcription": _difference(stages),
     }
     return stages, facts
+
+
+def curvature_stages(
+    head: Any, bev: Tensor, points: Tensor, boxes: Tensor, labels: Tensor
+) -> Stages:
+    """Return what is done with the bound energy of a head, the map's cells already read."""
+    with torch.no_grad():
+        energy = head.bind(bev, [points], [boxes], [labels])
+    ascent, units = head.refiner, head.noise.class_stds(labels).to(boxes)
+    quasi_newton = QuasiNewtonAscent(ascent.num_steps, step_scale=ascent.scale[0].tolist())
+    refined = ascent(energy, boxes, labels).boxes
+    return {
+        ASCENT: lambda: ascent(energy, boxes, labels),
+        "quasi-Newton alone": lambda: quasi_newton(energy, boxes, labels),
+        LAPLACE: lambda: laplace_approximation(energy, refined, units),
+        "Laplace, exact": lambda: laplace_approximation(energy, refined, units, None),
+    }
 
 
 def _difference(stages: Stages) -> float:
@@ -174,6 +195,10 @@ def summarize(found: dict[str, dict[str, Any]], kind: str) -> dict[str, Any]:
     paper = rows["paper2020"]["median"]
     return {
         "seconds": rows,
+        "laplace_of_ascent": statistics.median(
+            own / ascent
+            for own, ascent in zip(found[LAPLACE][kind], found[ASCENT][kind], strict=True)
+        ),
         "share_of_second": statistics.median(ours / second for ours, second in turns),
         "speed_up": {
             name: rows[name]["median"] / paper for name in (CLEAN, PUBLISHED) if name in rows
@@ -199,6 +224,10 @@ def show(report: dict[str, Any]) -> None:
         console.print(
             f"{kind}: default preset {100 * part['share_of_second']:.1f} % of SECOND "
             f"(limit {100 * SHARE_LIMIT:.0f} %)"
+        )
+        console.print(
+            f"{kind}: Laplace {part['laplace_of_ascent']:.2f} x the time of {ASCENT} "
+            f"(limit {LAPLACE_LIMIT:.1f} x)"
         )
         for name, factor in part["speed_up"].items():
             console.print(

@@ -39,3 +39,5 @@ bench: setup
 	@echo "Not run, as they need trained models (--help says which):"
 	@echo "  tools/benchmarks/before_after.py         tabulates runs of tools/test.py --json"
 	@echo "  tools/benchmarks/compare_regressions.py  trains and compares second stages, for hours"
+	@echo "Not run, as it trains models for half an hour (--work-dir keeps them):"
+	@echo "  tools/benchmarks/regression_1d.py        every training method on a known density"

@@ -1,7 +1,7 @@
 """One-dimensional regression: every training method on two known densities, all models at once.
 
-python tools/benchmarks/regression_1d.py [--methods NAME ...] [--models N] [--epochs E] [--seed S]
-    [--json FILE] [--figure FILE] [--markdown FILE] [--work-dir DIR] [--threads T] [--speed]
+python tools/benchmarks/regression_1d.py --work-dir DIR [--methods NAME ...] [--models N]
+    [--epochs E] [--seed S] [--json FILE] [--figure FILE] [--markdown FILE] [--threads T] [--speed]
 
 Figures are Kullback-Leibler divergences from the true density, in nats. Each method is kept in the
 work folder, and the table is written anew, as soon as it is trained. Models that are in the work
@@ -135,7 +135,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--figure", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/regression_1d"))
+    parser.add_argument("--work-dir", type=Path, required=True, help="keeps what is trained")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--speed", action="store_true", help="time models alone and together, too")
     return parser.parse_args()

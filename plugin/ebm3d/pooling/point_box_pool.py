@@ -110,7 +110,7 @@ class PointBoxPool(nn.Module):
         """
         count, variants = boxes.shape[:2]
         features, window, counts, owner = point_features(context, boxes, self.margin)
-        hidden = torch.relu(self.second(torch.relu(self.first(features))))
+        hidden = torch.relu_(self.second(torch.relu_(self.first(features))))
         pooled = pool_segments(hidden, window, owner, count * variants)
         sums, maxima = pooled.chunk(2, dim=1)
         weight = context.weight.repeat_interleave(variants)[:, None]

@@ -17,9 +17,8 @@ from ebm3d.errors import input_error
 from ebm3d.records import TensorRecord
 from ebm3d.refiners.ascent import check_finite_boxes, check_values, value_and_gradient
 
-# So many boxes are differentiated at a time, to bound the memory; BoundNetwork computes a call of
-# more than twice as many a second time in the backward pass.
-_MAX_EVALUATIONS = 1024
+# About so many boxes are differentiated at a time: fewer cost calls, more no longer fit in the cache.
+_MAX_EVALUATIONS = 256
 
 
 class VariantScorer(Protocol):

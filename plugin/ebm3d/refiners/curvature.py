@@ -17,7 +17,7 @@ from ebm3d.errors import input_error
 from ebm3d.records import TensorRecord
 from ebm3d.refiners.ascent import check_finite_boxes, check_values, value_and_gradient
 
-# About so many boxes are differentiated at a time: fewer cost calls, more no longer fit in the cache.
+# About so many boxes are differentiated at a time: more no longer fit in the cache.
 _MAX_EVALUATIONS = 256
 
 

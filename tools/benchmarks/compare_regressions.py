@@ -28,7 +28,7 @@ from ebm3d.errors import input_error
 
 REGRESSIONS = ("direct", "gaussian", "laplace", "propel", "rlel", "bel", "binned")
 TRAININGS = (
-    "nce_plus", "ml_is", "kld_is", "ml_mcmc", "score_matching", "dsm", "snl",
+    "conditional_nce", "nce_plus", "ml_is", "kld_is", "ml_mcmc", "score_matching", "dsm", "snl",
     "learned_proposal", "hard_negatives",
 )  # fmt: skip
 GROUPS = {

@@ -18,7 +18,7 @@ from ebm3d.losses.label_encoding import (
 )
 from ebm3d.losses.laplace import laplace_nll
 from ebm3d.losses.maximum_likelihood import MLMCMCLoss, mcmc_loss
-from ebm3d.losses.nce import NCELoss, NCEPlusLoss, nce_loss
+from ebm3d.losses.nce import ConditionalNCELoss, NCELoss, NCEPlusLoss, nce_loss
 from ebm3d.losses.propel import propel_loss
 from ebm3d.losses.proposal import proposal_loss
 from ebm3d.losses.score_matching import (
@@ -33,6 +33,7 @@ from ebm3d.losses.snl import SNLLoss, snl_loss
 from ebm3d.losses.training import TrainingLoss
 
 __all__ = [
+    "ConditionalNCELoss",
     "ConfidenceLoss",
     "DSMLoss",
     "KLDISLoss",

@@ -95,8 +95,20 @@ class NoiseAround(Protocol):
         """Return log densities ``(N, S)`` at boxes ``(N, S, 7)``, nats, meters and radians."""
         ...
 
-    def narrowed(self, factor: float) -> NoiseAround:
+    def narrowed(self, factor: float) -> CenteredNoise:
         """Return noise centered on the true boxes, all standard deviations times ``factor``."""
+        ...
+
+
+class CenteredNoise(NoiseAround, Protocol):
+    """Noise of one kind around any box, as that of :class:`ebm3d.noise.BoxNoise`."""
+
+    def recentered(self, boxes: Tensor) -> CenteredNoise:
+        """Return the same noise around boxes ``(N, 7)`` of the same classes."""
+        ...
+
+    def log_prob_around(self, centers: Tensor) -> Tensor:
+        """Return log densities ``(N, S)`` of ``boxes`` under noise around ``(N, S, 7)``."""
         ...
 
 

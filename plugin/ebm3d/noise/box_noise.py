@@ -365,3 +365,29 @@ class BoundNoise:
         """Return noise around the same boxes; see :meth:`BoxNoise.narrowed`."""
         noise = self._noise.narrowed(factor)
         return noise.around(self.boxes, self.labels, self.frame_sizes, generator=self._generator)
+
+    def recentered(self, boxes: Tensor) -> BoundNoise:
+        """Return the same noise around other boxes.
+
+        Args:
+            boxes: ``(N, 7)``, of the same classes in the same frames.
+        """
+        if boxes.shape != self.boxes.shape:
+            raise shape_error("boxes", f"{tuple(self.boxes.shape)} like the bound ones", boxes)
+        return self._noise.around(boxes, self.labels, self.frame_sizes, generator=self._generator)
+
+    def log_prob_around(self, centers: Tensor) -> Tensor:
+        """Log densities of the bound boxes under noise around given ones.
+
+        Args:
+            centers: ``(N, S, 7)``.
+
+        Returns:
+            ``(N, S)`` nats, densities in meters and radians.
+        """
+        if centers.ndim != 3 or centers.shape[::2] != self.boxes.shape:
+            raise shape_error("centers", f"({len(self.boxes)}, S, 7)", centers)
+        variants = centers.shape[1]
+        at = self.boxes[:, None].expand_as(centers).reshape(-1, 1, 7)
+        labels = self.labels.repeat_interleave(variants)
+        return self._noise.log_prob(centers.reshape(-1, 7), at, labels).reshape(-1, variants)

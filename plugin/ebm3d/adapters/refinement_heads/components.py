@@ -11,6 +11,7 @@ from ebm3d.energy import (
     RegressionNetwork,
 )
 from ebm3d.losses import (
+    ConditionalNCELoss,
     ConfidenceLoss,
     DSMLoss,
     KLDISLoss,
@@ -44,6 +45,7 @@ COMPONENTS = (
     DetectionNoise,
     LearnedProposal,
     NCELoss,
+    ConditionalNCELoss,
     NCEPlusLoss,
     MLISLoss,
     KLDISLoss,

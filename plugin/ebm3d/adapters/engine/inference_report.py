@@ -60,7 +60,12 @@ ROWS: dict[str, Row] = {
     "ascent, f in scores": Row("ascent", ("f_refined",)),
     "ascent, log p by samples in scores": Row("ascent", ("log_p_sampled",)),
     "ascent, log p by Laplace in scores": Row("ascent", ("log_p_laplace",)),
+    "ascent, f and log p by samples in scores": Row("ascent", ("f_refined", "log_p_sampled")),
+    "quasi-Newton, f in scores": Row("quasi-Newton", ("f_refined",)),
     "quasi-Newton, log p by Laplace in scores": Row("quasi-Newton", ("log_p_laplace",)),
+    "quasi-Newton, f and log p by Laplace in scores": Row(
+        "quasi-Newton", ("f_refined", "log_p_laplace")
+    ),
     "ascent before NMS": Row("ascent before NMS"),
     "ascent before NMS, f in scores and NMS": Row("ascent before NMS", ("f_refined",)),
     "ascent before NMS, log p by samples in scores and NMS": Row(

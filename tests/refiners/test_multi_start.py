@@ -9,7 +9,14 @@ from torch import Tensor
 
 from ebm3d.boxes import wrap_to_pi
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.refiners import GradientAscent, Modes, MultiStart, QuasiNewtonAscent, weigh_modes
+from ebm3d.refiners import (
+    GradientAscent,
+    Modes,
+    MultiStart,
+    QuasiNewtonAscent,
+    RefinementResult,
+    weigh_modes,
+)
 
 _UNITS = (0.25, 0.12, 0.08, 0.06, 0.05, 0.07, 0.04)
 _ASCENT = QuasiNewtonAscent(30, 0.3, step_scale=_UNITS, max_displacement=None)
@@ -96,6 +103,56 @@ def test_mode_across_the_seam_of_the_yaw_is_one_mode():
     result = MultiStart(_ASCENT, _UNITS, 8, turned=True)(f, boxes)
     assert result.modes is not None
     assert result.modes.count.tolist() == [2, 2]
+
+
+class _Ends:
+    """A refiner that ends at given residuals ``(S, 7)`` whatever the starts."""
+
+    def __init__(self, boxes: Tensor, residuals: Tensor) -> None:
+        units = torch.tensor([_UNITS] * len(boxes), dtype=torch.float64)
+        coding = LocalCoding(boxes, units)
+        at = residuals[:, None].expand(-1, len(boxes), -1)
+        self.ends = coding.decode(at).transpose(0, 1).flatten(0, 1)
+
+    def __call__(self, f: Any, boxes: Tensor, labels: Tensor | None = None) -> RefinementResult:
+        values = f(self.ends)
+        return RefinementResult(self.ends, f(boxes), values, torch.zeros(len(boxes)).long())
+
+
+def _falling(boxes: Tensor) -> Tensor:
+    """Lower the wider the box."""
+    return -boxes[..., 4]
+
+
+def test_end_near_a_merged_end_alone_is_a_mode_of_its_own():
+    boxes, residuals = _boxes(2), torch.zeros(4, 7, dtype=torch.float64)
+    residuals[:, 4] = torch.tensor([0.0, 0.4, 0.8, 3.0])
+    result = MultiStart(_Ends(boxes, residuals), _UNITS, 4)(_falling, boxes)
+    assert result.modes is not None
+    assert result.modes.count.tolist() == [3, 3]
+    found = torch.log(result.modes.boxes[:, :3, 4] / boxes[:, 4:5]) / _UNITS[4]
+    expected = torch.tensor([[0.0, 0.8, 3.0]], dtype=torch.float64).expand(2, 3)
+    torch.testing.assert_close(found, expected)
+
+
+def test_ends_half_a_turn_away_on_both_sides_are_one_mode():
+    boxes, residuals = _boxes(2), torch.zeros(2, 7, dtype=torch.float64)
+    residuals[:, 6] = torch.tensor([math.pi - 0.005, 0.005 - math.pi]) / _UNITS[6]
+    result = MultiStart(_Ends(boxes, residuals), _UNITS, 2)(_falling, boxes)
+    assert result.modes is not None
+    assert result.modes.count.tolist() == [1, 1]
+
+
+def test_draws_are_as_wide_as_the_spread():
+    boxes, stay = _boxes(2), GradientAscent(0)
+    found = []
+    for spread in (1.0, 2.0):
+        modes = MultiStart(stay, _UNITS, 5, spread=spread, merge_radius=1e-6)(_falling, boxes).modes
+        assert modes is not None
+        coding = LocalCoding(boxes, torch.tensor([_UNITS] * 2, dtype=torch.float64))
+        found.append(coding.encode(modes.boxes.transpose(0, 1)))
+    torch.testing.assert_close(found[1], 2 * found[0])
+    assert 0.3 < float(found[0].std()) < 3
 
 
 def _rugged(boxes: Tensor) -> Tensor:

@@ -83,6 +83,20 @@ def test_refused_step_teaches_the_curvature_along_it():
     assert result.num_accepted.tolist() == [2] * 8
 
 
+def test_refused_steps_get_shorter_where_they_teach_nothing():
+    def wall(boxes: Tensor) -> Tensor:
+        # The slope is one everywhere: its change says nothing, f does.
+        return boxes[:, 0] + torch.where(boxes[:, 0] < 10, 0.0, -math.inf)
+
+    start = _starts(1)
+    start[:, 0] = 9.9
+    options = {"step_size": 1.0, "axes": "world"}
+    # Refused: 1, 1/2, 1/4, 1/8; accepted: 1/16; twice as far again, refused; 1/16 is too far, too.
+    for num_steps, expected in ((4, 9.9), (5, 9.9625), (7, 9.9625), (8, 9.99375)):
+        result = _unlimited(num_steps, **options)(wall, start)
+        assert float(result.boxes[0, 0]) == pytest.approx(expected)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**31 - 1),

@@ -261,19 +261,26 @@ def test_temperatures_that_are_none_are_refused(temperature: float):
         _gaussian().posterior(8, 1).tempered(temperature)
 
 
-def test_gaussian_of_a_posterior_has_its_moments_and_boxes():
-    posterior = _gaussian().posterior(128)
+def test_gaussian_of_many_samples_has_their_moments():
+    posterior = _gaussian().posterior()
     distribution = posterior.gaussian(math.pi)
     torch.testing.assert_close(distribution.boxes, posterior.boxes)
-    torch.testing.assert_close(distribution.covariance, posterior.covariance)
+    torch.testing.assert_close(distribution.covariance, posterior.covariance, rtol=0.01, atol=1e-4)
     assert distribution.yaw_period == math.pi
 
 
-def test_gaussian_of_one_sample_that_has_all_the_weight_is_a_hundredth_of_the_noise_wide():
-    g = _gaussian(1)
-    posterior = g.posterior(64, 1)
+def test_gaussian_counts_the_noise_as_one_more_sample():
+    posterior = _gaussian().posterior(16, 1)
+    found = posterior.gaussian().density.covariance
+    for n, size in enumerate(posterior.effective_sample_size.tolist()):
+        own = size * posterior.residual_covariance[n] + torch.eye(7, dtype=torch.float64)
+        torch.testing.assert_close(found[n], own / (size + 1))
+
+
+def test_gaussian_of_one_sample_that_has_all_the_weight_has_half_the_variance_of_the_noise():
+    posterior = _gaussian(1).posterior(64, 1)
     alone = replace(posterior, f=torch.where(torch.arange(64) == 3, 0.0, -1e4)[None].double())
     distribution = alone.gaussian()
     torch.testing.assert_close(distribution.boxes, posterior.samples[:, 3])
-    expected = 1e-4 * torch.eye(7, dtype=torch.float64)[None]
+    expected = torch.eye(7, dtype=torch.float64)[None] / 2
     torch.testing.assert_close(distribution.density.covariance, expected)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.densities import BoxDistribution, MultivariateGaussianDensity, triangular_root
+from ebm3d.densities import BoxDistribution, MultivariateGaussianDensity
 from ebm3d.errors import input_error, shape_error
 from ebm3d.noise import BoxNoise
 from ebm3d.records import TensorRecord
@@ -146,18 +146,23 @@ class EnergyPosterior(TensorRecord):
         return chosen.transpose(0, 1)
 
     def gaussian(self, yaw_period: float = 2 * math.pi) -> BoxDistribution:
-        """Return the Gaussian of the weighted mean and covariance of the residuals.
+        r"""Return the Gaussian of the weighted mean and a covariance that few samples widen.
 
-        A standard deviation along a principal axis is at least a hundredth of the noise's, also
-        where fewer than eight samples carry weight.
+        .. math:: \frac{\mathrm{ESS}\, \Sigma + I}{\mathrm{ESS} + 1}
+
+        of the residuals: the noise's own covariance counts as one more sample. The moments of few
+        effective samples are too narrow, those of fewer than eight not even invertible.
 
         Args:
             yaw_period: see :class:`ebm3d.densities.BoxDistribution`.
         """
-        variances, directions = torch.linalg.eigh(self.residual_covariance)
-        root = directions * variances.clamp_min(_LEAST_VARIANCE).sqrt()[:, None]
-        density = MultivariateGaussianDensity(self.mean_residuals, triangular_root(root))
-        return BoxDistribution(density, self.coding, yaw_period)
+        size = self.effective_sample_size[:, None, None]
+        unit = torch.eye(7, dtype=size.dtype, device=size.device)
+        covariance = (size * self.residual_covariance + unit) / (size + 1)
+        root = torch.linalg.cholesky_ex(covariance)[0]
+        return BoxDistribution(
+            MultivariateGaussianDensity(self.mean_residuals, root), self.coding, yaw_period
+        )
 
     def tempered(self, temperature: float) -> EnergyPosterior:
         """Return the density of another tau, from the same samples.

@@ -66,7 +66,7 @@ def write_densities_picture(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    densities_figure(panels, title).savefig(path, dpi=110)
+    densities_figure(panels, title).savefig(path, dpi=80)
 
 
 def densities_figure(panels: Sequence[tuple[str, Sequence[Panel]]], title: str) -> Any:

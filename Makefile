@@ -1,7 +1,7 @@
 # One word a command. Every command sets up .venv first; with nothing to do that takes no time.
 PY := .venv/bin/python
 # Benchmarks that need neither data nor arguments; the others want trained models.
-BENCHMARKS := dense_heads.py iou.py kitti_evaluation.py memory.py refinement.py simulation.py training_methods.py
+BENCHMARKS := dense_heads.py iou.py kitti_evaluation.py memory.py pooling.py refinement.py simulation.py training_methods.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format bench
@@ -39,5 +39,6 @@ bench: setup
 	@echo "Not run, as they need trained models (--help says which):"
 	@echo "  tools/benchmarks/before_after.py         tabulates runs of tools/test.py --json"
 	@echo "  tools/benchmarks/compare_regressions.py  trains and compares second stages, for hours"
+	@echo "  tools/benchmarks/compare_inference.py    ways to infer boxes from the energies it trained"
 	@echo "Not run, as it trains models for half an hour (--work-dir keeps them):"
 	@echo "  tools/benchmarks/regression_1d.py        every training method on a known density"

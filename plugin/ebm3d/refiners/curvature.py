@@ -5,6 +5,7 @@ N boxes; S variants of each; D = 7 residuals t in units of the noise, along the 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Protocol
@@ -81,55 +82,101 @@ class Expansion(TensorRecord):
 
 
 def expand_by_differences(
-    f: VariantScorer, boxes: Tensor, units: Tensor, step: float = 1.0
+    f: VariantScorer,
+    boxes: Tensor,
+    units: Tensor,
+    radius: float = 1.25,
+    mirrored: bool = False,
 ) -> Expansion:
-    r"""Expand h by central differences of its gradient.
+    r"""Expand h by its values and slopes at the vertices of a simplex around each box.
 
     .. math::
-        H e_d \approx \frac{\nabla h(\epsilon e_d) - \nabla h(-\epsilon e_d)}{2 \epsilon}, \qquad
-        g \approx \frac1{14} \sum_{d, \pm} \nabla h(\pm\epsilon e_d)
+        \min_{c,\, g,\, H} \sum_k \left(h_k - c - g^\top t_k - \tfrac12 t_k^\top H t_k\right)^2
+            + \rho^2 \left|\nabla h_k - g - H t_k\right|^2, \qquad
+        t_k = \tfrac{\rho}{\sqrt7} (\pm1, \dots, \pm1)
 
-    Exact where h is a quadratic, and off by terms of the order :math:`\epsilon^2` where it is
-    smooth. A network on maps that are read bilinearly is not smooth: between two kinks its
-    curvature is not that of the hill. The step is therefore not small but as wide as the noise, so
-    that gradients are compared across many kinks (docs/method.md, M-30, has the measurement), which
-    is also far from where float32 would round the differences away. 14 gradients and one value.
+    The eight :math:`t_k` are a regular simplex, rows of a Hadamard matrix: eight values and 56
+    slopes determine 36 numbers, one gradient more than a Hessian by one-sided differences along the
+    axes. Exact where h is a quadratic; off by terms of the order :math:`\rho` where it is smooth,
+    of the order :math:`\rho^2` with the mirrored simplex, for twice the time. A network on maps
+    that are read bilinearly is not smooth: between two kinks its curvature is not that of the hill.
+    The radius is therefore not small but as wide as the noise, so that the fit spans many kinks
+    (docs/method.md, M-30), which is also far from where float32 would round the differences away.
 
     Args:
         f: evaluates S variants of each box.
         boxes: ``(N, 7)`` finite, sizes positive.
         units: ``(N, 7)``: along, across, up (m); length, width, height (log ratio); yaw (rad).
-        step: epsilon, in units.
+        radius: :math:`\rho`, in units.
+        mirrored: whether to take the points :math:`-t_k`, too.
+
+    Returns:
+        The expansion, in the dtype of the boxes; its value is that at the box.
+
+    Raises:
+        ValueError: for a wrong shape, boxes that are not finite, a radius that is not positive, or
+            an f that cannot be differentiated.
+    """
+    check_finite_boxes(boxes)
+    if not 0 < radius < math.inf:
+        raise input_error("radius", "positive and finite", radius)
+    coding = LocalCoding(boxes.detach(), units.to(boxes))
+    log_density = ResidualDensity(f, coding)
+    points, solution = (t.to(boxes) for t in _simplex(mirrored))
+    at = radius * points[:, None].expand(-1, len(boxes), -1)
+    chunk = max(1, _MAX_EVALUATIONS // max(len(boxes), 1))
+    parts = [value_and_gradient(log_density, part) for part in at.split(chunk)]
+    values, gradients = (torch.cat(given) for given in zip(*parts, strict=True))
+    with torch.no_grad():
+        value = log_density(torch.zeros_like(at[:1]))[0]
+    given = torch.cat(((values - value)[..., None], radius * gradients), dim=-1)
+    found = given.transpose(0, 1).flatten(1) @ solution.T
+    hessian = boxes.new_empty(len(boxes), 7, 7)
+    row, column = torch.triu_indices(7, 7)
+    hessian[:, row, column] = hessian[:, column, row] = found[:, 8:] / radius**2
+    return Expansion(coding, value, found[:, 1:8] / radius, hessian)
+
+
+@functools.cache
+def _simplex(mirrored: bool) -> tuple[Tensor, Tensor]:
+    """Points ``(P, 7)`` of unit length, and what makes a quadratic of values and slopes there.
+
+    Returns:
+        Points, and a matrix ``(36, 8 P)`` from a value and seven slopes per point to the constant,
+        the gradient and the upper triangle of the Hessian, by least squares; float64.
+    """
+    hadamard = torch.ones(1, 1, dtype=torch.float64)
+    for _ in range(3):
+        upper, lower = torch.cat((hadamard, hadamard), 1), torch.cat((hadamard, -hadamard), 1)
+        hadamard = torch.cat((upper, lower))
+    points = hadamard[:, 1:] / math.sqrt(7)
+    points = torch.cat((points, -points)) if mirrored else points
+    row, column = torch.triu_indices(7, 7)
+    index = torch.arange(28)
+    design = points.new_zeros(len(points), 8, 36)
+    design[:, 0, 0] = 1
+    design[:, 0, 1:8] = points
+    design[:, 0, 8:] = points[:, row] * points[:, column] * torch.where(row == column, 0.5, 1.0)
+    design[:, 1:, 1:8] = torch.eye(7, dtype=torch.float64)
+    design[:, 1 + row, 8 + index] = points[:, column]
+    design[:, 1 + column, 8 + index] = points[:, row]
+    return points, torch.linalg.pinv(design.flatten(0, 1))
+
+
+def expand_exactly(f: VariantScorer, boxes: Tensor, units: Tensor) -> Expansion:
+    """Expand h by differentiating twice, at the very box: for an f without kinks.
+
+    Args:
+        f: evaluates S variants of each box.
+        boxes: ``(N, 7)`` finite, sizes positive.
+        units: ``(N, 7)``, see :func:`expand_by_differences`.
 
     Returns:
         The expansion, in the dtype of the boxes.
 
     Raises:
-        ValueError: for a wrong shape, boxes that are not finite, a step that is not positive, or an
-            f that cannot be differentiated.
-    """
-    check_finite_boxes(boxes)
-    if not 0 < step < math.inf:
-        raise input_error("step", "positive and finite", step)
-    coding = LocalCoding(boxes.detach(), units.to(boxes))
-    unit = torch.eye(7, dtype=boxes.dtype, device=boxes.device)
-    offsets = step * torch.cat((unit, -unit))
-    at = offsets[:, None].expand(-1, len(boxes), -1)
-    chunk = max(1, _MAX_EVALUATIONS // max(len(boxes), 1))
-    log_density = ResidualDensity(f, coding)
-    parts = [value_and_gradient(log_density, part)[1] for part in at.split(chunk)]
-    forward, backward = torch.cat(parts).chunk(2)
-    hessian = ((forward - backward) / (2 * step)).transpose(0, 1)
-    with torch.no_grad():
-        value = log_density(torch.zeros_like(at[:1]))[0]
-    gradient = torch.cat((forward, backward)).mean(dim=0)
-    return Expansion(coding, value, gradient, (hessian + hessian.transpose(1, 2)) / 2)
-
-
-def expand_exactly(f: VariantScorer, boxes: Tensor, units: Tensor) -> Expansion:
-    """Expand h by differentiating twice, arguments and errors as :func:`expand_by_differences`.
-
-    The curvature at the very point: for an f without kinks.
+        ValueError: for a wrong shape, boxes that are not finite, or an f that cannot be
+            differentiated.
     """
     check_finite_boxes(boxes)
     coding = LocalCoding(boxes.detach(), units.to(boxes))

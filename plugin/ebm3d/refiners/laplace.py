@@ -136,7 +136,7 @@ def laplace_approximation(
     f: VariantScorer,
     boxes: Tensor,
     units: Tensor,
-    step: float | None = 1.0,
+    radius: float | None = 1.25,
     min_std: float = 0.02,
     max_std: float = 1.0,
     max_shift: float = 1.0,
@@ -154,7 +154,7 @@ def laplace_approximation(
         f: evaluates S variants of each box, ``(N, S, 7)`` to ``(N, S)``.
         boxes: ``(N, 7)`` near modes of f.
         units: ``(N, 7)`` standard deviations of the noise.
-        step: of :func:`expand_by_differences`, or None for :func:`expand_exactly`.
+        radius: of :func:`expand_by_differences`, or None for :func:`expand_exactly`.
         min_std: see :func:`approximate_by_gaussian`.
         max_std: the same.
         max_shift: the same.
@@ -167,7 +167,7 @@ def laplace_approximation(
     """
     expansion = (
         expand_exactly(f, boxes, units)
-        if step is None
-        else expand_by_differences(f, boxes, units, step)
+        if radius is None
+        else expand_by_differences(f, boxes, units, radius)
     )
     return approximate_by_gaussian(expansion, min_std, max_std, max_shift)

@@ -38,10 +38,10 @@ GROUPS = {
 HEADS = ("ebm", "confidence", *REGRESSIONS, *TRAININGS)
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85)
 ITERATIONS = tuple({"num_iterations": n} for n in (1, 2, 3))
+STEPS = tuple({"refiner.step_size": s} for s in (0.03, 0.1, 0.3))
 CHOICES: dict[str, tuple[dict[str, Any], ...]] = {
     **dict.fromkeys(REGRESSIONS, ITERATIONS),
-    **{name: tuple({"refiner.step_size": s} for s in (0.02, 0.1, 0.5)) for name in TRAININGS},
-    "ebm": tuple({"refiner.step_size": s} for s in (0.05, 0.1, 0.2)),
+    **dict.fromkeys(("ebm", *TRAININGS), STEPS),
     "confidence": tuple({"refiner.step_size": s} for s in (0.5, 2.0, 8.0)),
     "propel": tuple(
         {**iterations, "regression.point_estimate": point}

@@ -20,7 +20,7 @@ refinement_head = dict(
     network=dict(type="EnergyNetwork", mean_sizes=mean_sizes),
     loss=dict(type="NCELoss", num_noise_samples=64),
     refiner=dict(
-        type="GradientAscent",
+        type="QuasiNewtonAscent",
         num_steps=10,
         step_size=0.1,
         step_scale=[[0.25, 0.10, 0.12, 0.40, 0.10, 0.12, 0.08]],

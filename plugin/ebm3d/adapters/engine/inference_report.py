@@ -24,7 +24,7 @@ from ebm3d.adapters.engine.inference_runs import (
 )
 from ebm3d.adapters.refinement_heads.log_density import LogDensity
 from ebm3d.evaluation.score_fusion import read_score_fusion
-from ebm3d.refiners import MultiStart, QuasiNewtonAscent
+from ebm3d.refiners import GradientAscent, MultiStart, QuasiNewtonAscent
 
 _HEAD = "ebm"
 SPLITS = ("selection", "validation")
@@ -81,11 +81,12 @@ def settings_of(head: Any) -> dict[str, InferenceSetting]:
     """Settings of inference by name.
 
     Args:
-        head: with the plain ascent of its config, whose constants all refiners share.
+        head: with the refiner of its config, whose steps and limits all refiners share.
     """
-    ascent, limits = head.refiner, head.refiner.limits
-    quasi_newton = QuasiNewtonAscent(ascent.num_steps, ascent.step_size)
-    quasi_newton.limits = limits
+    given = head.refiner
+    ascent = GradientAscent(given.num_steps, given.step_size)
+    quasi_newton = QuasiNewtonAscent(given.num_steps, given.step_size)
+    ascent.limits = quasi_newton.limits = given.limits
     sampled, laplace = {"log_p_sampled": SAMPLED}, {"log_p_laplace": LogDensity("laplace")}
     plain = {
         "refiner": ascent,

@@ -4,9 +4,10 @@ python tools/benchmarks/compare_regressions.py --detector CHECKPOINT [--seeds 0 
     [--heads regressions | trainings | NAME ...] [--work-dir DIR] [--json FILE] [--markdown FILE]
     [--figure FILE]
 
-Every head is trained on the same frames, noise and budget, one training a seed; those that are
-already in the work folder are taken as they are. Settings of inference and temperatures are chosen
-on frames of another simulation (``--selection-data``), figures are those of the validation split.
+Every head is trained on the same frames, noise and budget, one training a seed; where the work
+folder holds all of them, they are taken as they are. Settings of inference and temperatures are
+chosen on frames of another simulation (``--selection-data``), figures are those of the validation
+split.
 """
 
 from __future__ import annotations
@@ -132,9 +133,10 @@ def check_args(args: argparse.Namespace) -> None:
         missing = [name for name in args.heads if not (folder / f"{name}.pth").is_file()]
         if missing and configs and (folder / "last_checkpoint").is_file():
             cfg = Config.fromfile(configs[-1], import_custom_modules=False)
-            trained = list(cfg.model.bbox_head.refinement_head.heads)
-            if trained != args.heads:
-                expected = f"{' '.join(trained)}, whose training {folder} holds"
+            # The host sorts the names where it writes them.
+            trained = sorted(cfg.model.bbox_head.refinement_head.get("heads", ()))
+            if trained != sorted(args.heads):
+                expected = f"{' '.join(trained) or 'one alone'}, whose training {folder} holds"
                 remedy = f"train {' '.join(missing)} with another --work-dir"
                 raise input_error("heads", expected, " ".join(args.heads), remedy)
     for file in (args.json, args.markdown, args.figure):

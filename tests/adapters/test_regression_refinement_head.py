@@ -90,6 +90,17 @@ def test_residuals_of_a_class_are_in_units_of_its_noise():
     )
 
 
+def test_residuals_of_sizes_are_in_units_of_metric_noise_around_the_box():
+    stds = [0.25, 0.25, 0.08, 0.06, 0.05, 0.07, 0.06]
+    noise = {"type": "BoxNoise", "stds": stds, "axes": "world", "sizes": "metric"}
+    head, frames = build_regression_head(noise=noise), build_frames((2,))
+    torch.nn.init.zeros_(head.network.layers[-1].weight)
+    head.network.layers[-1].bias.data = 0.5 * torch.ones(14)
+    before, after = frames.boxes[0][:, 3:6], refined_by(head, frames)[0]["boxes"][:, 3:6]
+    expected = 0.5 * torch.tensor(stds[3:6]).expand_as(before)
+    torch.testing.assert_close(before * torch.log(after / before), expected, rtol=1e-4, atol=0)
+
+
 def test_loss_of_a_batch_is_the_mean_over_all_its_boxes():
     head, frames = build_regression_head(), build_frames((3, 2))
     together = losses_of(head, frames)["loss_regression"]

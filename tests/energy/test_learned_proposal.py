@@ -106,10 +106,12 @@ def test_first_sample_is_the_true_box():
     torch.testing.assert_close(bound.sample(3).boxes[:, 0], bound.boxes)
 
 
-def test_true_box_enters_the_learned_part_by_the_reference_alone():
-    proposal, noise = _spread(_proposal()), _noise(4)
+@pytest.mark.parametrize(("axes", "sizes"), [("box", "log"), ("world", "metric")])
+def test_true_box_enters_the_learned_part_by_the_reference_alone(axes: str, sizes: str):
+    proposal, base = _spread(_proposal()), BoxNoise(_STDS, axes=axes, sizes=sizes)
     features = _Features(torch.randn(4, _CHANNELS, dtype=torch.float64))
-    other = BoxNoise(_STDS).around(_boxes(4), noise.labels, reference=noise.reference)
+    noise = base.around(_boxes(4), torch.arange(4) % 2)
+    other = base.around(_boxes(4), noise.labels, reference=noise.reference)
     first, second = (proposal.predict(bound, features) for bound in (noise, other))
     torch.testing.assert_close(first.boxes, second.boxes)
     torch.testing.assert_close(first.covariance, second.covariance)

@@ -33,7 +33,7 @@ class _Gaussian:
 
     @property
     def coding(self) -> LocalCoding:
-        return LocalCoding(self.boxes, self.noise.class_stds(self.labels))
+        return LocalCoding(self.boxes, self.noise.units(self.boxes, self.labels))
 
     def __call__(self, boxes: Tensor) -> Tensor:
         flat = boxes.transpose(0, 1)
@@ -78,6 +78,19 @@ def test_normalizer_by_the_noise_alone_is_the_same_within_its_larger_error():
     posterior = _gaussian().posterior(num_rounds=1)
     error = (1 / posterior.effective_sample_size - 1 / posterior.f.shape[1]).sqrt()
     _assert_within(posterior.log_normalizer, torch.full((4,), _CONSTANT), error)
+
+
+@pytest.mark.parametrize(("axes", "sizes"), [("box", "log"), ("world", "metric")])
+def test_residuals_of_the_noise_itself_have_unit_deviations(axes: str, sizes: str):
+    # One component; small deviations, so that metric sizes are log ratios to first order.
+    g, count = _gaussian(), 20_000
+    noise = BoxNoise([0.01 * s for s in _STDS], (1.0,), axes=axes, sizes=sizes)
+    posterior = sample_posterior(
+        lambda boxes: noise.log_prob(g.boxes, boxes, g.labels), g.boxes, g.labels, noise, count, 1
+    )
+    variances = torch.diagonal(posterior.residual_covariance, dim1=-2, dim2=-1)
+    # Standard error of a variance of n Gaussian samples: sqrt(2 / n).
+    np.testing.assert_allclose(variances, 1, atol=5 * math.sqrt(2 / count))
 
 
 def test_f_of_the_noise_itself_has_equal_weights_and_an_exact_normalizer():

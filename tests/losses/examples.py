@@ -34,6 +34,10 @@ class FixedNoise:
     noise: BoxNoise
     factor: float = 1.0
 
+    @property
+    def reference_units(self) -> Tensor:
+        return self.noise.units(self.reference, self.labels)
+
     def sample(self, num_samples: int) -> NoiseSamples:
         assert num_samples < self.drawn.boxes.shape[1]
         kept = num_samples + 1
@@ -54,7 +58,7 @@ def fixed_noise(
     """Samples of a noise drawn once."""
     noise = BoxNoise(STDS) if noise is None else noise
     drawn = noise.sample(boxes, labels, num_samples)
-    units = noise.class_stds(labels).to(boxes)
+    units = noise.units(boxes, labels)
     reference = noise.sample(boxes, labels, 1).boxes[:, 1]
     return FixedNoise(boxes, labels, units, reference, drawn, noise)
 

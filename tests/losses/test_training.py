@@ -262,6 +262,20 @@ def test_learned_normalizer_is_the_known_one_of_each_class():
     assert bool(((found - known).abs() < 5 * error).all())
 
 
+def test_normalizer_sees_the_true_box_by_the_reference_alone():
+    metric = BoxNoise(STDS, axes="world", sizes="metric")
+    noise, other = (fixed_noise(random_boxes(4), torch.arange(4) % 2, metric) for _ in "ab")
+    other.reference = noise.reference
+    snl = SNLLoss(1, 64).double()
+    torch.nn.init.normal_(snl.network[-1].weight)  # type: ignore[arg-type]
+    f = ResidualEnergy(noise, quadratic(1.0))
+    b = snl.log_normalizer(f, noise.reference, metric.units(noise.reference, noise.labels))
+    for bound in (noise, other):
+        sampled = log_normalizer(f(bound.drawn.boxes)[:, 1:], bound.drawn.log_q[:, 1:])
+        found = snl(f, bound).logged["normalizer_error"]
+        torch.testing.assert_close(found, (b.detach() - sampled).abs())
+
+
 def test_normalizer_gives_no_gradient_to_the_features():
     noise = _noise()
     snl, f = SNLLoss(8).double(), SmallEnergy(noise.labels)

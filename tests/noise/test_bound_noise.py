@@ -126,6 +126,15 @@ def test_units_are_the_deviations_of_local_residuals(axes: str, sizes: str):
     np.testing.assert_allclose(z.std(dim=0), 1, atol=5 / math.sqrt(2 * count))
 
 
+@pytest.mark.parametrize(("axes", "sizes"), [("box", "log"), ("world", "metric")])
+def test_units_at_the_reference_say_nothing_of_the_true_box(axes: str, sizes: str):
+    noise, labels = BoxNoise(_STDS, axes=axes, sizes=sizes), torch.zeros(3, dtype=torch.int64)
+    reference = _boxes(3)
+    found = [noise.around(_boxes(3), labels, reference=reference).reference_units for _ in "ab"]
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], noise.around(reference, labels).units)
+
+
 def test_units_of_a_class_are_its_row():
     table = [[0.1] * 7, [0.2] * 7]
     boxes = _boxes(2)

@@ -140,6 +140,14 @@ def test_reference_is_the_detection_of_most_overlap_or_a_draw_of_the_base():
     assert torch.equal(bound.reference, bound.reference)
 
 
+def test_units_at_the_reference_are_those_of_the_base_around_it():
+    base = BoxNoise(_STDS, axes="world", sizes="metric")
+    bound = _bound(DetectionNoise(base))
+    expected = base.units(bound.reference, bound.labels)
+    torch.testing.assert_close(bound.reference_units, expected)
+    assert not torch.allclose(bound.reference_units, bound.units)
+
+
 def test_detection_that_looks_backwards_is_turned():
     found = Detections(_BOXES[:1] + _SHIFTS[1:], torch.zeros(1, dtype=torch.int64))
     bound = _noise().around(_BOXES[:1], torch.zeros(1, dtype=torch.int64), [found])

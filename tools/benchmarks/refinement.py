@@ -140,7 +140,7 @@ def curvature_stages(
     """Return what is done with the bound energy of a head, the map's cells already read."""
     with torch.no_grad():
         energy = head.bind(bev, [points], [boxes], [labels])
-    ascent, units = head.refiner, head.noise.class_stds(labels).to(boxes)
+    ascent, units = head.refiner, head.noise.units(boxes, labels)
     quasi_newton = QuasiNewtonAscent(ascent.num_steps, step_scale=ascent.scale[0].tolist())
     refined = ascent(energy, boxes, labels).boxes
     return {

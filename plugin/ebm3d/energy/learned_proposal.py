@@ -144,7 +144,7 @@ class LearnedProposal(nn.Module):
             log_variances.reshape(-1, count, 7),
             log_weights=log_weights,
         )
-        return BoxDistribution(density, LocalCoding(reference, noise.units))
+        return BoxDistribution(density, LocalCoding(reference, noise.reference_units))
 
     @torch.no_grad()
     def _widen_at_first(self) -> None:
@@ -187,6 +187,11 @@ class BoundProposal:
     def units(self) -> Tensor:
         """``(N, 7)``, those of the base noise; see :meth:`ebm3d.noise.BoxNoise.units`."""
         return self._around.units
+
+    @property
+    def reference_units(self) -> Tensor:
+        """``(N, 7)``, the same at the reference."""
+        return self._around.reference_units
 
     @property
     def reference(self) -> Tensor:

@@ -231,7 +231,7 @@ def sample_posterior(
     if min(num_samples, num_rounds) < 1:
         raise input_error("num_samples, num_rounds", "at least 1", (num_samples, num_rounds))
     wide = boxes.double()
-    coding = LocalCoding(wide, noise.class_stds(labels).to(wide))
+    coding = LocalCoding(wide, noise.units(wide, labels))
     drawn = noise.sample(wide, labels, num_samples, generator)
     posterior = _weigh(f, coding, drawn.boxes[:, 1:], drawn.log_q[:, 1:], boxes.dtype)
     for _ in range(num_rounds - 1 if len(boxes) else 0):

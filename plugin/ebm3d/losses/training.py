@@ -87,6 +87,15 @@ class NoiseAround(Protocol):
         """
         ...
 
+    @property
+    def reference_units(self) -> Tensor:
+        """``(N, 7)`` standard deviations of the noise around the reference.
+
+        As ``units``, but without what those of metric noise tell of the true box: its size and
+        heading.
+        """
+        ...
+
     def sample(self, num_samples: int) -> Contrast:
         """Draw M = ``num_samples`` boxes around each true box, which is at index 0."""
         ...

@@ -108,7 +108,9 @@ class BoxNoise:
         return self
 
     def class_stds(self, labels: Tensor) -> Tensor:
-        """Return the standard deviations of each box's class.
+        """Return the standard deviations of each box's class, as the noise is drawn.
+
+        Units of a ``LocalCoding`` are :meth:`units`: the same for ``axes="box", sizes="log"`` alone.
 
         Args:
             labels: ``(N,)`` class indices, ignored where one row serves all classes.
@@ -333,6 +335,11 @@ class BoundNoise:
     def units(self) -> Tensor:
         """``(N, 7)``; see :meth:`BoxNoise.units`."""
         return self._noise.units(self.boxes, self.labels)
+
+    @property
+    def reference_units(self) -> Tensor:
+        """``(N, 7)``, the same at the reference: they say nothing of the true box."""
+        return self._noise.units(self.reference, self.labels)
 
     @property
     def reference(self) -> Tensor:

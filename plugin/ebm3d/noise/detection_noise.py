@@ -172,6 +172,11 @@ class BoundDetectionNoise:
         return self._around.units
 
     @property
+    def reference_units(self) -> Tensor:
+        """``(N, 7)``, the same at the reference."""
+        return self._noise.base.units(self.reference, self.labels)
+
+    @property
     def reference(self) -> Tensor:
         """``(N, 7)``: the detection that overlaps the true box most, or a draw of the base."""
         if self._reference is None:

@@ -216,5 +216,5 @@ class RegressionRefinementHead(BaseRefinementHead):
 
     def _coding(self, reference: Tensor, labels: Tensor, repeats: int) -> LocalCoding:
         """Coding of boxes ``(N * repeats, 7)``, ``repeats`` of each label ``(N,)`` in turn."""
-        units = self.noise.class_stds(labels).to(reference)
-        return LocalCoding(reference, units.repeat_interleave(repeats, dim=0))
+        units = self.noise.units(reference, labels.repeat_interleave(repeats))
+        return LocalCoding(reference, units)

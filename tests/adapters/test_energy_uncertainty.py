@@ -14,6 +14,7 @@ pytest.importorskip("mmdet3d")
 from ebm3d.adapters.refinement_heads.uncertainty import METHODS
 from ebm3d.densities import BoxDistribution
 from ebm3d.densities.uncertainty import relative_uncertainty
+from ebm3d.energy import BoxEnergy
 from ebm3d.refiners import laplace_approximation
 from tests.adapters.refined import REFINEMENT_HEAD, Frames, build_frames, build_head
 
@@ -41,12 +42,14 @@ def test_refined_boxes_have_densities_whose_point_estimates_they_are(method: str
     assert bool(torch.isfinite(distribution.log_prob(out["boxes"])).all())
 
 
-def test_laplace_density_is_that_of_the_energy_in_units_of_the_noise():
+@pytest.mark.parametrize(("axes", "sizes"), [("box", "log"), ("world", "metric")])
+def test_laplace_density_is_that_of_the_energy_in_units_of_the_noise(axes: str, sizes: str):
     frames = build_frames((2,))
-    head = build_head(uncertainty="laplace")
+    noise = {**REFINEMENT_HEAD["noise"], "axes": axes, "sizes": sizes}
+    head = build_head(uncertainty="laplace", noise=noise)
     out = _refine(head, frames)[0]
     energy = head.bind(frames.bev, frames.points, frames.boxes, frames.labels)
-    units = head.noise.class_stds(frames.labels[0]).float()
+    units = head.noise.units(out["boxes"], frames.labels[0])
     # Crops are made around the detected boxes, in the head as here.
     expected = laplace_approximation(energy, out["boxes"], units).distribution(math.pi)
     torch.testing.assert_close(out["box_covariance"], expected.covariance, rtol=1e-3, atol=1e-6)
@@ -78,6 +81,46 @@ def test_refined_boxes_are_the_same_with_and_without_densities(method: str):
         assert torch.equal(given["boxes"], plain["boxes"])
         assert "box_std" not in plain
         assert "scores_3d" not in given
+
+
+def _counted(frames: Frames, **options: Any) -> tuple[dict[str, Any], int]:
+    """The first refined frame, and how many boxes f was evaluated at."""
+    evaluated = []
+
+    class _Counting(BoxEnergy):
+        def __call__(self, boxes: Tensor) -> Tensor:
+            evaluated.append(boxes[..., 0].numel())
+            return super().__call__(boxes)
+
+    torch.manual_seed(6)
+    head = build_head(**options)
+    head.binding = _Counting
+    return _refine(head, frames)[0], sum(evaluated)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("laplace", {}), ("importance", {"num_samples": 256, "num_rounds": 4})],
+)
+def test_uncertainty_and_log_density_share_what_normalizes_both(
+    method: str, options: dict[str, int]
+):
+    log_density, frames = {"method": method, **options}, build_frames((3,))
+    _, alone = _counted(frames)
+    uncertain, once = _counted(frames, uncertainty=method)
+    weighed, again = _counted(frames, log_density=log_density)
+    both, shared = _counted(frames, uncertainty=method, log_density=log_density)
+    assert alone < once == again == shared
+    assert torch.equal(both["box_covariance"], uncertain["box_covariance"])
+    assert torch.equal(both["log_density"], weighed["log_density"])
+
+
+def test_samples_of_other_numbers_are_not_shared():
+    frames = build_frames((3,))
+    few = {"num_samples": 16, "num_rounds": 2}
+    expected = _counted(frames, log_density=few)[0]["log_density"]
+    found = _counted(frames, uncertainty="importance", log_density=few)[0]["log_density"]
+    assert torch.equal(found, expected)
 
 
 def test_batch_has_the_curvature_of_frame_by_frame():

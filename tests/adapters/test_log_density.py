@@ -13,7 +13,7 @@ from torch.distributions import Normal
 pytest.importorskip("mmdet3d")
 
 from ebm3d.boxes.codings import LocalCoding
-from tests.adapters.refined import Frames, build_frames, build_head
+from tests.adapters.refined import REFINEMENT_HEAD, Frames, build_frames, build_head
 
 pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered")]
 
@@ -41,6 +41,14 @@ class _Gaussian:
         return HEIGHT + self.log_prob(boxes.transpose(0, 1)).transpose(0, 1)
 
 
+# As the 2020 paper's: along x and y, sizes in meters.
+_METRIC = {**REFINEMENT_HEAD["noise"], "axes": "world", "sizes": "metric"}
+every_noise = pytest.mark.parametrize(
+    "noise", [REFINEMENT_HEAD["noise"], _METRIC], ids=["box", "metric"]
+)
+
+
+@every_noise
 @pytest.mark.parametrize(
     ("options", "tolerance"),
     [
@@ -52,9 +60,9 @@ class _Gaussian:
     ids=["importance", "laplace"],
 )
 def test_log_density_of_a_gaussian_energy_is_the_gaussians(
-    options: dict[str, Any], tolerance: float
+    options: dict[str, Any], tolerance: float, noise: dict[str, Any]
 ):
-    head, frames = build_head(log_density=options), build_frames((3,))
+    head, frames = build_head(log_density=options, noise=noise), build_frames((3,))
     frames.scores[0] = torch.tensor([0.9, 0.7, 0.5])  # in this order the head binds them
     energy = _Gaussian(head, frames.boxes[0], frames.labels[0])
     head.bind = lambda *_: energy
@@ -63,14 +71,15 @@ def test_log_density_of_a_gaussian_energy_is_the_gaussians(
     torch.testing.assert_close(out["log_density"], expected, atol=tolerance, rtol=0)
 
 
-def test_learned_normalizer_is_that_of_the_loss_at_the_detected_box():
-    head = build_head(loss={"type": "SNLLoss"}, log_density={"method": "learned"})
+@every_noise
+def test_learned_normalizer_is_that_of_the_loss_at_the_detected_box(noise: dict[str, Any]):
+    head = build_head(loss={"type": "SNLLoss"}, log_density={"method": "learned"}, noise=noise)
     torch.nn.init.normal_(head.criterion.network[-1].weight)
     frames = build_frames((2,))
     frames.scores[0] = torch.tensor([0.9, 0.7])
     (out,) = _refine(head, frames)
     energy = head.bind(frames.bev, frames.points, frames.boxes, frames.labels)
-    units = head.noise.class_stds(frames.labels[0]).to(frames.boxes[0])
+    units = head.noise.around(frames.boxes[0], frames.labels[0]).units
     with torch.no_grad():
         b = head.criterion.log_normalizer(energy, frames.boxes[0], units)
     assert float(b.std()) > 0

@@ -20,6 +20,7 @@ from ebm3d.adapters.dense_heads.refined_dense_head import with_refined
 from ebm3d.adapters.engine.head_evaluation import DetectedFrame, detect_frames
 from ebm3d.adapters.engine.head_selection import apply_settings
 from ebm3d.adapters.refinement_heads.log_density import LogDensity
+from ebm3d.adapters.refinement_heads.normalized_energy import NormalizedEnergy
 
 DETECTOR = "detector"
 """Name of the run in which nothing is refined."""
@@ -120,7 +121,6 @@ def _log_density(
     rows = torch.isfinite(refined["f_refined"]).nonzero()[:, 0]
     boxes, detected = refined["boxes"][rows], given.bboxes_3d.tensor[rows, :7]
     energy = head.bind(frame.bev, frame.points, [detected], [given.labels_3d[rows]])
-    value = log_density(
-        energy, boxes, refined["f_refined"][rows], detected, head.noise.base, head.criterion
-    )
+    normalized = NormalizedEnergy(energy, boxes, head.noise.base)
+    value = log_density(normalized, refined["f_refined"][rows], detected, head.criterion)
     return torch.full_like(refined["f_refined"], torch.nan).index_copy(0, rows, value)

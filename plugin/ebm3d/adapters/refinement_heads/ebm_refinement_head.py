@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.base_refinement_head import BaseRefinementHead
 from ebm3d.adapters.refinement_heads.log_density import LogDensity
+from ebm3d.adapters.refinement_heads.normalized_energy import NormalizedEnergy
 from ebm3d.adapters.refinement_heads.uncertainty import METHODS, energy_distribution
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution
@@ -260,20 +261,14 @@ class EBMRefinementHead(BaseRefinementHead):
             else:
                 result = self._importance_means(energy, start, classes)
             values = {"f_initial": result.f_initial, "f_refined": result.f_final}
+            normalized = NormalizedEnergy(energy, result.boxes, self.noise.base)
             if self.log_density is not None:
                 values["log_density"] = self.log_density(
-                    energy,
-                    result.boxes,
-                    result.f_final,
-                    torch.cat(start),
-                    self.noise.base,
-                    self.criterion,
+                    normalized, result.f_final, torch.cat(start), self.criterion
                 )
             distribution = None
             if self.uncertainty is not None:
-                distribution = energy_distribution(
-                    self.uncertainty, energy, result.boxes, self.noise.base
-                )
+                distribution = energy_distribution(self.uncertainty, normalized)
         refined, begin = [], 0
         for box, score, index in zip(boxes, scores, chosen, strict=True):
             own, begin = slice(begin, begin + len(index)), begin + len(index)

@@ -1,0 +1,60 @@
+"""exp f near refined boxes, normalized for all that ask for it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ebm3d.energy import BoundNetwork, EnergyPosterior, sample_posterior
+from ebm3d.noise import BoxNoise
+from ebm3d.refiners.laplace import LaplaceApproximation, laplace_approximation
+
+
+class NormalizedEnergy:
+    """What normalizes exp f around boxes; each is found once, when it is first asked for.
+
+    Log densities and uncertainties of the same boxes share it.
+
+    Args:
+        energy: bound to N boxes.
+        boxes: ``(N, 7)`` refined: near modes of f.
+        noise: as wide as the errors f can tell apart.
+
+    Attributes:
+        energy: as given.
+        boxes: as given.
+    """
+
+    def __init__(self, energy: BoundNetwork, boxes: Tensor, noise: BoxNoise) -> None:
+        self.energy, self.boxes, self._noise = energy, boxes, noise
+        self._posteriors: dict[tuple[int, int], EnergyPosterior] = {}
+
+    def units(self, boxes: Tensor) -> Tensor:
+        """Return the noise's standard deviations ``(N, 7)`` around boxes ``(N, 7)``."""
+        return self._noise.units(boxes, self.energy.labels)
+
+    @cached_property
+    def laplace(self) -> LaplaceApproximation:
+        """The Gaussian of the curvature of f; docs/method.md, M-30."""
+        with torch.no_grad():
+            return laplace_approximation(self.energy, self.boxes, self.units(self.boxes))
+
+    def posterior(self, num_samples: int, num_rounds: int) -> EnergyPosterior:
+        """Return weighted samples; docs/method.md, M-20.
+
+        Args:
+            num_samples: of each round.
+            num_rounds: at least 1.
+
+        Returns:
+            Samples of a fixed seed, in float64: the same for the same numbers.
+        """
+        key = (num_samples, num_rounds)
+        if key not in self._posteriors:
+            generator = torch.Generator(self.boxes.device).manual_seed(0)
+            self._posteriors[key] = sample_posterior(
+                self.energy, self.boxes, self.energy.labels, self._noise, *key, generator
+            )
+        return self._posteriors[key]

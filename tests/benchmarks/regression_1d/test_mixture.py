@@ -43,3 +43,9 @@ def test_each_model_has_a_generator_of_its_own(mixture: WeightedMixture):
     one = WeightedMixture(mixture.log_weights[1:], mixture.means[1:], mixture.log_variances[1:])
     assert torch.equal(together[1:], one.sample(5, ModelGenerators([4])))
     assert not torch.equal(together[0], together[1])
+
+
+def test_standard_deviations_are_bounded():
+    outputs = torch.tensor([0.0, 0.0, 0.5, -0.5, -80.0, 80.0])
+    stds = torch.exp(WeightedMixture.from_outputs(outputs.expand(1, 1, 6)).log_variances / 2)
+    np.testing.assert_allclose(stds[0, 0].numpy(), [0.01, 4.0], rtol=1e-5)

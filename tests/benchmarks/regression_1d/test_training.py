@@ -13,7 +13,7 @@ import torch
 from ebm3d.benchmarks.regression_1d import PROBLEMS, Budget, make_methods, model_seeds, train
 from ebm3d.benchmarks.regression_1d.evaluation import grid
 from ebm3d.benchmarks.regression_1d.method import Schedule
-from ebm3d.benchmarks.regression_1d.report import figures_of, markdown_table, table_rows
+from ebm3d.benchmarks.regression_1d.report import figures_of, markdown_table, summarize, table_rows
 from ebm3d.benchmarks.regression_1d.runs import Run, run_method
 from ebm3d.benchmarks.regression_1d.speed import measure_speed
 
@@ -162,3 +162,9 @@ def test_the_command_writes_its_files_and_adds_models(
     assert paths["png"].read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SystemExit, match="choose another --work-dir"):
         run("--epochs", "2")
+
+
+def test_models_that_diverged_are_counted_and_left_out_of_the_mean():
+    found = summarize([0.1, float("nan"), 0.3])
+    assert found == pytest.approx({"mean": 0.2, "std": 0.2 / 2**0.5, "best5": 0.2, "diverged": 1})
+    assert summarize([float("inf")])["mean"] is None

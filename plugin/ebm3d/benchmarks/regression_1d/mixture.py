@@ -5,6 +5,7 @@ K models; B rows; C components; S values of y in a row.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from ebm3d.benchmarks.regression_1d.randomness import ModelGenerators
 from ebm3d.densities.gaussian import log_normal
+
+_LEAST_STD, _GREATEST_STD = 0.01, 4.0
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,12 @@ class WeightedMixture:
 
     @classmethod
     def from_outputs(cls, outputs: Tensor) -> WeightedMixture:
-        """Read logits of the weights, means and log variances from ``(K, B, 3 C)``."""
+        """Read logits of the weights, means and log variances from ``(K, B, 3 C)``.
+
+        Standard deviations are held in [0.01, 4]: unbounded, one proposal in five diverged.
+        """
         logits, means, log_variances = outputs.chunk(3, dim=-1)
+        log_variances = log_variances.clamp(2 * math.log(_LEAST_STD), 2 * math.log(_GREATEST_STD))
         return cls(torch.log_softmax(logits, dim=-1), means, log_variances)
 
     def log_prob(self, y: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -39,11 +40,18 @@ def density_titles() -> dict[str, str]:
     return {name: title for method in methods for name, title in method.densities.items()}
 
 
-def summarize(kl: Sequence[float]) -> dict[str, float]:
-    """Return mean, standard deviation (of K - 1) and the mean of the five best of divergences."""
-    spread = statistics.stdev(kl) if len(kl) > 1 else 0.0
-    best = statistics.mean(sorted(kl)[:NUM_BEST])
-    return {"mean": statistics.mean(kl), "std": spread, "best5": best}
+def summarize(kl: Sequence[float]) -> dict[str, float | None]:
+    """Return mean, standard deviation (of K - 1) and the mean of the five best of divergences.
+
+    ``diverged`` counts models that are not finite; what is left out of them is None.
+    """
+    finite = [value for value in kl if math.isfinite(value)]
+    return {
+        "mean": statistics.mean(finite) if finite else None,
+        "std": statistics.stdev(finite) if len(finite) > 1 else None,
+        "best5": statistics.mean(sorted(finite)[:NUM_BEST]) if finite else None,
+        "diverged": len(kl) - len(finite),
+    }
 
 
 def figures_of(runs: Runs) -> dict[str, Any]:
@@ -55,7 +63,7 @@ def figures_of(runs: Runs) -> dict[str, Any]:
             "title": title,
             "models": len(kl),
             **summarize(kl),
-            "kl": kl,
+            "kl": [value if math.isfinite(value) else None for value in kl],
             "seconds_per_model": run.seconds / len(kl),
         }
     return found
@@ -72,7 +80,7 @@ def table_rows(figures: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
         cells = []
         for problem, entry in zip(PROBLEMS, entries, strict=True):
             published = PUBLISHED.get(name, {}).get(problem)
-            cells += ["", ""] if entry is None else [_spread(entry), f"{entry['best5']:.3f}"]
+            cells += ["", ""] if entry is None else [_spread(entry), _number(entry["best5"])]
             cells.append("" if published is None else _with_spread(*published))
         numbers = sorted({entry["models"] for entry in known})
         seconds = statistics.mean(entry["seconds_per_model"] for entry in known)
@@ -96,11 +104,17 @@ def _densities(runs: Runs) -> Iterator[tuple[str, str, str, Run]]:
                     yield problem, name, title, run
 
 
-def _spread(entry: Mapping[str, float]) -> str:
-    """Mean and standard deviation."""
-    return _with_spread(entry["mean"], entry["std"] if entry["models"] > 1 else None)
+def _spread(entry: Mapping[str, float | None]) -> str:
+    """Mean and standard deviation, and how many diverged."""
+    diverged = f" ({entry['diverged']} diverged)" if entry["diverged"] else ""
+    return _with_spread(entry["mean"], entry["std"]) + diverged
 
 
-def _with_spread(mean: float, std: float | None) -> str:
+def _with_spread(mean: float | None, std: float | None) -> str:
     """A number and its spread."""
-    return f"{mean:.3f}" + ("" if std is None else f" \N{PLUS-MINUS SIGN} {std:.3f}")
+    return _number(mean) + ("" if std is None else f" \N{PLUS-MINUS SIGN} {std:.3f}")
+
+
+def _number(value: float | None) -> str:
+    """Three digits, or a dash."""
+    return "-" if value is None else f"{value:.3f}"

@@ -110,7 +110,7 @@ class BoxNoise:
     def class_stds(self, labels: Tensor) -> Tensor:
         """Return the standard deviations of each box's class, as the noise is drawn.
 
-        Units of a ``LocalCoding`` are :meth:`units`: the same for ``axes="box", sizes="log"`` alone.
+        Units of a ``LocalCoding`` are :meth:`units`, the same for noise in box and log alone.
 
         Args:
             labels: ``(N,)`` class indices, ignored where one row serves all classes.

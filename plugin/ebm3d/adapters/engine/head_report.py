@@ -152,7 +152,7 @@ def draw_comparison(result: Mapping[str, Any], thresholds: Sequence[float], path
 
 
 def cell(seeds: Sequence[Any], path: Sequence[str], digits: int, unit: float = 1.0) -> str:
-    """Return median over the seeds and range, or a dash where a head has no such figure.
+    """Return median over the seeds and range, or a dash where a seed has no such figure.
 
     Args:
         seeds: trees of figures.
@@ -160,9 +160,10 @@ def cell(seeds: Sequence[Any], path: Sequence[str], digits: int, unit: float = 1
         digits: behind the point.
         unit: factor of the number.
     """
-    if path[0] not in seeds[0]:
+    found = [reduce(getitem, path, seed) if path[0] in seed else None for seed in seeds]
+    values = [unit * float(value) for value in found if value is not None]
+    if len(values) < len(found):
         return "-"
-    values = [unit * float(reduce(getitem, path, seed)) for seed in seeds]
     middle = f"{statistics.median(values):.{digits}f}"
     low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
     return middle if len(values) == 1 or low == high else f"{middle} ({low} to {high})"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from mmdet3d.registry import MODELS
 from mmengine import Config
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 from rich.progress import track
 
 from ebm3d.adapters.engine.head_evaluation import (
@@ -24,7 +24,9 @@ from ebm3d.adapters.engine.head_evaluation import (
 )
 from ebm3d.adapters.engine.head_report import figures_of
 from ebm3d.adapters.engine.settings import load_settings
+from ebm3d.adapters.engine.testing import read_state
 from ebm3d.boxes.iou import iou_3d
+from ebm3d.errors import input_error
 
 Key = tuple[str, int]
 """Name of a head and seed of its training."""
@@ -37,11 +39,19 @@ class Contestant:
     Attributes:
         config: of its training, as ``tools/train.py`` takes it.
         choices: settings of inference to choose among, by dotted attributes of the head; at least
-            one, which may be empty.
+            one, which may be empty. All name the same attributes, as one is set after the other.
+
+    Raises:
+        ValueError: if they do not, or there is none.
     """
 
     config: str
     choices: tuple[dict[str, Any], ...] = ({},)
+
+    def __post_init__(self) -> None:
+        """Check the choices."""
+        if len({frozenset(choice) for choice in self.choices}) != 1:
+            raise input_error("choices", "one or more, of the same attributes", self.choices)
 
 
 def load_heads(contestants: Mapping[str, Contestant], files: Mapping[Key, Path]) -> dict[Key, Any]:
@@ -53,13 +63,31 @@ def load_heads(contestants: Mapping[str, Contestant], files: Mapping[Key, Path])
 
     Returns:
         Heads in evaluation mode.
+
+    Raises:
+        ValueError: naming the file, if it holds no head or another than the config's.
     """
     prefix, heads = "bbox_head.refinement_head.", {}
     for (name, seed), file in files.items():
         cfg = load_settings(contestants[name].config)
         head = MODELS.build(cfg.model.bbox_head.refinement_head)
-        state = CheckpointLoader.load_checkpoint(str(file), map_location="cpu")["state_dict"]
+        state = read_state(file)
         own = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+        wanted = head.state_dict()
+        unlike = [
+            k
+            for k in {**wanted, **own}
+            if k not in own or k not in wanted or own[k].shape != wanted[k].shape
+        ]
+        if unlike:
+            raise input_error(
+                f"checkpoint {file}",
+                f"of the refinement head of {contestants[name].config}",
+                f"one that differs in {len(unlike)} parameters, first {unlike[0]}"
+                if own
+                else "one without a refinement head",
+                f"train {name}, or give the folder in which it was trained",
+            )
         head.load_state_dict(own)
         heads[name, seed] = head.eval()
     return heads
@@ -88,17 +116,38 @@ def build_detector(
 
 
 def apply_settings(head: Any, settings: Mapping[str, Any]) -> None:
-    """Set dotted attributes of a head."""
+    """Set attributes of a head.
+
+    Args:
+        head: a refinement head; changed in place.
+        settings: values by dotted attribute.
+
+    Raises:
+        ValueError: naming the attribute, if there is none of that name.
+    """
     for name, value in settings.items():
         *owners, last = name.split(".")
         owner = head
-        for part in owners:
-            owner = getattr(owner, part)
+        try:
+            for part in owners:
+                owner = getattr(owner, part)
+            getattr(owner, last)
+        except AttributeError as error:
+            expected = f"an attribute of the head, a {type(head).__name__}"
+            raise input_error(f"setting {name}", expected, f"none: {error}") from error
         setattr(owner, last, value)
 
 
 def mean_iou(run: HeadRun) -> float:
-    """Return the mean 3D IoU of the pairs of a run."""
+    """Return the mean 3D IoU of the pairs of a run.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if not sum(len(boxes) for boxes in run.boxes):
+        expected = "frames in which the detector finds a true box"
+        got = f"{len(run.boxes)} frames without one"
+        raise input_error("selection-data", expected, got, "give the detector's own kind of data")
     boxes, truths = (torch.cat(part).double().numpy() for part in (run.boxes, run.truths))
     return float(np.mean(iou_3d(boxes, truths, aligned=True)))
 
@@ -116,6 +165,9 @@ def choose(
 
     Returns:
         By name ``settings``, ``tried`` (each choice with its figure) and ``temperature`` by seed.
+
+    Raises:
+        ValueError: if a head has no such settings, or the frames have no pairs.
     """
     runs: dict[tuple[str, int, int], HeadRun] = {}
     for frame in track(detect_frames(model, loader), "selection", total=len(loader)):
@@ -155,11 +207,28 @@ def read_choice(path: Path, heads: Mapping[Key, Any]) -> dict[str, Any]:
 
     Returns:
         As :func:`choose`, with nothing tried.
+
+    Raises:
+        ValueError: naming the file, if it is none or a head is not in it.
     """
-    entries = json.loads(path.read_text())["heads"]
+    name_of = f"settings {path}"
+    try:
+        entries = json.loads(path.read_text())["heads"]
+        settings_of = {name: entry["chosen"]["settings"] for name, entry in entries.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        got = f"another file ({type(error).__name__}: {error})"
+        raise input_error(name_of, "what a comparison of heads wrote as --json", got) from error
+    missing = [name for name in dict.fromkeys(name for name, _ in heads) if name not in settings_of]
+    if missing:
+        raise input_error(
+            name_of,
+            f"of a comparison with {', '.join(missing)}",
+            f"one with {', '.join(settings_of)}",
+            "choose settings on --selection-data, or compare the heads it has",
+        )
     chosen = {}
     for name, seed in heads:
-        settings = entries[name]["chosen"]["settings"]
+        settings = settings_of[name]
         chosen[name] = {"settings": settings, "tried": [], "temperature": {}}
         apply_settings(heads[name, seed], settings)
     return chosen

@@ -93,6 +93,24 @@ def evaluate(
         return json.loads(figures.read_text()) if figures.is_file() else {}
 
 
+def read_state(checkpoint: str | Path) -> dict[str, Any]:
+    """Return the parameters that a checkpoint holds, on the CPU.
+
+    Args:
+        checkpoint: what training saved.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read.
+    """
+    try:
+        loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
+    except (EOFError, KeyError, OSError, RuntimeError, UnpicklingError) as error:
+        got = f"what cannot be read ({type(error).__name__}: {error})"
+        raise input_error(f"checkpoint {checkpoint}", "a file that training saved", got) from error
+    state: dict[str, Any] = loaded.get("state_dict", loaded)
+    return state
+
+
 def check_checkpoint(model: nn.Module, checkpoint: str | Path, optional: str = "") -> None:
     """Raise unless a checkpoint holds every parameter of a model.
 
@@ -107,12 +125,7 @@ def check_checkpoint(model: nn.Module, checkpoint: str | Path, optional: str = "
     Raises:
         ValueError: naming the first missing parameter, or the file if it is no checkpoint.
     """
-    try:
-        loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
-    except (EOFError, KeyError, OSError, RuntimeError, UnpicklingError) as error:
-        got = f"what cannot be read ({type(error).__name__}: {error})"
-        raise input_error(f"checkpoint {checkpoint}", "a file that training saved", got) from error
-    state = loaded.get("state_dict", loaded)
+    state = read_state(checkpoint)
     module: nn.Module = model.module if is_model_wrapper(model) else model  # type: ignore[assignment]
     missing = [
         name

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from ebm3d.losses import nce_loss
     from ebm3d.noise import BoxNoise
     from ebm3d.pooling import BEVGridPool, PointBoxPool, Scenes
-    from ebm3d.refiners import GradientAscent, RefinementResult
+    from ebm3d.refiners import (
+        GradientAscent,
+        QuasiNewtonAscent,
+        RefinementResult,
+        laplace_approximation,
+    )
     from ebm3d.regressions import BoxRegression
     from ebm3d.simulation import simulate_frame, write_dataset
 
@@ -42,11 +47,13 @@ _HOMES = {
     "EnergyNetwork": "ebm3d.energy",
     "GradientAscent": "ebm3d.refiners",
     "PointBoxPool": "ebm3d.pooling",
+    "QuasiNewtonAscent": "ebm3d.refiners",
     "RefinementResult": "ebm3d.refiners",
     "Scenes": "ebm3d.pooling",
     "evaluate_kitti": "ebm3d.evaluation.kitti_evaluation",
     "iou_3d": "ebm3d.boxes.iou",
     "iou_bev": "ebm3d.boxes.iou",
+    "laplace_approximation": "ebm3d.refiners",
     "nce_loss": "ebm3d.losses",
     "prepare_kitti": "ebm3d.datasets",
     "read_calibration": "ebm3d.datasets",
@@ -68,6 +75,7 @@ __all__ = [
     "EnergyNetwork",
     "GradientAscent",
     "PointBoxPool",
+    "QuasiNewtonAscent",
     "RefinementResult",
     "Scenes",
     "__version__",
@@ -75,6 +83,7 @@ __all__ = [
     "evaluate_kitti",
     "iou_3d",
     "iou_bev",
+    "laplace_approximation",
     "nce_loss",
     "prepare_kitti",
     "read_calibration",

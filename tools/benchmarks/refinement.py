@@ -36,14 +36,15 @@ import ebm3d.register  # noqa: F401
 from ebm3d import config_path
 from ebm3d.boxes.points_in_boxes import points_in_boxes
 from ebm3d.noise import BoxNoise
-from ebm3d.refiners import QuasiNewtonAscent, laplace_approximation
+from ebm3d.refiners import GradientAscent, laplace_approximation
 from ebm3d.simulation import simulate_frame
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the transcription is a test's
 from tests.oracles import paper2020
 
 SHARE_LIMIT, SPEED_UP_LIMIT, LAPLACE_LIMIT = 0.05, 4.0, 1.0
-ASCENT, LAPLACE = "ascent alone", "Laplace, differences"
+ASCENT, QUASI_NEWTON = "gradient ascent alone", "quasi-Newton ascent alone"
+LAPLACE = "Laplace, differences"
 CLEAN, PUBLISHED = "transcription, clean", "transcription, published"
 Stages = dict[str, Callable[[], Any]]
 
@@ -140,12 +141,13 @@ def curvature_stages(
     """Return what is done with the bound energy of a head, the map's cells already read."""
     with torch.no_grad():
         energy = head.bind(bev, [points], [boxes], [labels])
-    ascent, units = head.refiner, head.noise.units(boxes, labels)
-    quasi_newton = QuasiNewtonAscent(ascent.num_steps, step_scale=ascent.scale[0].tolist())
+    quasi_newton, units = head.refiner, head.noise.units(boxes, labels)
+    ascent = GradientAscent(quasi_newton.num_steps, quasi_newton.step_size)
+    ascent.limits = quasi_newton.limits
     refined = ascent(energy, boxes, labels).boxes
     return {
         ASCENT: lambda: ascent(energy, boxes, labels),
-        "quasi-Newton alone": lambda: quasi_newton(energy, boxes, labels),
+        QUASI_NEWTON: lambda: quasi_newton(energy, boxes, labels),
         LAPLACE: lambda: laplace_approximation(energy, refined, units),
         "Laplace, exact": lambda: laplace_approximation(energy, refined, units, None),
     }

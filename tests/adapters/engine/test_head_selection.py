@@ -160,7 +160,7 @@ def test_temperatures_are_those_of_each_seed_with_the_chosen_setting(
         ("h", seed): ShiftingHead({"good": 0.3, "bad": 0.9}, std)
         for seed, std in ((3, 0.1), (5, 0.2))
     }
-    found = choose(None, frames(), heads, {"h": modes("bad", "good")})["h"]["temperature"]
+    found = choose(None, frames(), heads, {"h": modes("good", "bad")})["h"]["temperature"]
     assert list(found) == [3, 5]
     for (_, seed), head in heads.items():
         run = HeadRun()

@@ -23,6 +23,7 @@ from ebm3d.adapters.engine.inference_runs import (
     run_settings,
 )
 from ebm3d.adapters.refinement_heads.log_density import LogDensity
+from ebm3d.errors import input_error
 from ebm3d.evaluation.score_fusion import read_score_fusion
 from ebm3d.refiners import GradientAscent, MultiStart, QuasiNewtonAscent
 
@@ -35,7 +36,7 @@ BEFORE_NMS = ("ascent before NMS",)
 NUM_STARTS = 3
 NUM_MEAN_SAMPLES = 64
 SAMPLED = LogDensity("importance", num_samples=32, num_rounds=3)
-_CHOSEN_BY = "0.75"
+_CHOSEN_BY = 0.75
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,14 @@ def settings_of(head: Any) -> dict[str, InferenceSetting]:
 
     Args:
         head: with the refiner of its config, whose steps and limits all refiners share.
+
+    Raises:
+        ValueError: for noise whose standard deviations are no units of several starts.
     """
-    given = head.refiner
+    given, base = head.refiner, head.noise.base
+    if (base.axes, base.sizes) != ("box", "log"):
+        expected = "drawn along the axes of the box, with log ratios of sizes, for several starts"
+        raise input_error("noise", expected, f"axes={base.axes!r}, sizes={base.sizes!r}")
     ascent = GradientAscent(given.num_steps, given.step_size)
     quasi_newton = QuasiNewtonAscent(given.num_steps, given.step_size)
     ascent.limits = quasi_newton.limits = given.limits
@@ -93,7 +100,7 @@ def settings_of(head: Any) -> dict[str, InferenceSetting]:
         "prediction": "refined",
         "num_prediction_samples": NUM_MEAN_SAMPLES,
     }
-    starts = MultiStart(ascent, head.noise.base.stds.tolist(), NUM_STARTS)
+    starts = MultiStart(ascent, base.stds.tolist(), NUM_STARTS)
     return {
         "ascent": InferenceSetting(plain, densities={**sampled, **laplace}),
         "quasi-Newton": InferenceSetting({**plain, "refiner": quasi_newton}, densities=laplace),
@@ -111,14 +118,15 @@ def refined_frames(
     Args:
         config: of the head.
         file: its checkpoint.
-        kept: file of the refined boxes; beside it the host's logs.
+        kept: file of the refined boxes, read if it is newer than the checkpoint; beside it the
+            host's logs.
         data_root: folder of other frames than the config's, or None.
 
     Returns:
         Runs by setting, seconds of the detector, ``metainfo`` of the data set, the config.
     """
     model, loader, cfg = build_detector(config, file, kept.parent, data_root)
-    if kept.is_file():
+    if kept.is_file() and kept.stat().st_mtime >= file.stat().st_mtime:
         runs, detector = torch.load(kept, weights_only=False)
     else:
         (head,) = load_heads({_HEAD: Contestant(config)}, {(_HEAD, 0): file}).values()
@@ -141,13 +149,18 @@ def compare_inference(
         files: checkpoints by seed.
         work_dir: of the host's logs, and of the refined boxes.
         selection: folder of a data set on whose validation split fusions are fitted.
-        thresholds: of the overlap, for the average precision.
+        thresholds: of the overlap, for the average precision; 0.75 among them.
 
     Returns:
         ``detector_seconds``, ``chosen`` (the row of the highest AP at 0.75 on the selection
-        split), and by row under ``rows`` the fitted ``fusion`` and the figures of each split and
-        seed.
+        split; of equal ones the first), and by row under ``rows`` the fitted ``fusion`` and the
+        figures of each split and seed.
+
+    Raises:
+        ValueError: if 0.75 is no threshold.
     """
+    if _CHOSEN_BY not in thresholds:
+        raise input_error("thresholds", f"{_CHOSEN_BY} and others", tuple(thresholds))
     work_dir.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Any] = {name: {"fusion": {}} for name in ROWS}
     result: dict[str, Any] = {"candidates": CANDIDATES, "rows": rows}
@@ -173,7 +186,7 @@ def compare_inference(
                 figures = figures_of_row(tree["Car"], run, row)
                 rows[name].setdefault(split, {})[seed] = figures
     middle = {
-        name: statistics.median(s["ap_3d"][_CHOSEN_BY] for s in entry[SPLITS[0]].values())
+        name: statistics.median(s["ap_3d"][f"{_CHOSEN_BY:.2f}"] for s in entry[SPLITS[0]].values())
         for name, entry in rows.items()
     }
     result["chosen"] = max(middle, key=lambda name: middle[name])

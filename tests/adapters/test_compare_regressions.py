@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,4 @@ def test_every_head_has_the_settings_that_are_chosen_among():
         head = MODELS.build(load_settings(entrant.config).model.bbox_head.refinement_head)
         for settings in entrant.choices:
             apply_settings(head, settings)
+            assert {key: attrgetter(key)(head) for key in settings} == settings, name

@@ -47,7 +47,14 @@ def fuse_scores(result: InstanceData, fusion: ScoreFusion) -> InstanceData:
 
     Returns:
         ``result``.
+
+    Raises:
+        ValueError: if the scores are not the detector's any more: what lowered them by the spread
+            of the box (``score_decay``) would count twice, and weights were fitted to the others.
     """
+    if INITIAL_SCORES in result:
+        remedy = "score_decay=0; fuse the feature 'uncertainty' to the same end"
+        raise input_error("scores to be fused", "the detector's", "those of a score_decay", remedy)
     scores = result.scores_3d
     fused = fusion(scores, score_features(result, fusion.features))
     result.set_field(scores, INITIAL_SCORES)

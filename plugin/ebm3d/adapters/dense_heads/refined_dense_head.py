@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ebm3d.adapters.dense_heads.after_refinement import (
+    INITIAL_SCORES,
     build_fusion,
     check_wider,
     fuse_scores,
@@ -26,6 +27,8 @@ from ebm3d.noise import Detections
 _WRAPPED = "dense_head."
 _REFINEMENT = "refinement_head."
 _OF_BOXES = ("box_std", "box_covariance", "box_distribution")
+INITIAL_INSTANCES = "initial_instances_3d"
+"""Field of a data sample: what the dense head alone gives, where refinement chose other boxes."""
 
 
 @MODELS.register_module()
@@ -49,7 +52,8 @@ class RefinedDenseHead(BaseModule):
             :class:`ebm3d.evaluation.score_fusion.ScoreFusion`; None leaves the scores alone.
         refine_before_nms: ``dict(nms_thr=..., max_num=...)``, with which the dense head suppresses
             meanwhile: all it leaves is refined, and then suppressed by the fused scores with the
-            dense head's own ``nms_thr`` and ``max_num``. None refines what NMS has left.
+            dense head's own ``nms_thr`` and ``max_num``. The dense head then predicts twice: the
+            candidates, and what it would have given alone. None refines what NMS has left.
         train_cfg: handed to the dense head, as the host does.
         test_cfg: handed to the dense head, as the host does.
         init_cfg: as in mmengine.
@@ -143,10 +147,20 @@ class RefinedDenseHead(BaseModule):
             the head's bound on refined boxes; those of the wrapped head get the prefix
             ``initial_``). Labels and order are the wrapped head's, and so are scores unless the
             refinement head lowers them (``score_decay``) or they are fused: then they were
-            ``initial_scores_3d``. With ``refine_before_nms`` boxes are fewer and by class.
+            ``initial_scores_3d``. With ``refine_before_nms`` boxes are fewer and by class, each
+            with the candidate it was as ``initial_bboxes_3d``: not the boxes that the wrapped
+            head's own suppression would have left, which each sample receives as
+            ``initial_instances_3d``.
+
+        Raises:
+            ValueError: if scores are to be fused that the refinement head has changed.
         """
         points = take_points(batch_data_samples)
         wider = self.refine_before_nms if self.refine else None
+        if wider is not None:
+            alone = self.dense_head.predict(x, batch_data_samples, rescale=rescale, **kwargs)
+            for sample, result in zip(batch_data_samples, alone, strict=True):
+                sample.set_field(result, INITIAL_INSTANCES)
         with suppressing_less(self.dense_head, wider):
             results = self.dense_head.predict(x, batch_data_samples, rescale=rescale, **kwargs)
         if not self.refine:
@@ -207,7 +221,8 @@ def with_refined(result: InstanceData, refined: dict[str, Any]) -> InstanceData:
 
     Args:
         result: of a dense head; changed in place.
-        refined: ``boxes`` ``(N, 7)`` and further fields of length N.
+        refined: ``boxes`` ``(N, 7)`` and further fields of length N. Where ``scores_3d`` is among
+            them, the scores before become ``initial_scores_3d``.
 
     Returns:
         ``result``.
@@ -220,6 +235,8 @@ def with_refined(result: InstanceData, refined: dict[str, Any]) -> InstanceData:
     new.tensor = torch.cat((refined["boxes"], initial.tensor[:, 7:]), dim=1)
     result.initial_bboxes_3d = initial
     result.bboxes_3d = new
+    if "scores_3d" in refined:
+        result.set_field(result.scores_3d, INITIAL_SCORES)
     for name, value in refined.items():
         if name != "boxes":
             result.set_field(value, name)

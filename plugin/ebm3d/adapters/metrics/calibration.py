@@ -36,8 +36,6 @@ FloatArray = NDArray[np.float64]
 Reports = dict[str, dict[str, CalibrationReport]]
 Densities = TypeVar("Densities", bound="BoxDensities")
 
-FIELDS = {"before": "initial_box_distribution", "after": "box_distribution"}
-"""Where predictions hold the densities of their boxes, before and after refinement."""
 _SHOWN = "moderate"
 _CHUNK = 512  # pairs whose samples are evaluated at a time, which bounds the memory
 
@@ -129,7 +127,7 @@ class CalibrationSettings:
                 remedy = (
                     "test a config whose last head predicts densities (docs/box_regressions.md)"
                 )
-                got = f"{value} for predictions without {FIELDS['after']}"
+                got = f"{value} for predictions without box_distribution"
                 raise input_error(f"calibration setting {name}", "None", got, remedy)
 
 

@@ -16,7 +16,6 @@ from mmengine.logging import MMLogger
 from numpy.typing import NDArray
 
 from ebm3d.adapters.metrics.calibration import (
-    FIELDS,
     CalibrationSettings,
     boxes_of_labels,
     calibrate,
@@ -31,6 +30,7 @@ from ebm3d.adapters.metrics.kitti_conversion import (
     points_of_info,
 )
 from ebm3d.adapters.metrics.score_fusion import FusionSettings, calibration_by_class
+from ebm3d.adapters.metrics.stages import FIELDS, has_own_boxes_before, stages_of
 from ebm3d.datasets.kitti_frames import KittiFrames, stack_frames
 from ebm3d.datasets.kitti_labels import KittiObjects, write_labels
 from ebm3d.errors import input_error
@@ -48,8 +48,6 @@ from ebm3d.evaluation.tables import (
 
 _NO_POINTS = np.zeros(0, dtype=np.int64)
 _NOT_RETURNED = ("by_", "quantiles", "ahs_", "reliability", "pit_histogram")
-_FIELDS = {"before": "initial_bboxes_3d", "after": "bboxes_3d"}
-_SCORES = {"before": ("initial_scores_3d", "scores_3d"), "after": ("scores_3d",)}
 
 
 @METRICS.register_module()
@@ -58,13 +56,15 @@ class EBM3DKittiMetric(BaseMetric):
 
     Replaces the host's ``KittiMetric`` in any config. Predictions that hold ``initial_bboxes_3d``
     are evaluated before and after refinement, with keys under ``before/`` and ``after/``; others
-    without prefix. Frames are told apart by the name of their cloud, so subsets of the data set
-    (``indices``) and any order are fine.
+    without prefix. Before is what the detector gives without refinement, also where candidates were
+    refined before NMS (:mod:`ebm3d.adapters.metrics.stages`). Frames are told apart by the name of
+    their cloud, so subsets of the data set (``indices``) and any order are fine.
 
     Keys: ``[before/|after/]Car/3d/0.70/moderate/ap_r40`` and the like,
     ``[before/|after/]Car/localization/moderate/mean_iou_3d`` and
     ``.../errors/along/mean_abs``; with both sets also ``.../localization_same_pairs/...``: the
-    pairs matched before refinement, measured before and after. The file ``json_file`` and the log
+    pairs matched before refinement, measured before and after, or where candidates were refined
+    before NMS those of the true boxes that both sets find. The file ``json_file`` and the log
     hold more: AP and errors by distance, occlusion and points, quantiles, and under ``comparison``
     the differences between before and after with their intervals.
 
@@ -147,21 +147,19 @@ class EBM3DKittiMetric(BaseMetric):
             if not sample.get("lidar_path"):
                 remedy = "add 'lidar_path' to meta_keys of Pack3DDetInputs"
                 raise input_error("lidar_path of a prediction", "given", "none", remedy)
-            predicted = sample["pred_instances_3d"]
+            predicted, stages = sample["pred_instances_3d"], stages_of(sample)
             result: dict[str, Any] = {
                 "frame_id": frame_id_of(sample["lidar_path"]),
-                "labels": _to_numpy(predicted["labels_3d"]).astype(np.int64),
                 "features": self.score_fusion.features_of(predicted),
+                "has_own_boxes_before": has_own_boxes_before(sample),
             }
-            for stage, field in _FIELDS.items():
-                if field in predicted:
-                    result[stage] = _to_numpy(predicted[field].tensor)[:, :7]
-                    names = (name for name in _SCORES[stage] if name in predicted)
-                    result[f"scores {stage}"] = _to_numpy(predicted[next(names)])
-                densities = predicted.get(FIELDS[stage])
-                if densities is not None:
-                    result[FIELDS[stage]] = densities.detach().to("cpu")
-            if FIELDS["after"] not in result:
+            for stage, found in stages.items():
+                result[stage] = _to_numpy(found.boxes.tensor)[:, :7]
+                result[f"scores {stage}"] = _to_numpy(found.scores)
+                result[f"labels {stage}"] = _to_numpy(found.labels).astype(np.int64)
+                if found.densities is not None:
+                    result[f"densities {stage}"] = found.densities.detach().to("cpu")
+            if "densities after" not in result:
                 self.calibration.require_densities()  # now, not after the last frame
             self.results.append(result)
 
@@ -192,7 +190,7 @@ class EBM3DKittiMetric(BaseMetric):
         labels = stack_frames({i: labels_of_info(by_frame[i], names) for i in frames}, scores=False)
         num_points = np.concatenate([_NO_POINTS, *(points_of_info(by_frame[i]) for i in frames)])
         thresholds = resolve_iou_thresholds(self._evaluated_classes(), self.iou_thresholds)
-        stages = [s for s in _FIELDS if all(s in result for result in results)]
+        stages = [s for s in FIELDS if all(s in result for result in results)]
         tree: dict[str, Any] = {}
         problems: dict[str, MatchingProblem] = {}
         kept: dict[str, NDArray[np.bool_]] = {}
@@ -219,12 +217,15 @@ class EBM3DKittiMetric(BaseMetric):
             rows = np.concatenate(features)[kept["after"]]
             self.score_fusion.fit_to(problems["after"], rows, list(thresholds))
         if len(stages) == 2:
-            row_after = np.where(kept["after"], np.cumsum(kept["after"]) - 1, -1)
+            partners = None
+            if not any(result["has_own_boxes_before"] for result in results):
+                row_after = np.where(kept["after"], np.cumsum(kept["after"]) - 1, -1)
+                partners = row_after[kept["before"]]
             comparison = compare_kitti(
                 problems["before"],
                 problems["after"],
                 thresholds,
-                partners=row_after[kept["before"]],
+                partners=partners,
                 num_replicates=self.num_replicates,
             )
             logger.info("\n%s", render(*comparison_tables(comparison, stages)))
@@ -264,12 +265,12 @@ class EBM3DKittiMetric(BaseMetric):
             if not np.isfinite(boxes).all():
                 row = int(np.argwhere(~np.isfinite(boxes))[0][0])
                 got = f"{boxes[row]} in frame {frame_id!r}"
-                raise input_error(f"{_FIELDS[stage]}", "finite", got, "check the training")
+                raise input_error(FIELDS[stage], "finite", got, "check the training")
             image = infos[frame_id]["images"][self.default_cam_key]
             objects = detections_of_boxes(
                 boxes,
                 result[f"scores {stage}"],
-                [class_names[label] for label in result["labels"]],
+                [class_names[label] for label in result[f"labels {stage}"]],
                 calibration_of_info(infos[frame_id], self.default_cam_key),
                 (image["width"], image["height"]),
             )
@@ -288,10 +289,11 @@ class EBM3DKittiMetric(BaseMetric):
     ) -> Mapping[str, Mapping[str, CalibrationReport]]:
         """Calibration of one stage's densities by class and difficulty, if it has densities."""
         settings = self.calibration if stage == "after" else CalibrationSettings()
-        if not frames or not all(FIELDS[stage] in result for result in frames.values()):
+        key = f"densities {stage}"
+        if not frames or not all(key in result for result in frames.values()):
             settings.require_densities()
             return {}
-        densities = join_densities([result[FIELDS[stage]] for result in frames.values()])
+        densities = join_densities([result[key] for result in frames.values()])
         return calibrate(
             report,
             labels,

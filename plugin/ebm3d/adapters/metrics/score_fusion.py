@@ -51,13 +51,14 @@ class FusionSettings:
             predicted: what a detector gives of a frame.
 
         Raises:
-            ValueError: if they hold no such feature, or their scores are fused already.
+            ValueError: if they hold no such feature, or their scores are not the detector's: fused
+                already, or lowered by a ``score_decay``.
         """
         if self.fit is None:
             return None
         if INITIAL_SCORES in predicted:
-            remedy = "fit with score_fusion=None (no --fusion), apply on another split"
-            raise input_error("scores to be fused", "the detector's", "fused ones", remedy)
+            remedy = "fit with score_fusion=None (no --fusion) and score_decay=0"
+            raise input_error("scores to be fused", "the detector's", "changed ones", remedy)
         found: FloatArray = score_features(predicted, tuple(self.features)).detach().cpu().numpy()
         return found
 

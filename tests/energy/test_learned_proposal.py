@@ -106,6 +106,25 @@ def test_first_sample_is_the_true_box():
     torch.testing.assert_close(bound.sample(3).boxes[:, 0], bound.boxes)
 
 
+def test_what_a_box_gets_of_shared_draws_does_not_depend_on_the_others():
+    proposal = _spread(_proposal())
+    boxes, values = _boxes(5), torch.randn(5, _CHANNELS, dtype=torch.float64)
+    labels = torch.zeros(5, dtype=torch.int64)
+
+    def drawn(rows: slice) -> NoiseSamples:
+        source = torch.Generator().manual_seed(3)
+        noise, own = BoxNoise(_STDS).shared(), boxes[rows]
+        around = noise.around(own, labels[rows], reference=own, generator=source)
+        return proposal.around(around, _Features(values[rows]), source, shared=True).sample(40)
+
+    together = drawn(slice(5))
+    assert not torch.allclose(together.boxes[0] - boxes[0], together.boxes[1] - boxes[1])
+    for rows in (slice(0, 1), slice(2, 5), slice(5, 5)):
+        found = drawn(rows)
+        torch.testing.assert_close(found.boxes, together.boxes[rows])
+        torch.testing.assert_close(found.log_q, together.log_q[rows])
+
+
 @pytest.mark.parametrize(("axes", "sizes"), [("box", "log"), ("world", "metric")])
 def test_true_box_enters_the_learned_part_by_the_reference_alone(axes: str, sizes: str):
     proposal, base = _spread(_proposal()), BoxNoise(_STDS, axes=axes, sizes=sizes)

@@ -229,6 +229,16 @@ def test_f_of_other_boxes_does_not_matter():
     assert not torch.allclose(found.mean_residuals[1:], expected.mean_residuals[1:])
 
 
+def test_one_more_box_changes_no_other():
+    g = _gaussian()
+    expected = g.posterior(64)
+    for rows in (slice(0, 1), slice(1, 4), torch.tensor([3, 0])):
+        part = _Gaussian(g.boxes[rows], g.mean[rows], g.covariance[rows], g.noise)
+        found = part.posterior(64)
+        for name in ("samples", "f", "log_q", "mean_residuals", "log_normalizer"):
+            torch.testing.assert_close(getattr(found, name), getattr(expected, name)[rows])
+
+
 def test_rows_of_a_posterior_are_posteriors():
     posterior = _gaussian().posterior(64)
     part = posterior.tempered(1.5)[torch.tensor([2, 0])]

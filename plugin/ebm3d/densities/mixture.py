@@ -76,7 +76,9 @@ class _Mixture(Density):
         """Log densities ``(..., N, I, D)`` of the components at residuals ``(..., N, D)``."""
         return log_normal(residuals[..., None, :], self.means, self.log_variances)
 
-    def _sample(self, component: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _sample(
+        self, component: Tensor, generator: torch.Generator | None, shared: bool = False
+    ) -> Tensor:
         """Draw from the chosen components, ``(K, N, D)`` or ``(K, N, 1)`` indices."""
         index = component.expand(-1, -1, self.means.shape[2])[:, :, None]
         count = len(component)
@@ -84,7 +86,8 @@ class _Mixture(Density):
             values.expand(count, *values.shape).gather(2, index)[:, :, 0]
             for values in (self.means, self.log_variances)
         )
-        normal = standard_normal(tuple(location.shape), location, generator)
+        rows = 1 if shared else len(self.means)
+        normal = standard_normal((count, rows, self.means.shape[2]), location, generator)
         return location + torch.exp(log_variance / 2) * normal
 
 
@@ -137,12 +140,25 @@ class MixtureDensity(_Mixture):
         return torch.logsumexp(joint + torch.log_softmax(self.log_weights, dim=-1), dim=-1)
 
     @torch.no_grad()
-    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw samples; see :meth:`Density.sample`."""
+    def sample(
+        self, num_samples: int, generator: torch.Generator | None = None, shared: bool = False
+    ) -> Tensor:
+        """Draw samples; see :meth:`Density.sample`.
+
+        Args:
+            num_samples: K, at least 0.
+            generator: source of randomness on the density's device.
+            shared: draw one set of random numbers for all rows: the samples of a row then do not
+                depend on how many others there are, and rows are not independent.
+
+        Returns:
+            ``(K, N, D)``.
+        """
         rows, count, _ = self.means.shape
-        shape, device = (num_samples, rows, 1), self.means.device
+        shape, device = (num_samples, 1 if shared else rows, 1), self.means.device
         if self.log_weights is None:
             component = torch.randint(count, shape, generator=generator, device=device)
+            component = component.expand(-1, rows, -1)
         else:
             # Divided by its own end, the distribution function is 1 where no weight is left: a
             # component of no weight is never drawn.
@@ -150,7 +166,7 @@ class MixtureDensity(_Mixture):
             cumulative = cumulative / cumulative[:, -1:]
             level = torch.rand(shape, generator=generator, dtype=self.means.dtype, device=device)
             component = (level >= cumulative).sum(dim=2, keepdim=True)
-        return self._sample(component, generator)
+        return self._sample(component, generator, shared)
 
     def _average(self, values: Tensor) -> Tensor:
         """Weighted mean over the components of ``(..., N, I, D)``."""

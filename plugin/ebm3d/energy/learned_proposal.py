@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +112,7 @@ class LearnedProposal(nn.Module):
         noise: BoundNoise | BoundDetectionNoise,
         f: FeaturePool,
         generator: torch.Generator | None = None,
+        shared: bool = False,
     ) -> BoundProposal:
         """Predict the proposal at the references of base noise.
 
@@ -119,8 +120,9 @@ class LearnedProposal(nn.Module):
             noise: of ``mixed_in``, bound to the boxes; its reference is what the proposal sees.
             f: pools features of boxes near those.
             generator: source of randomness on the device of the boxes.
+            shared: see :class:`BoundProposal`.
         """
-        return BoundProposal(self, noise, self.predict(noise, f), generator)
+        return BoundProposal(self, noise, self.predict(noise, f), generator, shared)
 
     def predict(self, noise: BoundNoise | BoundDetectionNoise, f: FeaturePool) -> BoxDistribution:
         r"""Return :math:`q_\phi` at the references of bound noise; gradients reach the network.
@@ -166,6 +168,8 @@ class BoundProposal:
         around: base noise around the true boxes.
         distribution: the predicted part.
         generator: source of randomness on the device of the boxes.
+        shared: draw one set of random numbers for all boxes, as :meth:`ebm3d.noise.BoxNoise.shared`
+            does, so that what a box gets does not depend on the others. For inference.
 
     Attributes:
         boxes: ``(N, 7)`` true boxes.
@@ -179,9 +183,11 @@ class BoundProposal:
         around: BoundNoise | BoundDetectionNoise,
         distribution: BoxDistribution,
         generator: torch.Generator | None = None,
+        shared: bool = False,
     ) -> None:
         self.boxes, self.labels, self.distribution = around.boxes, around.labels, distribution
-        self._proposal, self._around, self._generator = proposal, around, generator
+        self._proposal, self._around = proposal, around
+        self._generator, self._shared = generator, shared
 
     @property
     def units(self) -> Tensor:
@@ -209,9 +215,12 @@ class BoundProposal:
             ValueError: see :meth:`ebm3d.noise.BoxNoise.sample`.
         """
         from_base = self._around.sample(num_samples).boxes
-        drawn = self.distribution.sample(num_samples, self._generator).transpose(0, 1)
+        density = cast(MixtureDensity, self.distribution.density)
+        residuals = density.sample(num_samples, self._generator, self._shared)
+        drawn = self.distribution.coding.decode(residuals).transpose(0, 1)
+        shape = (1 if self._shared else len(drawn), num_samples)
         chance = torch.rand(
-            drawn.shape[:2], generator=self._generator, dtype=drawn.dtype, device=drawn.device
+            shape, generator=self._generator, dtype=drawn.dtype, device=drawn.device
         )
         learned = (chance >= self._proposal.base_share)[..., None]
         drawn = torch.where(learned, drawn, from_base[:, 1:])

@@ -15,6 +15,7 @@ from torch.distributions import MultivariateNormal
 
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution, MultivariateGaussianDensity
+from ebm3d.densities.gaussian import standard_normal
 from ebm3d.errors import input_error, shape_error
 from ebm3d.noise import BoxNoise
 from ebm3d.records import TensorRecord
@@ -212,6 +213,9 @@ def sample_posterior(
     effective sample size is an eighth of the samples. Only the last round is kept: its weights are
     those of exact importance sampling from a known density. docs/method.md, M-20.
 
+    The random numbers of a round are the same for all boxes: what is said of a box does not depend
+    on the others of its batch. Errors of different boxes are therefore not independent.
+
     Args:
         f: evaluates S boxes near each of ``boxes``, ``(N, S, 7) -> (N, S)``.
         boxes: ``(N, 7)``, refined ones: near the modes of f.
@@ -232,18 +236,17 @@ def sample_posterior(
         raise input_error("num_samples, num_rounds", "at least 1", (num_samples, num_rounds))
     wide = boxes.double()
     coding = LocalCoding(wide, noise.units(wide, labels))
+    noise = noise.shared()
     drawn = noise.sample(wide, labels, num_samples, generator)
     posterior = _weigh(f, coding, drawn.boxes[:, 1:], drawn.log_q[:, 1:], boxes.dtype)
     for _ in range(num_rounds - 1 if len(boxes) else 0):
         proposal = _gaussian_of(posterior)
         drawn = noise.sample(wide, labels, num_samples, generator)
-        normal = torch.randn(
-            (num_samples, *wide.shape), generator=generator, dtype=wide.dtype, device=wide.device
-        )
-        from_gaussian = proposal.loc + torch.einsum("nij,knj->kni", proposal.scale_tril, normal)
+        normal = standard_normal((num_samples, 7), wide, generator)
+        from_gaussian = proposal.loc + torch.einsum("nij,kj->kni", proposal.scale_tril, normal)
         from_noise = coding.encode(drawn.boxes[:, 1:].transpose(0, 1))
-        chance = torch.rand(from_noise.shape[:2], generator=generator, device=wide.device)
-        residuals = torch.where((chance < _DEFENSE)[..., None], from_noise, from_gaussian)
+        chance = torch.rand((num_samples, 1, 1), generator=generator, device=wide.device)
+        residuals = torch.where(chance < _DEFENSE, from_noise, from_gaussian)
         moved = coding.decode(residuals)
         samples = moved.transpose(0, 1)
         gaussian = proposal.log_prob(residuals) - coding.log_volume(moved)

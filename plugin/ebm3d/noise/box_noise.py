@@ -169,6 +169,16 @@ class BoxNoise:
         narrow.stds = self.stds * factor
         return narrow
 
+    def shared(self) -> BoxNoise:
+        """Return the same noise, one set of M offsets for all boxes that are sampled together.
+
+        What a box gets then does not depend on how many others there are: inference wants that,
+        training does not.
+        """
+        alike = copy(self)
+        alike.shared_in_scene = True
+        return alike
+
     def around(
         self,
         boxes: Tensor,

@@ -188,29 +188,24 @@ class EBMRefinementHead(BaseRefinementHead):
         boxes: Sequence[Tensor],
         labels: Sequence[Tensor],
         detections: Sequence[Detections] = (),
-        reference: Tensor | None = None,
-        generator: torch.Generator | None = None,
     ) -> BoundNoise | BoundDetectionNoise | BoundProposal:
-        """Bind the noise to boxes.
+        """Bind the noise to true boxes.
 
         Args:
             f: energy bound to the same boxes.
             boxes: B tensors ``(N_b, 7)``.
             labels: B tensors ``(N_b,)``.
             detections: of the B frames, where ``wants_detections``; none otherwise.
-            reference: ``(N, 7)`` what the noise is conditioned on, the boxes themselves at
-                inference; drawn, or detected, if left out.
-            generator: source of randomness on the device of the boxes.
         """
         joined, classes = torch.cat(list(boxes)), torch.cat(list(labels))
         sizes, direct = [len(b) for b in boxes], self._direct_noise
         around: BoundNoise | BoundDetectionNoise
         if isinstance(direct, DetectionNoise):
-            around = direct.around(joined, classes, detections, sizes, reference, generator)
+            around = direct.around(joined, classes, detections, sizes)
         else:
-            around = direct.around(joined, classes, sizes, reference, generator)
+            around = direct.around(joined, classes, sizes)
         if isinstance(self.noise, LearnedProposal):
-            return self.noise.around(around, f, generator)
+            return self.noise.around(around, f)
         return around
 
     @property
@@ -237,13 +232,14 @@ class EBMRefinementHead(BaseRefinementHead):
                 not finite or has a size that is not positive stays as it was detected.
 
         Returns:
-            Per frame ``boxes`` ``(N_b, 7)``, ``f_initial`` and ``f_refined`` ``(N_b,)``, and with
-            the option of that name ``log_density`` ``(N_b,)`` of the refined boxes. With
+            Per frame ``boxes`` ``(N_b, 7)``, ``f_initial`` and ``f_refined`` ``(N_b,)``, which is
+            nowhere lower where boxes climb and may be where they are means, and with the option
+            of that name ``log_density`` ``(N_b,)`` of the refined boxes. With
             ``uncertainty`` also ``box_std`` ``(N_b, 7)`` in meters and radians, ``box_covariance``
             ``(N_b, 7, 7)`` and ``box_distribution`` (a :class:`ebm3d.densities.BoxDistribution` of
             length N_b). NaN where a box was not refined. With ``score_decay`` also ``scores_3d``; a
-            box without a density keeps its score. The same for the same input: samples are of a
-            fixed seed.
+            box without a density keeps its score. The same for the same box, whatever others are
+            refined with it, but for rounding: samples are of a fixed seed, and the same for all.
         """
         # Tensors of inference mode cannot take part in a gradient; copies made outside it can.
         with (
@@ -256,15 +252,13 @@ class EBMRefinementHead(BaseRefinementHead):
             start = [b[i, :7].float() for b, i in zip(boxes, chosen, strict=True)]
             classes = [lab[i] for lab, i in zip(labels, chosen, strict=True)]
             energy = self.bind(bev, rest, start, classes)
-            if self.prediction == "refined":
-                result = self.refiner(energy, torch.cat(start), torch.cat(classes))
-            else:
-                result = self._importance_means(energy, start, classes)
-            values = {"f_initial": result.f_initial, "f_refined": result.f_final}
-            normalized = NormalizedEnergy(energy, result.boxes, self.noise.base)
+            detected = torch.cat(start)
+            moved, f_initial, f_refined = self._predicted(energy, detected, torch.cat(classes))
+            values = {"f_initial": f_initial, "f_refined": f_refined}
+            normalized = NormalizedEnergy(energy, moved, self.noise.base)
             if self.log_density is not None:
                 values["log_density"] = self.log_density(
-                    normalized, result.f_final, torch.cat(start), self.criterion
+                    normalized, f_refined, detected, self.criterion
                 )
             distribution = None
             if self.uncertainty is not None:
@@ -273,7 +267,7 @@ class EBMRefinementHead(BaseRefinementHead):
         for box, score, index in zip(boxes, scores, chosen, strict=True):
             own, begin = slice(begin, begin + len(index)), begin + len(index)
             out = box[:, :7].clone()
-            out[index] = result.boxes[own].to(out.dtype)
+            out[index] = moved[own].to(out.dtype)
             blank = box.new_full((len(box),), float("nan"))
             of_frame: dict[str, Any] = {
                 name: blank.index_copy(0, index, value[own].to(blank.dtype))
@@ -300,22 +294,34 @@ class EBMRefinementHead(BaseRefinementHead):
             )
         return fields
 
+    def _predicted(
+        self, f: BoundNetwork, boxes: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Refined boxes ``(N, 7)`` of detected ones, and f ``(N,)`` before and after."""
+        if self.prediction == "importance_mean":
+            return self._importance_means(f, boxes, labels)
+        result: RefinementResult = self.refiner(f, boxes, labels)
+        return result.boxes, result.f_initial, result.f_final
+
     def _importance_means(
-        self, f: BoundNetwork, boxes: Sequence[Tensor], labels: Sequence[Tensor]
-    ) -> RefinementResult:
+        self, f: BoundNetwork, boxes: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Means of noise samples around detected boxes, weighted by exp f over their density."""
-        joined = torch.cat(list(boxes))
-        generator = torch.Generator(joined.device).manual_seed(0)
-        # What was detected elsewhere in the frame says nothing of this box.
-        nothing = [Detections(b[:0], lab[:0]) for b, lab in zip(boxes, labels, strict=True)]
-        noise = self.noise_around(f, boxes, labels, nothing, joined, generator)
+        generator = torch.Generator(boxes.device).manual_seed(0)
+        # Other boxes of the frame, and how many they are, say nothing of a box.
+        around = self.noise.base.shared().around(
+            boxes, labels, reference=boxes, generator=generator
+        )
+        noise: BoundNoise | BoundProposal = around
+        if isinstance(self.noise, LearnedProposal):
+            noise = self.noise.around(around, f, generator, shared=True)
         drawn = noise.sample(self.num_prediction_samples)
-        values, coding = f(drawn.boxes), LocalCoding(joined, noise.units)
+        values, coding = f(drawn.boxes), LocalCoding(boxes, noise.units)
         posterior = EnergyPosterior(coding, drawn.boxes[:, 1:], values[:, 1:], drawn.log_q[:, 1:])
         means = posterior.boxes
         sound = torch.isfinite(means).all(dim=1)
-        means = torch.where(sound[:, None], means, joined)
-        return RefinementResult(means, values[:, 0], f(means), sound.long())
+        means = torch.where(sound[:, None], means, boxes)
+        return means, values[:, 0], f(means)
 
 
 def _figures_of(noise: BoundProposal, result: TrainingLoss) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from ebm3d.adapters.dense_heads.after_refinement import (
     suppress,
     suppressing_less,
 )
+from ebm3d.adapters.refinement_heads.refinement_head import RefinementHead
 from ebm3d.errors import input_error
 from ebm3d.noise import Detections
 
@@ -41,7 +42,8 @@ class RefinedDenseHead(BaseModule):
     Args:
         dense_head: config of any head with the host's ``loss(x, samples)`` and
             ``predict(x, samples)``.
-        refinement_head: config of a head such as ``EBMRefinementHead``.
+        refinement_head: config of a head such as ``EBMRefinementHead``, or of one's own:
+            :class:`ebm3d.adapters.refinement_heads.RefinementHead`.
         detector: "frozen": only the refinement head learns (use the ``FreezeDetectorHook``, which
             reads this option, so that batch-norm statistics stand still too); "joint": the losses
             of both are summed, and the map receives gradients of both.
@@ -60,8 +62,9 @@ class RefinedDenseHead(BaseModule):
 
     Raises:
         FileNotFoundError: if there is no file ``score_fusion``.
-        ValueError: for an unknown ``detector``, a ``score_fusion`` without weights, or a dense head
-            without the suppression that ``refine_before_nms`` is about.
+        ValueError: for an unknown ``detector``, a ``score_fusion`` without weights, a dense head
+            without the suppression that ``refine_before_nms`` is about, or a refinement head that
+            is not derived from ``RefinementHead``.
     """
 
     def __init__(
@@ -85,6 +88,9 @@ class RefinedDenseHead(BaseModule):
         handed = {key: value for key, value in handed.items() if value is not None}
         self.dense_head = MODELS.build({**dense_head, **handed})
         self.refinement_head = MODELS.build(refinement_head)
+        if not isinstance(self.refinement_head, RefinementHead):
+            expected = "derived from ebm3d.adapters.refinement_heads.RefinementHead"
+            raise input_error("refinement_head", expected, type(self.refinement_head).__name__)
         self.score_fusion = build_fusion(score_fusion)
         self.refine_before_nms = check_wider(self.dense_head, refine_before_nms)
         self._register_load_state_dict_pre_hook(_prefix_stock_keys)

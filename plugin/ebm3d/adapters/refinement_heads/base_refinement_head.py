@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from mmdet3d.registry import MODELS
 from mmengine.dist import all_reduce, get_world_size
-from mmengine.model import BaseModule
 from torch import Tensor
 
+from ebm3d.adapters.refinement_heads.refinement_head import RefinementHead
 from ebm3d.energy import BoundNetwork
 from ebm3d.errors import input_error
 from ebm3d.pooling import Scenes
 
 
-class BaseRefinementHead(BaseModule):
+class BaseRefinementHead(RefinementHead):
     """Pools features of boxes, binds frames to a network, takes the true boxes of a class.
 
     Args:
@@ -66,11 +66,6 @@ class BaseRefinementHead(BaseModule):
         self.max_refined, self.max_evaluations = max_refined, max_evaluations
         base = getattr(self.noise, "base", None)
         self._check_rows("noise.stds", getattr(base, "stds", None))
-
-    @property
-    def wants_detections(self) -> bool:
-        """Whether ``loss`` is to be given what the detector finds in the training frames."""
-        return False
 
     def build_on_features(self, config: dict[str, Any]) -> Any:
         """Build a part that may read pooled features; its ``base``, if it has one, first.

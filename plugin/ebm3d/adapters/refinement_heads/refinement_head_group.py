@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 from mmdet3d.registry import MODELS
-from mmengine.model import BaseModule
 from torch import Tensor
 
+from ebm3d.adapters.refinement_heads.refinement_head import RefinementHead
 from ebm3d.errors import input_error
 from ebm3d.noise import Detections
 
 
 @MODELS.register_module()
-class RefinementHeadGroup(BaseModule):
+class RefinementHeadGroup(RefinementHead):
     """Heads that share nothing but the detector: one pass of it serves all of them.
 
     Every head starts from the same random state and draws the same noise in every step as it

@@ -52,7 +52,7 @@ class DetectedFrame:
         truths: ``(G, 7)`` true boxes.
         pairs: ``(P, 2)`` rows of ``result`` and of ``truths``.
         meta: what the metric needs to know of the frame.
-        seconds: of the detector, from voxels to boxes.
+        seconds: of the processor for the detector, from voxels to boxes.
         candidates: what a looser suppression leaves, where it was asked for.
     """
 
@@ -78,7 +78,7 @@ class HeadRun:
         boxes: ``(P, 7)`` refined boxes of the pairs, frame by frame.
         truths: ``(P, 7)``.
         frame_ids: of the pairs.
-        seconds: of each frame.
+        seconds: of the processor, of each frame.
     """
 
     samples: list[dict[str, Any]] = field(default_factory=list)
@@ -107,13 +107,13 @@ def detect_frames(
         ``MIN_IOU`` on.
     """
     for batch in loader:
-        start = time.perf_counter()
+        start = time.process_time()
         data = model.data_preprocessor(batch, False)
         samples = data["data_samples"]
         maps = model.extract_feat(data["inputs"])
         points = take_points(samples)
         result = model.bbox_head.dense_head.predict(maps, samples)[0]
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         candidates = None
         if wider is not None:
             with suppressing_less(model.bbox_head.dense_head, wider):
@@ -144,7 +144,7 @@ def run_head(head: Any, frame: DetectedFrame, run: HeadRun, *, with_density: boo
         with_density: whether densities are wanted.
     """
     result = frame.result
-    start = time.perf_counter()
+    start = time.process_time()
     refined = head.refine(
         frame.bev,
         frame.points,
@@ -152,7 +152,7 @@ def run_head(head: Any, frame: DetectedFrame, run: HeadRun, *, with_density: boo
         [result.labels_3d],
         [result.scores_3d],
     )[0]
-    run.seconds.append(time.perf_counter() - start)
+    run.seconds.append(time.process_time() - start)
     density = refined.pop("box_distribution", None)
     scores = {"scores_3d": refined["scores_3d"]} if "scores_3d" in refined else {}
     shown = with_refined(result.clone(), {"boxes": refined["boxes"], **scores})

@@ -203,6 +203,16 @@ def test_chains_reach_the_variance_of_a_quadratic_in_units_of_the_noise():
     torch.testing.assert_close(result.per_box, -7 * found)
 
 
+@pytest.mark.parametrize(
+    "name", ["ml-mcmc", "exact score matching", "sliced score matching", "dsm"]
+)
+def test_f_without_a_graph_is_refused_where_its_gradient_is_wanted(name: str):
+    # The volume of the residuals has a graph, and would be learned from alone.
+    noise = _noise()
+    with pytest.raises(ValueError, match="f must be differentiable in boxes"):
+        _MAKERS[name]()(lambda boxes: boxes.detach().sum(-1), noise)
+
+
 def test_score_matching_at_the_true_box_is_that_of_the_residuals():
     noise = _noise(3)
     mean = torch.linspace(-0.5, 0.9, 7, dtype=torch.float64)

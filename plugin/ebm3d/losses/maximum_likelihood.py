@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.errors import shape_error
-from ebm3d.losses.residual_scorer import ResidualScorer
 from ebm3d.losses.training import (
     BatchScorer,
     NoiseAround,
@@ -16,6 +15,7 @@ from ebm3d.losses.training import (
     check_positive,
 )
 from ebm3d.refiners.langevin import langevin
+from ebm3d.refiners.residual_density import ResidualDensity
 
 
 def mcmc_loss(f_true: Tensor, f_samples: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class MLMCMCLoss:
             root mean square in units of the noise: the same as without f,
             ``step_size * sqrt(num_steps)``, while f is flat.
         """
-        scorer = ResidualScorer(f, LocalCoding(noise.boxes, noise.units))
+        scorer = ResidualDensity(f, LocalCoding(noise.boxes, noise.units))
         start = noise.boxes.new_zeros(len(noise.boxes), self.num_chains, 7)
         found = langevin(scorer, start, self.step_size, self.num_steps)
         values = scorer(torch.cat((start[:, :1], found), dim=1))

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.errors import input_error, shape_error
-from ebm3d.losses.residual_scorer import ResidualScorer
 from ebm3d.losses.training import (
     BatchScorer,
     NoiseAround,
@@ -20,6 +19,7 @@ from ebm3d.losses.training import (
     check_count,
     check_positive,
 )
+from ebm3d.refiners.residual_density import ResidualDensity
 
 PointScorer = Callable[[Tensor], Tensor]
 
@@ -181,7 +181,7 @@ class ScoreMatchingLoss:
         Returns:
             Loss per true box.
         """
-        scorer = ResidualScorer(f, LocalCoding(noise.boxes, noise.units))
+        scorer = ResidualDensity(f, LocalCoding(noise.boxes, noise.units))
         points = noise.boxes.new_zeros(len(noise.boxes), 1, 7)
         if self.kind == "exact":
             return TrainingLoss(score_matching_loss(scorer, points)[:, 0])
@@ -222,7 +222,7 @@ class DSMLoss:
         Returns:
             Loss per true box, the mean over its perturbed boxes.
         """
-        scorer = ResidualScorer(f, LocalCoding(noise.boxes, noise.units * self.std))
+        scorer = ResidualDensity(f, LocalCoding(noise.boxes, noise.units * self.std))
         shape = (len(noise.boxes), self.num_noise_samples, 7)
         residuals = torch.randn(shape, dtype=noise.boxes.dtype, device=noise.boxes.device)
         loss = dsm_loss(gradient_of(scorer, residuals), residuals, 1.0)

@@ -32,7 +32,8 @@ class Modes(TensorRecord):
     """Several maxima of f near each of N boxes, from the highest to the lowest.
 
     Attributes:
-        boxes: ``(N, S, 7)``; NaN beyond the last mode of a box.
+        boxes: ``(N, S, 7)``; NaN beyond the last mode of a box. A box that no refiner has seen has
+            no mode: all of its numbers are NaN.
         f: ``(N, S)``; minus infinity beyond the last mode.
         weights: ``(N, S)``, in all one for each box: shares of exp f (its height there) or of the
             mass around (:func:`ebm3d.refiners.weigh_modes`); zero beyond the last mode.
@@ -44,7 +45,7 @@ class Modes(TensorRecord):
 
     @property
     def count(self) -> Tensor:
-        """How many modes each box has, ``(N,)``, at least 1."""
+        """How many modes each box has, ``(N,)``: at least 1, or 0 if it was not refined."""
         return (~torch.isnan(self.boxes[..., 0])).sum(dim=1)
 
 
@@ -182,24 +183,27 @@ class Ascent(ABC):
         return value, frame.gradient(gradient)
 
 
-def value_and_gradient(f: Callable[[Tensor], Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """f and its gradient in the boxes, both without a graph; runs also under ``torch.no_grad``.
+def value_and_gradient(
+    f: Callable[[Tensor], Tensor], points: Tensor, name: str = "boxes"
+) -> tuple[Tensor, Tensor]:
+    """f and its gradient, both without a graph; runs also under ``torch.no_grad``.
 
     Args:
-        f: evaluates boxes independently of each other.
-        boxes: ``(..., 7)``.
+        f: evaluates points, boxes for example, independently of each other.
+        points: ``(..., D)``.
+        name: of the points, for the message.
 
     Returns:
-        f ``(...)`` and its gradient ``(..., 7)``.
+        f ``(...)`` and its gradient ``(..., D)``.
 
     Raises:
         ValueError: if f gives another shape or cannot be differentiated.
     """
     with torch.enable_grad():
-        leaf = boxes.detach().requires_grad_()
-        value = check_values(f(leaf), leaf)
+        leaf = points.detach().requires_grad_()
+        value = check_values(f(leaf), leaf, name)
         if not value.requires_grad:
-            raise input_error("f", "differentiable in boxes", "values without a graph")
+            raise input_error("f", f"differentiable in {name}", "values without a graph")
         (gradient,) = torch.autograd.grad(value.sum(), leaf)
     return value.detach(), gradient
 
@@ -212,8 +216,8 @@ def check_finite_boxes(boxes: Tensor) -> None:
         raise input_error("boxes", "finite", f"boxes[{row}] = {boxes[row].tolist()}")
 
 
-def check_values(value: Tensor, boxes: Tensor) -> Tensor:
-    """Return the values f gave for boxes ``(..., 7)``; raises unless there is one per box."""
-    if value.shape != boxes.shape[:-1]:
-        raise shape_error("f(boxes)", f"{tuple(boxes.shape[:-1])}, one value per box", value)
+def check_values(value: Tensor, points: Tensor, name: str = "boxes") -> Tensor:
+    """Return the values f gave for points ``(..., D)``; raises unless there is one for each."""
+    if value.shape != points.shape[:-1]:
+        raise shape_error(f"f({name})", f"{tuple(points.shape[:-1])}, one value for each", value)
     return value

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,46 +15,11 @@ from torch import Tensor
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.errors import input_error
 from ebm3d.records import TensorRecord
-from ebm3d.refiners.ascent import check_finite_boxes, check_values, value_and_gradient
+from ebm3d.refiners.ascent import check_finite_boxes, value_and_gradient
+from ebm3d.refiners.residual_density import ResidualDensity, VariantScorer
 
 # About so many boxes are differentiated at a time: more no longer fit in the cache.
 _MAX_EVALUATIONS = 256
-
-
-class VariantScorer(Protocol):
-    """Evaluates f of S variants of N boxes (:class:`ebm3d.energy.BoxEnergy`)."""
-
-    def __call__(self, boxes: Tensor) -> Tensor:
-        """Return f ``(N, S)`` of boxes ``(N, S, 7)``."""
-        ...
-
-
-class ResidualDensity:
-    r"""The log density of residuals: :math:`h(t) = f(y(t)) + \log|\det \partial y/\partial t|`.
-
-    With the logarithm of the volume exp f stays a density in meters and radians.
-
-    Args:
-        f: evaluates S variants of each box.
-        coding: residuals around N boxes.
-    """
-
-    def __init__(self, f: VariantScorer, coding: LocalCoding) -> None:
-        self._f, self._coding = f, coding
-
-    def __call__(self, residuals: Tensor) -> Tensor:
-        """Return h ``(S, N)`` of residuals ``(S, N, 7)``.
-
-        Raises:
-            ValueError: if f gives another shape or cannot be differentiated.
-        """
-        boxes = self._coding.decode(residuals)
-        variants = boxes.transpose(0, 1)
-        values = check_values(self._f(variants), variants).transpose(0, 1)
-        # The volume has a graph of its own: without this f would go unnoticed.
-        if variants.requires_grad and not values.requires_grad and len(variants):
-            raise input_error("f", "differentiable in boxes", "values without a graph")
-        return values + self._coding.log_volume(boxes)
 
 
 @dataclass(frozen=True)
@@ -86,7 +50,6 @@ def expand_by_differences(
     boxes: Tensor,
     units: Tensor,
     radius: float = 1.25,
-    mirrored: bool = False,
 ) -> Expansion:
     r"""Expand h by its values and slopes at the vertices of a simplex around each box.
 
@@ -97,18 +60,17 @@ def expand_by_differences(
 
     The eight :math:`t_k` are a regular simplex, rows of a Hadamard matrix: eight values and 56
     slopes determine 36 numbers, one gradient more than a Hessian by one-sided differences along the
-    axes. Exact where h is a quadratic; off by terms of the order :math:`\rho` where it is smooth,
-    of the order :math:`\rho^2` with the mirrored simplex, for twice the time. A network on maps
-    that are read bilinearly is not smooth: between two kinks its curvature is not that of the hill.
-    The radius is therefore not small but as wide as the noise, so that the fit spans many kinks
-    (docs/method.md, M-30), which is also far from where float32 would round the differences away.
+    axes. Exact where h is a quadratic; off by terms of the order :math:`\rho` where it is smooth. A
+    network on maps that are read bilinearly is not smooth: between two kinks its curvature is not
+    that of the hill. The radius is therefore not small but as wide as the noise, so that the fit
+    spans many kinks (docs/method.md, M-30), which is also far from where float32 would round the
+    differences away.
 
     Args:
         f: evaluates S variants of each box.
         boxes: ``(N, 7)`` finite, sizes positive.
         units: ``(N, 7)``: along, across, up (m); length, width, height (log ratio); yaw (rad).
         radius: :math:`\rho`, in units.
-        mirrored: whether to take the points :math:`-t_k`, too.
 
     Returns:
         The expansion, in the dtype of the boxes; its value is that at the box.
@@ -122,15 +84,15 @@ def expand_by_differences(
         raise input_error("radius", "positive and finite", radius)
     coding = LocalCoding(boxes.detach(), units.to(boxes))
     log_density = ResidualDensity(f, coding)
-    points, solution = (t.to(boxes) for t in _simplex(mirrored))
-    at = radius * points[:, None].expand(-1, len(boxes), -1)
+    points, solution = (t.to(boxes) for t in _simplex())
+    at = radius * points.expand(len(boxes), -1, -1)
     chunk = max(1, _MAX_EVALUATIONS // max(len(boxes), 1))
-    parts = [value_and_gradient(log_density, part) for part in at.split(chunk)]
-    values, gradients = (torch.cat(given) for given in zip(*parts, strict=True))
+    parts = [value_and_gradient(log_density, part) for part in at.split(chunk, dim=1)]
+    values, gradients = (torch.cat(given, dim=1) for given in zip(*parts, strict=True))
     with torch.no_grad():
-        value = log_density(torch.zeros_like(at[:1]))[0]
-    given = torch.cat(((values - value)[..., None], radius * gradients), dim=-1)
-    found = given.transpose(0, 1).flatten(1) @ solution.T
+        value = log_density(torch.zeros_like(at[:, :1]))[:, 0]
+    given = torch.cat(((values - value[:, None])[..., None], radius * gradients), dim=-1)
+    found = given.flatten(1) @ solution.T
     hessian = boxes.new_empty(len(boxes), 7, 7)
     row, column = torch.triu_indices(7, 7)
     hessian[:, row, column] = hessian[:, column, row] = found[:, 8:] / radius**2
@@ -138,7 +100,7 @@ def expand_by_differences(
 
 
 @functools.cache
-def _simplex(mirrored: bool) -> tuple[Tensor, Tensor]:
+def _simplex() -> tuple[Tensor, Tensor]:
     """Points ``(P, 7)`` of unit length, and what makes a quadratic of values and slopes there.
 
     Returns:
@@ -150,7 +112,6 @@ def _simplex(mirrored: bool) -> tuple[Tensor, Tensor]:
         upper, lower = torch.cat((hadamard, hadamard), 1), torch.cat((hadamard, -hadamard), 1)
         hadamard = torch.cat((upper, lower))
     points = hadamard[:, 1:] / math.sqrt(7)
-    points = torch.cat((points, -points)) if mirrored else points
     row, column = torch.triu_indices(7, 7)
     index = torch.arange(28)
     design = points.new_zeros(len(points), 8, 36)
@@ -182,7 +143,7 @@ def expand_exactly(f: VariantScorer, boxes: Tensor, units: Tensor) -> Expansion:
     coding = LocalCoding(boxes.detach(), units.to(boxes))
     with torch.enable_grad():
         at = torch.zeros_like(boxes, requires_grad=True)
-        value = ResidualDensity(f, coding)(at[None])[0]
+        value = ResidualDensity(f, coding)(at[:, None])[:, 0]
         (gradient,) = torch.autograd.grad(value.sum(), at, create_graph=True)
         rows = [
             torch.autograd.grad(gradient[:, d].sum(), at, retain_graph=True)[0] for d in range(7)

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ebm3d.errors import input_error, shape_error
+from ebm3d.densities.gaussian import standard_normal
+from ebm3d.errors import input_error
+from ebm3d.refiners.ascent import value_and_gradient
 
 
 def langevin(
@@ -55,15 +57,8 @@ def langevin(
         raise input_error("noise_scale", "at least 0 and finite", noise_scale)
     current = start.detach()
     for _ in range(num_steps if start.numel() else 0):
-        with torch.enable_grad():
-            leaf = current.detach().requires_grad_()
-            value = f(leaf)
-            if value.shape != leaf.shape[:-1]:
-                raise shape_error("f(y)", f"{tuple(leaf.shape[:-1])}, one value per point", value)
-            if not value.requires_grad:
-                raise input_error("f", "differentiable in y", "values without a graph")
-            (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        noise = torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype, device=leaf.device)
+        _, gradient = value_and_gradient(f, current, "y")
+        noise = standard_normal(tuple(current.shape), current, generator)
         drift = 0.5 * step_size**2 * gradient
         current = current + drift + noise_scale * step_size * noise
     return current

@@ -22,10 +22,10 @@ from ebm3d.errors import input_error
 from ebm3d.records import TensorRecord
 from ebm3d.refiners.curvature import (
     Expansion,
-    VariantScorer,
     expand_by_differences,
     expand_exactly,
 )
+from ebm3d.refiners.residual_density import VariantScorer
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ebm3d.densities.gaussian import standard_normal
 from ebm3d.errors import input_error
-from ebm3d.refiners.curvature import ResidualDensity, VariantScorer
 from ebm3d.refiners.langevin import langevin
 from ebm3d.refiners.laplace import LaplaceApproximation
+from ebm3d.refiners.residual_density import ResidualDensity, VariantScorer
 
 
 def sample_boxes(
@@ -56,8 +56,9 @@ def sample_boxes(
     def residuals(white: Tensor) -> Tensor:
         return mean + torch.einsum("nij,knj->kni", root, white)
 
+    def h(white: Tensor) -> Tensor:
+        return log_density(residuals(white).transpose(0, 1)).transpose(0, 1)
+
     start = standard_normal((num_samples, *mean.shape), mean, generator)
-    white = langevin(
-        lambda z: log_density(residuals(z)), start, step_size, num_steps, generator=generator
-    )
+    white = langevin(h, start, step_size, num_steps, generator=generator)
     return laplace.coding.decode(residuals(white))

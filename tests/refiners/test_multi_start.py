@@ -225,6 +225,8 @@ def test_no_boxes_have_no_modes(turned: bool):
     assert result.boxes.shape == (0, 7)
     assert isinstance(result.modes, Modes)
     assert result.modes.f.shape == (0, 3 + turned)
+    weighed = weigh_modes(lambda b: b.sum(-1), result.modes, torch.zeros(0, 7))
+    assert weighed.weights.shape == (0, 3 + turned)
 
 
 @pytest.mark.parametrize(

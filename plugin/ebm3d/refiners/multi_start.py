@@ -17,8 +17,8 @@ from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.errors import input_error
 from ebm3d.refiners.ascent import BoxScorer, Modes, RefinementResult, check_finite_boxes
-from ebm3d.refiners.curvature import VariantScorer
 from ebm3d.refiners.laplace import laplace_approximation
+from ebm3d.refiners.residual_density import VariantScorer
 from ebm3d.refiners.steps import scale_of, scale_table
 
 
@@ -73,7 +73,7 @@ class MultiStart:
         for name, value in (("spread", spread), ("merge_radius", merge_radius)):
             if not 0 < value < math.inf:
                 raise input_error(name, "positive and finite", value)
-        self.base, self.scale = base, scale_table("units", units)
+        self.base, self.units = base, scale_table("units", units)
         self.num_starts, self.turned, self.spread = num_starts, turned, spread
         self.merge_radius, self.seed = merge_radius, seed
 
@@ -95,7 +95,7 @@ class MultiStart:
             ValueError: for a wrong shape or boxes that are not finite.
         """
         check_finite_boxes(boxes)
-        coding = LocalCoding(boxes.detach(), scale_of("units", self.scale, boxes, labels))
+        coding = LocalCoding(boxes.detach(), scale_of("units", self.units, boxes, labels))
         starts = self._starts(coding)
         shape = starts.shape[:2]
         repeated = None if labels is None else labels.repeat_interleave(shape[1])
@@ -174,7 +174,8 @@ def weigh_modes(f: VariantScorer, modes: Modes, units: Tensor) -> Modes:
     padded = torch.where(torch.isnan(modes.boxes), modes.boxes[:, :1], modes.boxes)
 
     def variants(boxes: Tensor) -> Tensor:
-        return f(boxes.reshape(shape[0], -1, 7)).reshape(boxes.shape[:2])
+        variants_of_each = shape[1] * boxes.shape[1]  # no -1: without boxes it is ambiguous
+        return f(boxes.reshape(shape[0], variants_of_each, 7)).reshape(boxes.shape[:2])
 
     repeated = units.repeat_interleave(shape[1], dim=0)
     laplace = laplace_approximation(variants, padded.flatten(0, 1), repeated)

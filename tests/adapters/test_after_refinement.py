@@ -16,7 +16,7 @@ pytest.importorskip("mmdet3d")
 
 from ebm3d.boxes.iou import iou_bev
 from ebm3d.densities.uncertainty import relative_uncertainty
-from tests.adapters.refined import build_frames
+from tests.adapters.refined import REFINEMENT_HEAD, build_frames
 from tests.adapters.test_refined_dense_head import _build, _map, _samples
 
 pytestmark = [
@@ -158,6 +158,22 @@ def test_every_field_follows_its_box():
             f_initial = found(result.initial_bboxes_3d.tensor)
         torch.testing.assert_close(result.f_refined, f, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(result.f_initial, f_initial, atol=1e-4, rtol=1e-4)
+
+
+def test_modes_follow_their_box_through_nms():
+    starts = {
+        "type": "MultiStart",
+        "base": REFINEMENT_HEAD["refiner"],
+        "units": REFINEMENT_HEAD["noise"]["stds"],
+        "num_starts": 2,
+    }
+    head = {**REFINEMENT_HEAD, "refiner": starts}
+    for result in _predict(
+        _build(refinement_head=head, refine_before_nms=EVERYTHING).eval(), _map()
+    ):
+        assert 1 < len(result.modes) == len(result.bboxes_3d) < 40
+        assert torch.equal(result.modes.boxes[:, 0], result.bboxes_3d.tensor)
+        assert torch.equal(result.modes.f[:, 0], result.f_refined)
 
 
 def test_the_hosts_settings_are_its_own_again_whatever_happens():

@@ -201,6 +201,36 @@ def test_refiners_are_built_from_configs_and_several_starts_end_no_lower():
     assert bool((several >= one - 1e-4).all())
 
 
+def test_units_of_several_starts_are_named_where_their_rows_are_too_many():
+    with pytest.raises(ValueError, match=r"rows of refiner\.units must be 1 or 1"):
+        build_head(refiner={**_MULTI_START, "units": [[0.1] * 7] * 3})
+
+
+def test_modes_of_several_starts_are_those_of_the_refiner_alone():
+    frames = build_frames()
+    head = build_head(refiner=_MULTI_START, max_refined=2)
+    out = _refine(head, frames)
+    for index, found in enumerate(out):
+        one, modes = frames.one(index), found["modes"]
+        kept = one.scores[0].argsort(descending=True)[:2]
+        boxes, labels = one.boxes[0][kept], one.labels[0][kept]
+        energy = head.bind(one.bev, one.points, [boxes], [labels])
+        expected = head.refiner(energy, boxes, labels).modes
+        close = {"atol": 1e-3, "rtol": 1e-3, "equal_nan": True}
+        torch.testing.assert_close(modes[kept].boxes, expected.boxes, **close)
+        torch.testing.assert_close(modes[kept].weights, expected.weights, **close)
+        torch.testing.assert_close(modes[kept].boxes[:, 0], found["boxes"][kept])
+        torch.testing.assert_close(modes[kept].f[:, 0], found["f_refined"][kept])
+        left = torch.isnan(found["f_refined"])
+        assert int(left.sum()) == len(left) - 2
+        assert modes.count[left].tolist() == [0] * (len(left) - 2)
+        assert bool((modes.count[kept] >= 1).all())
+
+
+def test_refiner_of_one_start_predicts_no_modes():
+    assert all("modes" not in found for found in _refine(build_head(), build_frames()))
+
+
 def test_refiner_inside_of_several_starts_has_a_row_per_class_of_the_network_too():
     base = {**_QUASI_NEWTON, "step_scale": [[0.1] * 7] * 3}
     with pytest.raises(ValueError, match=r"rows of refiner.base.step_scale"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmdet3d.registry import MODELS
@@ -28,9 +28,21 @@ from ebm3d.errors import input_error
 from ebm3d.losses.importance_sampling import effective_share
 from ebm3d.losses.training import TrainingLoss
 from ebm3d.noise import BoundDetectionNoise, BoundNoise, DetectionNoise, Detections
-from ebm3d.refiners import RefinementResult
+from ebm3d.refiners import Modes, RefinementResult
 
 _PREDICTIONS = ("refined", "importance_mean")
+
+
+class _Prediction(NamedTuple):
+    """Boxes ``(N, 7)`` with f ``(N,)`` where they came from and where they are.
+
+    No :class:`ebm3d.refiners.RefinementResult`: f of a mean may lie below that of the box.
+    """
+
+    boxes: Tensor
+    f_initial: Tensor
+    f_final: Tensor
+    modes: Modes | None = None
 
 
 @MODELS.register_module()
@@ -65,8 +77,9 @@ class EBMRefinementHead(BaseRefinementHead):
         init_cfg: as in mmengine.
 
     Raises:
-        ValueError: if there is no pool, a count is below one, the prediction is unknown, or a
-            method whose f is no log density is to teach a proposal or to weigh samples.
+        ValueError: if there is no pool, a count is below one, the prediction is unknown, a method
+            whose f is no log density is to teach a proposal or to weigh samples, or one that draws
+            nothing of the noise is to learn from hard negatives or is a proposal's only teacher.
     """
 
     binding = BoxEnergy
@@ -112,14 +125,38 @@ class EBMRefinementHead(BaseRefinementHead):
                 "one that makes f a log density, for a LearnedProposal or an importance mean",
                 loss["type"],
             )
+        self._check_noise(loss["type"])
         self.prediction, self.num_prediction_samples = prediction, num_prediction_samples
         self.loss_weight = loss_weight
         self.log_density = None if log_density is None else LogDensity(**log_density)
         if self.log_density is not None:
             self.log_density.check(self.criterion)
         self._take_uncertainty(uncertainty, score_decay, loss["type"])
-        for name, part in (("step_scale", self.refiner), ("base.step_scale", self._base_refiner)):
-            self._check_rows(f"refiner.{name}", getattr(part, "scale", None))
+        base = getattr(self.refiner, "base", None)  # of several starts
+        for name, part, table in (
+            ("step_scale", self.refiner, "scale"),
+            ("units", self.refiner, "units"),
+            ("base.step_scale", base, "scale"),
+        ):
+            self._check_rows(f"refiner.{name}", getattr(part, table, None))
+
+    def _check_noise(self, loss: str) -> None:
+        """Raise where the loss makes no use of what the noise is chosen for."""
+        if isinstance(self.noise, DetectionNoise) and not self.criterion.draws_noise:
+            raise input_error(
+                "loss",
+                "one that draws the noise it is given, for a DetectionNoise",
+                loss,
+                "use the DetectionNoise's base, a BoxNoise, as noise",
+            )
+        untaught = isinstance(self.noise, LearnedProposal) and self.noise.nll_weight == 0
+        if untaught and not self.criterion.gives_samples:
+            raise input_error(
+                "loss",
+                "one that gives samples, for a LearnedProposal of nll_weight=0",
+                loss,
+                "give the proposal an nll_weight above 0, or use a BoxNoise",
+            )
 
     def _take_uncertainty(self, method: str | None, score_decay: float, loss: str) -> None:
         """Keep the options of that name; raises if they do not fit together."""
@@ -132,11 +169,6 @@ class EBMRefinementHead(BaseRefinementHead):
         if score_decay > 0 and method is None:
             raise input_error("uncertainty", f"one of {METHODS}, for a score_decay", None)
         self.uncertainty, self.score_decay = method, score_decay
-
-    @property
-    def _base_refiner(self) -> Any:
-        """The refiner inside one of several starts."""
-        return getattr(self.refiner, "base", None)
 
     @property
     def wants_detections(self) -> bool:
@@ -237,9 +269,11 @@ class EBMRefinementHead(BaseRefinementHead):
             of that name ``log_density`` ``(N_b,)`` of the refined boxes. With
             ``uncertainty`` also ``box_std`` ``(N_b, 7)`` in meters and radians, ``box_covariance``
             ``(N_b, 7, 7)`` and ``box_distribution`` (a :class:`ebm3d.densities.BoxDistribution` of
-            length N_b). NaN where a box was not refined. With ``score_decay`` also ``scores_3d``; a
-            box without a density keeps its score. The same for the same box, whatever others are
-            refined with it, but for rounding: samples are of a fixed seed, and the same for all.
+            length N_b). With a ``MultiStart`` also ``modes``, all maxima that were found (a
+            :class:`ebm3d.refiners.Modes` of length N_b; the box is the first). NaN where a box was
+            not refined. With ``score_decay`` also ``scores_3d``; a box without a density keeps its
+            score. The same for the same box, whatever others are refined with it, but for rounding:
+            samples are of a fixed seed, and the same for all.
         """
         # Tensors of inference mode cannot take part in a gradient; copies made outside it can.
         with (
@@ -253,12 +287,12 @@ class EBMRefinementHead(BaseRefinementHead):
             classes = [lab[i] for lab, i in zip(labels, chosen, strict=True)]
             energy = self.bind(bev, rest, start, classes)
             detected = torch.cat(start)
-            moved, f_initial, f_refined = self._predicted(energy, detected, torch.cat(classes))
-            values = {"f_initial": f_initial, "f_refined": f_refined}
-            normalized = NormalizedEnergy(energy, moved, self.noise.base)
+            result = self._predicted(energy, detected, torch.cat(classes))
+            values = {"f_initial": result.f_initial, "f_refined": result.f_final}
+            normalized = NormalizedEnergy(energy, result.boxes, self.noise.base)
             if self.log_density is not None:
                 values["log_density"] = self.log_density(
-                    normalized, f_refined, detected, self.criterion
+                    normalized, result.f_final, detected, self.criterion
                 )
             distribution = None
             if self.uncertainty is not None:
@@ -267,12 +301,14 @@ class EBMRefinementHead(BaseRefinementHead):
         for box, score, index in zip(boxes, scores, chosen, strict=True):
             own, begin = slice(begin, begin + len(index)), begin + len(index)
             out = box[:, :7].clone()
-            out[index] = moved[own].to(out.dtype)
+            out[index] = result.boxes[own].to(out.dtype)
             blank = box.new_full((len(box),), float("nan"))
             of_frame: dict[str, Any] = {
                 name: blank.index_copy(0, index, value[own].to(blank.dtype))
                 for name, value in values.items()
             }
+            if result.modes is not None:
+                of_frame["modes"] = result.modes[own].placed(index, len(box))
             if distribution is not None:
                 placed = distribution[own].placed(index, len(box))
                 of_frame.update(self._density_fields(placed, out, score))
@@ -294,18 +330,14 @@ class EBMRefinementHead(BaseRefinementHead):
             )
         return fields
 
-    def _predicted(
-        self, f: BoundNetwork, boxes: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Refined boxes ``(N, 7)`` of detected ones, and f ``(N,)`` before and after."""
+    def _predicted(self, f: BoundNetwork, boxes: Tensor, labels: Tensor) -> _Prediction:
+        """Refine detected boxes ``(N, 7)``."""
         if self.prediction == "importance_mean":
             return self._importance_means(f, boxes, labels)
-        result: RefinementResult = self.refiner(f, boxes, labels)
-        return result.boxes, result.f_initial, result.f_final
+        found: RefinementResult = self.refiner(f, boxes, labels)
+        return _Prediction(found.boxes, found.f_initial, found.f_final, found.modes)
 
-    def _importance_means(
-        self, f: BoundNetwork, boxes: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _importance_means(self, f: BoundNetwork, boxes: Tensor, labels: Tensor) -> _Prediction:
         """Means of noise samples around detected boxes, weighted by exp f over their density."""
         generator = torch.Generator(boxes.device).manual_seed(0)
         # Other boxes of the frame, and how many they are, say nothing of a box.
@@ -321,7 +353,7 @@ class EBMRefinementHead(BaseRefinementHead):
         means = posterior.boxes
         sound = torch.isfinite(means).all(dim=1)
         means = torch.where(sound[:, None], means, boxes)
-        return means, values[:, 0], f(means)
+        return _Prediction(means, values[:, 0], f(means))
 
 
 def _figures_of(noise: BoundProposal, result: TrainingLoss) -> dict[str, Tensor]:

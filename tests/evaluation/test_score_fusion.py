@@ -122,6 +122,28 @@ def test_outcomes_that_a_feature_separates_leave_the_weights_finite():
     assert (np.diff(fused(fit, np.full(40, 0.5), {"f": f})) > 0).all()
 
 
+@pytest.mark.parametrize("num", [20, 1000, 100_000])
+def test_maximum_is_found_whatever_the_number_of_boxes(num):
+    # Rounding of the sum over many boxes hides the gain of the last steps.
+    for seed in range(5):
+        scores, features, outcomes = drawn(np.random.default_rng(seed), num)
+        fit_score_fusion(scores, features, outcomes, MIN_IOU)
+
+
+def test_maximum_that_is_not_found_is_told_with_its_reason(rng, monkeypatch):
+    from ebm3d.evaluation import score_fusion
+
+    found = score_fusion.minimize
+
+    def stopped(*args, **kwargs):
+        return found(*args, **{**kwargs, "options": {"maxiter": 1}})
+
+    monkeypatch.setattr(score_fusion, "minimize", stopped)
+    scores, features, outcomes = drawn(rng)
+    with pytest.raises(ValueError, match=r"must be converged.*4000 boxes: Maximum number"):
+        fit_score_fusion(scores, features, outcomes, MIN_IOU)
+
+
 def test_certain_scores_are_taken_as_nearly_certain():
     fusion = ScoreFusion(("f",), (1.0, 1.0, 0.0))
     found = fusion(torch.tensor([0.0, 1.0]), torch.zeros(2, 1))

@@ -28,6 +28,7 @@ FloatArray = NDArray[np.float64]
 LEAST_SCORE = 1e-6
 """Scores are taken within [1e-6, 1 - 1e-6], where their logit is finite."""
 _PRIOR_STD = 10.0  # of the weights of standardized inputs: holds them where the outcomes do not
+_LEAST_GRADIENT = 1e-7  # in nats a box, by the standardized weights: where they are found
 _REMEDY = "write it with tools/test.py --fit-fusion"
 _LOGIT, _BIAS = "logit", "bias"
 
@@ -139,8 +140,8 @@ def fit_score_fusion(
         The weights, with calibration before and after.
 
     Raises:
-        ValueError: for a wrong shape, no feature, or fewer than two boxes with features of either
-            outcome.
+        ValueError: for a wrong shape, no feature, fewer than two boxes with features of either
+            outcome, or a maximum that is not found.
     """
     columns = [np.asarray(column, dtype=np.float64) for column in features.values()]
     given = dict(zip(features, columns, strict=True)) | {"is_true_positive": is_true_positive}
@@ -245,9 +246,18 @@ def _logistic_regression(inputs: FloatArray, outcomes: NDArray[np.bool_]) -> Flo
     start = np.zeros(rows.shape[1])
     # One more true and one more false box: a finite start, also where all outcomes are alike.
     start[-1] = math.log((outcomes.sum() + 1) / ((~outcomes).sum() + 1))
+    # Per box: below it, the gain of a step drowns in the rounding of the sum of all boxes.
+    gtol = _LEAST_GRADIENT * len(rows)
     found = minimize(
-        value, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": 1e-8}
+        value, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": gtol}
     )
+    if not found.success:
+        raise input_error(
+            "logistic regression of the scores",
+            "converged",
+            f"gradient {np.linalg.norm(found.jac):.2g} on {len(rows)} boxes: {found.message}",
+            "look for features that are equal or too large to be squared",
+        )
     slopes: FloatArray = found.x[:-1] / spread
     return np.append(slopes, found.x[-1] - slopes @ center)
 

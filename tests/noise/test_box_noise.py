@@ -297,6 +297,24 @@ def test_label_without_a_row_is_refused(label: int):
         noise.sample(torch.tensor([_BOX]), torch.tensor([label]), 5)
 
 
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (((2, 7), (2, 4, 7), (1,)), "labels must have shape"),
+        (((2, 7), (1, 4, 7), (2,)), "samples must have shape"),
+        (((2, 7), (2, 7), (2,)), "samples must have shape"),
+        (((2, 7), (2, 4, 9), (2,)), "samples must have shape"),
+        (((2, 9), (2, 4, 7), (2,)), "boxes must have shape"),
+    ],
+)
+def test_log_density_of_other_shapes_is_refused(shapes: Any, message: str):
+    boxes, samples, labels = shapes
+    with pytest.raises(ValueError, match=message):
+        _noise().log_prob(
+            torch.ones(boxes), torch.ones(samples), torch.zeros(labels, dtype=torch.int64)
+        )
+
+
 def test_no_noise_samples_are_refused():
     with pytest.raises(ValueError, match="num_samples must be at least 1"):
         _noise().sample(torch.tensor([_BOX]), torch.zeros(1, dtype=torch.int64), 0)

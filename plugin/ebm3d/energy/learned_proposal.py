@@ -175,6 +175,7 @@ class BoundProposal:
         boxes: ``(N, 7)`` true boxes.
         labels: ``(N,)`` class indices.
         distribution: the predicted part, with a graph to the proposal's parameters.
+        generator: as given.
     """
 
     def __init__(
@@ -187,7 +188,7 @@ class BoundProposal:
     ) -> None:
         self.boxes, self.labels, self.distribution = around.boxes, around.labels, distribution
         self._proposal, self._around = proposal, around
-        self._generator, self._shared = generator, shared
+        self.generator, self._shared = generator, shared
 
     @property
     def units(self) -> Tensor:
@@ -216,11 +217,11 @@ class BoundProposal:
         """
         from_base = self._around.sample(num_samples).boxes
         density = cast(MixtureDensity, self.distribution.density)
-        residuals = density.sample(num_samples, self._generator, self._shared)
+        residuals = density.sample(num_samples, self.generator, self._shared)
         drawn = self.distribution.coding.decode(residuals).transpose(0, 1)
         shape = (1 if self._shared else len(drawn), num_samples)
         chance = torch.rand(
-            shape, generator=self._generator, dtype=drawn.dtype, device=drawn.device
+            shape, generator=self.generator, dtype=drawn.dtype, device=drawn.device
         )
         learned = (chance >= self._proposal.base_share)[..., None]
         drawn = torch.where(learned, drawn, from_base[:, 1:])

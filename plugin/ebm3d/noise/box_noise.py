@@ -8,40 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ebm3d.boxes.local import add_local_offsets, local_offsets
 from ebm3d.errors import check_boxes, input_error, shape_error
+from ebm3d.noise.bound_noise import BoundNoise, NoiseSamples
 
 _AXES = ("box", "world")
 _SIZES = ("log", "metric")
-
-
-@dataclass(frozen=True)
-class NoiseSamples:
-    """True boxes with their noise samples.
-
-    Attributes:
-        boxes: ``(N, M + 1, 7)``; index 0 of the second axis is the true box.
-        log_q: ``(N, M + 1)`` log density of the noise at those boxes, nats, in meters and radians.
-    """
-
-    boxes: Tensor
-    log_q: Tensor
-
-    @staticmethod
-    def cat(parts: Sequence[NoiseSamples]) -> NoiseSamples:
-        """Join the samples of several frames, at least one.
-
-        Args:
-            parts: of the same number of samples per box.
-        """
-        return NoiseSamples(
-            torch.cat([part.boxes for part in parts]), torch.cat([part.log_q for part in parts])
-        )
 
 
 class BoxNoise:
@@ -223,9 +199,7 @@ class BoxNoise:
             ValueError: for a wrong shape, boxes that are not finite or whose sizes are not
                 positive, or ``num_samples < 1``.
         """
-        check_boxes(boxes)
-        if labels.shape != boxes.shape[:1]:
-            raise shape_error("labels", f"({len(boxes)},), one class per box", labels)
+        _check_shapes(boxes, labels)
         if num_samples < 1:
             raise input_error("num_samples", "at least 1", num_samples)
         good = torch.isfinite(boxes).all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
@@ -267,8 +241,13 @@ class BoxNoise:
 
         Returns:
             ``(N, S)`` nats; density in meters and radians.
+
+        Raises:
+            ValueError: for a wrong shape.
         """
-        check_boxes(boxes)
+        _check_shapes(boxes, labels)
+        if samples.ndim != 3 or samples.shape[::2] != boxes.shape:
+            raise shape_error("samples", f"({len(boxes)}, S, 7)", samples)
         reference = boxes[:, None]
         if self.axes == "box":
             offsets = local_offsets(reference, samples)
@@ -303,108 +282,8 @@ class BoxNoise:
         return mixed + log_norm[:, None]
 
 
-class BoundNoise:
-    """Box noise around given true boxes (:class:`ebm3d.losses.training.NoiseAround`).
-
-    Samples of a frame are drawn together, frame after frame. The reference is drawn when it is
-    first asked for, so that samples drawn before are the same with and without it.
-
-    Args:
-        noise: drawn around each box.
-        boxes: ``(N, 7)`` true boxes.
-        labels: ``(N,)`` class indices.
-        frame_sizes: number of boxes of each frame; one frame if left out.
-        reference: ``(N, 7)``, or None to draw it.
-        generator: source of randomness on the device of ``boxes``.
-
-    Attributes:
-        boxes: ``(N, 7)``.
-        labels: ``(N,)``.
-
-    Raises:
-        ValueError: if the frames have another number of boxes in all.
-    """
-
-    def __init__(
-        self,
-        noise: BoxNoise,
-        boxes: Tensor,
-        labels: Tensor,
-        frame_sizes: Sequence[int] | None = None,
-        reference: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        check_boxes(boxes)
-        self.boxes, self.labels = boxes, labels
-        self.frame_sizes = [len(boxes)] if not frame_sizes else list(frame_sizes)
-        if sum(self.frame_sizes) != len(boxes):
-            raise input_error("frame_sizes", f"of {len(boxes)} boxes in all", self.frame_sizes)
-        self._noise, self._reference, self._generator = noise, reference, generator
-
-    @property
-    def units(self) -> Tensor:
-        """``(N, 7)``; see :meth:`BoxNoise.units`."""
-        return self._noise.units(self.boxes, self.labels)
-
-    @property
-    def reference_units(self) -> Tensor:
-        """``(N, 7)``, the same at the reference: they say nothing of the true box."""
-        return self._noise.units(self.reference, self.labels)
-
-    @property
-    def reference(self) -> Tensor:
-        """``(N, 7)`` a box of the noise for each true one, the same at each call.
-
-        As a detector might have found it: what a log-normalizer or a proposal is conditioned on.
-        """
-        if self._reference is None:
-            self._reference = self.sample(1).boxes[:, 1]
-        return self._reference
-
-    def sample(self, num_samples: int) -> NoiseSamples:
-        """Draw boxes around each true box; see :meth:`BoxNoise.sample`.
-
-        Args:
-            num_samples: M, at least 1.
-        """
-        frames = zip(
-            self.boxes.split(self.frame_sizes), self.labels.split(self.frame_sizes), strict=True
-        )
-        return NoiseSamples.cat(
-            [self._noise.sample(b, c, num_samples, self._generator) for b, c in frames]
-        )
-
-    def log_prob(self, boxes: Tensor) -> Tensor:
-        """Log densities ``(N, S)`` at boxes ``(N, S, 7)``; see :meth:`BoxNoise.log_prob`."""
-        return self._noise.log_prob(self.boxes, boxes, self.labels)
-
-    def narrowed(self, factor: float) -> BoundNoise:
-        """Return noise around the same boxes; see :meth:`BoxNoise.narrowed`."""
-        noise = self._noise.narrowed(factor)
-        return noise.around(self.boxes, self.labels, self.frame_sizes, generator=self._generator)
-
-    def recentered(self, boxes: Tensor) -> BoundNoise:
-        """Return the same noise around other boxes.
-
-        Args:
-            boxes: ``(N, 7)``, of the same classes in the same frames.
-        """
-        if boxes.shape != self.boxes.shape:
-            raise shape_error("boxes", f"{tuple(self.boxes.shape)} like the bound ones", boxes)
-        return self._noise.around(boxes, self.labels, self.frame_sizes, generator=self._generator)
-
-    def log_prob_around(self, centers: Tensor) -> Tensor:
-        """Log densities of the bound boxes under noise around given ones.
-
-        Args:
-            centers: ``(N, S, 7)``.
-
-        Returns:
-            ``(N, S)`` nats, densities in meters and radians.
-        """
-        if centers.ndim != 3 or centers.shape[::2] != self.boxes.shape:
-            raise shape_error("centers", f"({len(self.boxes)}, S, 7)", centers)
-        variants = centers.shape[1]
-        at = self.boxes[:, None].expand_as(centers).reshape(-1, 1, 7)
-        labels = self.labels.repeat_interleave(variants)
-        return self._noise.log_prob(centers.reshape(-1, 7), at, labels).reshape(-1, variants)
+def _check_shapes(boxes: Tensor, labels: Tensor) -> None:
+    """Raise unless boxes are ``(N, 7)`` and labels ``(N,)``."""
+    check_boxes(boxes)
+    if labels.shape != boxes.shape[:1]:
+        raise shape_error("labels", f"({len(boxes)},), one class per box", labels)

@@ -16,7 +16,8 @@ from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.boxes.iou import iou_bev
 from ebm3d.errors import check_boxes, input_error, shape_error
-from ebm3d.noise.box_noise import BoundNoise, BoxNoise, NoiseSamples
+from ebm3d.noise.bound_noise import BoundNoise, NoiseSamples
+from ebm3d.noise.box_noise import BoxNoise
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ class BoundDetectionNoise:
     Attributes:
         boxes: ``(N, 7)``.
         labels: ``(N,)``.
+        generator: as given.
     """
 
     def __init__(
@@ -154,7 +156,7 @@ class BoundDetectionNoise:
         generator: torch.Generator | None = None,
     ) -> None:
         self.boxes, self.labels = around.boxes, around.labels
-        self._noise, self._around, self._generator = noise, around, generator
+        self._noise, self._around, self.generator = noise, around, generator
         self._coding = LocalCoding(self.boxes, around.units)
         counts = torch.tensor([len(own) for own in near], dtype=torch.int64)
         width = max(1, int(counts.max())) if len(counts) else 1
@@ -195,7 +197,7 @@ class BoundDetectionNoise:
         """
         from_base = self._around.sample(num_samples).boxes
         shape = from_base[:, 1:].shape
-        source, dtype, device = self._generator, from_base.dtype, from_base.device
+        source, dtype, device = self.generator, from_base.dtype, from_base.device
         chance, level = torch.rand((2, *shape[:2]), generator=source, dtype=dtype, device=device)
         normal = torch.randn(shape, generator=source, dtype=dtype, device=device)
         # Rounding may lift the level's product with the count to the count itself.

@@ -90,23 +90,39 @@ def test_log_normalizer_of_a_loss_reads_the_features_of_the_heads_pools():
     assert {name.split(".")[0] for name in head.state_dict()} >= {"criterion", "network", "pools"}
 
 
-_DENSITIES = [
+_DRAWING = [
     {"type": "NCELoss", "num_noise_samples": 8},
     {"type": "NCEPlusLoss", "num_noise_samples": 8},
     {"type": "MLISLoss", "num_noise_samples": 8},
     {"type": "KLDISLoss", "num_noise_samples": 8},
     {"type": "SNLLoss", "num_noise_samples": 8},
 ]
+_NOT_DRAWING = [
+    {"type": "ConditionalNCELoss", "num_noise_samples": 8},
+    {"type": "MLMCMCLoss", "num_steps": 2, "num_chains": 2},
+    {"type": "ScoreMatchingLoss", "kind": "sliced"},
+    {"type": "DSMLoss", "num_noise_samples": 2},
+]
+_TAUGHT_BY_ENERGY_ALONE = {**_PROPOSAL, "nll_weight": 0.0}
+_TOGETHER = [
+    *((loss, noise) for loss in _DRAWING for noise in (_BASE, _PROPOSAL, _DETECTION)),
+    *((loss, noise) for loss in _NOT_DRAWING for noise in (_BASE, _PROPOSAL)),
+    ({"type": "ConfidenceLoss", "num_noise_samples": 8}, _BASE),
+    ({"type": "ConfidenceLoss", "num_noise_samples": 8}, _DETECTION),
+    (_DRAWING[0], _TAUGHT_BY_ENERGY_ALONE),
+    (_NOT_DRAWING[0], _TAUGHT_BY_ENERGY_ALONE),
+]
 
 
-@pytest.mark.parametrize("noise", [_BASE, _PROPOSAL, _DETECTION], ids=lambda n: n["type"])
-@pytest.mark.parametrize("loss", _DENSITIES, ids=lambda n: n["type"])
-def test_every_method_trains_with_every_noise(loss: dict[str, Any], noise: dict[str, Any]):
+@pytest.mark.parametrize(("loss", "noise"), _TOGETHER, ids=lambda part: part["type"])
+def test_every_method_trains_with_every_noise_it_can_use(
+    loss: dict[str, Any], noise: dict[str, Any]
+):
     head, frames = build_head(loss=loss, noise=noise), build_frames()
     losses = _loss(head, frames)
     sum(value for name, value in losses.items() if "loss" in name).backward()
     assert all(math.isfinite(float(value.detach())) for value in losses.values())
-    assert ("loss_proposal" in losses) == (noise is _PROPOSAL)
+    assert ("loss_proposal" in losses) == (noise["type"] == "LearnedProposal")
     gradients = [p.grad for p in head.parameters()]
     assert all(g is not None and bool(torch.isfinite(g).all()) for g in gradients)
 
@@ -215,6 +231,18 @@ def test_importance_mean_of_no_number_leaves_the_box():
 def test_confidences_neither_teach_a_proposal_nor_weigh_samples(options: dict[str, Any]):
     with pytest.raises(ValueError, match="one that makes f a log density"):
         build_head(loss={"type": "ConfidenceLoss"}, **options)
+
+
+@pytest.mark.parametrize("loss", _NOT_DRAWING, ids=lambda n: n["type"])
+def test_hard_negatives_that_would_teach_nothing_are_refused(loss: dict[str, Any]):
+    with pytest.raises(ValueError, match=rf"for a DetectionNoise, but got {loss['type']}; use"):
+        build_head(loss=loss, noise=_DETECTION)
+
+
+@pytest.mark.parametrize("loss", _NOT_DRAWING[1:], ids=lambda n: n["type"])
+def test_proposal_without_any_teacher_is_refused(loss: dict[str, Any]):
+    with pytest.raises(ValueError, match=rf"nll_weight=0, but got {loss['type']}; give"):
+        build_head(loss=loss, noise=_TAUGHT_BY_ENERGY_ALONE)
 
 
 def test_unknown_prediction_is_refused():

@@ -33,6 +33,7 @@ class FixedNoise:
     drawn: NoiseSamples
     noise: BoxNoise
     factor: float = 1.0
+    generator: torch.Generator | None = None
 
     @property
     def reference_units(self) -> Tensor:

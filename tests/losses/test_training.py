@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.losses import (
+    ConditionalNCELoss,
     ConfidenceLoss,
     DSMLoss,
     KLDISLoss,
@@ -28,7 +29,7 @@ from ebm3d.losses import (
     nce_loss,
     snl_loss,
 )
-from ebm3d.noise import BoxNoise
+from ebm3d.noise import BoundNoise, BoxNoise, NoiseSamples
 from tests.losses.examples import (
     LOG_2PI,
     STDS,
@@ -43,6 +44,7 @@ from tests.losses.examples import (
 _MAKERS: dict[str, Callable[[], Any]] = {
     "nce": lambda: NCELoss(16),
     "nce+": lambda: NCEPlusLoss(num_noise_samples=16),
+    "conditional nce": lambda: ConditionalNCELoss(16),
     "ml-is": lambda: MLISLoss(16),
     "kld-is": lambda: KLDISLoss(16),
     "ml-mcmc": lambda: MLMCMCLoss(4, 0.2, 3),
@@ -52,7 +54,9 @@ _MAKERS: dict[str, Callable[[], Any]] = {
     "snl": lambda: SNLLoss(8, 16),
     "confidence": lambda: ConfidenceLoss(num_noise_samples=16),
 }
-_SHARING = {"nce", "nce+", "ml-is", "kld-is", "snl"}  # their evaluations serve a proposal
+# Their evaluations serve a proposal.
+_SHARING = {"nce", "nce+", "conditional nce", "ml-is", "kld-is", "snl"}
+_DRAWING = {"nce", "nce+", "ml-is", "kld-is", "snl", "confidence"}  # of the noise they are given
 
 
 def _labels(count: int) -> Tensor:
@@ -88,7 +92,7 @@ def test_gradient_reaches_every_parameter_of_f_but_a_constant(name: str):
     result.per_box.sum().backward()
     *inner, constant = f.parameters()
     assert all(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in inner)
-    if name in ("nce", "nce+", "ml-is", "ml-mcmc"):
+    if name in ("nce", "nce+", "conditional nce", "ml-is", "ml-mcmc"):
         assert float(constant.grad.abs()) < 1e-12
 
 
@@ -109,10 +113,51 @@ def test_evaluations_are_handed_on_where_they_are_log_densities_of_noise_samples
         method.double()
     result = method(f, BoxNoise(STDS).around(random_boxes(4), labels))
     assert (result.samples is not None) == (result.f is not None) == (name in _SHARING)
+    assert method.gives_samples == (name in _SHARING)
     if result.samples is not None:
         torch.testing.assert_close(result.f, f(result.samples.boxes).detach())
         assert not result.f.requires_grad
         assert result.samples.boxes.shape == (4, 17, 7)
+
+
+@pytest.mark.parametrize("name", _MAKERS)
+def test_method_says_whether_it_draws_the_noise_it_is_given(name: str):
+    class Watched(BoundNoise):
+        drawn = 0
+
+        def sample(self, num_samples: int) -> NoiseSamples:
+            self.drawn += 1
+            return super().sample(num_samples)
+
+    labels = _labels(4)
+    boxes, method = random_boxes(4), _MAKERS[name]()
+    if isinstance(method, nn.Module):
+        method.double()
+    # With the reference given, nothing else is drawn.
+    noise = Watched(BoxNoise(STDS), boxes, labels, reference=boxes)
+    method(SmallEnergy(labels), noise)
+    assert method.draws_noise == (noise.drawn > 0) == (name in _DRAWING)
+
+
+@pytest.mark.parametrize("name", _MAKERS)
+def test_loss_is_that_of_the_generator_of_the_noise_and_of_nothing_else(name: str):
+    labels, boxes = _labels(4), random_boxes(4)
+    method, f = _MAKERS[name](), SmallEnergy(labels)
+    if isinstance(method, nn.Module):
+        method.double()
+    state = torch.get_rng_state()
+
+    def loss(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        noise = BoxNoise(STDS).around(boxes, labels, generator=generator)
+        found: Tensor = method(f, noise).per_box.detach()
+        return found
+
+    first = loss(1)
+    torch.testing.assert_close(loss(1), first, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), state)
+    if name != "exact score matching":
+        assert not torch.allclose(loss(2), first, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", _MAKERS)
@@ -318,9 +363,11 @@ def test_normalizer_error_is_the_distance_from_the_sampled_one():
         (lambda: MLMCMCLoss(step_size=-1.0), "step_size must be positive"),
         (lambda: ScoreMatchingLoss("hutchinson"), "kind must be 'exact' or 'sliced'"),
         (lambda: ScoreMatchingLoss("sliced", 0), "num_slices must be at least 1"),
+        (lambda: ScoreMatchingLoss(num_slices=1), "num_slices must be given with kind='sliced'"),
         (lambda: DSMLoss(0.0), "std must be positive"),
         (lambda: DSMLoss(num_noise_samples=0), "num_noise_samples"),
         (lambda: SNLLoss(8, 0), "num_noise_samples"),
+        (lambda: SNLLoss(-5), "in_channels must be at least 1"),
         (lambda: SNLLoss(8, hidden_channels=(0,)), "hidden_channels must be at least 1"),
         (lambda: ConfidenceLoss(num_noise_samples=0), "num_noise_samples"),
     ],

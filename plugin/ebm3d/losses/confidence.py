@@ -53,12 +53,14 @@ class ConfidenceLoss:
 
     Attributes:
         is_density: f is the logit of a confidence, no log density.
+        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: for an unknown target, units that do not go with it, or M below one.
     """
 
     is_density = False
+    draws_noise, gives_samples = True, False
 
     def __init__(
         self,

@@ -123,12 +123,14 @@ class MLISLoss:
 
     Attributes:
         is_density: f becomes an unnormalized log density.
+        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if M is below one.
     """
 
     is_density = True
+    draws_noise, gives_samples = True, True
 
     def __init__(self, num_noise_samples: int = 128) -> None:
         check_count("num_noise_samples", num_noise_samples)
@@ -163,12 +165,14 @@ class KLDISLoss:
 
     Attributes:
         is_density: f becomes an unnormalized log density.
+        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if M is below one or the standard deviation is not positive and finite.
     """
 
     is_density = True
+    draws_noise, gives_samples = True, True
 
     def __init__(self, num_noise_samples: int = 128, target_std: float = 0.5) -> None:
         check_count("num_noise_samples", num_noise_samples)

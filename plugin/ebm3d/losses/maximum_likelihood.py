@@ -61,12 +61,14 @@ class MLMCMCLoss:
     Attributes:
         is_density: f becomes an unnormalized log density, near the true boxes: the chains see no
             others.
+        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if a count is below one or the step is not positive and finite.
     """
 
     is_density = True
+    draws_noise, gives_samples = False, False
 
     def __init__(self, num_steps: int = 16, step_size: float = 0.1, num_chains: int = 8) -> None:
         check_count("num_steps", num_steps)
@@ -79,7 +81,7 @@ class MLMCMCLoss:
 
         Args:
             f: evaluates boxes near the true ones.
-            noise: bound to the true boxes.
+            noise: bound to the true boxes; only its units and its generator are used.
 
         Returns:
             Loss per true box; logs ``displacement``, how far the chains came from the true box, as
@@ -88,7 +90,7 @@ class MLMCMCLoss:
         """
         scorer = ResidualDensity(f, LocalCoding(noise.boxes, noise.units))
         start = noise.boxes.new_zeros(len(noise.boxes), self.num_chains, 7)
-        found = langevin(scorer, start, self.step_size, self.num_steps)
+        found = langevin(scorer, start, self.step_size, self.num_steps, generator=noise.generator)
         values = scorer(torch.cat((start[:, :1], found), dim=1))
         loss = mcmc_loss(values[:, 0], values[:, 1:])
         return TrainingLoss(loss, {"displacement": found.square().mean(dim=(1, 2)).sqrt()})

@@ -59,12 +59,14 @@ class NCELoss:
 
     Attributes:
         is_density: f becomes an unnormalized log density.
+        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if M is below one.
     """
 
     is_density = True
+    draws_noise, gives_samples = True, True
 
     def __init__(self, num_noise_samples: int = 128) -> None:
         check_count("num_noise_samples", num_noise_samples)
@@ -102,6 +104,7 @@ class NCEPlusLoss:
 
     Attributes:
         is_density: f becomes an unnormalized log density.
+        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if M is below one, beta is not positive and finite, or ``beta_scales`` is
@@ -109,6 +112,7 @@ class NCEPlusLoss:
     """
 
     is_density = True
+    draws_noise, gives_samples = True, True
 
     def __init__(
         self, beta: float = 0.1, beta_scales: str = "std", num_noise_samples: int = 128
@@ -159,12 +163,14 @@ class ConditionalNCELoss:
 
     Attributes:
         is_density: f becomes an unnormalized log density.
+        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if M is below one.
     """
 
     is_density = True
+    draws_noise, gives_samples = False, True
 
     def __init__(self, num_noise_samples: int = 128) -> None:
         check_count("num_noise_samples", num_noise_samples)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
+from ebm3d.densities.gaussian import standard_normal
 from ebm3d.errors import input_error, shape_error
 from ebm3d.losses.training import (
     BatchScorer,
@@ -154,29 +155,33 @@ class ScoreMatchingLoss:
     Args:
         kind: "exact" for :func:`score_matching_loss`, seven second derivatives; "sliced" for
             :func:`sliced_score_matching_loss`.
-        num_slices: directions per true box, with "sliced" only.
+        num_slices: directions per true box, with "sliced" only; 1 if left out.
 
     Attributes:
         is_density: f becomes an unnormalized log density.
+        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
-        ValueError: for an unknown kind or no slice.
+        ValueError: for an unknown kind, no slice, or a number of them with "exact".
     """
 
     is_density = True
+    draws_noise, gives_samples = False, False
 
-    def __init__(self, kind: str = "exact", num_slices: int = 1) -> None:
+    def __init__(self, kind: str = "exact", num_slices: int | None = None) -> None:
         if kind not in ("exact", "sliced"):
             raise input_error("kind", "'exact' or 'sliced'", repr(kind))
-        check_count("num_slices", num_slices)
-        self.kind, self.num_slices = kind, num_slices
+        if kind == "exact" and num_slices is not None:
+            raise input_error("num_slices", "given with kind='sliced' only", num_slices)
+        self.kind, self.num_slices = kind, 1 if num_slices is None else num_slices
+        check_count("num_slices", self.num_slices)
 
     def __call__(self, f: BatchScorer, noise: NoiseAround) -> TrainingLoss:
         """Evaluate the loss.
 
         Args:
             f: evaluates boxes near the true ones; three times differentiable, twice in the boxes.
-            noise: bound to the true boxes; only its units are used.
+            noise: bound to the true boxes; only its units and its generator are used.
 
         Returns:
             Loss per true box.
@@ -185,14 +190,16 @@ class ScoreMatchingLoss:
         points = noise.boxes.new_zeros(len(noise.boxes), 1, 7)
         if self.kind == "exact":
             return TrainingLoss(score_matching_loss(scorer, points)[:, 0])
-        return TrainingLoss(sliced_score_matching_loss(scorer, points, self.num_slices)[:, 0])
+        loss = sliced_score_matching_loss(scorer, points, self.num_slices, noise.generator)
+        return TrainingLoss(loss[:, 0])
 
 
 class DSMLoss:
     """Trains f by :func:`dsm_loss` on Gaussian residuals around the true boxes.
 
     The loss is that of residuals in units of the perturbation's standard deviation: its weight does
-    not depend on how wide that is, and a flat f has the expected loss 7.
+    not depend on how wide that is, and a flat h, the log density of residuals, has the expected
+    loss 7.
 
     Args:
         std: of the perturbation, in standard deviations of the noise.
@@ -200,12 +207,14 @@ class DSMLoss:
 
     Attributes:
         is_density: f becomes an unnormalized log density, that of the perturbed boxes.
+        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if M is below one or the standard deviation is not positive and finite.
     """
 
     is_density = True
+    draws_noise, gives_samples = False, False
 
     def __init__(self, std: float = 0.5, num_noise_samples: int = 32) -> None:
         check_positive("std", std)
@@ -217,14 +226,14 @@ class DSMLoss:
 
         Args:
             f: evaluates boxes near the true ones; twice differentiable, once in the boxes.
-            noise: bound to the true boxes; only its units are used.
+            noise: bound to the true boxes; only its units and its generator are used.
 
         Returns:
             Loss per true box, the mean over its perturbed boxes.
         """
         scorer = ResidualDensity(f, LocalCoding(noise.boxes, noise.units * self.std))
         shape = (len(noise.boxes), self.num_noise_samples, 7)
-        residuals = torch.randn(shape, dtype=noise.boxes.dtype, device=noise.boxes.device)
+        residuals = standard_normal(shape, noise.boxes, noise.generator)
         loss = dsm_loss(gradient_of(scorer, residuals), residuals, 1.0)
         return TrainingLoss(loss.mean(dim=1))
 

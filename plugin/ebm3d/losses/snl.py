@@ -84,12 +84,14 @@ class SNLLoss(nn.Module):
 
     Attributes:
         is_density: f becomes an unnormalized log density; f - b is a normalized one.
+        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if a number is below one.
     """
 
     is_density = True
+    draws_noise, gives_samples = True, True
 
     def __init__(
         self,
@@ -99,11 +101,12 @@ class SNLLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_count("num_noise_samples", num_noise_samples)
+        check_count("in_channels", in_channels)
         self.num_noise_samples = num_noise_samples
         widths = [in_channels + 10, *hidden_channels]
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):
-            check_count("in_channels, hidden_channels", min(width, next_width))
+            check_count("hidden_channels", next_width)
             layers += [nn.Linear(width, next_width), nn.SiLU()]
         last = nn.Linear(widths[-1], 1)
         nn.init.zeros_(last.weight)

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from ebm3d.errors import input_error
@@ -96,6 +97,11 @@ class NoiseAround(Protocol):
         """
         ...
 
+    @property
+    def generator(self) -> torch.Generator | None:
+        """Source of all randomness, on the device of the boxes; None for the global one."""
+        ...
+
     def sample(self, num_samples: int) -> Contrast:
         """Draw M = ``num_samples`` boxes around each true box, which is at index 0."""
         ...
@@ -157,9 +163,15 @@ class TrainingMethod(Protocol):
 
     Attributes:
         is_density: f becomes an unnormalized log density.
+        draws_noise: f is evaluated at samples of the noise it is given. Otherwise what is mixed
+            into that noise (hard negatives, a learned proposal) teaches f nothing: the method knows
+            its units, or the plain noise beneath it, alone.
+        gives_samples: the loss comes with the samples and f there, which teach a learned proposal.
     """
 
     is_density: bool
+    draws_noise: bool
+    gives_samples: bool
 
     def __call__(self, f: FeatureScorer, noise: NoiseAround) -> TrainingLoss:
         """Evaluate the loss per true box.

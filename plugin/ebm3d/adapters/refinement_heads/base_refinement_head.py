@@ -137,7 +137,8 @@ class BaseRefinementHead(RefinementHead):
         all_reduce(count)
         # The host averages gradients over processes; the mean over all boxes needs the sum.
         mean = per_box.sum() * get_world_size() / count.clamp_min(1)
-        return mean + sum(p.sum() for p in self.parameters()) * 0 if len(per_box) == 0 else mean
+        # Data-parallel training waits for every parameter; score matching has no use of f's bias.
+        return mean + sum(p.sum() for p in self.parameters()) * 0
 
     def choose(self, boxes: Tensor, scores: Tensor) -> Tensor:
         """Return indices of the boxes to refine: sound, of the highest scores, at most the bound.

@@ -173,6 +173,16 @@ def test_unsound_f_never_yields_an_unsound_box(f: Any, limit: float | None):
     assert bool((result.boxes[:, 3:6] > 0).all())
 
 
+def test_ascent_within_the_limits_of_another_is_that_made_with_them():
+    limits = {"step_scale": _SCALE, "axes": "box", "max_step": 0.3, "max_displacement": 0.7}
+    plain = GradientAscent(5, 0.2, 0.6, 1.2)
+    boxes = _starts()
+    found = plain.within_limits_of(QuasiNewtonAscent(3, **limits))(_rugged, boxes).boxes
+    expected = GradientAscent(5, 0.2, 0.6, 1.2, **limits)(_rugged, boxes).boxes
+    assert torch.equal(found, expected)
+    assert not torch.equal(plain(_rugged, boxes).boxes, expected)
+
+
 def test_no_boxes_are_refined_to_no_boxes_and_no_steps_return_the_boxes():
     none = QuasiNewtonAscent()(lambda boxes: boxes.sum(dim=1), torch.zeros(0, 7))
     assert none.boxes.shape == (0, 7)

@@ -5,10 +5,11 @@ N boxes; T steps.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -104,6 +105,9 @@ class StepRule(ABC):
         """Take notice of a candidate, accepted or not."""
 
 
+AnyAscent = TypeVar("AnyAscent", bound="Ascent")
+
+
 class Ascent(ABC):
     """Climbs f by T steps, each box by itself.
 
@@ -128,6 +132,16 @@ class Ascent(ABC):
     def scale(self) -> Tensor | None:
         """The table of S, a row per class or one for all; None for ones."""
         return self.limits.scale
+
+    def within_limits_of(self: AnyAscent, other: Ascent) -> AnyAscent:
+        """Return the same ascent with the units and limits of another, to compare the two.
+
+        Args:
+            other: any ascent; not changed.
+        """
+        made = copy.copy(self)
+        made.limits = other.limits
+        return made
 
     @abstractmethod
     def start(self, boxes: Tensor) -> StepRule:

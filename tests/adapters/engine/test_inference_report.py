@@ -90,12 +90,41 @@ def test_settings_name_the_same_attributes_which_the_head_has():
 def test_all_refiners_have_the_steps_and_limits_of_the_head():
     from ebm3d.adapters.engine.inference_report import settings_of
 
-    head = build_head()
+    head = build_head(refiner={**REFINEMENT_HEAD["refiner"], "step_decay": 0.7})
     for setting in settings_of(head).values():
         refiner = setting.settings["refiner"]
         refiner = getattr(refiner, "base", refiner)
         assert refiner.limits is head.refiner.limits
-        assert refiner.num_steps == head.refiner.num_steps
+        for name in ("num_steps", "step_size", "step_decay"):
+            assert getattr(refiner, name) == getattr(head.refiner, name)
+
+
+@pytest.mark.parametrize("kind", ["GradientAscent", "QuasiNewtonAscent"])
+def test_refiner_of_the_config_is_the_row_of_its_kind(kind: str):
+    from ebm3d.adapters.engine.inference_report import settings_of
+
+    head = build_head(refiner={**REFINEMENT_HEAD["refiner"], "type": kind})
+    found = [setting.settings["refiner"] for setting in settings_of(head).values()]
+    assert head.refiner in found
+    assert {type(refiner).__name__ for refiner in found} == {
+        "GradientAscent",
+        "QuasiNewtonAscent",
+        "MultiStart",
+    }
+
+
+def test_head_of_several_starts_and_one_without_a_refiner_are_refused():
+    from ebm3d.adapters.engine.inference_report import settings_of
+
+    starts = {
+        "type": "MultiStart",
+        "base": REFINEMENT_HEAD["refiner"],
+        "units": REFINEMENT_HEAD["noise"]["stds"],
+    }
+    with pytest.raises(ValueError, match=r"QuasiNewtonAscent.*but got MultiStart; name its base"):
+        settings_of(build_head(refiner=starts))
+    with pytest.raises(ValueError, match="SimpleNamespace without a refiner"):
+        settings_of(SimpleNamespace())
 
 
 def test_noise_whose_deviations_are_no_units_is_refused():

@@ -82,18 +82,27 @@ def settings_of(head: Any) -> dict[str, InferenceSetting]:
     """Settings of inference by name.
 
     Args:
-        head: with the refiner of its config, whose steps and limits all refiners share.
+        head: with the refiner of its config, a ``GradientAscent`` or a ``QuasiNewtonAscent``: it
+            is that row of the table, and the other shares its steps and limits.
 
     Raises:
-        ValueError: for noise whose standard deviations are no units of several starts.
+        ValueError: for a head without such a refiner, or noise whose standard deviations are no
+            units of several starts.
     """
-    given, base = head.refiner, head.noise.base
+    given = getattr(head, "refiner", None)
+    if not isinstance(given, GradientAscent | QuasiNewtonAscent):
+        expected = "a GradientAscent or a QuasiNewtonAscent, whose steps and limits are shared"
+        got = f"{type(head).__name__} without a refiner" if given is None else type(given).__name__
+        raise input_error("refiner of the head", expected, got, "name its base in the config")
+    base = head.noise.base
     if (base.axes, base.sizes) != ("box", "log"):
         expected = "drawn along the axes of the box, with log ratios of sizes, for several starts"
         raise input_error("noise", expected, f"axes={base.axes!r}, sizes={base.sizes!r}")
-    ascent = GradientAscent(given.num_steps, given.step_size)
-    quasi_newton = QuasiNewtonAscent(given.num_steps, given.step_size)
-    ascent.limits = quasi_newton.limits = given.limits
+    steps = (given.num_steps, given.step_size, given.step_decay)
+    ascent, quasi_newton = (
+        given if isinstance(given, kind) else kind(*steps).within_limits_of(given)
+        for kind in (GradientAscent, QuasiNewtonAscent)
+    )
     sampled, laplace = {"log_p_sampled": SAMPLED}, {"log_p_laplace": LogDensity("laplace")}
     plain = {
         "refiner": ascent,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -95,6 +96,63 @@ def test_refused_steps_get_shorter_where_they_teach_nothing():
     for num_steps, expected in ((4, 9.9), (5, 9.9625), (7, 9.9625), (8, 9.99375)):
         result = _unlimited(num_steps, **options)(wall, start)
         assert float(result.boxes[0, 0]) == pytest.approx(expected)
+
+
+def _undefined_beyond(boxes: Tensor, gradient: float) -> Tensor:
+    """A slope of one below ten; beyond, f is NaN, with a gradient that is none of f."""
+    x = boxes[:, 0]
+    beyond = math.nan * torch.ones_like(x) + gradient * x
+    return torch.where(x > 10, beyond, x)
+
+
+@pytest.mark.parametrize("gradient", [0.0, -3.0])
+def test_refused_step_to_where_f_is_no_number_teaches_nothing(gradient: float):
+    # As behind the wall: 1, 1/2, 1/4, 1/8 are refused, 1/16 is not. A curvature learned from a
+    # gradient that is none would shorten the steps once more.
+    start = _starts(1)
+    start[:, 0] = 9.9
+    for num_steps, expected in ((4, 9.9), (5, 9.9625), (7, 9.9625), (8, 9.99375)):
+        ascent = _unlimited(num_steps, step_size=1.0, axes="world")
+        result = ascent(lambda boxes: _undefined_beyond(boxes, gradient), start)
+        assert float(result.boxes[0, 0]) == pytest.approx(expected)
+
+
+def test_box_whose_own_gradient_is_no_number_learns_nothing_from_it():
+    # A parabola along x; the slope across is told as NaN at the start, where it counts as none.
+    start = _starts(1)
+    peak = start[:, 0] + 4
+    seen: list[Tensor] = []
+
+    def ridge(boxes: Tensor) -> Tensor:
+        across = boxes[:, 1]
+        if not seen:
+            across.register_hook(lambda slope: slope * math.nan)
+        seen.append(boxes.detach().clone())
+        return 0.5 * across - 0.5 * (boxes[:, 0] - peak).square()
+
+    _unlimited(2, step_size=0.5, axes="world")(ridge, start)
+    steps = torch.cat(seen)[:, :2].diff(dim=0)
+    torch.testing.assert_close(steps, torch.tensor([[2.0, 0], [1, 0.25]], dtype=torch.float64))
+
+
+def test_where_the_learned_direction_does_not_climb_the_step_is_that_of_gradient_ascent():
+    # A saddle that rises along x: the first step teaches B the inverse of minus the Hessian there,
+    # which is negative, so that B g points down, to the saddle.
+    step_size, rise = 0.3, 1.7
+    slopes = torch.tensor([rise, -0.4, 0, 0, 0, 0, 0], dtype=torch.float64)
+    center = _MODE
+    seen: list[Tensor] = []
+
+    def saddle(boxes: Tensor) -> Tensor:
+        seen.append(boxes.detach().clone())
+        return 0.5 * ((boxes - center).square() * slopes).sum(dim=1)
+
+    start = (center + torch.tensor([0.5, 0.01, 0, 0, 0, 0, 0], dtype=torch.float64))[None]
+    _unlimited(2, step_size=step_size, axes="world")(saddle, start)
+    assert len(seen) == 3
+    for before, after in itertools.pairwise(seen):
+        gradient = slopes * (before - center)
+        torch.testing.assert_close(after, before + step_size * gradient)
 
 
 @settings(max_examples=40, deadline=None)

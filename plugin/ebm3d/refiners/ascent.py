@@ -78,6 +78,8 @@ class Trial:
         current: ``(N, 7)`` boxes the step started from.
         candidate: ``(N, 7)`` boxes where it led, after the limits.
         change: ``(N, 7)`` gradient per unit at the candidates less that at the boxes.
+        known: ``(N,)`` whether f and its gradient are finite at both, so that the change says
+            anything.
         accepted: ``(N,)`` whether the candidate is the box now.
     """
 
@@ -85,6 +87,7 @@ class Trial:
     current: Tensor
     candidate: Tensor
     change: Tensor
+    known: Tensor
     accepted: Tensor
 
     @property
@@ -167,34 +170,38 @@ class Ascent(ABC):
         current = boxes.detach()
         frame = self.limits.frame(current, labels)
         rule = self.start(current)
-        f_initial, gradient = self._evaluate(f, current, frame, self.num_steps > 0)
+        f_initial, gradient, known = self._evaluate(f, current, frame, self.num_steps > 0)
         f_current = f_initial
         num_accepted = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
         for index in range(self.num_steps):
             candidate = frame.candidate(current, rule.move(gradient))
             last = index == self.num_steps - 1
-            f_candidate, new_gradient = self._evaluate(f, candidate, frame, not last)
+            f_candidate, new_gradient, sound = self._evaluate(f, candidate, frame, not last)
             accepted = (f_candidate >= f_current) & torch.isfinite(f_candidate)
             accepted &= frame.allows(candidate)
             if not last:
-                rule.learn(Trial(frame, current, candidate, new_gradient - gradient, accepted))
+                change = new_gradient - gradient
+                rule.learn(Trial(frame, current, candidate, change, known & sound, accepted))
             chosen = accepted[:, None]
             current = torch.where(chosen, candidate, current)
             f_current = torch.where(accepted, f_candidate, f_current)
             gradient = torch.where(chosen, new_gradient, gradient)
+            known = torch.where(accepted, sound, known)
             num_accepted += accepted
         wrapped = torch.cat((current[:, :6], wrap_to_pi(current[:, 6:])), dim=1)
         return RefinementResult(wrapped, f_initial, f_current, num_accepted)
 
     def _evaluate(
         self, f: BoxScorer, boxes: Tensor, frame: StepFrame, with_gradient: bool
-    ) -> tuple[Tensor, Tensor]:
-        """f and its gradient per unit (zeros if not wanted), both detached."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """f, its gradient per unit (zeros if not wanted), whether both are finite; detached."""
         if not with_gradient or len(boxes) == 0:
             with torch.no_grad():
-                return check_values(f(boxes), boxes), torch.zeros_like(boxes)
+                value = check_values(f(boxes), boxes)
+            return value, torch.zeros_like(boxes), torch.isfinite(value)
         value, gradient = value_and_gradient(f, boxes)
-        return value, frame.gradient(gradient)
+        known = torch.isfinite(value) & torch.isfinite(gradient).all(dim=1)
+        return value, frame.gradient(gradient), known
 
 
 def value_and_gradient(

@@ -31,9 +31,10 @@ class QuasiNewtonAscent(Ascent):
     Nocedal and Wright, "Numerical Optimization", 2006, section 6.2; docs/method.md, M-28. On a
     quadratic in seven dimensions the eighth step is exact. Costs what :class:`GradientAscent`
     costs, T + 1 evaluations and T gradients, and 7 x 7 products. Deviations: a refused step updates
-    B as well, since its gradient is known; :math:`\alpha` is a step of each box, one until a
-    refusal; an update whose divisor is next to nothing is left out; where B g does not climb, the
-    step is :math:`\lambda g`, that of :class:`GradientAscent`.
+    B as well, where its gradient is known; :math:`\alpha` is a step of each box, one until a
+    refusal; an update whose divisor is next to nothing, or whose f or gradient is not finite, is
+    left out; where B g does not climb, the step is :math:`\lambda g`, that of
+    :class:`GradientAscent`.
 
     Args:
         num_steps: T; 0 returns the boxes as they came.
@@ -99,6 +100,7 @@ class _CurvedSteps(StepRule):
         rest = trial.step - _times(self._inverse, bend)
         divisor = (rest * bend).sum(dim=1, keepdim=True)
         sound = divisor.abs() > _LEAST_ANGLE * _norm(rest) * _norm(bend)
+        sound &= trial.known[:, None]
         scaled = torch.where(sound, rest / divisor, 0.0)
         outer = torch.where(sound, rest, 0.0)[:, :, None] * scaled[:, None, :]
         self._inverse = self._inverse + torch.where(torch.isfinite(outer), outer, 0.0)

@@ -127,7 +127,8 @@ def test_maximum_is_found_whatever_the_number_of_boxes(num):
     # Rounding of the sum over many boxes hides the gain of the last steps.
     for seed in range(5):
         scores, features, outcomes = drawn(np.random.default_rng(seed), num)
-        fit_score_fusion(scores, features, outcomes, MIN_IOU)
+        fit = fit_score_fusion(scores, features, outcomes, MIN_IOU)
+        assert fit.after.log_loss < fit.before.log_loss
 
 
 def test_maximum_that_is_not_found_is_told_with_its_reason(rng, monkeypatch):

@@ -11,15 +11,16 @@ from torch import Tensor
 
 
 class RefinementHead(BaseModule):
-    """Base of every refinement head that :class:`RefinedDenseHead` takes.
+    """Base of every refinement head that ``RefinedDenseHead`` takes."""
 
-    Attributes:
-        wants_detections: whether ``loss`` is given, as its fifth argument, what the dense head
-            finds in the training frames: one :class:`ebm3d.noise.Detections` a frame. That costs a
-            prediction of the dense head in every step.
-    """
+    @property
+    def wants_detections(self) -> bool:
+        """Whether ``loss`` is given, as its fifth argument, what is detected in training frames.
 
-    wants_detections: bool = False
+        One :class:`ebm3d.noise.Detections` a frame; that costs a prediction of the dense head in
+        every step. A head that wants them says ``wants_detections = True``, or decides here.
+        """
+        return False
 
     @abstractmethod
     def loss(

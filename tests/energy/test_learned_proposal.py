@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.distributions import Normal
 
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.energy import BoundProposal, LearnedProposal
+from ebm3d.energy.learned_proposal import energy_cross_entropy
 from ebm3d.losses import proposal_loss
 from ebm3d.noise import BoundNoise, BoxNoise, DetectionNoise, Detections, NoiseSamples
 
@@ -169,7 +171,24 @@ def test_gradient_of_the_published_setting_is_that_of_the_published_loss():
         torch.testing.assert_close(one, other)
 
 
-def test_loss_is_the_weighted_cross_entropy_and_that_of_the_true_box():
+def test_cross_entropy_has_the_weights_of_importance_sampling_and_only_the_learned_part_a_graph():
+    f, log_q, learned = (
+        torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True) for _ in range(3)
+    )
+    found = energy_cross_entropy(f, log_q, learned)
+    for row in itertools.product(range(2), range(3)):
+        values = (part.detach()[row].tolist() for part in (f, log_q, learned))
+        drawn = list(zip(*values, strict=True))
+        weights = [math.exp(value - q) for value, q, _ in drawn]
+        terms = [w * p for w, (_, _, p) in zip(weights, drawn, strict=True)]
+        assert float(found.detach()[row]) == pytest.approx(-sum(terms) / sum(weights), rel=1e-12)
+    found.sum().backward()
+    assert f.grad is None
+    assert log_q.grad is None
+    torch.testing.assert_close(learned.grad, -torch.softmax(f - log_q, dim=-1).detach())
+
+
+def test_loss_is_the_cross_entropy_with_the_energy_and_that_of_the_true_box():
     bound = _bound(_spread(_proposal(base_share=0.4, nll_weight=0.7)))
     samples = bound.sample(8)
     f = torch.randn(4, 9, dtype=torch.float64)
@@ -305,5 +324,5 @@ def test_loss_without_a_teacher_is_refused():
 def test_f_of_another_number_of_samples_is_refused():
     bound = _bound(_proposal())
     samples: NoiseSamples = bound.sample(3)
-    with pytest.raises(ValueError, match=r"f must have shape \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"log_q must have shape \(4, 2\) like f"):
         bound.loss(samples, torch.zeros(4, 3, dtype=torch.float64))

@@ -21,6 +21,38 @@ from ebm3d.noise import BoundDetectionNoise, BoundNoise, BoxNoise, DetectionNois
 _PER_COMPONENT = 15  # a weight, seven means, seven log variances
 
 
+def energy_cross_entropy(f: Tensor, log_q: Tensor, log_learned: Tensor) -> Tensor:
+    r"""Cross entropy of the energy's density with a learned one, by samples of a third.
+
+    .. math:: L = -\sum_{m=1}^{M} w_m \log q_\phi(\tilde y_m), \qquad
+        w_m \propto \frac{e^{f(\tilde y_m)}}{q(\tilde y_m)}, \quad \tilde y_m \sim q
+
+    with the normalized weights held fixed. docs/method.md, M-26. Where q is :math:`q_\phi` itself
+    the gradient is that of :func:`ebm3d.losses.proposal_loss`, the published loss. Where other
+    noise is mixed in, its samples teach, too: a proposal that misses the energy's mass is still
+    drawn towards it. It stands here and not among the losses because energies, which call it, and
+    losses do not import each other.
+
+    Args:
+        f: ``(..., M)`` f of samples of q; no gradient flows into it.
+        log_q: ``(..., M)`` their log densities under q, nats; no gradient either.
+        log_learned: ``(..., M)`` under :math:`q_\phi`, with a graph to phi.
+
+    Returns:
+        ``(...)`` nats; no reduction.
+
+    Raises:
+        ValueError: if the shapes differ or there is no sample.
+    """
+    if f.ndim == 0 or f.shape[-1] < 1:
+        raise shape_error("f", "(..., M) with M >= 1 samples", f)
+    for name, value in (("log_q", log_q), ("log_learned", log_learned)):
+        if value.shape != f.shape:
+            raise shape_error(name, f"{tuple(f.shape)} like f", value)
+    weights = torch.softmax((f - log_q).detach(), dim=-1)
+    return -(weights * log_learned).sum(dim=-1)
+
+
 class FeaturePool(Protocol):
     """Shows the features of boxes near bound ones (:class:`ebm3d.energy.BoundNetwork`)."""
 
@@ -220,9 +252,7 @@ class BoundProposal:
         residuals = density.sample(num_samples, self.generator, self._shared)
         drawn = self.distribution.coding.decode(residuals).transpose(0, 1)
         shape = (1 if self._shared else len(drawn), num_samples)
-        chance = torch.rand(
-            shape, generator=self.generator, dtype=drawn.dtype, device=drawn.device
-        )
+        chance = torch.rand(shape, generator=self.generator, dtype=drawn.dtype, device=drawn.device)
         learned = (chance >= self._proposal.base_share)[..., None]
         drawn = torch.where(learned, drawn, from_base[:, 1:])
         boxes = torch.cat((from_base[:, :1], drawn), dim=1)
@@ -255,15 +285,9 @@ class BoundProposal:
     def loss(self, samples: NoiseSamples | None, f: Tensor | None) -> Tensor:
         r"""Teach the proposal by the energy's samples, and by the true box.
 
-        .. math::
-            L = -\sum_{m=1}^{M} w_m \log q_\phi(\tilde y_m) - \beta \log q_\phi(y_i), \qquad
-            w_m \propto \frac{e^{f(\tilde y_m)}}{q(\tilde y_m)}
+        .. math:: L_\phi = -\sum_{m=1}^{M} w_m \log q_\phi(\tilde y_m) - \beta \log q_\phi(y_i)
 
-        with the weights held fixed: cross entropies of the energy's density and of the truth with
-        the predicted part, :math:`\beta` = ``nll_weight``. Where all noise is learned
-        (``base_share = 0``) the first term has the gradient of
-        :func:`ebm3d.losses.proposal_loss`. With the base mixed in, its samples teach the predicted
-        part, too, and a proposal that misses the energy's mass is still drawn towards it.
+        the first term by :func:`energy_cross_entropy`, :math:`\beta` = ``nll_weight``.
 
         Args:
             samples: drawn of this noise, index 0 the true box; None if the energy's training
@@ -284,12 +308,10 @@ class BoundProposal:
                     "nll_weight", "positive where the energy's loss draws no samples", weight
                 )
             return -weight * self.distribution.log_prob(self.boxes)
-        if f.shape != samples.log_q.shape:
-            raise shape_error("f", f"{tuple(samples.log_q.shape)}, as the samples", f)
-        weights = torch.softmax((f.detach() - samples.log_q)[:, 1:], dim=1)
         at = torch.cat((self.boxes[:, None], samples.boxes[:, 1:]), dim=1)
-        log_q = self._log_learned(at)
-        return -(weights * log_q[:, 1:]).sum(dim=1) - weight * log_q[:, 0]
+        learned = self._log_learned(at)
+        by_energy = energy_cross_entropy(f[:, 1:], samples.log_q[:, 1:], learned[:, 1:])
+        return by_energy - weight * learned[:, 0]
 
     def _log_learned(self, boxes: Tensor) -> Tensor:
         """Log density ``(N, S)`` of the predicted part at boxes ``(N, S, 7)``."""

@@ -292,7 +292,7 @@ def test_gaussian_of_many_samples_has_their_moments():
     assert distribution.yaw_period == math.pi
 
 
-def test_gaussian_counts_the_noise_as_one_more_sample():
+def test_gaussian_counts_the_units_squared_as_one_more_sample():
     posterior = _gaussian().posterior(16, 1)
     found = posterior.gaussian().density.covariance
     for n, size in enumerate(posterior.effective_sample_size.tolist()):
@@ -300,7 +300,7 @@ def test_gaussian_counts_the_noise_as_one_more_sample():
         torch.testing.assert_close(found[n], own / (size + 1))
 
 
-def test_gaussian_of_one_sample_that_has_all_the_weight_has_half_the_variance_of_the_noise():
+def test_gaussian_of_one_sample_that_has_all_the_weight_has_half_the_units_squared():
     posterior = _gaussian(1).posterior(64, 1)
     alone = replace(posterior, f=torch.where(torch.arange(64) == 3, 0.0, -1e4)[None].double())
     distribution = alone.gaussian()

@@ -151,8 +151,9 @@ class EnergyPosterior(TensorRecord):
 
         .. math:: \frac{\mathrm{ESS}\, \Sigma + I}{\mathrm{ESS} + 1}
 
-        of the residuals: the noise's own covariance counts as one more sample. The moments of few
-        effective samples are too narrow, those of fewer than eight not even invertible.
+        of the residuals: the units squared (in units, I) count as one more sample's covariance. The
+        moments of few effective samples are too narrow, those of fewer than eight not even
+        invertible. The noise itself is wider than its units where its components are.
 
         Args:
             yaw_period: see :class:`ebm3d.densities.BoxDistribution`.

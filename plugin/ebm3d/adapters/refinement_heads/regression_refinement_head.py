@@ -38,7 +38,7 @@ class RegressionRefinementHead(BaseRefinementHead):
         noise: config of the noise (``BoxNoise``).
         regression: config of the representation (``GaussianBoxRegression`` and others).
         num_noise_samples: M per true box.
-        score_decay: lambda of M-18; above 0, scores become ``score * exp(-lambda * u)`` with the
+        score_decay: kappa of M-18; above 0, scores become ``score * exp(-kappa * u)`` with the
             relative uncertainty u of the refined box.
         num_iterations: how often a box is regressed, each time from where the last one ended; the
             density is that of the last time.

@@ -158,10 +158,12 @@ class KLDISLoss:
 
     Args:
         num_noise_samples: M per true box.
-        target_std: of the Gaussian, in standard deviations of the noise. At 0.5, the narrowest
-            component of the default noise, the weights of the target are at most 3. Source: our
-            own; published is 0.3 times the middle of three components (BMVC 2020, detection in
-            images, four dimensions).
+        target_std: of the Gaussian, in standard deviations of the noise. At 0.5, the narrowest of
+            the three components of the default ``BoxNoise``, the weights of the target are at
+            most 3 under that noise. Where it is one share of the noise they are at most 3 over
+            that share: 6 with a ``DetectionNoise``, 12 with a ``LearnedProposal``. Source: our own;
+            published is 0.3 times the middle of three components (BMVC 2020, detection in images,
+            four dimensions).
 
     Attributes:
         is_density: f becomes an unnormalized log density.

@@ -11,10 +11,10 @@ from torch import Tensor
 
 pytest.importorskip("mmdet3d")
 
-from ebm3d.adapters.refinement_heads.uncertainty import METHODS
 from ebm3d.densities import BoxDistribution
 from ebm3d.densities.uncertainty import relative_uncertainty
 from ebm3d.energy import BoxEnergy
+from ebm3d.energy.uncertainty import METHODS
 from ebm3d.refiners import laplace_approximation
 from tests.adapters.refined import REFINEMENT_HEAD, Frames, build_frames, build_head
 

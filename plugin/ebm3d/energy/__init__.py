@@ -1,10 +1,13 @@
-"""Networks on pooled features, and scenes bound to them as callables of boxes."""
+"""Networks on pooled features, bound to scenes as callables of boxes; what normalizes them."""
 
 from ebm3d.energy.bound_network import BoundNetwork
 from ebm3d.energy.box_energy import BoxEnergy
 from ebm3d.energy.learned_proposal import BoundProposal, LearnedProposal
+from ebm3d.energy.log_density import LogDensity
 from ebm3d.energy.network import EnergyNetwork, Paper2020EnergyNetwork, RegressionNetwork
+from ebm3d.energy.normalized_energy import NormalizedEnergy
 from ebm3d.energy.posterior import EnergyPosterior, sample_posterior
+from ebm3d.energy.uncertainty import energy_distribution
 
 __all__ = [
     "BoundNetwork",
@@ -13,7 +16,10 @@ __all__ = [
     "EnergyNetwork",
     "EnergyPosterior",
     "LearnedProposal",
+    "LogDensity",
+    "NormalizedEnergy",
     "Paper2020EnergyNetwork",
     "RegressionNetwork",
+    "energy_distribution",
     "sample_posterior",
 ]

@@ -126,7 +126,7 @@ def test_log_densities_are_those_of_the_head_and_timed_by_themselves(
     monkeypatch: pytest.MonkeyPatch,
 ):
     from ebm3d.adapters.engine.inference_runs import InferenceSetting
-    from ebm3d.adapters.refinement_heads.log_density import LogDensity
+    from ebm3d.energy.log_density import LogDensity
 
     ways = {
         "sampled": LogDensity("importance", num_samples=8, num_rounds=2),
@@ -151,7 +151,7 @@ def test_log_densities_are_those_of_the_head_and_timed_by_themselves(
 
 def test_box_that_was_not_refined_has_no_log_density(monkeypatch: pytest.MonkeyPatch):
     from ebm3d.adapters.engine.inference_runs import InferenceSetting
-    from ebm3d.adapters.refinement_heads.log_density import LogDensity
+    from ebm3d.energy.log_density import LogDensity
 
     settings = {"steps": InferenceSetting(STEPS, densities={"p": LogDensity("laplace")})}
     runs, *_ = run(monkeypatch, build_head(max_refined=1), settings)

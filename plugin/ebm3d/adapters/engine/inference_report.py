@@ -22,7 +22,7 @@ from ebm3d.adapters.engine.inference_runs import (
     InferenceSetting,
     run_settings,
 )
-from ebm3d.adapters.refinement_heads.log_density import LogDensity
+from ebm3d.energy.log_density import LogDensity
 from ebm3d.errors import input_error
 from ebm3d.evaluation.score_fusion import read_score_fusion
 from ebm3d.refiners import GradientAscent, MultiStart, QuasiNewtonAscent

@@ -19,8 +19,8 @@ from ebm3d.adapters.dense_heads.after_refinement import check_wider
 from ebm3d.adapters.dense_heads.refined_dense_head import with_refined
 from ebm3d.adapters.engine.head_evaluation import DetectedFrame, detect_frames
 from ebm3d.adapters.engine.head_selection import apply_settings
-from ebm3d.adapters.refinement_heads.log_density import LogDensity
-from ebm3d.adapters.refinement_heads.normalized_energy import NormalizedEnergy
+from ebm3d.energy.log_density import LogDensity
+from ebm3d.energy.normalized_energy import NormalizedEnergy
 
 DETECTOR = "detector"
 """Name of the run in which nothing is refined."""

@@ -11,9 +11,6 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.base_refinement_head import BaseRefinementHead
-from ebm3d.adapters.refinement_heads.log_density import LogDensity
-from ebm3d.adapters.refinement_heads.normalized_energy import NormalizedEnergy
-from ebm3d.adapters.refinement_heads.uncertainty import METHODS, energy_distribution
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution
 from ebm3d.densities.uncertainty import decayed_where_known
@@ -24,6 +21,9 @@ from ebm3d.energy import (
     EnergyPosterior,
     LearnedProposal,
 )
+from ebm3d.energy.log_density import LogDensity
+from ebm3d.energy.normalized_energy import NormalizedEnergy
+from ebm3d.energy.uncertainty import METHODS, energy_distribution
 from ebm3d.errors import input_error
 from ebm3d.losses.importance_sampling import effective_share
 from ebm3d.losses.training import TrainingLoss
@@ -63,11 +63,11 @@ class EBMRefinementHead(BaseRefinementHead):
             samples of the noise around the detected box, weighted by exp f over their density.
             With a ``LearnedProposal`` that mean needs no box near the truth to start from.
         num_prediction_samples: of that mean.
-        log_density: arguments of :class:`ebm3d.adapters.refinement_heads.log_density.LogDensity`,
+        log_density: arguments of :class:`ebm3d.energy.log_density.LogDensity`,
             by which refined boxes also get their normalized ``log_density``; None for none.
         uncertainty: how refined boxes also get a density, as those of ``RegressionRefinementHead``:
             "laplace", from the curvature of f, or "importance", from weighted samples; see
-            :func:`ebm3d.adapters.refinement_heads.uncertainty.energy_distribution`. None for none.
+            :func:`ebm3d.energy.uncertainty.energy_distribution`. None for none.
         score_decay: kappa of M-18; above 0, scores become ``score * exp(-kappa * u)`` with the
             relative uncertainty u of the refined box.
         max_refined: largest number of boxes refined in a frame, those of the highest scores; the

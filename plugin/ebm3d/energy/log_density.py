@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebm3d.adapters.refinement_heads.normalized_energy import NormalizedEnergy
+from ebm3d.energy.normalized_energy import NormalizedEnergy
 from ebm3d.errors import input_error
 
 METHODS = ("importance", "laplace", "learned")

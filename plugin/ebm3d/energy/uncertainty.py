@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from ebm3d.adapters.refinement_heads.normalized_energy import NormalizedEnergy
 from ebm3d.densities import BoxDistribution, DecodedDensity
+from ebm3d.energy.normalized_energy import NormalizedEnergy
 
 METHODS = ("laplace", "importance")
 _NUM_SAMPLES, _NUM_ROUNDS = 256, 4  # of "importance"

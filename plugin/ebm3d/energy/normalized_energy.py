@@ -7,7 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ebm3d.energy import BoundNetwork, EnergyPosterior, sample_posterior
+from ebm3d.energy.bound_network import BoundNetwork
+from ebm3d.energy.posterior import EnergyPosterior, sample_posterior
 from ebm3d.noise import BoxNoise
 from ebm3d.refiners.laplace import LaplaceApproximation, laplace_approximation
 

@@ -168,7 +168,7 @@ def run_head(head: Any, frame: DetectedFrame, run: HeadRun, *, with_density: boo
     elif "f_refined" in refined and head.criterion.is_density:
         boxes, labels = run.boxes[-1], result.labels_3d[found]
         energy = head.bind(frame.bev, frame.points, [boxes], [labels])
-        generator = torch.Generator(boxes.device).manual_seed(len(run.samples))
+        generator = torch.Generator(boxes.device).manual_seed(0)
         run.densities.append(
             sample_posterior(
                 energy, boxes, labels, head.noise.base, NUM_POSTERIOR_SAMPLES, generator=generator

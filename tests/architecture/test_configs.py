@@ -113,10 +113,10 @@ def test_a_second_stage_differs_from_the_energy_in_what_a_regression_needs_alone
 
 
 @pytest.mark.parametrize("detector", _DETECTORS)
-def test_a_confidence_differs_from_the_energy_in_the_loss_and_the_step_alone(detector: str):
+def test_a_confidence_differs_from_the_energy_in_the_loss_and_the_steps_alone(detector: str):
     changed = _changed(f"ebm_{detector}", f"second_stage/confidence_{detector}")
     head = "model.bbox_head.refinement_head."
-    wanted = {"loss.type", "loss.target", "refiner.step_size"}
+    wanted = {"loss.type", "loss.target", "refiner.type", "refiner.step_size"}
     assert {key.removeprefix(head) for key in changed} == wanted
 
 

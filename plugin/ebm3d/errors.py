@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -46,3 +48,53 @@ def check_boxes(boxes: Any, name: str = "boxes") -> None:
         if getattr(boxes, "ndim", None) == 2 and boxes.shape[-1] > 7:
             remedy = f"pass {name}[:, :7] if the rest are velocities"
         raise shape_error(name, "(N, 7) with columns (x, y, z, dx, dy, dz, yaw)", boxes, remedy)
+
+
+def check_sound_boxes(boxes: Any, name: str = "boxes") -> None:
+    """Raise unless a tensor of boxes ``(N, 7)`` is finite and the sizes are positive."""
+    check_floating_boxes(boxes, name)
+    good = boxes.isfinite().all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
+    if not bool(good.all()):
+        row = int((~good).nonzero()[0, 0])
+        got = f"{name}[{row}] = {boxes[row].tolist()}"
+        raise input_error(name, "finite, of positive size", got)
+
+
+def check_floating_boxes(boxes: Any, name: str = "boxes") -> None:
+    """Raise unless ``boxes`` is a tensor of shape ``(N, 7)`` and of a floating-point type."""
+    check_boxes(boxes, name)
+    if not hasattr(boxes, "is_floating_point"):
+        raise input_error(name, "a torch.Tensor", type(boxes).__name__, "use torch.as_tensor")
+    if not boxes.is_floating_point():
+        raise input_error(name, "of a floating-point type", boxes.dtype, f"pass {name}.float()")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite real number; truth values, strings and tensors are none."""
+    number: Any = value  # whole numbers beyond all floats are finite, too
+    is_real = isinstance(number, Real) and not isinstance(value, bool)
+    return is_real and bool(-math.inf < number < math.inf)
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise unless a value is a whole number, of samples or steps for example.
+
+    Args:
+        name: the argument, as the caller wrote it.
+        value: the number.
+        least: the smallest it may be.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise input_error(name, f"at least {least}, a whole number", repr(value))
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise unless a constant is a number, positive and finite.
+
+    Args:
+        name: the argument, as the caller wrote it.
+        value: the constant.
+    """
+    if not is_number(value) or value <= 0:
+        raise input_error(name, "positive and finite", repr(value))

@@ -346,3 +346,17 @@ _BAD_INPUT = [
 def test_bad_parameters_are_named(build: Callable[[], Density], message: str):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_multivariate_gaussians_without_a_width_are_refused():
+    location, factor = torch.zeros(2, 3), torch.eye(3).repeat(2, 1, 1)
+    flat = factor.clone()
+    flat[1, 2, 2] = 0
+    with pytest.raises(ValueError, match="diagonal of scale_tril must be positive"):
+        MultivariateGaussianDensity(location, flat)
+    with pytest.raises(ValueError, match=r"scale_tril must be torch\.float32"):
+        MultivariateGaussianDensity(location, factor.double())
+    with pytest.raises(ValueError, match="num_samples must be at least 0, a whole number"):
+        MultivariateGaussianDensity(location, factor).sample(-1)
+    unknown = MultivariateGaussianDensity(location, math.nan * factor)  # of boxes that have none
+    assert bool(torch.isnan(unknown.log_prob(location)).all())

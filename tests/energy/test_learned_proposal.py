@@ -306,7 +306,7 @@ def test_no_boxes_are_fine():
         ({"num_components": 0}, "num_components must be at least 1"),
         ({"base_share": 1.0}, r"base_share must be in \[0, 1\)"),
         ({"nll_weight": -1.0}, "nll_weight must be at least 0"),
-        ({"std_range": (1.0, 0.5)}, "std_range must be positive, finite and rising"),
+        ({"std_range": (1.0, 0.5)}, "std_range must be two numbers, positive, finite and rising"),
         ({"max_mean": 0.0}, "max_mean must be positive"),
     ],
 )

@@ -272,9 +272,11 @@ def test_no_boxes_have_no_posterior():
     assert posterior.cdf(torch.zeros(0, 7, dtype=torch.float64)).shape == (0, 7)
 
 
-@pytest.mark.parametrize("counts", [(0, 1), (1, 0)])
-def test_no_samples_or_rounds_are_refused(counts: tuple[int, int]):
-    with pytest.raises(ValueError, match="num_samples, num_rounds must be at least 1"):
+@pytest.mark.parametrize(
+    ("counts", "name"), [((0, 1), "num_samples"), ((1, 0), "num_rounds"), ((2.5, 1), "num_samples")]
+)
+def test_no_samples_or_rounds_are_refused(counts: tuple[int, int], name: str):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, a whole number"):
         _gaussian().posterior(*counts)
 
 
@@ -307,3 +309,13 @@ def test_gaussian_of_one_sample_that_has_all_the_weight_has_half_the_units_squar
     torch.testing.assert_close(distribution.boxes, posterior.samples[:, 3])
     expected = torch.eye(7, dtype=torch.float64)[None] / 2
     torch.testing.assert_close(distribution.density.covariance, expected)
+
+
+def test_numbers_that_do_not_fit_the_samples_are_refused():
+    posterior = _gaussian().posterior(8, 1)
+    number = len(posterior.f)
+    with pytest.raises(ValueError, match=rf"f must have shape \({number},\)"):
+        posterior.log_prob(posterior.boxes)
+    with pytest.raises(ValueError, match="num_samples must be at least 0, a whole number"):
+        posterior.sample(-1)
+    assert posterior.sample(0).shape == (0, number, 7)

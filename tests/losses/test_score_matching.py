@@ -187,3 +187,11 @@ def test_wrong_inputs_are_refused():
         sliced_score_matching_loss(_Network(3), points, 0)
     with pytest.raises(ValueError, match=r"gradient must have shape \(2, 3\) like residual"):
         dsm_loss(points[:1], points, 1.0)
+    with pytest.raises(ValueError, match=r"variance must have shape one that broadcasts"):
+        dsm_loss(points, points, points[0, :2])
+    with pytest.raises(ValueError, match="variance must be positive and finite"):
+        dsm_loss(points, points, 0.0)
+    with pytest.raises(ValueError, match=r"floating-point type, .* pass points\.float\(\)"):
+        score_matching_loss(lambda y: y.sum(-1), points.long())
+    with pytest.raises(ValueError, match=r"points must have shape \(\.\.\., D\)"):
+        gradient_of(lambda y: y, points[0, 0])

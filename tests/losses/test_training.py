@@ -370,6 +370,9 @@ def test_normalizer_error_is_the_distance_from_the_sampled_one():
         (lambda: SNLLoss(-5), "in_channels must be at least 1"),
         (lambda: SNLLoss(8, hidden_channels=(0,)), "hidden_channels must be at least 1"),
         (lambda: ConfidenceLoss(num_noise_samples=0), "num_noise_samples"),
+        (lambda: NCELoss(2.5), "num_noise_samples must be at least 1, a whole number"),
+        (lambda: NCEPlusLoss("narrow"), "beta must be positive and finite, but got 'narrow'"),
+        (lambda: SNLLoss(8, hidden_channels=16), "hidden_channels must be a list of widths"),
     ],
 )
 def test_constants_out_of_range_are_refused(make: Callable[[], Any], message: str):

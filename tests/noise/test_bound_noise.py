@@ -164,3 +164,20 @@ def test_factor_out_of_range_is_refused(factor: float):
 def test_noise_is_its_own_base():
     noise = BoxNoise(_STDS)
     assert noise.base is noise
+
+
+@pytest.mark.parametrize("sizes", [[-1, 4], [1.5, 1.5]])
+def test_frames_of_no_whole_number_of_boxes_are_refused(sizes: Any):
+    boxes, labels = _boxes(3), torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(ValueError, match="frame_sizes must be at least 0, a whole number"):
+        BoxNoise(_STDS).around(boxes, labels, sizes)
+
+
+def test_boxes_labels_and_references_that_do_not_fit_are_refused():
+    noise, boxes, labels = BoxNoise(_STDS), _boxes(3), torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"labels must have shape \(3,\)"):
+        noise.around(boxes, labels[:2])
+    with pytest.raises(ValueError, match=r"reference must have shape \(3, 7\)"):
+        noise.around(boxes, labels, reference=boxes[:2])
+    with pytest.raises(ValueError, match=r"finite, of positive size, but got boxes\[0\]"):
+        noise.around(-boxes.abs(), labels)  # also for methods that draw nothing of the noise

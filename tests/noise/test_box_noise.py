@@ -271,6 +271,10 @@ def test_no_boxes_give_no_samples(shared: bool, generator: torch.Generator):
         ({"stds": (0.1,) * 6 + (math.nan,)}, "stds must be positive"),
         ({"multipliers": ()}, "multipliers must be positive"),
         ({"multipliers": (1.0, -1.0)}, "multipliers must be positive"),
+        ({"multipliers": 3.0}, r"multipliers must have shape \(K,\)"),
+        ({"stds": "wide"}, "stds must be numbers"),
+        ({"stds": [[0.1] * 7, [0.1] * 6]}, "stds must be numbers"),
+        ({"min_size": None}, "min_size must be positive"),
         ({"axes": "camera"}, "axes must be one of"),
         ({"sizes": "linear"}, "sizes must be one of"),
     ],
@@ -318,3 +322,18 @@ def test_log_density_of_other_shapes_is_refused(shapes: Any, message: str):
 def test_no_noise_samples_are_refused():
     with pytest.raises(ValueError, match="num_samples must be at least 1"):
         _noise().sample(torch.tensor([_BOX]), torch.zeros(1, dtype=torch.int64), 0)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bool])
+def test_labels_that_are_no_indices_are_refused(kind: torch.dtype):
+    noise, labels = BoxNoise([_STDS, _STDS]), torch.zeros(1).to(kind)
+    with pytest.raises(ValueError, match="labels must be whole numbers"):
+        noise.sample(torch.tensor([_BOX]), labels, 5)
+
+
+def test_units_of_boxes_and_labels_that_do_not_fit_are_refused():
+    noise = BoxNoise(_STDS, axes="world", sizes="metric")
+    with pytest.raises(ValueError, match=r"labels must have shape \(1,\)"):
+        noise.units(torch.tensor([_BOX]), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"boxes must have shape \(N, 7\)"):
+        noise.units(torch.tensor([_BOX])[:, :6], torch.zeros(1, dtype=torch.int64))

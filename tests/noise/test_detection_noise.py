@@ -186,6 +186,7 @@ def test_dtype_is_kept(dtype: torch.dtype):
     [
         ({"share": 0.0}, r"share must be in \(0, 1\)"),
         ({"share": 1.0}, r"share must be in \(0, 1\)"),
+        ({"share": "half"}, r"share must be in \(0, 1\)"),
         ({"width": 0.0}, "width must be positive"),
         ({"min_iou": 0.0}, r"min_iou must be in \(0, 1\]"),
     ],
@@ -196,10 +197,23 @@ def test_numbers_out_of_range_are_refused(options: dict[str, float], message: st
 
 
 def test_detections_for_every_frame_are_needed():
-    with pytest.raises(ValueError, match="detections must be of 1 frames, but got of 0"):
+    with pytest.raises(ValueError, match="detections must be a list of 1 frames, but got 0"):
         _noise().around(_BOXES, torch.zeros(2, dtype=torch.int64), [])
 
 
 def test_detections_need_a_class_each():
     with pytest.raises(ValueError, match=r"labels must have shape \(2,\)"):
         Detections(_BOXES, torch.zeros(1, dtype=torch.int64))
+
+
+def test_detections_of_another_kind_are_refused():
+    labels = torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(ValueError, match="detections must be a list of Detections, but got tuple"):
+        _noise().around(_BOXES, labels, [(_BOXES, labels)])
+    with pytest.raises(ValueError, match="detections must be a list of 1 frames, but got None"):
+        _noise().around(_BOXES, labels, None)
+
+
+def test_base_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="base must be a BoxNoise, but got DetectionNoise"):
+        DetectionNoise(_noise())

@@ -45,3 +45,14 @@ def test_box_turned_around_counts_as_no_yaw_error(generator: torch.Generator):
 def test_no_pairs_are_refused():
     with pytest.raises(ValueError, match="N >= 1"):
         fit_noise_stds(torch.zeros(0, 7), torch.zeros(0, 7))
+
+
+@pytest.mark.parametrize("value", [math.nan, 0.0])
+def test_unsound_pairs_are_refused_by_number(value: float):
+    sound = torch.ones(3, 7)
+    broken = sound.clone()
+    broken[2, 4] = value
+    with pytest.raises(ValueError, match=r"detected\[2\]"):
+        fit_noise_stds(sound, broken)
+    with pytest.raises(ValueError, match=r"true\[2\]"):
+        fit_noise_stds(broken, sound)

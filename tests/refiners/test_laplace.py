@@ -292,6 +292,7 @@ def test_runs_without_gradients_around_it_and_leaves_none_behind():
         ({"min_std": 2.0}, "min_std, max_std"),
         ({"max_std": math.inf}, "min_std, max_std"),
         ({"max_shift": -1.0}, "max_shift"),
+        ({"max_shift": None}, "max_shift"),
     ],
 )
 def test_constants_out_of_range_are_refused(options: dict[str, float], message: str):
@@ -307,6 +308,19 @@ def test_f_without_a_graph_or_of_another_shape_is_refused(expand: Any):
         expand(lambda boxes: boxes[..., 0].detach(), g.boxes, g.units)
     with pytest.raises(ValueError, match=r"f\(boxes\) must have shape"):
         expand(lambda boxes: boxes.sum(), g.boxes, g.units)
+
+
+@pytest.mark.parametrize("expand", [expand_by_differences, expand_exactly])
+def test_boxes_and_units_without_a_size_are_refused_by_number(expand: Any):
+    g = known_gaussian()
+    flat, none = g.boxes.clone(), g.units.clone()
+    flat[1, 4], none[1, 2] = 0, 0
+    with pytest.raises(ValueError, match=r"of positive size, but got boxes\[1\]"):
+        expand(g, flat, g.units)
+    with pytest.raises(ValueError, match=r"positive and finite, but got units\[1\]"):
+        expand(g, g.boxes, none)
+    with pytest.raises(ValueError, match="units must have shape"):
+        expand(g, g.boxes, g.units[:1])
 
 
 def test_expansion_can_be_turned_into_several_gaussians():

@@ -235,9 +235,13 @@ def test_no_boxes_have_no_modes(turned: bool):
         ({"num_starts": 0}, "num_starts must be at least 1"),
         ({"spread": 0.0}, "spread must be positive"),
         ({"merge_radius": math.nan}, "merge_radius must be positive"),
+        ({"base": "GradientAscent"}, "base must be a refiner"),
+        ({"num_starts": 2.5}, "num_starts must be at least 1, a whole number"),
+        ({"seed": None}, "seed must be at least 0, a whole number"),
+        ({"units": "wide"}, "units must be seven positive numbers"),
         ({"units": [0.1] * 6}, "units must be seven positive numbers"),
     ],
 )
 def test_constants_out_of_range_are_refused(options: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
-        MultiStart(_ASCENT, **{"units": _UNITS, **options})
+        MultiStart(**{"base": _ASCENT, "units": _UNITS, **options})

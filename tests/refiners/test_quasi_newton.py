@@ -273,8 +273,25 @@ def test_class_picks_the_row_of_the_scale():
         ({"axes": "camera"}, "axes"),
         ({"step_scale": (1.0,) * 6}, "step_scale"),
         ({"max_step": 0.0}, "max_step"),
+        ({"num_steps": 2.5}, "num_steps must be at least 0, a whole number"),
+        ({"step_size": "0.1"}, "step_size"),
+        ({"step_decay": None}, "step_decay"),
+        ({"step_scale": "box"}, "step_scale"),
+        ({"max_displacement": "3"}, "max_displacement must be positive, or None"),
+        ({"min_size": math.inf}, "min_size must be positive and finite"),
     ],
 )
 def test_constants_out_of_range_are_refused(options: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         QuasiNewtonAscent(**options)
+
+
+def test_boxes_of_whole_numbers_are_refused():
+    boxes = torch.ones(2, 7, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"floating-point type, .* pass boxes\.float\(\)"):
+        QuasiNewtonAscent()(lambda b: b.sum(dim=1), boxes)
+
+
+def test_f_that_gives_no_tensor_is_refused():
+    with pytest.raises(ValueError, match=r"f\(boxes\) must have shape .* but got NoneType"):
+        QuasiNewtonAscent()(lambda b: None, torch.ones(2, 7))

@@ -10,7 +10,7 @@ from torch.distributions import MultivariateNormal
 
 from ebm3d.densities.density import Density, check_residuals
 from ebm3d.densities.gaussian import normal_cdf, standard_normal
-from ebm3d.errors import shape_error
+from ebm3d.errors import check_count, input_error, shape_error
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class MultivariateGaussianDensity(Density):
             the diagonal is not read.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes or types do not fit, or a diagonal is not positive. NaN may be:
+            the density of a box that has none.
     """
 
     location: Tensor
@@ -41,6 +42,13 @@ class MultivariateGaussianDensity(Density):
         rows, columns = self.location.shape
         if self.scale_tril.shape != (rows, columns, columns):
             raise shape_error("scale_tril", f"({rows}, {columns}, {columns})", self.scale_tril)
+        if self.location.dtype not in (torch.float32, torch.float64):
+            raise input_error("location", "float32 or float64", self.location.dtype)
+        if self.scale_tril.dtype != self.location.dtype:
+            raise input_error("scale_tril", f"{self.location.dtype}", self.scale_tril.dtype)
+        diagonal = torch.diagonal(self.scale_tril, dim1=-2, dim2=-1)
+        if bool((diagonal <= 0).any()):
+            raise input_error("diagonal of scale_tril", "positive", float(diagonal.min()))
 
     @property
     def point(self) -> Tensor:
@@ -78,6 +86,7 @@ class MultivariateGaussianDensity(Density):
     @torch.no_grad()
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw samples; see :meth:`Density.sample`."""
+        check_count("num_samples", num_samples, least=0)
         normal = standard_normal((num_samples, *self.location.shape), self.location, generator)
         return self.location + torch.einsum("nij,knj->kni", self._factor, normal)
 

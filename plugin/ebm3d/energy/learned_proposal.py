@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution, MixtureDensity
 from ebm3d.energy.network import RegressionNetwork
-from ebm3d.errors import input_error, shape_error
+from ebm3d.errors import check_count, check_positive, input_error, is_number, shape_error
 from ebm3d.noise import BoundDetectionNoise, BoundNoise, BoxNoise, DetectionNoise, NoiseSamples
 
 _PER_COMPONENT = 15  # a weight, seven means, seven log variances
@@ -51,6 +51,12 @@ def energy_cross_entropy(f: Tensor, log_q: Tensor, log_learned: Tensor) -> Tenso
             raise shape_error(name, f"{tuple(f.shape)} like f", value)
     weights = torch.softmax((f - log_q).detach(), dim=-1)
     return -(weights * log_learned).sum(dim=-1)
+
+
+def _is_range(pair: Any) -> bool:
+    """Whether a value is two positive numbers, of which the second is larger."""
+    pair = pair if isinstance(pair, tuple | list) else ()
+    return len(pair) == 2 and all(map(is_number, pair)) and bool(0 < pair[0] < pair[1])
 
 
 class FeaturePool(Protocol):
@@ -111,17 +117,17 @@ class LearnedProposal(nn.Module):
         max_mean: float = 8.0,
     ) -> None:
         super().__init__()
-        if num_components < 1:
-            raise input_error("num_components", "at least 1", num_components)
-        if not 0 <= base_share < 1:
+        if not isinstance(base, BoxNoise | DetectionNoise):
+            raise input_error("base", "a BoxNoise or a DetectionNoise", type(base).__name__)
+        check_count("num_components", num_components)
+        if not (is_number(base_share) and 0 <= base_share < 1):
             raise input_error("base_share", "in [0, 1)", base_share)
-        if not 0 <= nll_weight < math.inf:
+        if not (is_number(nll_weight) and nll_weight >= 0):
             raise input_error("nll_weight", "at least 0 and finite", nll_weight)
+        if not _is_range(std_range):
+            raise input_error("std_range", "two numbers, positive, finite and rising", std_range)
+        check_positive("max_mean", max_mean)
         low, high = std_range
-        if not 0 < low < high < math.inf:
-            raise input_error("std_range", "positive, finite and rising", std_range)
-        if not 0 < max_mean < math.inf:
-            raise input_error("max_mean", "positive and finite", max_mean)
         self.mixed_in = base
         self.num_components, self.base_share, self.nll_weight = (
             num_components,

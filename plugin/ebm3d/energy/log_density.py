@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.energy.normalized_energy import NormalizedEnergy
-from ebm3d.errors import input_error
+from ebm3d.errors import check_count, input_error
 
 METHODS = ("importance", "laplace", "learned")
 
@@ -33,9 +33,8 @@ class LogDensity:
     ) -> None:
         if method not in METHODS:
             raise input_error("log_density.method", f"one of {METHODS}", repr(method))
-        if min(num_samples, num_rounds) < 1:
-            got = (num_samples, num_rounds)
-            raise input_error("log_density.num_samples, num_rounds", "at least 1", got)
+        check_count("log_density.num_samples", num_samples)
+        check_count("log_density.num_rounds", num_rounds)
         self.method, self.num_samples, self.num_rounds = method, num_samples, num_rounds
 
     def check(self, criterion: Any) -> None:

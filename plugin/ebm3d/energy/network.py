@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm3d.boxes.angles import observation_angle
-from ebm3d.errors import input_error, shape_error
+from ebm3d.errors import check_count, input_error, shape_error
 
 _NUM_BOX_FEATURES = 8
 
@@ -47,8 +47,13 @@ class BoxNetwork(nn.Module):
         sizes = torch.as_tensor(mean_sizes, dtype=torch.float32)
         if sizes.ndim != 2 or sizes.shape[1] != 3 or not bool((sizes > 0).all()):
             raise input_error("mean_sizes", "positive, of shape (num_classes, 3)", mean_sizes)
-        if num_outputs < 1:
-            raise input_error("num_outputs", "at least 1", num_outputs)
+        check_count("in_channels", in_channels)
+        check_count("num_outputs", num_outputs)
+        check_count("embedding_channels", embedding_channels)
+        if not isinstance(hidden_channels, list | tuple):
+            raise input_error("hidden_channels", "a list of widths", repr(hidden_channels))
+        for width in hidden_channels:
+            check_count("hidden_channels", width)
         self.output_shape: tuple[int, ...] = (num_outputs,)
         self.register_buffer("log_mean_sizes", torch.log(sizes), persistent=False)
         self.log_mean_sizes: Tensor

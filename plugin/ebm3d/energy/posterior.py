@@ -16,7 +16,7 @@ from torch.distributions import MultivariateNormal
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution, MultivariateGaussianDensity
 from ebm3d.densities.gaussian import standard_normal
-from ebm3d.errors import input_error, shape_error
+from ebm3d.errors import check_count, check_positive, input_error, shape_error
 from ebm3d.noise import BoxNoise
 from ebm3d.records import TensorRecord
 
@@ -109,6 +109,8 @@ class EnergyPosterior(TensorRecord):
         Returns:
             ``(N,)`` nats, meters and radians.
         """
+        if getattr(f, "shape", None) != self.f.shape[:1]:
+            raise shape_error("f", f"({len(self.f)},), one value per box", f)
         return f / self.temperature - self.log_normalizer
 
     def cdf(self, boxes: Tensor) -> Tensor:
@@ -140,8 +142,9 @@ class EnergyPosterior(TensorRecord):
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw boxes ``(num_samples, N, 7)`` from the weighted ones, with replacement."""
-        if len(self.f) == 0:
-            return self.samples.new_zeros(num_samples, 0, 7)
+        check_count("num_samples", num_samples, least=0)
+        if len(self.f) == 0 or num_samples == 0:
+            return self.samples.new_zeros(num_samples, len(self.f), 7)
         drawn = torch.multinomial(self.weights, num_samples, replacement=True, generator=generator)
         chosen = torch.gather(self.samples, 1, drawn[..., None].expand(-1, -1, 7))
         return chosen.transpose(0, 1)
@@ -175,8 +178,7 @@ class EnergyPosterior(TensorRecord):
         Raises:
             ValueError: if it is not positive and finite.
         """
-        if not 0 < temperature < math.inf:
-            raise input_error("temperature", "positive and finite", temperature)
+        check_positive("temperature", temperature)
         return replace(self, temperature=float(temperature))
 
     @property
@@ -233,8 +235,8 @@ def sample_posterior(
         ValueError: for no sample or no round; if f gives another shape, NaN or plus infinity, or
             minus infinity at all samples of a box.
     """
-    if min(num_samples, num_rounds) < 1:
-        raise input_error("num_samples, num_rounds", "at least 1", (num_samples, num_rounds))
+    check_count("num_samples", num_samples)
+    check_count("num_rounds", num_rounds)
     wide = boxes.double()
     coding = LocalCoding(wide, noise.units(wide, labels))
     noise = noise.shared()
@@ -267,9 +269,10 @@ def _weigh(
     dtype: torch.dtype,
 ) -> EnergyPosterior:
     """Evaluate f, in its own dtype, at samples ``(N, K, 7)``."""
-    values = f(samples.to(dtype)).to(samples)
-    if values.shape != samples.shape[:2]:
-        raise shape_error("f(boxes)", f"{tuple(samples.shape[:2])}, one value per box", values)
+    given = f(samples.to(dtype))
+    if getattr(given, "shape", None) != samples.shape[:2]:
+        raise shape_error("f(boxes)", f"{tuple(samples.shape[:2])}, one value per box", given)
+    values = given.to(samples)
     good = (values < math.inf).all(dim=1) & (values > -math.inf).any(dim=1)
     if not bool(good.all()):
         row = int((~good).nonzero()[0, 0])

@@ -11,8 +11,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.boxes.iou import iou_3d
-from ebm3d.errors import input_error, shape_error
-from ebm3d.losses.training import BatchScorer, NoiseAround, TrainingLoss, check_count
+from ebm3d.errors import check_count, input_error, shape_error
+from ebm3d.losses.training import BatchScorer, NoiseAround, TrainingLoss
 
 
 def confidence_loss(f: Tensor, targets: Tensor) -> Tensor:

@@ -6,13 +6,11 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.errors import shape_error
+from ebm3d.errors import check_count, check_positive, shape_error
 from ebm3d.losses.training import (
     BatchScorer,
     NoiseAround,
     TrainingLoss,
-    check_count,
-    check_positive,
 )
 from ebm3d.refiners.langevin import langevin
 from ebm3d.refiners.residual_density import ResidualDensity

@@ -8,15 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ebm3d.errors import input_error, shape_error
+from ebm3d.errors import check_count, check_positive, input_error, shape_error
 from ebm3d.losses.training import (
     BatchScorer,
     Contrast,
     Examples,
     NoiseAround,
     TrainingLoss,
-    check_count,
-    check_positive,
 )
 
 

@@ -12,13 +12,11 @@ from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities.gaussian import standard_normal
-from ebm3d.errors import input_error, shape_error
+from ebm3d.errors import check_count, check_positive, input_error, shape_error
 from ebm3d.losses.training import (
     BatchScorer,
     NoiseAround,
     TrainingLoss,
-    check_count,
-    check_positive,
 )
 from ebm3d.refiners.residual_density import ResidualDensity
 
@@ -39,7 +37,7 @@ def gradient_of(f: PointScorer, points: Tensor) -> Tensor:
         ValueError: if f gives another shape or cannot be differentiated.
     """
     keep = torch.is_grad_enabled()
-    gradient = _gradient(f, points.detach().requires_grad_(), create_graph=keep)
+    gradient = _gradient(f, _leaf(points), create_graph=keep)
     return gradient if keep else gradient.detach()
 
 
@@ -67,7 +65,7 @@ def score_matching_loss(f: PointScorer, points: Tensor) -> Tensor:
     Raises:
         ValueError: if f gives another shape or cannot be differentiated.
     """
-    keep, leaf = torch.is_grad_enabled(), points.detach().requires_grad_()
+    keep, leaf = torch.is_grad_enabled(), _leaf(points)
     with torch.enable_grad():
         gradient = _gradient(f, leaf, create_graph=True)
         trace = gradient.new_zeros(gradient.shape[:-1])
@@ -104,9 +102,8 @@ def sliced_score_matching_loss(
     Raises:
         ValueError: if there is no slice, f gives another shape or cannot be differentiated.
     """
-    if num_slices < 1:
-        raise input_error("num_slices", "at least 1", num_slices)
-    keep, leaf = torch.is_grad_enabled(), points.detach().requires_grad_()
+    check_count("num_slices", num_slices)
+    keep, leaf = torch.is_grad_enabled(), _leaf(points)
     with torch.enable_grad():
         gradient = _gradient(f, leaf, create_graph=True)
         trace = gradient.new_zeros(gradient.shape[:-1])
@@ -138,10 +135,11 @@ def dsm_loss(gradient: Tensor, residual: Tensor, variance: Tensor | float) -> Te
         the variance of ``residual / variance`` given the perturbed value: below D / variance.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes do not fit, or a variance that is a number is not positive.
     """
     if gradient.shape != residual.shape:
         raise shape_error("gradient", f"{tuple(residual.shape)} like residual", gradient)
+    _check_variance(variance, residual)
     return (gradient + residual / variance).square().sum(-1)
 
 
@@ -238,11 +236,32 @@ class DSMLoss:
         return TrainingLoss(loss.mean(dim=1))
 
 
+def _check_variance(variance: Tensor | float, residual: Tensor) -> None:
+    """Raise unless a variance is positive, or of a shape that broadcasts to the residuals."""
+    if not isinstance(variance, Tensor):
+        check_positive("variance", variance)
+        return
+    sizes = zip(reversed(variance.shape), reversed(residual.shape), strict=False)
+    fits = variance.ndim <= residual.ndim and all(size in (1, other) for size, other in sizes)
+    if not fits:
+        raise shape_error("variance", f"one that broadcasts to {tuple(residual.shape)}", variance)
+
+
+def _leaf(points: Tensor) -> Tensor:
+    """Points ``(..., D)`` that gradients are taken in."""
+    if points.ndim == 0:
+        raise shape_error("points", "(..., D)", points)
+    if not points.is_floating_point():
+        got, remedy = points.dtype, "pass points.float()"
+        raise input_error("points", "of a floating-point type", got, remedy)
+    return points.detach().requires_grad_()
+
+
 def _gradient(f: PointScorer, leaf: Tensor, create_graph: bool) -> Tensor:
     """Gradient of f in ``leaf``, which requires one; zero of no points."""
     with torch.enable_grad():
         value = f(leaf)
-        if value.shape != leaf.shape[:-1]:
+        if getattr(value, "shape", None) != leaf.shape[:-1]:
             raise shape_error("f(points)", f"{tuple(leaf.shape[:-1])}, one per point", value)
         if leaf.numel() == 0:
             return torch.zeros_like(leaf)

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.errors import shape_error
+from ebm3d.errors import check_count, input_error, shape_error
 from ebm3d.losses.importance_sampling import effective_share
 from ebm3d.losses.importance_sampling import log_normalizer as sampled_log_normalizer
 from ebm3d.losses.training import (
     FeatureScorer,
     NoiseAround,
     TrainingLoss,
-    check_count,
 )
 
 # Nats beyond which the exponential goes on as its tangent. A larger bound would leave Adam's second
@@ -103,6 +102,8 @@ class SNLLoss(nn.Module):
         check_count("num_noise_samples", num_noise_samples)
         check_count("in_channels", in_channels)
         self.num_noise_samples = num_noise_samples
+        if not isinstance(hidden_channels, list | tuple):
+            raise input_error("hidden_channels", "a list of widths", repr(hidden_channels))
         widths = [in_channels + 10, *hidden_channels]
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):

@@ -5,14 +5,11 @@ N true boxes; M noise samples of each; S variants of each; F pooled features.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
-
-from ebm3d.errors import input_error
 
 
 class BatchScorer(Protocol):
@@ -181,25 +178,3 @@ class TrainingMethod(Protocol):
             noise: bound to the true boxes.
         """
         ...
-
-
-def check_count(name: str, count: int) -> None:
-    """Raise unless a number of samples or steps is at least one.
-
-    Args:
-        name: the argument, as the caller wrote it.
-        count: the number.
-    """
-    if count < 1:
-        raise input_error(name, "at least 1", count)
-
-
-def check_positive(name: str, value: float) -> None:
-    """Raise unless a constant is positive and finite.
-
-    Args:
-        name: the argument, as the caller wrote it.
-        value: the constant.
-    """
-    if not 0 < value < math.inf:
-        raise input_error(name, "positive and finite", value)

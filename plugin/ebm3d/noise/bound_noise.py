@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ebm3d.errors import check_boxes, input_error, shape_error
+from ebm3d.errors import check_count, check_sound_boxes, input_error, shape_error
 
 if TYPE_CHECKING:
     from ebm3d.noise.box_noise import BoxNoise
@@ -62,7 +62,8 @@ class BoundNoise:
         generator: as given.
 
     Raises:
-        ValueError: if the frames have another number of boxes in all.
+        ValueError: for boxes that are not finite or whose sizes are not positive, another number of
+            labels or references, or frames that have another number of boxes in all.
     """
 
     def __init__(
@@ -74,11 +75,17 @@ class BoundNoise:
         reference: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        check_boxes(boxes)
+        check_sound_boxes(boxes)
+        if labels.shape != boxes.shape[:1]:
+            raise shape_error("labels", f"({len(boxes)},), one class per box", labels)
         self.boxes, self.labels = boxes, labels
         self.frame_sizes = [len(boxes)] if not frame_sizes else list(frame_sizes)
+        for size in self.frame_sizes:
+            check_count("frame_sizes", size, least=0)
         if sum(self.frame_sizes) != len(boxes):
             raise input_error("frame_sizes", f"of {len(boxes)} boxes in all", self.frame_sizes)
+        if reference is not None and reference.shape != boxes.shape:
+            raise shape_error("reference", f"{tuple(boxes.shape)} like boxes", reference)
         self._noise, self._reference, self.generator = noise, reference, generator
 
     @property

@@ -8,12 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import copy
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ebm3d.boxes.local import add_local_offsets, local_offsets
-from ebm3d.errors import check_boxes, input_error, shape_error
+from ebm3d.errors import (
+    check_count,
+    check_floating_boxes,
+    check_positive,
+    check_sound_boxes,
+    input_error,
+    shape_error,
+)
 from ebm3d.noise.bound_noise import BoundNoise, NoiseSamples
 
 _AXES = ("box", "world")
@@ -60,11 +68,13 @@ class BoxNoise:
         shared_in_scene: bool = False,
         min_size: float = 0.05,
     ) -> None:
-        table = torch.as_tensor(stds, dtype=torch.float64)
+        table = _as_table("stds", stds)
         table = table[None] if table.ndim == 1 else table
         if table.ndim != 2 or table.shape[1] != 7:
             raise shape_error("stds", "(7,) or (num_classes, 7)", table)
-        factors = torch.as_tensor(multipliers, dtype=torch.float64)
+        factors = _as_table("multipliers", multipliers)
+        if factors.ndim != 1:
+            raise shape_error("multipliers", "(K,), one per component", factors)
         for name, value in (("stds", table), ("multipliers", factors)):
             if value.numel() == 0 or not bool((value > 0).all() & torch.isfinite(value).all()):
                 raise input_error(name, "positive and finite", value.tolist())
@@ -72,8 +82,7 @@ class BoxNoise:
             raise input_error("axes", f"one of {_AXES}", repr(axes))
         if sizes not in _SIZES:
             raise input_error("sizes", f"one of {_SIZES}", repr(sizes))
-        if not 0 < min_size < math.inf:
-            raise input_error("min_size", "positive and finite", min_size)
+        check_positive("min_size", min_size)
         self.stds, self.multipliers = table, factors
         self.axes, self.sizes = axes, sizes
         self.shared_in_scene, self.min_size = shared_in_scene, min_size
@@ -95,8 +104,11 @@ class BoxNoise:
             ``(N, 7)``, float64, on the device of ``labels``.
 
         Raises:
-            ValueError: if a label has no row.
+            ValueError: if a label is no class index or has no row.
         """
+        if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+            got = f"{labels.dtype} of shape {tuple(labels.shape)}"
+            raise input_error("labels", "whole numbers of shape (N,)", got)
         table = self.stds.to(labels.device)
         if len(table) == 1:
             return table.expand(len(labels), 7)
@@ -119,7 +131,11 @@ class BoxNoise:
         Returns:
             ``(N, 7)``: along, across, up (m); length, width, height (log ratio, to first order
             where the noise is metric); yaw (rad). In the dtype of ``boxes``.
+
+        Raises:
+            ValueError: for a wrong shape.
         """
+        _check_shapes(boxes, labels)
         stds = self.class_stds(labels).to(boxes)
         plane, sizes = stds[:, :2], stds[:, 3:6]
         if self.axes == "world":
@@ -139,8 +155,7 @@ class BoxNoise:
         Raises:
             ValueError: if it is not.
         """
-        if not 0 < factor < math.inf:
-            raise input_error("factor", "positive and finite", factor)
+        check_positive("factor", factor)
         narrow = copy(self)
         narrow.stds = self.stds * factor
         return narrow
@@ -200,14 +215,8 @@ class BoxNoise:
                 positive, or ``num_samples < 1``.
         """
         _check_shapes(boxes, labels)
-        if num_samples < 1:
-            raise input_error("num_samples", "at least 1", num_samples)
-        good = torch.isfinite(boxes).all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
-        if not bool(good.all()):
-            row = int((~good).nonzero()[0, 0])
-            raise input_error(
-                "boxes", "finite, of positive size", f"boxes[{row}] = {boxes[row].tolist()}"
-            )
+        check_count("num_samples", num_samples)
+        check_sound_boxes(boxes)
         count = 1 if self.shared_in_scene and len(boxes) else len(boxes)
         device = boxes.device
         component = torch.randint(
@@ -282,8 +291,16 @@ class BoxNoise:
         return mixed + log_norm[:, None]
 
 
+def _as_table(name: str, values: Any) -> Tensor:
+    """Numbers as float64."""
+    try:
+        return torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError) as error:
+        raise input_error(name, "numbers, in rows of the same length", repr(values)) from error
+
+
 def _check_shapes(boxes: Tensor, labels: Tensor) -> None:
-    """Raise unless boxes are ``(N, 7)`` and labels ``(N,)``."""
-    check_boxes(boxes)
+    """Raise unless boxes are ``(N, 7)``, of a floating-point type, and labels ``(N,)``."""
+    check_floating_boxes(boxes)
     if labels.shape != boxes.shape[:1]:
         raise shape_error("labels", f"({len(boxes)},), one class per box", labels)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.boxes.iou import iou_bev
-from ebm3d.errors import check_boxes, input_error, shape_error
+from ebm3d.errors import check_boxes, check_positive, input_error, is_number, shape_error
 from ebm3d.noise.bound_noise import BoundNoise, NoiseSamples
 from ebm3d.noise.box_noise import BoxNoise
 
@@ -69,11 +69,12 @@ class DetectionNoise:
     def __init__(
         self, base: BoxNoise, share: float = 0.5, width: float = 0.5, min_iou: float = 0.1
     ) -> None:
-        if not 0 < share < 1:
+        if not isinstance(base, BoxNoise):
+            raise input_error("base", "a BoxNoise", type(base).__name__)
+        if not (is_number(share) and 0 < share < 1):
             raise input_error("share", "in (0, 1)", share)
-        if not 0 < width < math.inf:
-            raise input_error("width", "positive and finite", width)
-        if not 0 < min_iou <= 1:
+        check_positive("width", width)
+        if not (is_number(min_iou) and 0 < min_iou <= 1):
             raise input_error("min_iou", "in (0, 1]", min_iou)
         self.base, self.share, self.width, self.min_iou = base, share, width, min_iou
 
@@ -102,8 +103,12 @@ class DetectionNoise:
         """
         around = self.base.around(boxes, labels, frame_sizes, reference, generator)
         sizes = around.frame_sizes
-        if len(detections) != len(sizes):
-            raise input_error("detections", f"of {len(sizes)} frames", f"of {len(detections)}")
+        if not isinstance(detections, list | tuple) or len(detections) != len(sizes):
+            got = len(detections) if hasattr(detections, "__len__") else detections
+            raise input_error("detections", f"a list of {len(sizes)} frames", got)
+        for frame in detections:
+            if not isinstance(frame, Detections):
+                raise input_error("detections", "a list of Detections", type(frame).__name__)
         near = [
             self._near(frame, mine, classes)
             for frame, mine, classes in zip(
@@ -118,7 +123,7 @@ class DetectionNoise:
         found = detections.boxes.detach().to(boxes)
         sound = torch.isfinite(found).all(dim=1) & (found[:, 3:6] > 0).all(dim=1)
         found, classes = found[sound], detections.labels[sound].to(labels)
-        overlap = iou_bev(boxes.double().cpu().numpy(), found.double().cpu().numpy())
+        overlap = iou_bev(boxes.detach().double().cpu().numpy(), found.double().cpu().numpy())
         alike = (labels[:, None] == classes).cpu()
         overlaps = torch.where(alike, torch.from_numpy(overlap), 0.0)
         near = []

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.local import local_offsets
-from ebm3d.errors import check_boxes, shape_error
+from ebm3d.errors import check_sound_boxes, shape_error
 
 # Of a Gaussian, 68.27 % lie within one standard deviation of zero.
 _ONE_SIGMA = math.erf(1 / math.sqrt(2))
@@ -31,14 +31,14 @@ def fit_noise_stds(true: Tensor, detected: Tensor) -> Tensor:
         taken about zero: a bias of the detector widens the noise, as it must.
 
     Raises:
-        ValueError: for wrong shapes or no pairs.
+        ValueError: for wrong shapes, no pairs, or boxes that are not finite and of positive size.
     """
-    check_boxes(true, "true")
-    check_boxes(detected, "detected")
+    check_sound_boxes(true, "true")
+    check_sound_boxes(detected, "detected")
     if true.shape != detected.shape or len(true) == 0:
         raise shape_error("detected", f"(N, 7) with N >= 1, as true {tuple(true.shape)}", detected)
     offsets = local_offsets(true, detected)
     ratio = torch.log(detected[:, 3:6] / true[:, 3:6])
     yaw = 0.5 * wrap_to_pi(2 * offsets[:, 6:])
     errors = torch.cat((offsets[:, :3], ratio, yaw), dim=1).abs()
-    return torch.quantile(errors, _ONE_SIGMA, dim=0)
+    return torch.quantile(errors.double(), _ONE_SIGMA, dim=0).to(errors.dtype)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.angles import wrap_to_pi
-from ebm3d.errors import check_boxes, input_error, shape_error
+from ebm3d.errors import check_count, check_floating_boxes, input_error, shape_error
 from ebm3d.records import TensorRecord
 from ebm3d.refiners.steps import StepFrame, StepLimits
 
@@ -127,8 +127,7 @@ class Ascent(ABC):
     """
 
     def __init__(self, num_steps: int, limits: StepLimits) -> None:
-        if num_steps < 0:
-            raise input_error("num_steps", "at least 0", num_steps)
+        check_count("num_steps", num_steps, least=0)
         self.num_steps, self.limits = num_steps, limits
 
     @property
@@ -220,6 +219,9 @@ def value_and_gradient(
     Raises:
         ValueError: if f gives another shape or cannot be differentiated.
     """
+    if not points.is_floating_point():
+        got, remedy = points.dtype, f"pass {name}.float()"
+        raise input_error(name, "of a floating-point type", got, remedy)
     with torch.enable_grad():
         leaf = points.detach().requires_grad_()
         value = check_values(f(leaf), leaf, name)
@@ -230,8 +232,8 @@ def value_and_gradient(
 
 
 def check_finite_boxes(boxes: Tensor) -> None:
-    """Raise unless boxes have shape ``(N, 7)`` and are finite."""
-    check_boxes(boxes)
+    """Raise unless boxes have shape ``(N, 7)``, are of a floating-point type and finite."""
+    check_floating_boxes(boxes)
     if not bool(torch.isfinite(boxes).all()):
         row = int((~torch.isfinite(boxes)).any(dim=1).nonzero()[0, 0])
         raise input_error("boxes", "finite", f"boxes[{row}] = {boxes[row].tolist()}")
@@ -239,6 +241,6 @@ def check_finite_boxes(boxes: Tensor) -> None:
 
 def check_values(value: Tensor, points: Tensor, name: str = "boxes") -> Tensor:
     """Return the values f gave for points ``(..., D)``; raises unless there is one for each."""
-    if value.shape != points.shape[:-1]:
+    if getattr(value, "shape", None) != points.shape[:-1]:
         raise shape_error(f"f({name})", f"{tuple(points.shape[:-1])}, one value for each", value)
     return value

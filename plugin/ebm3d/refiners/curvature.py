@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.errors import input_error
+from ebm3d.errors import check_positive, check_sound_boxes, input_error, shape_error
 from ebm3d.records import TensorRecord
-from ebm3d.refiners.ascent import check_finite_boxes, value_and_gradient
+from ebm3d.refiners.ascent import value_and_gradient
 from ebm3d.refiners.residual_density import ResidualDensity, VariantScorer
 
 # About so many boxes are differentiated at a time: more no longer fit in the cache.
@@ -76,12 +76,11 @@ def expand_by_differences(
         The expansion, in the dtype of the boxes; its value is that at the box.
 
     Raises:
-        ValueError: for a wrong shape, boxes that are not finite, a radius that is not positive, or
-            an f that cannot be differentiated.
+        ValueError: for a wrong shape, boxes or units that are not finite and positive, a radius
+            that is not positive, or an f that cannot be differentiated.
     """
-    check_finite_boxes(boxes)
-    if not 0 < radius < math.inf:
-        raise input_error("radius", "positive and finite", radius)
+    check_positive("radius", radius)
+    _check(boxes, units)
     coding = LocalCoding(boxes.detach(), units.to(boxes))
     log_density = ResidualDensity(f, coding)
     points, solution = (t.to(boxes) for t in _simplex())
@@ -92,7 +91,7 @@ def expand_by_differences(
     with torch.no_grad():
         value = log_density(torch.zeros_like(at[:, :1]))[:, 0]
     given = torch.cat(((values - value[:, None])[..., None], radius * gradients), dim=-1)
-    found = given.flatten(1) @ solution.T
+    found = given.flatten(1) @ solution.to(given).T
     hessian = boxes.new_empty(len(boxes), 7, 7)
     row, column = torch.triu_indices(7, 7)
     hessian[:, row, column] = hessian[:, column, row] = found[:, 8:] / radius**2
@@ -136,10 +135,10 @@ def expand_exactly(f: VariantScorer, boxes: Tensor, units: Tensor) -> Expansion:
         The expansion, in the dtype of the boxes.
 
     Raises:
-        ValueError: for a wrong shape, boxes that are not finite, or an f that cannot be
-            differentiated.
+        ValueError: for a wrong shape, boxes or units that are not finite and positive, or an f that
+            cannot be differentiated.
     """
-    check_finite_boxes(boxes)
+    _check(boxes, units)
     coding = LocalCoding(boxes.detach(), units.to(boxes))
     with torch.enable_grad():
         at = torch.zeros_like(boxes, requires_grad=True)
@@ -151,3 +150,14 @@ def expand_exactly(f: VariantScorer, boxes: Tensor, units: Tensor) -> Expansion:
     hessian = torch.stack(rows, dim=1)
     hessian = (hessian + hessian.transpose(1, 2)) / 2
     return Expansion(coding, value.detach(), gradient.detach(), hessian)
+
+
+def _check(boxes: Tensor, units: Tensor) -> None:
+    """Raise unless boxes ``(N, 7)`` are sound and the units ``(N, 7)`` positive and finite."""
+    check_sound_boxes(boxes)
+    if getattr(units, "shape", None) != boxes.shape:
+        raise shape_error("units", f"{tuple(boxes.shape)} like boxes", units)
+    good = (units > 0) & torch.isfinite(units)
+    if not bool(good.all()):
+        row = int((~good).any(dim=1).nonzero()[0, 0])
+        raise input_error("units", "positive and finite", f"units[{row}] = {units[row].tolist()}")

@@ -5,13 +5,12 @@ N boxes; T steps.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ebm3d.errors import input_error
+from ebm3d.errors import check_positive, input_error, is_number
 from ebm3d.refiners.ascent import Ascent, StepRule, Trial
 from ebm3d.refiners.steps import StepLimits
 
@@ -63,9 +62,9 @@ class GradientAscent(Ascent):
     ) -> None:
         limits = StepLimits(step_scale, axes, max_step, max_displacement, min_size)
         super().__init__(num_steps, limits)
-        if not 0 < step_size < math.inf:
-            raise input_error("step_size", "positive and finite", step_size)
-        if not (0 < step_decay < 1 <= step_growth < math.inf):
+        check_positive("step_size", step_size)
+        numbers = is_number(step_decay) and is_number(step_growth)
+        if not (numbers and 0 < step_decay < 1 <= step_growth):
             raise input_error(
                 "step_decay, step_growth", "in (0, 1) and at least 1", (step_decay, step_growth)
             )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ebm3d.densities.gaussian import standard_normal
-from ebm3d.errors import input_error
+from ebm3d.errors import check_count, check_positive, input_error, is_number
 from ebm3d.refiners.ascent import value_and_gradient
 
 
@@ -49,11 +48,9 @@ def langevin(
         ValueError: for constants out of range, or if f gives another shape or cannot be
             differentiated.
     """
-    if not 0 < step_size < math.inf:
-        raise input_error("step_size", "positive and finite", step_size)
-    if num_steps < 0:
-        raise input_error("num_steps", "at least 0", num_steps)
-    if not 0 <= noise_scale < math.inf:
+    check_positive("step_size", step_size)
+    check_count("num_steps", num_steps, least=0)
+    if not (is_number(noise_scale) and noise_scale >= 0):
         raise input_error("noise_scale", "at least 0 and finite", noise_scale)
     current = start.detach()
     for _ in range(num_steps if start.numel() else 0):

@@ -18,7 +18,7 @@ from ebm3d.densities import (
     MultivariateGaussianDensity,
     triangular_root,
 )
-from ebm3d.errors import input_error
+from ebm3d.errors import input_error, is_number
 from ebm3d.records import TensorRecord
 from ebm3d.refiners.curvature import (
     Expansion,
@@ -98,7 +98,8 @@ def approximate_by_gaussian(
     Raises:
         ValueError: unless ``0 < min_std <= max_std`` and ``max_shift >= 0``, all finite.
     """
-    if not (0 < min_std <= max_std < math.inf and 0 <= max_shift < math.inf):
+    numbers = all(is_number(value) for value in (min_std, max_std, max_shift))
+    if not (numbers and 0 < min_std <= max_std and max_shift >= 0):
         raise input_error(
             "min_std, max_std, max_shift",
             "finite, 0 < min_std <= max_std, 0 <= max_shift",

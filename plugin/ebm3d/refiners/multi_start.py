@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.errors import input_error
-from ebm3d.refiners.ascent import BoxScorer, Modes, RefinementResult, check_finite_boxes
+from ebm3d.errors import check_count, check_positive, check_sound_boxes, input_error
+from ebm3d.refiners.ascent import BoxScorer, Modes, RefinementResult, check_values
 from ebm3d.refiners.laplace import laplace_approximation
 from ebm3d.refiners.residual_density import VariantScorer
 from ebm3d.refiners.steps import scale_of, scale_table
@@ -68,11 +68,12 @@ class MultiStart:
         merge_radius: float = 0.5,
         seed: int = 0,
     ) -> None:
-        if num_starts < 1:
-            raise input_error("num_starts", "at least 1", num_starts)
-        for name, value in (("spread", spread), ("merge_radius", merge_radius)):
-            if not 0 < value < math.inf:
-                raise input_error(name, "positive and finite", value)
+        if not callable(base):
+            raise input_error("base", "a refiner", repr(base))
+        check_count("num_starts", num_starts)
+        check_count("seed", seed, least=0)
+        check_positive("spread", spread)
+        check_positive("merge_radius", merge_radius)
         self.base, self.units = base, scale_table("units", units)
         self.num_starts, self.turned, self.spread = num_starts, turned, spread
         self.merge_radius, self.seed = merge_radius, seed
@@ -92,9 +93,9 @@ class MultiStart:
             of what ``base`` makes of the box alone.
 
         Raises:
-            ValueError: for a wrong shape or boxes that are not finite.
+            ValueError: for a wrong shape, or boxes that are not finite and of positive size.
         """
-        check_finite_boxes(boxes)
+        check_sound_boxes(boxes)
         coding = LocalCoding(boxes.detach(), scale_of("units", self.units, boxes, labels))
         starts = self._starts(coding)
         shape = starts.shape[:2]
@@ -188,6 +189,7 @@ def _flat(f: VariantScorer, shape: torch.Size) -> BoxScorer:
     """Evaluate ``(N * S, 7)`` boxes as S variants of N."""
 
     def score(boxes: Tensor) -> Tensor:
-        return f(boxes.reshape(*shape, 7)).reshape(-1)
+        variants = boxes.reshape(*shape, 7)
+        return check_values(f(variants), variants).reshape(-1)
 
     return score

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.densities.gaussian import standard_normal
-from ebm3d.errors import input_error
+from ebm3d.errors import check_count
 from ebm3d.refiners.langevin import langevin
 from ebm3d.refiners.laplace import LaplaceApproximation
 from ebm3d.refiners.residual_density import ResidualDensity, VariantScorer
@@ -48,8 +48,7 @@ def sample_boxes(
     Raises:
         ValueError: for constants out of range, or as :func:`langevin`.
     """
-    if num_samples < 1:
-        raise input_error("num_samples", "at least 1", num_samples)
+    check_count("num_samples", num_samples)
     log_density = ResidualDensity(f, laplace.coding)
     mean, root = laplace.mean, laplace.scale_tril
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.frames import rotate_about_z
 from ebm3d.boxes.local import add_local_offsets, local_offsets
-from ebm3d.errors import input_error, shape_error
+from ebm3d.errors import check_positive, input_error, shape_error
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,12 @@ class StepLimits:
         max_displacement: float | None,
         min_size: float,
     ) -> None:
-        limits = {"max_step": max_step, "max_displacement": max_displacement, "min_size": min_size}
+        check_positive("min_size", min_size)
+        limits = {"max_step": max_step, "max_displacement": max_displacement}
         for name, limit in limits.items():
-            if limit is not None and not limit > 0:
-                raise input_error(name, "positive", limit)
+            is_limit = isinstance(limit, int | float) and not isinstance(limit, bool) and limit > 0
+            if limit is not None and not is_limit:
+                raise input_error(name, "positive, or None", repr(limit))
         if axes not in ("box", "world"):
             raise input_error("axes", "'box' or 'world'", repr(axes))
         self.scale = None if step_scale is None else scale_table("step_scale", step_scale)
@@ -133,11 +135,15 @@ def scale_table(name: str, values: Sequence[float] | Sequence[Sequence[float]]) 
     Raises:
         ValueError: for another shape, or numbers that are not positive and finite.
     """
-    table = torch.as_tensor(values, dtype=torch.float64)
+    expected = "seven positive numbers (a row per class)"
+    try:
+        table = torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError) as error:
+        raise input_error(name, expected, repr(values)) from error
     table = table[None] if table.ndim == 1 else table
-    sound = bool(((table > 0) & (table < math.inf)).all())
+    sound = table.numel() > 0 and bool(((table > 0) & (table < math.inf)).all())
     if table.ndim != 2 or table.shape[1] != 7 or not sound:
-        raise input_error(name, "seven positive numbers (a row per class)", values)
+        raise input_error(name, expected, values)
     return table
 
 
@@ -159,6 +165,8 @@ def scale_of(name: str, table: Tensor, boxes: Tensor, labels: Tensor | None) -> 
         raise input_error("labels", f"given where {name} has a row per class", None)
     if labels.shape != boxes.shape[:1]:
         raise shape_error("labels", f"({len(boxes)},), one class per box", labels)
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise input_error("labels", "whole numbers", labels.dtype, "pass labels.long()")
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(table):
         raise input_error(
             "labels",

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ebm3d.errors import check_count, check_positive, check_sound_boxes, is_number
+
+NO_NUMBERS = ["3", None, [3], True, math.nan, math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, 1e30, *NO_NUMBERS])
+def test_what_is_no_count_is_named(value: Any):
+    with pytest.raises(ValueError, match="num_samples must be at least 1, a whole number, but got"):
+        check_count("num_samples", value)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, -1, *NO_NUMBERS])
+def test_what_is_not_positive_is_named(value: Any):
+    with pytest.raises(ValueError, match="width must be positive and finite, but got"):
+        check_positive("width", value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    check_count("num_samples", np.int64(3))
+    check_count("num_steps", 0, least=0)
+    check_positive("width", np.float32(0.5))
+    assert is_number(-(10**400))
+    assert is_number(np.float64(0))
+    assert not any(is_number(value) for value in NO_NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (torch.ones(2, 6), r"true must have shape \(N, 7\)"),
+        (torch.ones(2, 7, dtype=torch.int64), r"floating-point.*true\.float\(\)"),
+        (np.ones((2, 7)), "true must be a torch.Tensor, but got ndarray"),
+        (None, r"true must have shape .* but got NoneType"),
+        (torch.tensor([[1.0] * 7, [math.nan] * 7]), r"finite, of positive size, but got true\[1\]"),
+        (torch.tensor([[1.0] * 7, [1.0] * 5 + [0.0, 1.0]]), r"of positive size, but got true\[1\]"),
+    ],
+)
+def test_boxes_that_are_none_are_named(boxes: Any, message: str):
+    with pytest.raises(ValueError, match=message):
+        check_sound_boxes(boxes, "true")
+
+
+def test_no_boxes_are_sound():
+    assert check_sound_boxes(torch.zeros(0, 7)) is None

@@ -32,13 +32,15 @@ import ebm3d.register  # noqa: F401
 from ebm3d import config_path
 from ebm3d.simulation import simulate_frame
 
-SAMPLES, BASELINE = 128, "NCE"
+SAMPLES, BASELINE, PROPOSAL = 128, "NCE", "NCE, learned proposal"
 METHODS: dict[str, dict[str, Any]] = {
     BASELINE: {"type": "NCELoss", "num_noise_samples": SAMPLES},
     "NCE+": {"type": "NCEPlusLoss", "num_noise_samples": SAMPLES},
     "ML-IS": {"type": "MLISLoss", "num_noise_samples": SAMPLES},
     "KLD-IS": {"type": "KLDISLoss", "num_noise_samples": SAMPLES},
     "SNL": {"type": "SNLLoss", "num_noise_samples": SAMPLES},
+    "conditional NCE": {"type": "ConditionalNCELoss", "num_noise_samples": SAMPLES},
+    PROPOSAL: {"type": "NCELoss", "num_noise_samples": SAMPLES},
     "ML-MCMC, 16 steps of 8 chains": {"type": "MLMCMCLoss", "num_steps": 16, "num_chains": 8},
     "score matching, exact": {"type": "ScoreMatchingLoss", "kind": "exact"},
     "score matching, 1 slice": {"type": "ScoreMatchingLoss", "kind": "sliced"},
@@ -72,7 +74,7 @@ class Frame:
         """A step of training, less the optimizer's."""
         head.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = head.loss(self.bev, [self.points], [self.boxes], [self.labels])
-        losses["loss_ebm"].backward()
+        torch.stack([v for name, v in losses.items() if name.startswith("loss")]).sum().backward()
         return losses
 
 
@@ -81,7 +83,10 @@ def build_heads(config: dict[str, Any]) -> dict[str, Any]:
     heads = {}
     for name, loss in METHODS.items():
         torch.manual_seed(0)
-        heads[name] = MODELS.build({**config, "loss": loss})
+        noise = config["noise"]
+        if name == PROPOSAL:
+            noise = {"type": "LearnedProposal", "base": noise}
+        heads[name] = MODELS.build({**config, "loss": loss, "noise": noise})
         torch.nn.init.normal_(heads[name].network.layers[-1].weight, std=0.1)
     return heads
 

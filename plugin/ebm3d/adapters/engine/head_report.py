@@ -19,6 +19,7 @@ from ebm3d.adapters.engine.head_evaluation import (
 from ebm3d.evaluation.calibration import report_calibration
 
 ERRORS = ("along", "across", "vertical", "length", "width", "height", "yaw_mod_pi")
+_FAR = 20.0  # median deviations from the median
 _CURVES = ("reliability", "pit_histogram", "coverage")  # left out of the file: long
 
 
@@ -124,24 +125,23 @@ def draw_comparison(result: Mapping[str, Any], thresholds: Sequence[float], path
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
     colors = plt.get_cmap("tab20" if len(result["heads"]) > 10 else "tab10")
+    densities: dict[str, list[tuple[float, float]]] = {}
     for index, (name, entry) in enumerate(result["heads"].items()):
         seeds = list(entry["seeds"].values())
         curve = [statistics.median(s["ap_3d"][f"{t:.2f}"] for s in seeds) for t in thresholds]
         left.plot(thresholds, curve, marker="o", ms=4, color=colors(index), label=name)
-        known = [s["scaled"] for s in seeds if "scaled" in s]
-        for s in known:
-            right.scatter(s["nll"]["mean"], s["ece"]["mean"], color=colors(index), s=18)
-        if known:
-            middle = (
-                statistics.median(s["nll"]["mean"] for s in known),
-                statistics.median(s["ece"]["mean"] for s in known),
-            )
-            right.annotate(name, middle, xytext=(5, 4), textcoords="offset points", fontsize=9)
+        points = [
+            (s["scaled"]["nll"]["mean"], s["scaled"]["ece"]["mean"]) for s in seeds if "scaled" in s
+        ]
+        if points:
+            densities[name] = points
+            right.scatter(*zip(*points, strict=True), color=colors(index), s=26)
+    _look_at_the_middle(right, densities)
     before = next(iter(next(iter(result["heads"].values()))["seeds"].values()))["ap_3d_before"]
     alone = [before[f"{t:.2f}"] for t in thresholds]
     left.plot(thresholds, alone, "k--", lw=1, label="detector alone")
     left.set(xlabel="3D IoU threshold", ylabel="3D AP R40, moderate (%)")
-    left.legend(fontsize=8, frameon=False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right", fontsize=9, frameon=False)
     right.set(xlabel="NLL after scaling (nats)", ylabel="ECE after scaling")
     for axes in (left, right):
         axes.grid(alpha=0.3)
@@ -149,6 +149,26 @@ def draw_comparison(result: Mapping[str, Any], thresholds: Sequence[float], path
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def _look_at_the_middle(axes: Any, densities: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    """Leave heads far from the others outside the picture, and say which."""
+    medians = {
+        n: [statistics.median(axis) for axis in zip(*p, strict=True)] for n, p in densities.items()
+    }
+    if len(medians) < 4:
+        return
+    outside = set()
+    for axis in (0, 1):
+        middle = statistics.median(m[axis] for m in medians.values())
+        spread = statistics.median(abs(m[axis] - middle) for m in medians.values())
+        outside |= {n for n, m in medians.items() if abs(m[axis] - middle) > _FAR * spread > 0}
+    kept = [point for n, points in densities.items() if n not in outside for point in points]
+    for values, limit in zip(zip(*kept, strict=True), (axes.set_xlim, axes.set_ylim), strict=True):
+        margin = 0.08 * (max(values) - min(values)) + 1e-6
+        limit(min(values) - margin, max(values) + margin)
+    if outside:
+        axes.set_title(f"outside: {', '.join(sorted(outside))}", fontsize=9)
 
 
 def cell(seeds: Sequence[Any], path: Sequence[str], digits: int, unit: float = 1.0) -> str:

@@ -10,6 +10,7 @@ from mmengine import DictAction
 from rich.console import Console
 
 from ebm3d.adapters.engine.noise_fitting import fit_noise
+from ebm3d.datasets.atomic import check_writable
 
 
 def main() -> None:
@@ -22,6 +23,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the standard deviations here")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE")
     args = parser.parse_args()
+    if args.json is not None:
+        check_writable("--json", args.json)
     stds = fit_noise(
         args.config,
         args.checkpoint,
@@ -34,6 +37,7 @@ def main() -> None:
     for name, row in stds.items():
         console.print(f"{name}: {row}")
     if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(stds, indent=2) + "\n")
 
 

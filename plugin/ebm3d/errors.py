@@ -70,10 +70,14 @@ def check_floating_boxes(boxes: Any, name: str = "boxes") -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite real number; truth values, strings and tensors are none."""
-    number: Any = value  # whole numbers beyond all floats are finite, too
-    is_real = isinstance(number, Real) and not isinstance(value, bool)
-    return is_real and bool(-math.inf < number < math.inf)
+    """Whether a value is a real number of a finite float; truth values and strings are none."""
+    number: Any = value
+    if isinstance(number, bool) or not isinstance(number, Real):
+        return False
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:

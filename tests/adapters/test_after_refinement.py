@@ -293,3 +293,25 @@ def test_features_of_densities_are_the_log_density_of_the_box_and_its_uncertaint
     np.testing.assert_allclose(found[:4, 0], expected[:4], rtol=1e-6)
     np.testing.assert_array_equal(found[:, 2], scores.numpy())
     assert np.isnan(found[4, :2]).all()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [5, {}, {"features": ["f"]}, {"features": ["f"], "weights": [1, 1, 0], "bias": 0}],
+)
+def test_fusion_of_other_arguments_is_refused(config: Any):
+    from ebm3d.adapters.dense_heads.after_refinement import build_fusion
+
+    with pytest.raises(ValueError, match="score_fusion must be a file, or a dict of alone, feat"):
+        build_fusion(config)
+
+
+@pytest.mark.parametrize(
+    "wider",
+    [True, {"nms_thr": "0.5", "max_num": 9}, {"nms_thr": 0.5, "max_num": 2.5}],
+)
+def test_suppression_of_another_kind_is_refused(wider: Any):
+    from ebm3d.adapters.dense_heads.after_refinement import check_wider
+
+    with pytest.raises(ValueError, match="refine_before_nms"):
+        check_wider(None, wider)

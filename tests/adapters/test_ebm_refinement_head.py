@@ -277,3 +277,33 @@ def test_counts_below_one_are_refused(name: str):
 def test_misspelled_option_is_a_type_error():
     with pytest.raises(TypeError, match="max_refine"):
         build_head(max_refine=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": None}, "loss must be a config: a dict with .* but got None"),
+        ({"loss": {"num_noise_samples": 4}}, "loss must be a config: a dict with the name"),
+        ({"loss": {"type": "NoLoss"}}, r"loss\.type must be the name of a registered class"),
+        ({"loss": {"type": "NCELoss", "samples": 4}}, "loss must be arguments of NCELoss"),
+        ({"loss": {"type": "BoxNoise", "stds": [1.0] * 7}}, r"loss\.type must be that of a loss"),
+        ({"loss": {"type": "NCELoss", "num_noise_samples": "4"}}, "num_noise_samples must be"),
+        ({"noise": {"type": "NCELoss"}}, r"noise\.type must be that of a noise, .* without around"),
+        ({"noise": {"type": "DetectionNoise", "base": 3}}, r"noise\.base must be a config"),
+        ({"refiner": {"type": "BoxNoise", "stds": [1.0] * 7}}, r"refiner\.type must be that of a"),
+        ({"network": {"type": "NCELoss"}}, r"network\.type must be that of a network"),
+        ({"pooling": {"type": "BEVGridPool"}}, "pooling must be a list"),
+        ({"pooling": [3]}, r"pooling\[0\] must be a config"),
+        ({"point_cloud_range": [0, 0, 0, 1, 1]}, "point_cloud_range must be six numbers"),
+        ({"max_refined": 2.5}, "max_refined must be at least 1, a whole number"),
+        ({"max_evaluations": None}, "max_evaluations must be at least 1, a whole number"),
+        ({"num_prediction_samples": math.nan}, "num_prediction_samples must be at least 1"),
+        ({"loss_weight": math.nan}, "loss_weight must be at least 0 and finite"),
+        ({"score_decay": "high"}, "score_decay must be at least 0 and finite"),
+        ({"log_density": "laplace"}, "log_density must be a dict of method, num_samples"),
+        ({"log_density": {"samples": 4}}, "log_density must be a dict of method, num_samples"),
+    ],
+)
+def test_settings_of_another_kind_are_refused_by_name(options: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        build_head(**options)

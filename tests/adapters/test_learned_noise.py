@@ -251,7 +251,7 @@ def test_unknown_prediction_is_refused():
 
 
 def test_proposal_without_a_base_is_refused():
-    with pytest.raises(TypeError, match="base"):
+    with pytest.raises(ValueError, match=r"noise must be arguments of LearnedProposal.*'base'"):
         build_head(noise={"type": "LearnedProposal"})
 
 

@@ -298,7 +298,7 @@ def test_velocities_and_densities_of_the_dense_head_stay_beside_the_refined_boxe
         ({"score_decay": -0.1}, "score_decay must be at least 0"),
         ({"num_noise_samples": 0}, "at least 1"),
         ({"pooling": []}, "at least one pool"),
-        ({"noise": {"type": "NCELoss"}}, "a BoxNoise"),
+        ({"noise": {"type": "NCELoss"}}, "noise.type must be that of a noise"),
         ({"noise": {"type": "BoxNoise", "stds": [[0.1] * 7] * 3}}, "rows of noise.stds"),
     ],
 )

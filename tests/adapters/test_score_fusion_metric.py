@@ -170,3 +170,31 @@ def test_command_line_refuses_to_fit_what_it_applies_and_to_fuse_what_is_not_ref
         switch_fusion(_config(), "file.json", {"fit": "new.json"})
     with pytest.raises(ValueError, match="a config that refines none"):
         switch_fusion(_config(refine=False), "file.json", None)
+
+
+def test_figures_are_kept_where_too_few_boxes_can_be_fitted(
+    scene: tuple[Path, KittiFrames],
+) -> None:
+    path, labels = scene
+    unknown = {"f_alone": lambda boxes: torch.full((len(boxes),), torch.nan)}
+    samples = predictions(labels, **unknown)
+    with pytest.raises(ValueError, match="two or more true positives"):
+        run(path, samples, fit=str(path.parent / "fusion.json"), features=["f_alone"])
+    figures = json.loads((path.parent / "figures.json").read_text())
+    assert "scores" in figures["Car"]
+    assert not (path.parent / "fusion.json").exists()
+
+
+def test_files_that_cannot_be_written_are_refused_before_the_first_frame(
+    scene: tuple[Path, KittiFrames],
+) -> None:
+    from ebm3d.adapters.metrics import EBM3DKittiMetric
+
+    path = scene[0]
+    for options in (
+        {"json_file": str(path.parent)},
+        {"score_fusion": {"fit": str(path / "fusion.json")}},
+        {"calibration": {"fit_temperature": str(path / "temperature.json")}},
+    ):
+        with pytest.raises(ValueError, match="must be a file that can be written"):
+            EBM3DKittiMetric(str(path), **options)

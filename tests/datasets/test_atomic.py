@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ebm3d.datasets import DataError, atomic
-from ebm3d.datasets.atomic import replace_together, write_atomically
+from ebm3d.datasets.atomic import check_writable, replace_together, write_atomically
 
 LINKS = {"a.pkl": "a.pkl", "b.pkl": "b.pkl", "training/clouds": "clouds"}
 
@@ -181,3 +181,17 @@ def test_a_file_is_written_whole_or_not_at_all(
         write_atomically(path, b"new")
     assert (path.read_text() if path.exists() else None) == old
     assert list(tmp_path.iterdir()) == ([path] if old else [])
+
+
+def test_files_that_can_be_written_pass(tmp_path: Path) -> None:
+    (tmp_path / "there.json").write_text("{}")
+    for name in ("there.json", "new.json", "new/folder/new.json"):
+        check_writable("--json", tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there.json"]
+
+
+def test_files_without_a_place_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "x.json"):
+        with pytest.raises(ValueError, match="--json must be a file that can be written"):
+            check_writable("--json", path)

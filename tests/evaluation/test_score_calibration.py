@@ -97,3 +97,14 @@ def test_box_in_a_region_without_labels_is_not_judged():
 
 def test_frames_without_boxes_have_no_outcomes():
     assert outcomes([[], [{}]], [[], []]) == [[], []]
+
+
+def test_scores_and_outcomes_of_another_kind_are_refused():
+    scores = np.array([0.2, 0.6])
+    with pytest.raises(ValueError, match=r"scores must have shape \(N,\)"):
+        calibration_of_scores(scores[:, None], np.array([[True], [False]]))
+    with pytest.raises(ValueError, match="is_true must be truth values"):
+        calibration_of_scores(scores, np.array([0.2, 1.0]))
+    assert calibration_of_scores(scores, np.array([0, 1])) == calibration_of_scores(
+        scores, np.array([False, True])
+    )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,3 +229,25 @@ def test_file_without_weights_is_refused_with_the_remedy(tmp_path, tree):
     file.write_text(tree)
     with pytest.raises(ValueError, match="--fit-fusion"):
         read_score_fusion(file)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"features": "ab", "weights": (1, 1, 1, 0)}, "features must be a list, but got 'ab'"),
+        ({"features": ["logit"], "weights": (1, 1, 0)}, "none of them logit or bias"),
+        ({"features": [3], "weights": (1, 1, 0)}, "features must be one or more names"),
+        ({"features": ["f"], "weights": 3}, "weights must be a list, but got 3"),
+        ({"features": ["f"], "weights": (1, 10**400, 0)}, "weights must be 3 finite numbers"),
+    ],
+)
+def test_weights_of_another_kind_are_refused(given: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        ScoreFusion(**given)
+
+
+def test_scores_of_another_kind_are_refused():
+    fusion, features = ScoreFusion(("f",), (1.0, 1.0, 0.0)), torch.zeros(3, 1)
+    for scores in (torch.ones(3, dtype=torch.int64), torch.ones(3, 1)):
+        with pytest.raises(ValueError, match=r"scores must be \(N,\) of a floating-point type"):
+            fusion(scores, features)

@@ -236,6 +236,7 @@ def test_no_boxes_have_no_modes(turned: bool):
         ({"spread": 0.0}, "spread must be positive"),
         ({"merge_radius": math.nan}, "merge_radius must be positive"),
         ({"base": "GradientAscent"}, "base must be a refiner"),
+        ({"base": MultiStart(_ASCENT, _UNITS)}, "base must be a refiner with one start"),
         ({"num_starts": 2.5}, "num_starts must be at least 1, a whole number"),
         ({"seed": None}, "seed must be at least 0, a whole number"),
         ({"units": "wide"}, "units must be seven positive numbers"),

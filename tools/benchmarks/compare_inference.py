@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ebm3d.adapters.engine.inference_report import compare_inference, markdown_of, rows_of
+from ebm3d.datasets.atomic import check_writable
 
 CONFIG = "ebm_second_simulated_cpu.py"
 THRESHOLDS = (0.5, 0.7, 0.75, 0.8, 0.85)
@@ -55,8 +56,9 @@ def main() -> None:
     for file in (*files.values(), selection):
         if not file.is_file():
             raise FileNotFoundError(f"there is no {file}: see --help")
-    for file in (args.json, args.markdown):
+    for name, file in (("--json", args.json), ("--markdown", args.markdown)):
         if file is not None:
+            check_writable(name, file)
             file.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     result = compare_inference(

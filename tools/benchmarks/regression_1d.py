@@ -34,6 +34,7 @@ from ebm3d.benchmarks.regression_1d.pictures import Panel, true_panel, write_den
 from ebm3d.benchmarks.regression_1d.report import COLUMNS, figures_of, markdown_table, table_rows
 from ebm3d.benchmarks.regression_1d.runs import Run, run_method
 from ebm3d.benchmarks.regression_1d.speed import measure_speed
+from ebm3d.datasets.atomic import check_writable
 
 Runs = dict[tuple[str, str], Run]
 
@@ -48,7 +49,7 @@ def read_runs(options: argparse.Namespace) -> Runs:
     settings = {**vars(Budget(options.epochs)), "num_points": options.points}
     runs = {}
     for problem in PROBLEMS:
-        for name in make_methods(problem):
+        for name, method in make_methods(problem).items():
             path = run_path(options, problem, name)
             if path.exists():
                 run = runs[problem, name] = Run.load(path)
@@ -56,6 +57,11 @@ def read_runs(options: argparse.Namespace) -> Runs:
                     raise SystemExit(
                         f"{path} has {run.settings}, but this run {settings}; "
                         "choose another --work-dir."
+                    )
+                if set(run.kl) != set(method.densities):
+                    raise SystemExit(
+                        f"{path} has densities {sorted(run.kl)}, but {name} "
+                        f"{sorted(method.densities)}; remove it, and they are trained again."
                     )
     return runs
 
@@ -101,14 +107,27 @@ def panels_of(runs: Runs) -> list[tuple[str, list[Panel]]]:
     return groups
 
 
+def read_speed(path: Path) -> list[dict[str, Any]] | None:
+    """What ``--speed`` has written to a file before, if anything."""
+    if not path.exists():
+        return None
+    try:
+        speed: list[dict[str, Any]] | None = json.loads(path.read_bytes())["speed"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SystemExit(
+            f"--json must be a new file or one of this benchmark, but got {path} "
+            f"({type(error).__name__}: {error}); choose another."
+        ) from error
+    return speed
+
+
 def write_figures(
     options: argparse.Namespace, runs: Runs, speed: list[dict[str, Any]] | None = None
 ) -> None:
     """Write the figures and the table, if they were asked for."""
     figures = figures_of(runs)
     if options.json is not None:
-        if speed is None and options.json.exists():
-            speed = json.loads(options.json.read_text()).get("speed")
+        speed = read_speed(options.json) if speed is None else speed
         threads = torch.get_num_threads()
         found = {
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads used",
@@ -138,7 +157,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work-dir", type=Path, required=True, help="keeps what is trained")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--speed", action="store_true", help="time models alone and together, too")
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name, least in (("models", 0), ("epochs", 1), ("points", 1), ("threads", 1)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name} must be at least {least}, but got {getattr(options, name)}")
+    for name in ("json", "figure", "markdown"):
+        if getattr(options, name) is not None:
+            check_writable(f"--{name}", getattr(options, name))
+            getattr(options, name).parent.mkdir(parents=True, exist_ok=True)
+    if options.json is not None:
+        read_speed(options.json)
+    check_writable("files of --work-dir", options.work_dir / "set1.npz")
+    return options
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ebm3d.datasets.problems import DataError, Problem
+from ebm3d.errors import input_error
 
 _STORE = ".prepared"
 _CURRENT = "current"
@@ -33,6 +34,24 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def check_writable(name: str, path: str | Path) -> None:
+    """Raise if a file cannot be written, before the work whose result it is to hold.
+
+    Args:
+        name: of the argument, for the message.
+        path: the file; folders that are missing could still be made.
+
+    Raises:
+        ValueError: if there is a folder in its place, a file in that of a folder, or no permission.
+    """
+    path = Path(path)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    target = path if path.exists() else folder
+    if path.is_dir() or not folder.is_dir() or not os.access(target, os.W_OK):
+        got = f"{path}, where {target} is no place to write one"
+        raise input_error(name, "a file that can be written", got, "choose another")
 
 
 @contextmanager

@@ -77,11 +77,7 @@ def calibration_of_scores(scores: FloatArray, is_true: NDArray[np.bool_]) -> Sco
     Raises:
         ValueError: for shapes that differ, or a score outside [0, 1].
     """
-    if is_true.shape != scores.shape:
-        raise shape_error("is_true", f"{scores.shape}, one value a box", is_true)
-    if not ((scores >= 0) & (scores <= 1)).all():
-        bad = int(np.flatnonzero(~((scores >= 0) & (scores <= 1)))[0])
-        raise input_error("scores", "in [0, 1]", f"scores[{bad}] = {scores[bad]}")
+    scores, is_true = as_scores_and_outcomes(scores, is_true)
     number = len(scores)
     if number == 0:
         return ScoreCalibration(0, math.nan, math.nan, math.nan, math.nan, ())
@@ -107,6 +103,32 @@ def calibration_of_scores(scores: FloatArray, is_true: NDArray[np.bool_]) -> Sco
         float(np.abs(sums[0] - sums[1]).sum() / number),
         bins,
     )
+
+
+def as_scores_and_outcomes(
+    scores: FloatArray, is_true: NDArray[np.bool_]
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Return scores and what came true of them as arrays ``(N,)``.
+
+    Args:
+        scores: ``(N,)`` in [0, 1].
+        is_true: ``(N,)`` truth values, or zeros and ones.
+
+    Raises:
+        ValueError: for shapes that differ, a score outside [0, 1], or other outcomes.
+    """
+    scores, outcomes = np.asarray(scores, dtype=np.float64), np.asarray(is_true)
+    if scores.ndim != 1:
+        raise shape_error("scores", "(N,)", scores)
+    if outcomes.shape != scores.shape:
+        raise shape_error("is_true", f"{scores.shape}, one value a box", outcomes)
+    good = (scores >= 0) & (scores <= 1)
+    if not good.all():
+        bad = int(np.flatnonzero(~good)[0])
+        raise input_error("scores", "in [0, 1]", f"scores[{bad}] = {scores[bad]}")
+    if outcomes.dtype != np.bool_ and not np.isin(outcomes, (0, 1)).all():
+        raise input_error("is_true", "truth values", f"{outcomes.dtype}, first {outcomes[:3]}")
+    return scores, outcomes.astype(np.bool_)
 
 
 def detection_outcomes(

@@ -20,8 +20,12 @@ from scipy.special import expit
 from torch import Tensor
 
 from ebm3d.datasets.atomic import write_atomically
-from ebm3d.errors import input_error, shape_error
-from ebm3d.evaluation.score_calibration import ScoreCalibration, calibration_of_scores
+from ebm3d.errors import input_error, is_number, shape_error
+from ebm3d.evaluation.score_calibration import (
+    ScoreCalibration,
+    as_scores_and_outcomes,
+    calibration_of_scores,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -58,12 +62,18 @@ class ScoreFusion:
     def __post_init__(self) -> None:
         """Take any sequences, and check them."""
         for name in ("features", "weights", "alone"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not self.features or len(set(self.features)) < len(self.features):
-            raise input_error("features", "one or more names, each once", self.features)
+            values = getattr(self, name)
+            if not isinstance(values, list | tuple):
+                raise input_error(name, "a list", repr(values), _REMEDY)
+            object.__setattr__(self, name, tuple(values))
+        names = set(self.features)
+        is_named = all(isinstance(name, str) for name in self.features)
+        if not is_named or not 0 < len(names) == len(self.features) or names & {_LOGIT, _BIAS}:
+            expected = f"one or more names, each once, none of them {_LOGIT} or {_BIAS}"
+            raise input_error("features", expected, self.features)
         for name, number in (("weights", len(self.features) + 2), ("alone", 2)):
             values = getattr(self, name)
-            if len(values) != number or not all(_is_finite(value) for value in values):
+            if len(values) != number or not all(is_number(value) for value in values):
                 raise input_error(name, f"{number} finite numbers", values)
 
     def __call__(self, scores: Tensor, features: Tensor) -> Tensor:
@@ -77,8 +87,11 @@ class ScoreFusion:
             ``(N,)`` probabilities, in the dtype of ``scores``.
 
         Raises:
-            ValueError: for a wrong shape.
+            ValueError: for a wrong shape, or scores of whole numbers.
         """
+        if scores.ndim != 1 or not scores.is_floating_point():
+            got = f"{scores.dtype} of shape {tuple(scores.shape)}"
+            raise input_error("scores", "(N,) of a floating-point type", got)
         expected = (len(scores), len(self.features))
         if features.shape != expected:
             raise shape_error("features", f"{expected}, a column a feature", features)
@@ -143,8 +156,9 @@ def fit_score_fusion(
         ValueError: for a wrong shape, no feature, fewer than two boxes with features of either
             outcome, or a maximum that is not found.
     """
+    scores, is_true_positive = as_scores_and_outcomes(scores, is_true_positive)
     columns = [np.asarray(column, dtype=np.float64) for column in features.values()]
-    given = dict(zip(features, columns, strict=True)) | {"is_true_positive": is_true_positive}
+    given = dict(zip(features, columns, strict=True))
     for name, column in given.items():
         if column.shape != scores.shape:
             raise shape_error(name, f"{scores.shape}, one value a box", column)
@@ -209,7 +223,7 @@ def read_score_fusion(path: str | Path) -> ScoreFusion:
         raise FileNotFoundError(f"score fusion: expected a file that --fit-fusion wrote: {path}")
     try:
         tree = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise input_error(f"score fusion {path}", "a JSON file", str(error), _REMEDY) from error
     weights = _table(tree, "weights", path)
     alone = _table(tree, "alone", path)
@@ -277,13 +291,7 @@ def _table(tree: Any, key: str, path: Path) -> dict[str, float]:
         name, expected = f"{key} in score fusion {path}", f"numbers with {_LOGIT} and {_BIAS}"
         raise input_error(name, expected, got, _REMEDY)
     for name, value in table.items():
-        if not _is_finite(value):
+        if not is_number(value):
             name = f"weight of {name} in score fusion {path}"
             raise input_error(name, "a finite number", repr(value), _REMEDY)
     return {name: float(value) for name, value in table.items()}
-
-
-def _is_finite(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)

@@ -125,7 +125,7 @@ def read_temperature(path: str | Path) -> FloatArray:
     remedy = "write it with tools/test.py --fit-temperature"
     try:
         tree = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise input_error(f"temperature {path}", "a JSON file", str(error), remedy) from error
     factors = tree.get("factors") if isinstance(tree, dict) else None
     expected = f"factors of {', '.join(DIMENSIONS)}"

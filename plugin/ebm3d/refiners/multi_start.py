@@ -68,8 +68,8 @@ class MultiStart:
         merge_radius: float = 0.5,
         seed: int = 0,
     ) -> None:
-        if not callable(base):
-            raise input_error("base", "a refiner", repr(base))
+        if not callable(base) or isinstance(base, MultiStart):
+            raise input_error("base", "a refiner with one start", repr(base))
         check_count("num_starts", num_starts)
         check_count("seed", seed, least=0)
         check_positive("spread", spread)

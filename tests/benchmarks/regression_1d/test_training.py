@@ -168,3 +168,20 @@ def test_models_that_diverged_are_counted_and_left_out_of_the_mean():
     found = summarize([0.1, float("nan"), 0.3])
     assert found == pytest.approx({"mean": 0.2, "std": 0.2 / 2**0.5, "best5": 0.2, "diverged": 1})
     assert summarize([float("inf")])["mean"] is None
+
+
+def test_files_that_hold_no_run_are_refused_by_name(tmp_path: Path):
+    kl = {"nce": np.zeros(2)}
+    pictures = {"nce": np.zeros((2, 3, 3), dtype=np.float16)}
+    whole, broken = tmp_path / "whole.npz", tmp_path / "broken.npz"
+    Run({"num_epochs": 1}, (0, 1), 1.0, kl, pictures).save(whole)
+    content = whole.read_bytes()
+    np.savez(tmp_path / "other.npz", seeds=(0, 1))
+    Run({"num_epochs": 1}, (0, 1, 2), 1.0, kl, pictures).save(tmp_path / "longer.npz")
+    for bad in (b"", content[: len(content) // 2], b"no archive"):
+        broken.write_bytes(bad)
+        with pytest.raises(ValueError, match=r"broken\.npz must be one that this benchmark wrote"):
+            Run.load(broken)
+    for name in ("other.npz", "longer.npz"):
+        with pytest.raises(ValueError, match=rf"{name} must be .* remove it"):
+            Run.load(tmp_path / name)

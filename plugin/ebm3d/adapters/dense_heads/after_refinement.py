@@ -15,10 +15,11 @@ from mmdet3d.structures import xywhr2xyxyr
 from mmengine.structures import InstanceData
 
 from ebm3d.adapters.score_features import score_features
-from ebm3d.errors import input_error
+from ebm3d.errors import check_count, input_error, is_number
 from ebm3d.evaluation.score_fusion import ScoreFusion, read_score_fusion
 
 INITIAL_SCORES = "initial_scores_3d"
+_OF_FUSION = {"features", "weights", "alone"}
 _OF_NMS = ("nms_thr", "max_num", "use_rotate_nms")
 
 
@@ -35,7 +36,12 @@ def build_fusion(config: str | Mapping[str, Any] | None) -> ScoreFusion | None:
     """
     if config is None:
         return None
-    return read_score_fusion(config) if isinstance(config, str) else ScoreFusion(**config)
+    if isinstance(config, str):
+        return read_score_fusion(config)
+    if not isinstance(config, Mapping) or not {"features", "weights"} <= set(config) <= _OF_FUSION:
+        expected = f"a file, or a dict of {', '.join(sorted(_OF_FUSION))}"
+        raise input_error("score_fusion", expected, repr(config), "alone may be left out")
+    return ScoreFusion(**config)
 
 
 def fuse_scores(result: InstanceData, fusion: ScoreFusion) -> InstanceData:
@@ -75,11 +81,13 @@ def check_wider(dense_head: Any, wider: Mapping[str, Any] | None) -> dict[str, A
     """
     if wider is None:
         return None
-    if set(wider) != {"nms_thr", "max_num"}:
-        raise input_error("refine_before_nms", "nms_thr and max_num", sorted(wider))
-    if not 0 < wider["nms_thr"] <= 1 or wider["max_num"] < 1:
+    if not isinstance(wider, Mapping) or set(wider) != {"nms_thr", "max_num"}:
+        got = sorted(wider) if isinstance(wider, Mapping) else repr(wider)
+        raise input_error("refine_before_nms", "a dict of nms_thr and max_num", got)
+    if not (is_number(wider["nms_thr"]) and 0 < wider["nms_thr"] <= 1):
         expected = "nms_thr in (0, 1] and max_num of at least 1"
         raise input_error("refine_before_nms", expected, dict(wider))
+    check_count("refine_before_nms.max_num", wider["max_num"])
     config = getattr(dense_head, "test_cfg", None) or {}
     missing = [name for name in _OF_NMS if name not in config]
     if missing:

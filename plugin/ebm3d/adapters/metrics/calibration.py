@@ -18,9 +18,10 @@ from mmengine.logging import MMLogger
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ebm3d.datasets.atomic import check_writable
 from ebm3d.datasets.kitti_calibration import KittiCalibration, boxes_from_camera
 from ebm3d.datasets.kitti_frames import KittiFrames
-from ebm3d.errors import input_error
+from ebm3d.errors import check_count, input_error
 from ebm3d.evaluation.calibration import (
     CalibrationPairs,
     CalibrationReport,
@@ -99,8 +100,9 @@ class CalibrationSettings:
 
     Raises:
         FileNotFoundError: if there is no file ``temperature``.
-        ValueError: if that file holds no factors, factors are to be applied and fitted at once, or
-            samples are too few. All of it before the first frame is run.
+        ValueError: if that file holds no factors, factors are to be applied and fitted at once, the
+            file ``fit_temperature`` cannot be written, or samples are too few. All of it before the
+            first frame is run.
     """
 
     temperature: str | None = None
@@ -114,8 +116,9 @@ class CalibrationSettings:
             got = f"{self.temperature} to apply and {self.fit_temperature} to write"
             remedy = "fit on the calibration split, apply on another"
             raise input_error("temperature", "applied or fitted", got, remedy)
-        if self.num_samples < 2:
-            raise input_error("num_samples", "at least 2", self.num_samples)
+        check_count("num_samples", self.num_samples, least=2)
+        if self.fit_temperature is not None:
+            check_writable("fit_temperature", self.fit_temperature)
         if self.temperature is not None:
             read_temperature(self.temperature)
 

@@ -31,6 +31,7 @@ from ebm3d.adapters.metrics.kitti_conversion import (
 )
 from ebm3d.adapters.metrics.score_fusion import FusionSettings, calibration_by_class
 from ebm3d.adapters.metrics.stages import FIELDS, has_own_boxes_before, stages_of
+from ebm3d.datasets.atomic import check_writable, write_atomically
 from ebm3d.datasets.kitti_frames import KittiFrames, stack_frames
 from ebm3d.datasets.kitti_labels import KittiObjects, write_labels
 from ebm3d.errors import input_error
@@ -128,6 +129,8 @@ class EBM3DKittiMetric(BaseMetric):
         self.num_replicates = num_replicates
         self.out_dir = None if out_dir is None else Path(out_dir)
         self.json_file = None if json_file is None else Path(json_file)
+        if self.json_file is not None:
+            check_writable("json_file", self.json_file)
         self.calibration = CalibrationSettings(**(calibration or {}))
         self.score_fusion = FusionSettings(**(score_fusion or {}))
         self.backend_args = backend_args
@@ -212,10 +215,6 @@ class EBM3DKittiMetric(BaseMetric):
                     difficulty: part.as_dict() for difficulty, part in by_difficulty.items()
                 }
             self._write_results(stage, detections)
-        features = [r["features"] for r in frames.values() if r["features"] is not None]
-        if features:
-            rows = np.concatenate(features)[kept["after"]]
-            self.score_fusion.fit_to(problems["after"], rows, list(thresholds))
         if len(stages) == 2:
             partners = None
             if not any(result["has_own_boxes_before"] for result in results):
@@ -239,7 +238,12 @@ class EBM3DKittiMetric(BaseMetric):
             tree = tree["after"]
         if self.json_file is not None:
             self.json_file.parent.mkdir(parents=True, exist_ok=True)
-            self.json_file.write_text(json.dumps(tree, indent=1) + "\n")
+            write_atomically(self.json_file, (json.dumps(tree, indent=1) + "\n").encode())
+        # Last, so that nothing is lost where too few boxes say nothing.
+        features = [r["features"] for r in frames.values() if r["features"] is not None]
+        if features:
+            rows = np.concatenate(features)[kept["after"]]
+            self.score_fusion.fit_to(problems["after"], rows, list(thresholds))
         tree.pop("comparison", None)
         return {key: value for key, value in flat_figures(tree) if _is_returned(key)}
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ebm3d.adapters.dense_heads.after_refinement import INITIAL_SCORES
 from ebm3d.adapters.score_features import score_features
+from ebm3d.datasets.atomic import check_writable
 from ebm3d.errors import input_error
 from ebm3d.evaluation.kitti_evaluation import MatchingProblem
 from ebm3d.evaluation.kitti_protocol import OFFICIAL_IOU
@@ -33,7 +34,7 @@ class FusionSettings:
         features: what is fused, of :func:`ebm3d.adapters.score_features.score_features`.
 
     Raises:
-        ValueError: if there is nothing to fuse.
+        ValueError: if there is nothing to fuse, or the file cannot be written.
     """
 
     fit: str | None = None
@@ -43,6 +44,8 @@ class FusionSettings:
         """Check that there is a feature."""
         if self.fit is not None and not self.features:
             raise input_error("score_fusion.features", "one or more names", "none")
+        if self.fit is not None:
+            check_writable("score_fusion.fit", self.fit)
 
     def features_of(self, predicted: Any) -> FloatArray | None:
         """Return the features of a frame's predictions ``(N, K)``, if they are wanted.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.refinement_head import RefinementHead
 from ebm3d.energy import BoundNetwork
-from ebm3d.errors import input_error
+from ebm3d.errors import check_count, input_error, is_number
 from ebm3d.pooling import Scenes
 
 
@@ -49,35 +49,51 @@ class BaseRefinementHead(RefinementHead):
         init_cfg: dict[str, Any] | None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if not pooling:
-            raise input_error("pooling", "a list of at least one pool", pooling)
-        if min(max_refined, max_evaluations) < 1:
-            raise input_error(
-                "max_refined, max_evaluations", "at least 1", (max_refined, max_evaluations)
-            )
+        if not isinstance(pooling, list | tuple) or not pooling:
+            raise input_error("pooling", "a list of at least one pool", repr(pooling))
+        if not _is_range(point_cloud_range):
+            expected = "six numbers, x, y, z from and to, meters"
+            raise input_error("point_cloud_range", expected, repr(point_cloud_range))
+        check_count("in_channels", in_channels)
+        check_count("max_refined", max_refined)
+        check_count("max_evaluations", max_evaluations)
         self.point_cloud_range = tuple(point_cloud_range)
-        pools: list[Any] = [build_with(pool, in_channels=in_channels) for pool in pooling]
+        pools: list[Any] = [
+            build_with(f"pooling[{index}]", pool, in_channels=in_channels)
+            for index, pool in enumerate(pooling)
+        ]
         self.pools = torch.nn.ModuleList(pools)
         self._of_features = {"in_channels": sum(pool.out_channels for pool in pools)}
-        if "mean_sizes" in network:
+        if isinstance(network, dict) and "mean_sizes" in network:
             self._of_features["mean_sizes"] = network["mean_sizes"]
-        self.network = self.build_on_features(network)
-        self.noise = self.build_on_features(noise)
+        self.network = self.build_on_features("network", network, "output_shape")
+        self.noise = self.build_on_features("noise", noise, "around", "base")
         self.max_refined, self.max_evaluations = max_refined, max_evaluations
         base = getattr(self.noise, "base", None)
         self._check_rows("noise.stds", getattr(base, "stds", None))
 
-    def build_on_features(self, config: dict[str, Any]) -> Any:
+    def build_on_features(self, name: str, config: dict[str, Any], *parts: str) -> Any:
         """Build a part that may read pooled features; its ``base``, if it has one, first.
 
         Args:
+            name: of the argument, for messages.
             config: of a network, a noise or a loss; ``in_channels`` (the length of the pooled
                 features) and ``mean_sizes`` (the network's) are handed in where the class names
                 them and the config does not.
+            *parts: names of what such a part has.
+
+        Raises:
+            ValueError: for no config, a class that is not registered, other arguments than its
+                own, or a class that lacks a part.
         """
-        if "base" in config:
-            config = {**config, "base": self.build_on_features(config["base"])}
-        return build_with(config, **self._of_features)
+        if isinstance(config, dict) and "base" in config:
+            config = {**config, "base": self.build_on_features(f"{name}.base", config["base"])}
+        built = build_with(name, config, **self._of_features)
+        missing = [part for part in parts if not hasattr(built, part)]
+        if missing:
+            got = f"{config['type']} without {', '.join(missing)}"
+            raise input_error(f"{name}.type", f"that of a {name}", got)
+        return built
 
     def bind(
         self,
@@ -160,13 +176,34 @@ class BaseRefinementHead(RefinementHead):
             )
 
 
-def build_with(config: dict[str, Any], **offered: Any) -> Any:
+def _is_range(values: Any) -> bool:
+    """Whether values are six numbers, the last three above the first three."""
+    if not isinstance(values, list | tuple) or len(values) != 6:
+        return False
+    return all(map(is_number, values)) and all(values[i] < values[i + 3] for i in range(3))
+
+
+def build_with(name: str, config: dict[str, Any], **offered: Any) -> Any:
     """Build a registered class.
 
     Args:
+        name: of the argument that holds the config, for messages.
         config: its config.
         **offered: arguments it gets if its constructor names them and the config does not.
+
+    Raises:
+        ValueError: for no config, a class that is not registered, or other arguments than its own.
     """
+    if not isinstance(config, dict) or not isinstance(config.get("type"), str):
+        raise input_error(name, "a config: a dict with the name of a class as 'type'", repr(config))
     built = MODELS.get(config["type"])
-    named = inspect.signature(built).parameters if built is not None else {}
-    return MODELS.build({**{k: v for k, v in offered.items() if k in named}, **config})
+    if built is None:
+        remedy = "add the module that registers it to custom_imports"
+        raise input_error(f"{name}.type", "the name of a registered class", config["type"], remedy)
+    signature = inspect.signature(built)
+    config = {**{k: v for k, v in offered.items() if k in signature.parameters}, **config}
+    try:
+        signature.bind(**{k: v for k, v in config.items() if k not in ("type", "_scope_")})
+    except TypeError as error:
+        raise input_error(name, f"arguments of {config['type']}", str(error)) from error
+    return MODELS.build(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,13 +24,14 @@ from ebm3d.energy import (
 from ebm3d.energy.log_density import LogDensity
 from ebm3d.energy.normalized_energy import NormalizedEnergy
 from ebm3d.energy.uncertainty import METHODS, energy_distribution
-from ebm3d.errors import input_error
+from ebm3d.errors import check_count, input_error, is_number
 from ebm3d.losses.importance_sampling import effective_share
 from ebm3d.losses.training import TrainingLoss
 from ebm3d.noise import BoundDetectionNoise, BoundNoise, DetectionNoise, Detections
 from ebm3d.refiners import Modes, RefinementResult
 
 _PREDICTIONS = ("refined", "importance_mean")
+_OF_METHODS = ("is_density", "draws_noise", "gives_samples")
 
 
 class _Prediction(NamedTuple):
@@ -115,9 +116,11 @@ class EBMRefinementHead(BaseRefinementHead):
         )
         if prediction not in _PREDICTIONS:
             raise input_error("prediction", f"one of {_PREDICTIONS}", repr(prediction))
-        if num_prediction_samples < 1:
-            raise input_error("num_prediction_samples", "at least 1", num_prediction_samples)
-        self.criterion, self.refiner = self.build_on_features(loss), self.build_on_features(refiner)
+        check_count("num_prediction_samples", num_prediction_samples)
+        if not is_number(loss_weight) or loss_weight < 0:
+            raise input_error("loss_weight", "at least 0 and finite", repr(loss_weight))
+        self.criterion = self.build_on_features("loss", loss, *_OF_METHODS)
+        self.refiner = self.build_on_features("refiner", refiner, "__call__")
         weighs = prediction == "importance_mean" or isinstance(self.noise, LearnedProposal)
         if weighs and not self.criterion.is_density:
             raise input_error(
@@ -128,7 +131,7 @@ class EBMRefinementHead(BaseRefinementHead):
         self._check_noise(loss["type"])
         self.prediction, self.num_prediction_samples = prediction, num_prediction_samples
         self.loss_weight = loss_weight
-        self.log_density = None if log_density is None else LogDensity(**log_density)
+        self.log_density = None if log_density is None else _log_density(log_density)
         if self.log_density is not None:
             self.log_density.check(self.criterion)
         self._take_uncertainty(uncertainty, score_decay, loss["type"])
@@ -164,7 +167,7 @@ class EBMRefinementHead(BaseRefinementHead):
             raise input_error("uncertainty", f"None or one of {METHODS}", repr(method))
         if method is not None and not self.criterion.is_density:
             raise input_error("loss", "one that makes f a log density, for an uncertainty", loss)
-        if not 0 <= score_decay < math.inf:
+        if not is_number(score_decay) or score_decay < 0:
             raise input_error("score_decay", "at least 0 and finite", score_decay)
         if score_decay > 0 and method is None:
             raise input_error("uncertainty", f"one of {METHODS}, for a score_decay", None)
@@ -354,6 +357,15 @@ class EBMRefinementHead(BaseRefinementHead):
         sound = torch.isfinite(means).all(dim=1)
         means = torch.where(sound[:, None], means, boxes)
         return _Prediction(means, values[:, 0], f(means))
+
+
+def _log_density(config: dict[str, Any]) -> LogDensity:
+    """Build what normalizes f; raises for other arguments than its own."""
+    names = list(inspect.signature(LogDensity).parameters)
+    if not isinstance(config, dict) or not set(config) <= set(names):
+        expected = f"a dict of {', '.join(names)}"
+        raise input_error("log_density", expected, repr(config), "log_density=dict() for defaults")
+    return LogDensity(**config)
 
 
 def _figures_of(noise: BoundProposal, result: TrainingLoss) -> dict[str, Tensor]:

@@ -6,10 +6,12 @@ K models; W x H points of a picture.
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ from ebm3d.benchmarks.regression_1d.pictures import picture_points, shown_part
 from ebm3d.benchmarks.regression_1d.problem import NUM_POINTS, Problem
 from ebm3d.benchmarks.regression_1d.training import Budget, train
 from ebm3d.errors import input_error
+
+_UNREADABLE = (BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -78,17 +82,37 @@ class Run:
 
     @staticmethod
     def load(path: Path) -> Run:
-        """Read what :meth:`save` wrote."""
-        with np.load(path) as file:
-            parts = {
-                prefix: {
-                    key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ValueError: naming the file, if it holds no run.
+        """
+        try:
+            with path.open("rb") as stream, np.load(stream) as file:
+                parts = {
+                    prefix: {
+                        key.removeprefix(prefix): file[key]
+                        for key in file
+                        if key.startswith(prefix)
+                    }
+                    for prefix in ("kl_", "picture_", "setting_")
                 }
-                for prefix in ("kl_", "picture_", "setting_")
-            }
-            settings = {name: int(value) for name, value in parts["setting_"].items()}
-            seeds = tuple(int(seed) for seed in file["seeds"])
-            return Run(settings, seeds, float(file["seconds"]), parts["kl_"], parts["picture_"])
+                settings = {name: int(value) for name, value in parts["setting_"].items()}
+                seeds = tuple(int(seed) for seed in file["seeds"])
+                run = Run(settings, seeds, float(file["seconds"]), parts["kl_"], parts["picture_"])
+        except _UNREADABLE as error:
+            got = f"what cannot be read ({type(error).__name__}: {error})"
+            raise _file_error(path, got) from error
+        shapes = {values.shape[:1] for part in (run.kl, run.pictures) for values in part.values()}
+        if not seeds or shapes != {(len(seeds),)} or set(run.kl) != set(run.pictures):
+            raise _file_error(path, f"{len(seeds)} models, figures of other numbers")
+        return run
+
+
+def _file_error(path: Path, got: str) -> ValueError:
+    """The error for a file that holds no run."""
+    remedy = "remove it, and its models are trained again"
+    return input_error(f"file {path}", "one that this benchmark wrote", got, remedy)
 
 
 def run_method(

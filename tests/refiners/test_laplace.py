@@ -328,3 +328,11 @@ def test_expansion_can_be_turned_into_several_gaussians():
     expansion = expand_by_differences(g, g.boxes, g.units)
     narrow = approximate_by_gaussian(expansion, max_std=0.1)
     assert bool((narrow.covariance.diagonal(dim1=1, dim2=2) <= 0.01 + 1e-12).all())
+
+
+def test_expansion_has_the_type_of_the_boxes_whatever_that_of_f():
+    g = known_gaussian()
+    exact = expand_by_differences(g, g.boxes, g.units).hessian
+    rough = expand_by_differences(lambda b: g(b.double()), g.boxes.float(), g.units).hessian
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough.double(), exact, atol=0.01, rtol=0.01)

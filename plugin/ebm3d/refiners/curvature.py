@@ -91,7 +91,7 @@ def expand_by_differences(
     with torch.no_grad():
         value = log_density(torch.zeros_like(at[:, :1]))[:, 0]
     given = torch.cat(((values - value[:, None])[..., None], radius * gradients), dim=-1)
-    found = given.flatten(1) @ solution.to(given).T
+    found = (given.flatten(1) @ solution.to(given).T).to(boxes)
     hessian = boxes.new_empty(len(boxes), 7, 7)
     row, column = torch.triu_indices(7, 7)
     hessian[:, row, column] = hessian[:, column, row] = found[:, 8:] / radius**2

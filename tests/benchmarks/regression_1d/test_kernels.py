@@ -10,11 +10,13 @@ from torch import Tensor
 
 from ebm3d.benchmarks.regression_1d import fused_energy, kernels, slope_kernels
 from ebm3d.benchmarks.regression_1d.fused_energy import (
+    energy_contrast,
     energy_slopes,
     energy_values,
     plain_energy_values,
 )
 from ebm3d.benchmarks.regression_1d.kernels import NUM_PARAMETERS, NUM_UNITS
+from ebm3d.losses import nce_loss
 
 # A row that fills a block, one that begins a second one, and a short one.
 SIZES = (256, 300, 3)
@@ -167,3 +169,37 @@ def test_wrong_arguments_are_named(
 ):
     with pytest.raises(ValueError, match=message):
         fused_energy.energy_values(*change(*_inputs(4, generator)))
+
+
+@pytest.mark.parametrize("num_values", SIZES)
+def test_the_contrast_is_the_loss_of_the_values_with_its_gradients(num_values: int):
+    generator = torch.Generator().manual_seed(5)
+    parameters, context, y = _inputs(num_values, generator)
+    log_q = torch.randn(y.shape, generator=generator)
+
+    def loss(parameters: Tensor, context: Tensor) -> Tensor:
+        f = plain_energy_values(parameters, context, y.to(parameters))
+        return nce_loss(f, log_q.to(f)) - log_q[..., 0].to(f)
+
+    exact = _exact(loss, parameters, context)
+    leaves = [parameters.requires_grad_(), context.requires_grad_()]
+    losses = energy_contrast(*leaves, y, log_q)
+    weights = torch.linspace(-1, 1, losses.numel()).view_as(losses)
+    found = torch.autograd.grad((weights * losses).sum(), leaves)
+    for ours, wanted in zip((losses.detach(), *found), exact, strict=True):
+        _assert_close(ours, wanted)
+
+
+def test_a_value_of_infinite_density_is_not_counted():
+    parameters, context, y = _inputs(40, torch.Generator().manual_seed(6))
+    log_q = torch.zeros_like(y)
+    log_q[..., 0] = torch.inf
+    f = energy_values(parameters, context, y)
+    wanted = torch.logsumexp(f[..., 1:], dim=-1) - f[..., 0]
+    torch.testing.assert_close(energy_contrast(parameters, context, y, log_q), wanted)
+
+
+def test_the_contrast_wants_a_density_of_every_value():
+    parameters, context, y = _inputs(4, torch.Generator().manual_seed(7))
+    with pytest.raises(ValueError, match="log_q"):
+        energy_contrast(parameters, context, y, y[..., 1:])

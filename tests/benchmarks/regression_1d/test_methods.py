@@ -131,6 +131,10 @@ class _KnownEnergy:
     def __call__(self, y: torch.Tensor) -> torch.Tensor:
         return -0.5 * y.square()
 
+    def contrast(self, y: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+        f = self(y)
+        return torch.logsumexp(f - log_q, dim=-1) - f[..., 0]
+
     def slopes(self, y: torch.Tensor) -> torch.Tensor:
         return -y
 

@@ -22,8 +22,6 @@ from ebm3d.losses import (
     dsm_loss,
     kldis_loss,
     mcmc_loss,
-    mlis_loss,
-    nce_loss,
     score_matching_loss,
 )
 from ebm3d.refiners import langevin
@@ -106,7 +104,8 @@ class NCE(EnergyMethod):
         if self.positive_scale > 0:
             first = self.positive_scale * self.noise.draw(y.shape[1], random)
         log_q = with_first(self.noise.log_prob(first), self.noise.log_prob(offsets))
-        return nce_loss(f(y[..., None] + with_first(first, offsets)), log_q)
+        # M-3, as nce_loss computes it of values.
+        return f.contrast(y[..., None] + with_first(first, offsets), log_q) + log_q[..., 0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +117,8 @@ class MLIS(EnergyMethod):
     def losses(self, f: BoundEnergy, y: Tensor, random: ModelGenerators) -> Tensor:
         """See the base class."""
         offsets = self.noise.draw(self.num_samples, random)[:, None]
-        values = f(y[..., None] + with_first(torch.zeros_like(y), offsets))
-        log_q = self.noise.log_prob(offsets).expand_as(values[..., 1:])
-        return mlis_loss(values[..., 0], values[..., 1:], log_q)
+        points = y[..., None] + with_first(torch.zeros_like(y), offsets)
+        return _mlis(f, points, self.noise.log_prob(offsets))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,10 +209,18 @@ class Quadrature(EnergyMethod):
     def losses(self, f: BoundEnergy, y: Tensor, random: ModelGenerators) -> Tensor:
         """See the base class."""
         steps = torch.arange(self.num_samples) + random.uniform(1)
-        points = (2 * RANGE / self.num_samples * steps - RANGE)[:, None].expand(*y.shape, -1)
-        values = f(torch.cat((y[..., None], points), dim=-1))
-        log_q = torch.full((), -math.log(2 * RANGE)).expand_as(points)
-        return mlis_loss(values[..., 0], values[..., 1:], log_q)
+        points = (2 * RANGE / self.num_samples * steps - RANGE)[:, None]
+        log_q = torch.full((len(y), 1, 1), -math.log(2 * RANGE)).expand_as(points)
+        return _mlis(f, with_first(y, points), log_q)
+
+
+def _mlis(f: BoundEnergy, points: Tensor, log_q: Tensor) -> Tensor:
+    """M-22, as mlis_loss computes it of values: of points, and the densities of all but the first.
+
+    The first point is the true one, whose infinite density leaves it out of the sum.
+    """
+    left_out = torch.full(points.shape[:2], torch.inf)
+    return f.contrast(points, with_first(left_out, log_q)) - math.log(log_q.shape[-1])
 
 
 def with_first(first: Tensor, others: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ebm3d.benchmarks.regression_1d.contrast_kernel import contrast_kernel
 from ebm3d.benchmarks.regression_1d.kernels import (
     NUM_PARAMETERS,
     NUM_UNITS,
@@ -45,6 +46,30 @@ def energy_slopes(parameters: Tensor, context: Tensor, y: Tensor) -> Tensor:
     """
     _check(parameters, context, y)
     return _Slopes.apply(parameters, context, y)
+
+
+def energy_contrast(parameters: Tensor, context: Tensor, y: Tensor, log_q: Tensor) -> Tensor:
+    r"""Return :math:`\log\sum_s e^{f_s - \log q_s} - f_0` of each row, ``(K, B)``, compiled.
+
+    Loss and gradients come from one pass, which is a quarter faster than :func:`energy_values` and
+    a loss of its values.
+
+    Args:
+        parameters: ``(K, P)`` float32 on the CPU.
+        context: of each row, ``(K, B, H)``.
+        y: ``(K, B, S)``, the true one first; no gradient flows into it.
+        log_q: ``(K, B, S)``; infinite where a value is not to be counted.
+
+    Returns:
+        Losses; differentiable once in parameters and context.
+
+    Raises:
+        ValueError: for other shapes, another type or device.
+    """
+    _check(parameters, context, y)
+    if log_q.shape != y.shape:
+        raise shape_error("log_q", f"{tuple(y.shape)} like y", log_q)
+    return _Contrast.apply(parameters, context, y, log_q)
 
 
 def plain_energy_values(parameters: Tensor, context: Tensor, y: Tensor) -> Tensor:
@@ -100,6 +125,27 @@ class _Slopes(torch.autograd.Function):
         parameters, context, y = ctx.saved_tensors
         found = _gradients(slope_gradients_kernel, parameters, context, y, weights)
         return (*found, None)
+
+
+class _Contrast(torch.autograd.Function):
+    """The contrast of each row, whose gradients are known with it."""
+
+    @staticmethod
+    def forward(ctx: Any, parameters: Tensor, context: Tensor, y: Tensor, log_q: Tensor) -> Tensor:
+        losses = y.new_empty(y.shape[:2])
+        rows = y.new_zeros(*y.shape[:2], NUM_PARAMETERS)
+        of_context = torch.zeros_like(context)
+        arrays = _arrays(parameters, context, y, log_q)
+        contrast_kernel(*arrays, losses.numpy(), rows.numpy(), of_context.numpy())
+        ctx.save_for_backward(rows, of_context)
+        return losses
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
+        rows, of_context = ctx.saved_tensors
+        scale = weights[..., None]
+        return (scale * rows).sum(dim=1), scale * of_context, None, None
 
 
 def _arrays(*tensors: Tensor) -> list[Any]:

@@ -207,6 +207,36 @@ def fill_row_values(theta: FloatArray, context: FloatArray, y: FloatArray, f: Fl
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
+def add_block_gradients(
+    theta: FloatArray,
+    units: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    scratch: FloatArray,
+    out: FloatArray,
+    context_out: FloatArray,
+) -> None:
+    """Add the gradients of n values, whose hidden units are known; ``scratch`` is (2, H, BLOCK)."""
+    n, above, inner = len(y), scratch[0], scratch[1]
+    add_last_gradients(theta, units[5], weights, above, out)
+    through_tanh(units[4], above, inner, n)
+    add_products(inner, units[3], out[W3:B3], n)
+    add_sums(inner, out[B3:W4], n)
+    add_transposed(theta[W3:B3], inner, above, n)
+    through_tanh(units[2], above, inner, n)
+    add_products(inner, units[1], out[W2:B2], n)
+    add_sums(inner, out[B2:W3], n)
+    add_transposed(theta[W2:B2], inner, above, n)
+    through_tanh(units[1], above, inner, n)
+    add_products(inner, units[0], out[W1:W2], n)
+    add_sums(inner, context_out, n)
+    above[:] = 0
+    add_transposed(theta[W1:W2], inner, above, n)
+    through_tanh(units[0], above, inner, n)
+    add_first_gradients(inner, y, out)
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def add_row_gradients(
     theta: FloatArray,
     context: FloatArray,
@@ -216,28 +246,12 @@ def add_row_gradients(
     context_out: FloatArray,
 ) -> None:
     """Add the gradients of one row."""
-    units = np.empty((6, H, BLOCK), np.float32)
-    above, inner = np.empty((H, BLOCK), np.float32), np.empty((H, BLOCK), np.float32)
+    units, scratch = np.empty((6, H, BLOCK), np.float32), np.empty((2, H, BLOCK), np.float32)
     for start in range(0, len(y), BLOCK):
         stop = min(start + BLOCK, len(y))
-        n = stop - start
         hidden_units(theta, context, y[start:stop], units)
-        add_last_gradients(theta, units[5], weights[start:stop], above, out)
-        through_tanh(units[4], above, inner, n)
-        add_products(inner, units[3], out[W3:B3], n)
-        add_sums(inner, out[B3:W4], n)
-        add_transposed(theta[W3:B3], inner, above, n)
-        through_tanh(units[2], above, inner, n)
-        add_products(inner, units[1], out[W2:B2], n)
-        add_sums(inner, out[B2:W3], n)
-        add_transposed(theta[W2:B2], inner, above, n)
-        through_tanh(units[1], above, inner, n)
-        add_products(inner, units[0], out[W1:W2], n)
-        add_sums(inner, context_out, n)
-        above[:] = 0
-        add_transposed(theta[W1:W2], inner, above, n)
-        through_tanh(units[0], above, inner, n)
-        add_first_gradients(inner, y[start:stop], out)
+        part = weights[start:stop]
+        add_block_gradients(theta, units, y[start:stop], part, scratch, out, context_out)
 
 
 @njit(cache=True, parallel=True, nogil=True)

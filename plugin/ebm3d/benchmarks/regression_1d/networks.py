@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm3d.benchmarks.regression_1d.fused_energy import (
+    energy_contrast,
     energy_slopes,
     energy_values,
     plain_energy_values,
@@ -103,6 +104,13 @@ class BoundEnergy:
         if not self.compiled:
             return self.plain(y)
         return energy_values(self.packed, self.context, y)
+
+    def contrast(self, y: Tensor, log_q: Tensor) -> Tensor:
+        """Return log sum exp(f - log q) less f of the first, ``(K, B)``, of ``(K, B, S)``."""
+        if not self.compiled:
+            f = self(y)
+            return torch.logsumexp(f - log_q, dim=-1) - f[..., 0]
+        return energy_contrast(self.packed, self.context, y, log_q)
 
     def slopes(self, y: Tensor) -> Tensor:
         """Return df/dy ``(K, B, S)``, differentiable once in the parameters."""

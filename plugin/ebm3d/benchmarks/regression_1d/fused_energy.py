@@ -51,7 +51,7 @@ def energy_slopes(parameters: Tensor, context: Tensor, y: Tensor) -> Tensor:
 def energy_contrast(parameters: Tensor, context: Tensor, y: Tensor, log_q: Tensor) -> Tensor:
     r"""Return :math:`\log\sum_s e^{f_s - \log q_s} - f_0` of each row, ``(K, B)``, compiled.
 
-    Loss and gradients come from one pass, which is a quarter faster than :func:`energy_values` and
+    Loss and gradients come from one pass, a third faster than :func:`energy_values` and
     a loss of its values.
 
     Args:

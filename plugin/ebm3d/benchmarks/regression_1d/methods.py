@@ -67,7 +67,7 @@ def _energies(problem: str) -> dict[str, Method]:
         "dsm": DSM(densities={"dsm": "DSM"}, std=_DSM_STD[problem]),
         "snl": SNL(densities={"snl": "SNL"}),
         "proposal": LearnedProposal(
-            densities={"proposal": "proposal, energy", "proposal_mdn": "proposal, mixture"}
+            densities={"proposal": "proposal, f", "proposal_mdn": "proposal, q"}
         ),
     }
 

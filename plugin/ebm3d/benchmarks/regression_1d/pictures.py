@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,12 @@ def write_densities_picture(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    densities_figure(panels, title).savefig(path, dpi=80)
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    densities_figure(panels, title).savefig(drawn, dpi=80)
+    # One color map needs few colors: a third of the size, to be kept under version control.
+    Image.open(drawn).convert("RGB").quantize(128).save(path, optimize=True)
 
 
 def densities_figure(panels: Sequence[tuple[str, Sequence[Panel]]], title: str) -> Any:

@@ -29,5 +29,5 @@ def test_users_of_cuda_are_marked_and_skipped_without_a_gpu(request: pytest.Fixt
         "test_the_user_of_the_fixture_cuda_runs_on_the_gpu",
         "test_the_user_of_the_fixture_device_runs_on_both[cuda]",
     }
-    assert marked == expected
-    assert skipped == (set() if torch.cuda.is_available() else expected)
+    assert marked == expected.intersection(items)
+    assert skipped == (set() if torch.cuda.is_available() else marked)

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from ebm3d.boxes.codings import LocalCoding
+from ebm3d.boxes.random_numbers import standard_normal
 from ebm3d.densities import BoxDistribution, MultivariateGaussianDensity
-from ebm3d.densities.gaussian import standard_normal
 from ebm3d.errors import check_count, check_positive, input_error, shape_error
 from ebm3d.noise import BoxNoise
 from ebm3d.records import TensorRecord

@@ -129,7 +129,8 @@ class HistogramDensity(Density):
     def _range(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """First level, center, width of a bin, log variance of the wide Gaussian, ``(D,)`` each."""
         return constant(
-            _range_of(tuple(self.lower), tuple(self.upper), self.log_masses.shape[2]), self.log_masses
+            _range_of(tuple(self.lower), tuple(self.upper), self.log_masses.shape[2]),
+            self.log_masses,
         ).unbind()
 
     def _steps(self) -> Tensor:

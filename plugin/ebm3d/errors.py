@@ -50,14 +50,52 @@ def check_boxes(boxes: Any, name: str = "boxes") -> None:
         raise shape_error(name, "(N, 7) with columns (x, y, z, dx, dy, dz, yaw)", boxes, remedy)
 
 
-def check_sound_boxes(boxes: Any, name: str = "boxes") -> None:
-    """Raise unless a tensor of boxes ``(N, 7)`` is finite and the sizes are positive."""
+def check_sound_boxes(boxes: Any, name: str = "boxes", *, wait: bool = False) -> None:
+    """Raise unless a tensor of boxes ``(N, 7)`` is finite and the sizes are positive.
+
+    Args:
+        boxes: the tensor.
+        name: the argument, as the caller wrote it.
+        wait: look at values on any device. Otherwise only where that waits for no device, in main
+            memory, and elsewhere at shape and type alone: once at the border, nowhere in a loop.
+    """
     check_floating_boxes(boxes, name)
+    if not (wait or can_read(boxes)):
+        return
     good = boxes.isfinite().all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
     if not bool(good.all()):
         row = int((~good).nonzero()[0, 0])
         got = f"{name}[{row}] = {boxes[row].tolist()}"
         raise input_error(name, "finite, of positive size", got)
+
+
+def check_labels(
+    labels: Any, num_boxes: int, num_rows: int, table: str, *, wait: bool = False
+) -> None:
+    """Raise unless labels ``(N,)`` are indices of the rows of a table by class.
+
+    Args:
+        labels: class indices.
+        num_boxes: N.
+        num_rows: of the table; 1 serves all classes, whatever the labels.
+        table: its name, for the remedy.
+        wait: see :func:`check_sound_boxes`.
+    """
+    if labels.shape != (num_boxes,):
+        raise shape_error("labels", f"({num_boxes},), one class per box", labels)
+    if "int" not in str(labels.dtype):
+        raise input_error("labels", "whole numbers", labels.dtype, "pass labels.long()")
+    if num_rows == 1 or num_boxes == 0 or not (wait or can_read(labels)):
+        return
+    low, high = (int(end) for end in labels.aminmax())
+    if not 0 <= low <= high < num_rows:
+        expected = f"from 0 to {num_rows - 1}"
+        raise input_error("labels", expected, f"{low} to {high}", f"give {table} one row per class")
+
+
+def can_read(*tensors: Any) -> bool:
+    """Whether reading values waits for no device: all tensors are in main memory."""
+    return all(tensor.device.type == "cpu" for tensor in tensors)
 
 
 def check_floating_boxes(boxes: Any, name: str = "boxes") -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from ebm3d.boxes import iou
+from ebm3d.boxes import iou, tensor_iou
 from ebm3d.boxes.iou import iou_3d, iou_bev
+from ebm3d.boxes.kernel_choice import forced_torch
 from tests.oracles.iou_rational import rational_iou
 
 FloatArray = NDArray[np.float64]
@@ -213,3 +217,96 @@ def test_compiled_kernels_agree_with_their_python_source(
     monkeypatch.setattr(iou, "prange", range)
     plain = iou._aligned_iou.py_func(first, second, True)
     np.testing.assert_allclose(compiled, plain, rtol=0, atol=1e-15)
+
+
+def _tensors(
+    rng: np.random.Generator, num: int, dtype: torch.dtype = torch.float64
+) -> torch.Tensor:
+    return torch.from_numpy(_random_boxes(rng, num)).to(dtype)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("function", [iou_bev, iou_3d])
+def test_tensors_have_the_iou_of_arrays_by_kernels_and_in_torch(
+    rng: np.random.Generator, function: Callable[..., torch.Tensor], aligned: bool
+) -> None:
+    first, second = _tensors(rng, 300), _tensors(rng, 300)
+    second[:20] = first[:20]
+    second[20:40, 3:6] = 0
+    first[30:40, 3:6] = 0
+    expected = torch.from_numpy(function(first.numpy(), second.numpy(), aligned=aligned))
+    assert torch.equal(function(first, second, aligned=aligned), expected)
+    with forced_torch():
+        found = function(first, second, aligned=aligned)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    assert bool((found[found > 0] < 1).any())
+
+
+def test_pairs_in_parts_are_all_pairs(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = _tensors(rng, 17), _tensors(rng, 5)
+    with forced_torch():
+        whole, row_by_row = iou_3d(first, second), iou_bev(first[:5], second, aligned=True)
+        monkeypatch.setattr(tensor_iou, "_MAX_PAIRS", 11)
+        assert torch.equal(iou_3d(first, second), whole)
+        monkeypatch.setattr(tensor_iou, "_MAX_PAIRS", 2)
+        assert torch.equal(iou_bev(first[:5], second, aligned=True), row_by_row)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_tensors_keep_their_type_and_are_computed_in_double(
+    rng: np.random.Generator, dtype: torch.dtype
+) -> None:
+    first, second = _tensors(rng, 20, dtype), _tensors(rng, 20, dtype)
+    for context in (nullcontext(), forced_torch()):
+        with context:
+            found = iou_3d(first, second)
+        expected = torch.from_numpy(iou_3d(first.double().numpy(), second.double().numpy()))
+        torch.testing.assert_close(found, expected.to(dtype), rtol=0, atol=torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3, 0), (0, 0)])
+def test_no_tensors_have_an_iou_of_their_shape(shape: tuple[int, int]) -> None:
+    for context in (nullcontext(), forced_torch()):
+        with context:
+            assert iou_3d(torch.ones(shape[0], 7), torch.ones(shape[1], 7)).shape == shape
+            assert iou_bev(torch.ones(0, 7), torch.ones(0, 7), aligned=True).shape == (0,)
+
+
+def test_tensors_that_require_gradients_get_none(rng: np.random.Generator) -> None:
+    boxes = _tensors(rng, 3).requires_grad_()
+    for context in (nullcontext(), forced_torch()):
+        with context:
+            assert not iou_3d(boxes, boxes).requires_grad
+
+
+def test_tensors_of_any_device_are_compared_there() -> None:
+    boxes = torch.ones(3, 7, device="meta")
+    assert iou_3d(boxes, boxes).is_meta
+    assert iou_bev(boxes, boxes, aligned=True).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        (np.ones((1, 7)), "others must be a torch.Tensor where the others are, but got ndarray"),
+        (torch.ones(1, 7, dtype=torch.int64), "others must be of a floating-point type"),
+        (torch.ones(1, 9), r"others must have shape \(N, 7\)"),
+        (torch.ones(1, 7, device="meta"), "others must be on cpu as boxes, but got on meta"),
+        (torch.full((1, 7), math.nan), r"others must be finite, but got others\[0, 0\] = nan"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(others: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        iou_3d(torch.ones(2, 7), others)
+    with pytest.raises(ValueError, match=r"others must be as long as boxes \(2 rows\)"):
+        iou_3d(torch.ones(2, 7), torch.ones(3, 7), aligned=True)
+
+
+def test_iou_on_cuda_is_that_of_the_cpu(rng: np.random.Generator, cuda: torch.device) -> None:
+    first, second = _tensors(rng, 200), _tensors(rng, 100)
+    for function in (iou_bev, iou_3d):
+        expected = function(first, second)
+        found = function(first.to(cuda), second.to(cuda)).cpu()
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from ebm3d.errors import check_count, check_positive, check_sound_boxes, is_number
+from ebm3d.errors import (
+    can_read,
+    check_count,
+    check_labels,
+    check_positive,
+    check_sound_boxes,
+    is_number,
+)
 
 NO_NUMBERS = ["3", None, [3], True, math.nan, math.inf, -math.inf]
 
@@ -50,3 +57,36 @@ def test_boxes_that_are_none_are_named(boxes: Any, message: str):
 
 def test_no_boxes_are_sound():
     assert check_sound_boxes(torch.zeros(0, 7)) is None
+
+
+def test_values_are_read_in_main_memory_alone_unless_told():
+    boxes = torch.ones(2, 7, device="meta")
+    assert can_read(torch.ones(1))
+    assert not can_read(torch.ones(1), boxes)
+    assert check_sound_boxes(boxes) is None
+    with pytest.raises(RuntimeError, match="meta"):
+        check_sound_boxes(boxes, wait=True)
+    labels = torch.zeros(2, dtype=torch.int64, device="meta")
+    assert check_labels(labels, 2, 3, "stds") is None
+    with pytest.raises(RuntimeError, match="meta"):
+        check_labels(labels, 2, 3, "stds", wait=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 2]), "labels must be from 0 to 1, but got 0 to 2; give stds one row per"),
+        (torch.tensor([-1, 0]), "labels must be from 0 to 1, but got -1 to 0"),
+        (torch.tensor([0]), r"labels must have shape \(2,\), one class per box, but got \(1,\)"),
+        (torch.zeros(2), r"labels must be whole numbers, but got .*pass labels\.long\(\)"),
+        (torch.zeros(2, dtype=torch.bool), "labels must be whole numbers"),
+    ],
+)
+def test_labels_without_a_row_are_named(labels: torch.Tensor, message: str):
+    with pytest.raises(ValueError, match=message):
+        check_labels(labels, 2, 2, "stds")
+
+
+def test_one_row_serves_all_labels_and_no_labels_are_fine():
+    assert check_labels(torch.tensor([7, -1]), 2, 1, "stds") is None
+    assert check_labels(torch.zeros(0, dtype=torch.int64), 0, 2, "stds") is None

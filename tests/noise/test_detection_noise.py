@@ -16,6 +16,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
+from ebm3d.boxes.iou import iou_bev
 from ebm3d.noise import BoundDetectionNoise, BoxNoise, DetectionNoise, Detections
 
 _STDS = (0.3, 0.2, 0.1, 0.08, 0.06, 0.05, 0.07)
@@ -148,6 +149,23 @@ def test_units_at_the_reference_are_those_of_the_base_around_it():
     assert not torch.allclose(bound.reference_units, bound.units)
 
 
+def test_of_more_detections_than_the_bound_those_of_most_overlap_count():
+    labels = torch.zeros(2, dtype=torch.int64)
+    found = [_BOXES[0] + shift for shift in (*_SHIFTS, 0.5 * _SHIFTS[0], _TURNED)]
+    shifts = torch.stack(found)
+    best = [Detections(shifts[[3, 1, 2]], torch.zeros(3, dtype=torch.int64))]
+    all_of_them = [Detections(shifts, torch.zeros(4, dtype=torch.int64))]
+    overlap = iou_bev(_BOXES[:1], shifts)[0]
+    assert torch.equal(overlap.argsort(descending=True)[:3].sort()[0], torch.tensor([1, 2, 3]))
+    bound = _noise(max_detections=3).around(_BOXES, labels, all_of_them)
+    few = _noise().around(_BOXES, labels, best)
+    at = few.sample(20).boxes
+    torch.testing.assert_close(bound.log_prob(at), few.log_prob(at))
+    torch.testing.assert_close(bound.reference[0], few.reference[0])
+    unbound = _noise().around(_BOXES, labels, all_of_them).log_prob(at)[0]
+    assert not torch.allclose(bound.log_prob(at)[0], unbound)
+
+
 def test_detection_that_looks_backwards_is_turned():
     found = Detections(_BOXES[:1] + _SHIFTS[1:], torch.zeros(1, dtype=torch.int64))
     bound = _noise().around(_BOXES[:1], torch.zeros(1, dtype=torch.int64), [found])
@@ -189,6 +207,7 @@ def test_dtype_is_kept(dtype: torch.dtype):
         ({"share": "half"}, r"share must be in \(0, 1\)"),
         ({"width": 0.0}, "width must be positive"),
         ({"min_iou": 0.0}, r"min_iou must be in \(0, 1\]"),
+        ({"max_detections": 0}, "max_detections must be at least 1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(options: dict[str, float], message: str):

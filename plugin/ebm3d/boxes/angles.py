@@ -20,7 +20,8 @@ def wrap_to_pi(angle: Tensor) -> Tensor:
         The same angles modulo 2 pi, in (-pi, pi], same shape and dtype; those that lie there
         already come back bit by bit. The derivative is one everywhere but at the seam.
     """
-    return angle - 2 * math.pi * torch.ceil((angle - math.pi) / (2 * math.pi))
+    turns = torch.ceil((angle - math.pi) / (2 * math.pi))
+    return torch.sub(angle, turns, alpha=2 * math.pi)
 
 
 def observation_angle(boxes: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ebm3d.boxes.device_constants import constant
 from ebm3d.boxes.frames import rotate_about_z
 from ebm3d.errors import check_boxes
 
@@ -25,7 +26,7 @@ def bev_corners(boxes: Tensor) -> Tensor:
         ValueError: if ``boxes`` has another shape.
     """
     check_boxes(boxes)
-    offsets = boxes.new_tensor(_SIGNS_UV) * boxes[:, None, 3:5]
+    offsets = constant(_SIGNS_UV, boxes) * boxes[:, None, 3:5]
     return rotate_about_z(offsets, boxes[:, None, 6]) + boxes[:, None, :2]
 
 

@@ -34,7 +34,6 @@ def rotate_about_z(vectors: Tensor, yaw: Tensor) -> Tensor:
     Returns:
         ``(..., D)``. With ``yaw`` a box's heading: from the box frame to the LiDAR frame.
     """
-    cos, sin = torch.cos(yaw), torch.sin(yaw)
-    x = cos * vectors[..., 0] - sin * vectors[..., 1]
-    y = sin * vectors[..., 0] + cos * vectors[..., 1]
-    return torch.cat((torch.stack((x, y), dim=-1), vectors[..., 2:]), dim=-1)
+    cos, sin = torch.cos(yaw)[..., None], torch.sin(yaw)[..., None]
+    x, y = vectors[..., :1], vectors[..., 1:2]
+    return torch.cat((cos * x - sin * y, sin * x + cos * y, vectors[..., 2:]), dim=-1)

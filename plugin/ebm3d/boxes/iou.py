@@ -1,4 +1,4 @@
-r"""Exact intersection over union of rotated boxes, in float64, on all cores.
+r"""Exact intersection over union of rotated boxes, in float64: on all cores, or on a device.
 
 N and M boxes ``(x, y, z, dx, dy, dz, yaw)``, LiDAR frame, ``z`` at the bottom center, meters and
 radians; angles of any size.
@@ -20,12 +20,17 @@ and the relative yaw is rounded once, so that distance from the origin costs no 
 from __future__ import annotations
 
 import math
+from typing import Any, overload
 
 import numpy as np
+import torch
 from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
+from ebm3d.boxes.kernel_choice import kernels_serve
 from ebm3d.boxes.parallelism import threads_for
+from ebm3d.boxes.tensor_iou import check_tensors, iou_in_torch
 from ebm3d.errors import check_boxes, input_error
 
 FloatArray = NDArray[np.float64]
@@ -38,55 +43,101 @@ _SIZES = ("dx", "dy", "dz")
 _NO_WIDTH = 1e-280
 
 
-def iou_bev(boxes: ArrayLike, others: ArrayLike, *, aligned: bool = False) -> FloatArray:
+@overload
+def iou_bev(boxes: Tensor, others: Tensor, *, aligned: bool = False) -> Tensor: ...
+
+
+@overload
+def iou_bev(boxes: ArrayLike, others: ArrayLike, *, aligned: bool = False) -> FloatArray: ...
+
+
+def iou_bev(boxes: Any, others: Any, *, aligned: bool = False) -> Any:
     """Intersection over union of the boxes' outlines seen from above.
 
     Heights are ignored. Exact up to rounding: about 1e-15 for boxes of comparable size.
 
     Args:
         boxes: ``(x, y, z, dx, dy, dz, yaw)``, shape ``(N, 7)``; only ``x, y, dx, dy, yaw`` count.
-        others: shape ``(M, 7)``, in the same frame; ``(N, 7)`` if ``aligned``.
+            An array, or a tensor of any device.
+        others: shape ``(M, 7)``, in the same frame; ``(N, 7)`` if ``aligned``. An array or a tensor
+            as ``boxes``, on the same device.
         aligned: compare row ``i`` with row ``i`` instead of every box with every other.
 
     Returns:
         IoU in [0, 1], shape ``(N, M)``, or ``(N,)`` if ``aligned``. Two boxes without area have 0.
+        Computed in float64; of arrays a float64 array, of tensors a tensor of their device and the
+        type of ``boxes``, without a gradient.
 
     Raises:
-        ValueError: for another shape, a value that is not finite, or a negative size.
+        ValueError: for another shape, an array and a tensor, or tensors of two devices; in main
+            memory also for a value that is not finite, or a negative size. Elsewhere looking would
+            wait for the device: such boxes have no meaningful IoU.
     """
     return _compute(boxes, others, aligned, volumes=False)
 
 
-def iou_3d(boxes: ArrayLike, others: ArrayLike, *, aligned: bool = False) -> FloatArray:
+@overload
+def iou_3d(boxes: Tensor, others: Tensor, *, aligned: bool = False) -> Tensor: ...
+
+
+@overload
+def iou_3d(boxes: ArrayLike, others: ArrayLike, *, aligned: bool = False) -> FloatArray: ...
+
+
+def iou_3d(boxes: Any, others: Any, *, aligned: bool = False) -> Any:
     """Intersection over union of the volumes of upright boxes.
 
     Exact up to rounding: about 1e-15 for boxes of comparable size.
 
     Args:
         boxes: ``(x, y, z, dx, dy, dz, yaw)``, shape ``(N, 7)``, ``z`` at the bottom.
-        others: shape ``(M, 7)``, in the same frame; ``(N, 7)`` if ``aligned``.
-        aligned: compare row ``i`` with row ``i`` instead of every box with every other.
+        others: see :func:`iou_bev`.
+        aligned: see :func:`iou_bev`.
 
     Returns:
-        IoU in [0, 1], shape ``(N, M)``, or ``(N,)`` if ``aligned``. 0 for two boxes without volume.
+        As :func:`iou_bev`; 0 for two boxes without volume.
 
     Raises:
-        ValueError: for another shape, a value that is not finite, or a negative size.
+        ValueError: as :func:`iou_bev`.
     """
     return _compute(boxes, others, aligned, volumes=True)
 
 
-def _compute(boxes: ArrayLike, others: ArrayLike, aligned: bool, volumes: bool) -> FloatArray:
-    """Check both arguments and compute, on one thread or all."""
+def _compute(boxes: Any, others: Any, aligned: bool, volumes: bool) -> Any:
+    """IoU of arrays, or of tensors."""
+    if not isinstance(boxes, Tensor) and not isinstance(others, Tensor):
+        return _by_kernel(boxes, others, aligned, volumes)
+    for name, value in (("boxes", boxes), ("others", others)):
+        if not isinstance(value, Tensor):
+            expected = "a torch.Tensor where the others are"
+            raise input_error(name, expected, type(value).__name__, "use torch.as_tensor")
+    check_tensors(boxes, others)
+    _check_number(boxes, others, aligned)
+    first, second = boxes.detach().double(), others.detach().double()
+    if kernels_serve(first, second):
+        found = torch.from_numpy(_by_kernel(first.numpy(), second.numpy(), aligned, volumes))
+    else:
+        found = iou_in_torch(first, second, aligned, volumes)
+    return found.to(boxes.dtype)
+
+
+def _by_kernel(boxes: ArrayLike, others: ArrayLike, aligned: bool, volumes: bool) -> FloatArray:
+    """Check the values of both arguments and compute, on one thread or all."""
     first, second = _checked("boxes", boxes), _checked("others", others)
-    if aligned and len(first) != len(second):
-        expected = f"as long as boxes ({len(first)} rows) where aligned=True"
-        raise input_error("others", expected, f"{len(second)} rows", "pass aligned=False for pairs")
+    _check_number(first, second, aligned)
     num_pairs = len(first) if aligned else len(first) * len(second)
     kernel = _aligned_iou if aligned else _pairwise_iou
     with threads_for(num_pairs * _SECONDS_PER_PAIR):
         iou: FloatArray = kernel(first, second, volumes)
     return iou
+
+
+def _check_number(boxes: Any, others: Any, aligned: bool) -> None:
+    """Raise unless boxes to be compared row by row are as many."""
+    if aligned and len(boxes) != len(others):
+        expected = f"as long as boxes ({len(boxes)} rows) where aligned=True"
+        got, remedy = f"{len(others)} rows", "pass aligned=False for pairs"
+        raise input_error("others", expected, got, remedy)
 
 
 def _checked(name: str, values: ArrayLike) -> FloatArray:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import BoxCoding
+from ebm3d.boxes.device_constants import constant
 from ebm3d.densities.density import Density
 from ebm3d.densities.rescaled import RescaledDensity
 from ebm3d.errors import input_error
@@ -99,11 +100,10 @@ class BoxDistribution(TensorRecord):
         """
         nearest = self.residuals(boxes)
         period = self.yaw_period / self.coding.yaw_unit
-        images = [
-            torch.cat((nearest[..., :6], (nearest[..., 6] + k * period)[..., None]), dim=-1)
-            for k in (-1, 0, 1)
-        ]
-        log_p = torch.logsumexp(torch.stack([self.density.log_prob(t) for t in images]), dim=0)
+        shape = (3, *(1,) * (nearest.ndim - 1))
+        yaw = nearest[..., 6] + constant((-1.0, 0.0, 1.0), nearest).view(shape) * period
+        images = torch.cat((nearest[..., :6].expand(*yaw.shape, 6), yaw[..., None]), dim=-1)
+        log_p = torch.logsumexp(self.density.log_prob(images), dim=0)
         return log_p - self.coding.log_volume(boxes)
 
     def cdf(self, boxes: Tensor) -> Tensor:

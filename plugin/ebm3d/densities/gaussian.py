@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ebm3d.boxes.random_numbers import standard_normal
 from ebm3d.densities.density import Density, check_parameters, check_residuals
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -89,16 +90,3 @@ def log_normal(values: Tensor, location: Tensor, log_variance: Tensor) -> Tensor
 def normal_cdf(values: Tensor, location: Tensor, log_variance: Tensor) -> Tensor:
     """Distribution function of one Gaussian per element; arguments as :func:`log_normal`."""
     return torch.special.ndtr((values - location) * torch.exp(-log_variance / 2))
-
-
-def standard_normal(
-    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None
-) -> Tensor:
-    """Draw standard normal numbers in the dtype and on the device of a tensor.
-
-    Args:
-        shape: of the result.
-        like: gives dtype and device.
-        generator: source of randomness on that device.
-    """
-    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -5,14 +5,17 @@ N boxes; D residuals; L levels per residual; K samples.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ebm3d.boxes.device_constants import constant
+from ebm3d.boxes.random_numbers import standard_normal, uniform
 from ebm3d.densities.density import Density, check_residuals
-from ebm3d.densities.gaussian import log_normal, normal_cdf, standard_normal
+from ebm3d.densities.gaussian import log_normal, normal_cdf
 from ebm3d.errors import input_error, shape_error
 
 
@@ -62,84 +65,82 @@ class HistogramDensity(Density):
     @property
     def point(self) -> Tensor:
         """The expected level, ``(N, D)``; without the wide Gaussian."""
-        low, _, width = self._range()
-        steps = torch.arange(self.log_masses.shape[2], device=width.device, dtype=width.dtype)
-        return low + width * (self.log_masses.exp() * steps).sum(-1)
+        low, _, width, _ = self._range()
+        return low + width * (self.log_masses.exp() * self._steps()).sum(-1)
 
     @property
     def mean(self) -> Tensor:
         """``(N, D)``, of the whole density."""
-        _, center, _ = self._range()
+        _, center, _, _ = self._range()
         return torch.lerp(self.point, center, self.tail_weight)
 
     @property
     def variance(self) -> Tensor:
         """``(N, D)``, of the whole density."""
-        low, center, width = self._range()
-        steps = torch.arange(self.log_masses.shape[2], device=width.device, dtype=width.dtype)
+        low, center, width, tail_log_variance = self._range()
         point, mean = self.point, self.mean
-        levels = low[:, None] + width[:, None] * steps
+        levels = low[:, None] + width[:, None] * self._steps()
         spread = (self.log_masses.exp() * (levels - point[..., None]).square()).sum(-1)
         inside = spread + width.square() / 12 + (point - mean).square()
-        tail = torch.exp(self._tail_log_variance()) + (center - mean).square()
+        tail = torch.exp(tail_log_variance) + (center - mean).square()
         return torch.lerp(inside, tail, self.tail_weight)
 
     def log_prob(self, residuals: Tensor) -> Tensor:
         """Log density; see :meth:`Density.log_prob`."""
         check_residuals(residuals, self.log_masses[..., 0])
-        _, center, width = self._range()
+        _, center, width, tail_log_variance = self._range()
         position = self._position(residuals)
         bins = self._bins(position)
         inside = (position >= 0) & (position < self.log_masses.shape[2])
         masses = _at(self.log_masses, bins) - torch.log(width) + math.log1p(-self.tail_weight)
         masses = torch.where(inside, masses, -math.inf)
-        tail = log_normal(residuals, center, self._tail_log_variance())
+        tail = log_normal(residuals, center, tail_log_variance)
         return torch.logaddexp(masses, tail + math.log(self.tail_weight)).sum(-1)
 
     def cdf(self, residuals: Tensor) -> Tensor:
         """Marginal distribution functions; see :meth:`Density.cdf`."""
         check_residuals(residuals, self.log_masses[..., 0])
-        _, center, _ = self._range()
+        _, center, _, tail_log_variance = self._range()
         position = self._position(residuals).clamp(0, self.log_masses.shape[2])
         bins = self._bins(position)
         masses = self.log_masses.exp()
         before = _at(torch.cumsum(masses, dim=-1) - masses, bins)
         inside = (before + _at(masses, bins) * (position - bins)).clamp_max(1)
-        tail = normal_cdf(residuals, center, self._tail_log_variance())
+        tail = normal_cdf(residuals, center, tail_log_variance)
         return torch.lerp(inside, tail, self.tail_weight)
 
     @torch.no_grad()
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw a bin, a place in it, or from the Gaussian; see :meth:`Density.sample`."""
-        low, center, width = self._range()
+        low, center, width, tail_log_variance = self._range()
         rows, columns, levels = self.log_masses.shape
         shape = (rows, columns, num_samples)
-        uniform = torch.rand(
-            (3, *shape), generator=generator, dtype=width.dtype, device=width.device
-        )
+        chances = uniform((3, *shape), width, generator)
         cumulated = torch.cumsum(self.log_masses.exp(), dim=-1).contiguous()
-        wanted = uniform[0] * cumulated[..., -1:]
+        wanted = chances[0] * cumulated[..., -1:]
         bins = torch.searchsorted(cumulated, wanted, right=True).clamp_max(levels - 1)
-        places = low[:, None] + width[:, None] * (bins + uniform[1] - 0.5)
+        places = low[:, None] + width[:, None] * (bins + chances[1] - 0.5)
         normal = standard_normal(shape, width, generator)
-        spread = torch.exp(self._tail_log_variance() / 2)
+        spread = torch.exp(tail_log_variance / 2)
         tail = center[:, None] + spread[:, None] * normal
-        drawn = torch.where(uniform[2] < self.tail_weight, tail, places)
+        drawn = torch.where(chances[2] < self.tail_weight, tail, places)
         return drawn.permute(2, 0, 1).contiguous()
 
-    def _range(self) -> tuple[Tensor, Tensor, Tensor]:
-        """First level, center of the range and width of a bin, ``(D,)`` each."""
-        low, high = self.log_masses.new_tensor(self.lower), self.log_masses.new_tensor(self.upper)
-        return low, (low + high) / 2, (high - low) / (self.log_masses.shape[2] - 1)
+    def _range(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """First level, center, width of a bin, log variance of the wide Gaussian, ``(D,)`` each."""
+        return constant(
+            _range_of(tuple(self.lower), tuple(self.upper), self.log_masses.shape[2]),
+            self.log_masses,
+        ).unbind()
 
-    def _tail_log_variance(self) -> Tensor:
-        """Log variance of the wide Gaussian, ``(D,)``."""
-        low, high = self.log_masses.new_tensor(self.lower), self.log_masses.new_tensor(self.upper)
-        return 2 * torch.log(high - low)
+    def _steps(self) -> Tensor:
+        """Numbers of the levels, ``(L,)``."""
+        like = self.log_masses
+        return torch.arange(like.shape[2], dtype=like.dtype, device=like.device)
 
     def _position(self, residuals: Tensor) -> Tensor:
         """Residuals in bins from the left edge of the first one."""
-        low, _, width = self._range()
+        low, _, width, _ = self._range()
         return (residuals - low) / width + 0.5
 
     def _bins(self, position: Tensor) -> Tensor:
@@ -153,3 +154,14 @@ def _at(table: Tensor, bins: Tensor) -> Tensor:
     """Entries ``(..., N, D)`` of a table ``(N, D, L)``."""
     expanded = table.expand(*bins.shape, table.shape[-1])
     return expanded.gather(-1, bins[..., None])[..., 0]
+
+
+@functools.lru_cache(maxsize=64)
+def _range_of(
+    lower: tuple[float, ...], upper: tuple[float, ...], num_levels: int
+) -> tuple[tuple[float, ...], ...]:
+    """The rows of ``HistogramDensity._range``."""
+    extents = [high - low for low, high in zip(lower, upper, strict=True)]
+    centers = tuple((low + high) / 2 for low, high in zip(lower, upper, strict=True))
+    widths = tuple(extent / (num_levels - 1) for extent in extents)
+    return tuple(lower), centers, widths, tuple(2 * math.log(extent) for extent in extents)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ebm3d.boxes.random_numbers import uniform
 from ebm3d.densities.density import Density, check_parameters, check_residuals
 from ebm3d.errors import input_error
 
@@ -96,17 +97,14 @@ class HuberDensity(Density):
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw from the truncated Gaussian or the tails; see :meth:`Density.sample`."""
         ratio, core, edge = self._parts()
-        shape = (3, num_samples, *self.location.shape)
-        uniform = torch.rand(
-            shape, generator=generator, dtype=ratio.dtype, device=self.location.device
-        )
-        # Rounded to one, the largest uniforms would be infinitely far away.
-        eps = torch.finfo(uniform.dtype).eps
-        level = (2 * uniform[0] - 1).clamp(-1 + eps, 1 - eps)
+        chances = uniform((3, num_samples, *self.location.shape), ratio, generator)
+        # Rounded to one, the largest of them would be infinitely far away.
+        eps = torch.finfo(chances.dtype).eps
+        level = (2 * chances[0] - 1).clamp(-1 + eps, 1 - eps)
         middle = torch.erfinv(level * torch.erf(torch.sqrt(ratio / 2)))
         middle = middle * math.sqrt(2 * self.beta) * torch.exp(self.log_scale / 2)
-        tail = self.beta - torch.exp(self.log_scale) * torch.log1p(-uniform[1])
-        in_middle = uniform[2] * (core + 2 * edge) < core
+        tail = self.beta - torch.exp(self.log_scale) * torch.log1p(-chances[1])
+        in_middle = chances[2] * (core + 2 * edge) < core
         return self.location + torch.where(in_middle, middle, torch.sign(level) * tail)
 
     def _parts(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ebm3d.boxes.random_numbers import check_generator
 from ebm3d.densities.density import Density, check_parameters, check_residuals
 
 
@@ -66,6 +67,7 @@ class LaplaceDensity(Density):
     @torch.no_grad()
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw samples: differences of two exponentials; see :meth:`Density.sample`."""
+        check_generator(generator, self.location)
         drawn = self.location.new_empty(2, num_samples, *self.location.shape)
         drawn.exponential_(generator=generator)
         return self.location + torch.exp(self.log_scale) * (drawn[0] - drawn[1])

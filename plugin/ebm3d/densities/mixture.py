@@ -13,8 +13,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ebm3d.boxes.random_numbers import standard_normal, uniform, whole_numbers
 from ebm3d.densities.density import Density, check_parameters, check_residuals
-from ebm3d.densities.gaussian import log_normal, normal_cdf, standard_normal
+from ebm3d.densities.gaussian import log_normal, normal_cdf
 from ebm3d.errors import input_error, shape_error
 
 _POINT_ESTIMATES = ("mean", "mode")
@@ -155,16 +156,16 @@ class MixtureDensity(_Mixture):
             ``(K, N, D)``.
         """
         rows, count, _ = self.means.shape
-        shape, device = (num_samples, 1 if shared else rows, 1), self.means.device
+        shape = (num_samples, 1 if shared else rows, 1)
         if self.log_weights is None:
-            component = torch.randint(count, shape, generator=generator, device=device)
+            component = whole_numbers(count, shape, self.means, generator)
             component = component.expand(-1, rows, -1)
         else:
             # Divided by its own end, the distribution function is 1 where no weight is left: a
             # component of no weight is never drawn.
             cumulative = self._weights[..., 0].cumsum(dim=1)
             cumulative = cumulative / cumulative[:, -1:]
-            level = torch.rand(shape, generator=generator, dtype=self.means.dtype, device=device)
+            level = uniform(shape, self.means, generator)
             component = (level >= cumulative).sum(dim=2, keepdim=True)
         return self._sample(component, generator, shared)
 
@@ -212,9 +213,7 @@ class IndependentMixtureDensity(_Mixture):
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw samples; see :meth:`Density.sample`."""
         rows, count, columns = self.means.shape
-        component = torch.randint(
-            count, (num_samples, rows, columns), generator=generator, device=self.means.device
-        )
+        component = whole_numbers(count, (num_samples, rows, columns), self.means, generator)
         return self._sample(component, generator)
 
     @property

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from ebm3d.boxes.random_numbers import standard_normal
 from ebm3d.densities.density import Density, check_residuals
-from ebm3d.densities.gaussian import normal_cdf, standard_normal
-from ebm3d.errors import check_count, input_error, shape_error
+from ebm3d.densities.gaussian import normal_cdf
+from ebm3d.errors import can_read, check_count, input_error, shape_error
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class MultivariateGaussianDensity(Density):
             the diagonal is not read.
 
     Raises:
-        ValueError: if the shapes or types do not fit, or a diagonal is not positive. NaN may be:
-            the density of a box that has none.
+        ValueError: if the shapes or types do not fit, or, in main memory, where looking waits for
+            no device, a diagonal is not positive. NaN may be: the density of a box that has none.
     """
 
     location: Tensor
@@ -46,6 +47,8 @@ class MultivariateGaussianDensity(Density):
             raise input_error("location", "float32 or float64", self.location.dtype)
         if self.scale_tril.dtype != self.location.dtype:
             raise input_error("scale_tril", f"{self.location.dtype}", self.scale_tril.dtype)
+        if not can_read(self.scale_tril):
+            return
         diagonal = torch.diagonal(self.scale_tril, dim1=-2, dim2=-1)
         if bool((diagonal <= 0).any()):
             raise input_error("diagonal of scale_tril", "positive", float(diagonal.min()))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.densities.density import Density, check_residuals
-from ebm3d.errors import input_error, shape_error
+from ebm3d.errors import can_read, check_positive, input_error, shape_error
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,18 @@ class RescaledDensity(Density):
             N densities.
 
         Raises:
-            ValueError: if a factor is not positive and finite, or their number is neither 1 nor D.
+            ValueError: if a factor is not positive and finite, unless it is on another device, or
+                their number is neither 1 nor D.
         """
         point = base.point
-        factor = torch.as_tensor(factors, dtype=point.dtype, device=point.device)
-        if factor.shape not in ((), (1,), point.shape[1:]):
-            raise shape_error("factors", f"(), or ({point.shape[1]},)", factor)
-        if not bool((factor > 0).all() and torch.isfinite(factor).all()):
-            raise input_error("factors", "positive and finite", factor.tolist())
-        return cls(base, factor.expand_as(point).clone())
+        if not isinstance(factors, Tensor):
+            check_positive("factors", factors)
+            return cls(base, torch.full_like(point, factors))
+        if factors.shape not in ((), (1,), point.shape[1:]):
+            raise shape_error("factors", f"(), or ({point.shape[1]},)", factors)
+        if can_read(factors) and not bool(((factors > 0) & torch.isfinite(factors)).all()):
+            raise input_error("factors", "positive and finite", factors.tolist())
+        return cls(base, factors.to(point).expand_as(point).clone())
 
     @property
     def point(self) -> Tensor:

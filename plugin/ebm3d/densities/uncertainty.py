@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from ebm3d.errors import check_boxes, input_error, shape_error
+from ebm3d.errors import can_read, check_boxes, input_error, shape_error
 
 # What a spread of NaN comes from, and what to do.
 UNTRAINED = (
@@ -67,8 +67,9 @@ def decayed_scores(scores: Tensor, uncertainty: Tensor, decay: float) -> Tensor:
         The shape of ``scores``.
 
     Raises:
-        ValueError: if ``decay`` is negative or no number, the rows differ in number, or an
-            uncertainty is not finite.
+        ValueError: if ``decay`` is negative or no number, the rows differ in number, or in main
+            memory an uncertainty is not finite. On another device looking would wait for it: call
+            :func:`check_known` once before.
     """
     if uncertainty.shape != scores.shape[:1] or scores.ndim > 2:
         raise shape_error(
@@ -76,7 +77,8 @@ def decayed_scores(scores: Tensor, uncertainty: Tensor, decay: float) -> Tensor:
         )
     if not 0 <= decay < math.inf:
         raise input_error("score_decay", "at least 0 and finite", decay)
-    check_known(uncertainty, "uncertainty")
+    if can_read(uncertainty):
+        check_known(uncertainty, "uncertainty")
     factors = torch.exp(-decay * uncertainty)
     return scores * (factors if scores.ndim == 1 else factors[:, None])
 
@@ -95,9 +97,8 @@ def decayed_where_known(scores: Tensor, std: Tensor, boxes: Tensor, decay: float
     """
     uncertainty = relative_uncertainty(std, boxes)
     known = torch.isfinite(uncertainty)
-    lowered = scores.clone()
-    lowered[known] = decayed_scores(scores[known], uncertainty[known], decay).to(scores.dtype)
-    return lowered
+    lowered = decayed_scores(scores, torch.where(known, uncertainty, 0.0), decay)
+    return torch.where(known, lowered.to(scores.dtype), scores)
 
 
 def check_known(values: Tensor, name: str) -> None:

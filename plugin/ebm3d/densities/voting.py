@@ -14,7 +14,7 @@ from torch import Tensor
 from ebm3d.boxes import wrap_to_pi
 from ebm3d.boxes.iou import iou_bev
 from ebm3d.densities.uncertainty import check_known
-from ebm3d.errors import check_boxes, input_error, shape_error
+from ebm3d.errors import can_read, check_boxes, input_error, shape_error
 
 _LEAST_VARIANCE = 1e-12  # of a micrometer, or a microradian
 
@@ -73,7 +73,8 @@ class VarianceVoting:
             ``(K, 7)``, the yaw within half a period of the kept box's.
 
         Raises:
-            ValueError: if a shape is wrong or a variance is not finite.
+            ValueError: if a shape is wrong, or in main memory a variance is not finite; see
+                :func:`ebm3d.densities.uncertainty.decayed_scores`.
         """
         check_boxes(kept, "kept")
         check_boxes(candidates, "candidates")
@@ -81,8 +82,9 @@ class VarianceVoting:
             raise shape_error("variances", f"({len(candidates)}, 7), as candidates", variances)
         if alike.shape != (len(kept), len(candidates)):
             raise shape_error("alike", f"({len(kept)}, {len(candidates)})", alike)
-        check_known(variances, "variances")
-        overlaps = torch.as_tensor(iou_bev(kept.cpu().numpy(), candidates.cpu().numpy())).to(kept)
+        if can_read(variances):
+            check_known(variances, "variances")
+        overlaps = iou_bev(kept, candidates)
         voters = alike & (overlaps > self.iou_threshold)
         weights = torch.exp(-(1 - overlaps).square() / self.temperature) * voters
         precisions = 1 / variances.clamp_min(_LEAST_VARIANCE)

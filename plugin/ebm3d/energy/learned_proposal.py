@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm3d.boxes.codings import LocalCoding
+from ebm3d.boxes.random_numbers import uniform
 from ebm3d.densities import BoxDistribution, MixtureDensity
 from ebm3d.energy.network import RegressionNetwork
 from ebm3d.errors import check_count, check_positive, input_error, is_number, shape_error
@@ -258,7 +259,7 @@ class BoundProposal:
         residuals = density.sample(num_samples, self.generator, self._shared)
         drawn = self.distribution.coding.decode(residuals).transpose(0, 1)
         shape = (1 if self._shared else len(drawn), num_samples)
-        chance = torch.rand(shape, generator=self.generator, dtype=drawn.dtype, device=drawn.device)
+        chance = uniform(shape, drawn, self.generator)
         learned = (chance >= self._proposal.base_share)[..., None]
         drawn = torch.where(learned, drawn, from_base[:, 1:])
         boxes = torch.cat((from_base[:, :1], drawn), dim=1)

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.distributions import MultivariateNormal
 
 from ebm3d.boxes.codings import LocalCoding
+from ebm3d.boxes.random_numbers import check_generator, standard_normal, uniform
 from ebm3d.densities import BoxDistribution, MultivariateGaussianDensity
-from ebm3d.densities.gaussian import standard_normal
-from ebm3d.errors import check_count, check_positive, input_error, shape_error
+from ebm3d.errors import can_read, check_count, check_positive, input_error, shape_error
 from ebm3d.noise import BoxNoise
 from ebm3d.records import TensorRecord
 
@@ -143,6 +142,7 @@ class EnergyPosterior(TensorRecord):
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw boxes ``(num_samples, N, 7)`` from the weighted ones, with replacement."""
         check_count("num_samples", num_samples, least=0)
+        check_generator(generator, self.f)
         if len(self.f) == 0 or num_samples == 0:
             return self.samples.new_zeros(num_samples, len(self.f), 7)
         drawn = torch.multinomial(self.weights, num_samples, replacement=True, generator=generator)
@@ -232,8 +232,9 @@ def sample_posterior(
         Weighted samples, in float64.
 
     Raises:
-        ValueError: for no sample or no round; if f gives another shape, NaN or plus infinity, or
-            minus infinity at all samples of a box.
+        ValueError: for no sample or no round; if f gives another shape; in main memory also if it
+            gives NaN or plus infinity, or minus infinity at all samples of a box. Elsewhere looking
+            would wait for the device, and the posterior of such a box is NaN.
     """
     check_count("num_samples", num_samples)
     check_count("num_rounds", num_rounds)
@@ -246,9 +247,9 @@ def sample_posterior(
         proposal = _gaussian_of(posterior)
         drawn = noise.sample(wide, labels, num_samples, generator)
         normal = standard_normal((num_samples, 7), wide, generator)
-        from_gaussian = proposal.loc + torch.einsum("nij,kj->kni", proposal.scale_tril, normal)
+        from_gaussian = proposal.location + torch.einsum("nij,kj->kni", proposal.scale_tril, normal)
         from_noise = coding.encode(drawn.boxes[:, 1:].transpose(0, 1))
-        chance = torch.rand((num_samples, 1, 1), generator=generator, device=wide.device)
+        chance = uniform((num_samples, 1, 1), boxes.new_empty((), dtype=torch.float32), generator)
         residuals = torch.where(chance < _DEFENSE, from_noise, from_gaussian)
         moved = coding.decode(residuals)
         samples = moved.transpose(0, 1)
@@ -274,27 +275,38 @@ def _weigh(
         raise shape_error("f(boxes)", f"{tuple(samples.shape[:2])}, one value per box", given)
     values = given.to(samples)
     good = (values < math.inf).all(dim=1) & (values > -math.inf).any(dim=1)
-    if not bool(good.all()):
+    if can_read(good) and not bool(good.all()):
         row = int((~good).nonzero()[0, 0])
         expected = "below infinity at every sample of a box, and finite at one"
         raise input_error("f", expected, f"f[{row}] = {values[row].tolist()[:8]}", _DIVERGED)
     return EnergyPosterior(coding, samples, values, log_q)
 
 
-def _gaussian_of(posterior: EnergyPosterior) -> MultivariateNormal:
+def _gaussian_of(posterior: EnergyPosterior) -> MultivariateGaussianDensity:
     """Gaussian of the moments of flattened weights, a little wider, over residuals ``(N, 7)``."""
     log_w = posterior.f - posterior.log_q
-    wanted = math.log(max(log_w.shape[1] / 8, 1.0))
-    low, high = torch.zeros_like(log_w[:, 0]), torch.ones_like(log_w[:, 0])
-    for _ in range(20):  # the effective sample size falls as beta grows
-        beta = (low + high) / 2
-        scaled = beta[:, None] * log_w
-        log_size = 2 * torch.logsumexp(scaled, dim=1) - torch.logsumexp(2 * scaled, dim=1)
-        low = torch.where(log_size >= wanted, beta, low)
-        high = torch.where(log_size >= wanted, high, beta)
+    beta = _flattening(log_w, max(log_w.shape[1] / 8, 1.0))
     # Nothing of minus infinity is still nothing, where few samples carry all the weight.
-    flat = torch.where(log_w == -math.inf, log_w, low[:, None] * log_w)
+    flat = torch.where(log_w == -math.inf, log_w, beta * log_w)
     flattened = replace(posterior, f=flat, log_q=torch.zeros_like(log_w))
     covariance = _WIDENING**2 * flattened.residual_covariance
     least = _LEAST_VARIANCE * torch.eye(7, dtype=covariance.dtype, device=covariance.device)
-    return MultivariateNormal(flattened.mean_residuals, covariance + least, validate_args=False)
+    root = torch.linalg.cholesky_ex(covariance + least)[0]
+    return MultivariateGaussianDensity(flattened.mean_residuals, root)
+
+
+def _flattening(log_w: Tensor, size: float) -> Tensor:
+    """The largest power below one that leaves weights ``(N, K)`` an effective size, ``(N, 1)``.
+
+    To 2^-20: the effective size falls as the power grows, so each of five rounds looks at fifteen
+    powers at once and keeps the sixteenth of the interval in which it crosses the size.
+    """
+    # At minus infinity, the product with a power of zero would be NaN.
+    logs = (log_w - log_w.amax(dim=1, keepdim=True)).clamp_min(-1e300)[:, None]
+    beta = torch.zeros_like(log_w[:, :1])
+    steps = torch.arange(1, 16, dtype=log_w.dtype, device=log_w.device)
+    for part in (16.0**-level for level in range(1, 6)):
+        weights = torch.exp((beta + part * steps)[..., None] * logs)
+        sizes = weights.sum(dim=2).square() / weights.square().sum(dim=2)
+        beta = beta + part * (sizes >= size).sum(dim=1, keepdim=True)
+    return beta

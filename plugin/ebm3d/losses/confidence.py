@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ebm3d.boxes.codings import LocalCoding
+from ebm3d.boxes.device_constants import constant
 from ebm3d.boxes.iou import iou_3d
 from ebm3d.errors import check_count, input_error, shape_error
 from ebm3d.losses.training import BatchScorer, NoiseAround, TrainingLoss
@@ -78,7 +79,7 @@ class ConfidenceLoss:
         ):
             raise input_error("units", "seven positive numbers", units)
         self.target, self.num_noise_samples = target, num_noise_samples
-        self.units = None if units is None else torch.as_tensor(units, dtype=torch.float64)
+        self.units = None if units is None else tuple(float(unit) for unit in units)
 
     def __call__(self, f: BatchScorer, noise: NoiseAround) -> TrainingLoss:
         """Evaluate the loss.
@@ -108,8 +109,6 @@ class ConfidenceLoss:
         true = boxes[:, :1].expand_as(boxes).reshape(-1, 7)
         flat = boxes.reshape(-1, 7)
         if self.units is None:
-            pairs = (flat.detach().cpu().double().numpy(), true.detach().cpu().double().numpy())
-            overlap = torch.from_numpy(iou_3d(*pairs, aligned=True)).to(boxes)
-            return overlap.clamp(0, 1).reshape(boxes.shape[:2])
-        residuals = LocalCoding(true, self.units.to(boxes).expand_as(true)).encode(flat)
+            return iou_3d(flat, true, aligned=True).reshape(boxes.shape[:2])
+        residuals = LocalCoding(true, constant(self.units, true).expand_as(true)).encode(flat)
         return torch.exp(-0.5 * residuals.square().sum(-1)).reshape(boxes.shape[:2])

@@ -100,4 +100,4 @@ def _variance(target_variance: float | Tensor, like: Tensor) -> Tensor:
         return target_variance.to(like)
     if not 0 < target_variance < math.inf:
         raise input_error("target_variance", "positive and finite", target_variance)
-    return like.new_tensor(target_variance)
+    return like.new_full((), target_variance)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.densities.gaussian import standard_normal
+from ebm3d.boxes.random_numbers import standard_normal, whole_numbers
 from ebm3d.errors import check_count, check_positive, input_error, shape_error
 from ebm3d.losses.training import (
     BatchScorer,
@@ -108,7 +108,7 @@ def sliced_score_matching_loss(
         gradient = _gradient(f, leaf, create_graph=True)
         trace = gradient.new_zeros(gradient.shape[:-1])
         for _ in range(num_slices):
-            coin = torch.randint(0, 2, points.shape, generator=generator, device=points.device)
+            coin = whole_numbers(2, tuple(points.shape), points, generator)
             v = 2 * coin.to(points.dtype) - 1
             trace = trace + (v * _directional((v * gradient).sum(-1), leaf, keep)).sum(-1)
         loss = trace / num_slices + 0.5 * gradient.square().sum(-1)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ebm3d.errors import check_count, check_sound_boxes, input_error, shape_error
+from ebm3d.boxes.random_numbers import check_generator
+from ebm3d.errors import check_count, check_labels, check_sound_boxes, input_error, shape_error
 
 if TYPE_CHECKING:
     from ebm3d.noise.box_noise import BoxNoise
@@ -62,8 +63,11 @@ class BoundNoise:
         generator: as given.
 
     Raises:
-        ValueError: for boxes that are not finite or whose sizes are not positive, another number of
-            labels or references, or frames that have another number of boxes in all.
+        ValueError: for a wrong shape, another number of labels or references, frames that have
+            another number of boxes in all, or a generator of another device. In main memory also
+            for boxes that are not finite or whose sizes are not positive, and labels without a row;
+            on another device looking would wait for it: call
+            :func:`ebm3d.errors.check_sound_boxes` once before.
     """
 
     def __init__(
@@ -76,8 +80,7 @@ class BoundNoise:
         generator: torch.Generator | None = None,
     ) -> None:
         check_sound_boxes(boxes)
-        if labels.shape != boxes.shape[:1]:
-            raise shape_error("labels", f"({len(boxes)},), one class per box", labels)
+        check_labels(labels, len(boxes), len(noise.stds), "stds")
         self.boxes, self.labels = boxes, labels
         self.frame_sizes = [len(boxes)] if not frame_sizes else list(frame_sizes)
         for size in self.frame_sizes:
@@ -86,6 +89,7 @@ class BoundNoise:
             raise input_error("frame_sizes", f"of {len(boxes)} boxes in all", self.frame_sizes)
         if reference is not None and reference.shape != boxes.shape:
             raise shape_error("reference", f"{tuple(boxes.shape)} like boxes", reference)
+        check_generator(generator, boxes)
         self._noise, self._reference, self.generator = noise, reference, generator
 
     @property
@@ -114,11 +118,8 @@ class BoundNoise:
         Args:
             num_samples: M, at least 1.
         """
-        frames = zip(
-            self.boxes.split(self.frame_sizes), self.labels.split(self.frame_sizes), strict=True
-        )
-        return NoiseSamples.cat(
-            [self._noise.sample(b, c, num_samples, self.generator) for b, c in frames]
+        return self._noise.draw(
+            self.boxes, self.labels, num_samples, self.frame_sizes, self.generator
         )
 
     def log_prob(self, boxes: Tensor) -> Tensor:
@@ -153,5 +154,5 @@ class BoundNoise:
             raise shape_error("centers", f"({len(self.boxes)}, S, 7)", centers)
         variants = centers.shape[1]
         at = self.boxes[:, None].expand_as(centers).reshape(-1, 1, 7)
-        labels = self.labels.repeat_interleave(variants)
+        labels = self.labels[:, None].expand(-1, variants).reshape(-1)
         return self._noise.log_prob(centers.reshape(-1, 7), at, labels).reshape(-1, variants)

@@ -12,17 +12,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ebm3d.boxes.local import add_local_offsets, local_offsets
+from ebm3d.boxes.random_numbers import standard_normal, whole_numbers
 from ebm3d.errors import (
     check_count,
     check_floating_boxes,
+    check_labels,
     check_positive,
-    check_sound_boxes,
     input_error,
     shape_error,
 )
 from ebm3d.noise.bound_noise import BoundNoise, NoiseSamples
+from ebm3d.noise.mixture_tables import MixtureTables
 
 _AXES = ("box", "world")
 _SIZES = ("log", "metric")
@@ -76,7 +79,7 @@ class BoxNoise:
         if factors.ndim != 1:
             raise shape_error("multipliers", "(K,), one per component", factors)
         for name, value in (("stds", table), ("multipliers", factors)):
-            if value.numel() == 0 or not bool((value > 0).all() & torch.isfinite(value).all()):
+            if value.numel() == 0 or not bool(((value > 0) & (value < math.inf)).all()):
                 raise input_error(name, "positive and finite", value.tolist())
         if axes not in _AXES:
             raise input_error("axes", f"one of {_AXES}", repr(axes))
@@ -84,6 +87,7 @@ class BoxNoise:
             raise input_error("sizes", f"one of {_SIZES}", repr(sizes))
         check_positive("min_size", min_size)
         self.stds, self.multipliers = table, factors
+        self._rows, self._factors = _rows_of(table), tuple(factors.tolist())
         self.axes, self.sizes = axes, sizes
         self.shared_in_scene, self.min_size = shared_in_scene, min_size
 
@@ -91,35 +95,6 @@ class BoxNoise:
     def base(self) -> BoxNoise:
         """The noise that needs no features: itself."""
         return self
-
-    def class_stds(self, labels: Tensor) -> Tensor:
-        """Return the standard deviations of each box's class, as the noise is drawn.
-
-        Units of a ``LocalCoding`` are :meth:`units`, the same for noise in box and log alone.
-
-        Args:
-            labels: ``(N,)`` class indices, ignored where one row serves all classes.
-
-        Returns:
-            ``(N, 7)``, float64, on the device of ``labels``.
-
-        Raises:
-            ValueError: if a label is no class index or has no row.
-        """
-        if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
-            got = f"{labels.dtype} of shape {tuple(labels.shape)}"
-            raise input_error("labels", "whole numbers of shape (N,)", got)
-        table = self.stds.to(labels.device)
-        if len(table) == 1:
-            return table.expand(len(labels), 7)
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(table):
-            raise input_error(
-                "labels",
-                f"from 0 to {len(table) - 1}",
-                f"{int(labels.min())} to {int(labels.max())}",
-                "give stds one row per class",
-            )
-        return table[labels]
 
     def units(self, boxes: Tensor, labels: Tensor) -> Tensor:
         """Return the standard deviations as units of a ``LocalCoding`` around boxes.
@@ -135,8 +110,10 @@ class BoxNoise:
         Raises:
             ValueError: for a wrong shape.
         """
-        _check_shapes(boxes, labels)
-        stds = self.class_stds(labels).to(boxes)
+        self._check(boxes, labels)
+        stds = MixtureTables.of(self._rows, self._factors, boxes).class_stds(labels)
+        if self.axes == "box" and self.sizes == "log":
+            return stds
         plane, sizes = stds[:, :2], stds[:, 3:6]
         if self.axes == "world":
             cos, sin = torch.cos(boxes[:, 6:]), torch.sin(boxes[:, 6:])
@@ -158,6 +135,7 @@ class BoxNoise:
         check_positive("factor", factor)
         narrow = copy(self)
         narrow.stds = self.stds * factor
+        narrow._rows = _rows_of(narrow.stds)
         return narrow
 
     def shared(self) -> BoxNoise:
@@ -188,7 +166,7 @@ class BoxNoise:
             generator: source of randomness on the device of ``boxes``.
 
         Raises:
-            ValueError: if the frames have another number of boxes in all.
+            ValueError: as :class:`BoundNoise`.
         """
         return BoundNoise(self, boxes, labels, frame_sizes, reference, generator)
 
@@ -202,7 +180,7 @@ class BoxNoise:
         """Draw noise samples around the true boxes.
 
         Args:
-            boxes: ``(N, 7)`` true boxes, LiDAR frame, sizes positive.
+            boxes: ``(N, 7)`` true boxes, LiDAR frame, finite, sizes positive.
             labels: ``(N,)`` class indices.
             num_samples: M, at least 1.
             generator: source of randomness on the device of ``boxes``.
@@ -211,34 +189,45 @@ class BoxNoise:
             The true boxes and their samples with log densities, in the dtype of ``boxes``.
 
         Raises:
-            ValueError: for a wrong shape, boxes that are not finite or whose sizes are not
-                positive, or ``num_samples < 1``.
+            ValueError: as :meth:`around`, and for ``num_samples < 1``.
         """
-        _check_shapes(boxes, labels)
+        return self.around(boxes, labels, generator=generator).sample(num_samples)
+
+    def draw(
+        self,
+        boxes: Tensor,
+        labels: Tensor,
+        num_samples: int,
+        frame_sizes: Sequence[int],
+        generator: torch.Generator | None,
+    ) -> NoiseSamples:
+        """Draw as :meth:`sample`, for frames in turn; boxes and labels are not checked again.
+
+        Args:
+            boxes: ``(N, 7)``.
+            labels: ``(N,)``.
+            num_samples: M, at least 1.
+            frame_sizes: number of boxes of each frame, N in all.
+            generator: as for :meth:`sample`.
+        """
         check_count("num_samples", num_samples)
-        check_sound_boxes(boxes)
-        count = 1 if self.shared_in_scene and len(boxes) else len(boxes)
-        device = boxes.device
-        component = torch.randint(
-            len(self.multipliers), (count, num_samples), generator=generator, device=device
-        )
-        normal = torch.randn(
-            count, num_samples, 7, generator=generator, dtype=boxes.dtype, device=device
-        )
-        scale = self.multipliers.to(boxes)[component][..., None]
-        offsets = scale * normal * self.class_stds(labels).to(boxes)[:, None]
-        offsets = torch.cat((torch.zeros_like(offsets[:, :1]), offsets), dim=1)
-        log_q = self._log_density_of_offsets(offsets, labels)
+        tables = MixtureTables.of(self._rows, self._factors, boxes)
+        drawn = [self._numbers(size, num_samples, boxes, generator) for size in frame_sizes]
+        one = len(drawn) == 1
+        component, normal = drawn[0] if one else map(torch.cat, zip(*drawn, strict=True))
+        # In standard deviations; the true box is at index 0.
+        z = pad(tables.scales[component][..., None] * normal, (0, 0, 1, 0))
+        log_q = tables.log_density(z, labels)
+        offsets = z * tables.class_stds(labels)[:, None]
         reference = boxes[:, None]
-        sizes = reference[..., 3:6].expand_as(offsets[..., 3:6])
         if self.sizes == "log":
-            sizes = sizes * torch.exp(offsets[..., 3:6])
-            log_q = log_q - torch.log(sizes).sum(-1)
+            lengths = reference[..., 3:6] * torch.exp(offsets[..., 3:6])
+            log_q = log_q - torch.log(lengths).sum(-1)
         else:
-            noisy = (sizes[:, 1:] + offsets[:, 1:, 3:6]).clamp_min(self.min_size)
-            sizes = torch.cat((sizes[:, :1], noisy), dim=1)
+            noisy = (reference[..., 3:6] + offsets[:, 1:, 3:6]).clamp_min(self.min_size)
+            lengths = torch.cat((reference[..., 3:6], noisy), dim=1)
         moved = self._move(reference, offsets)
-        return NoiseSamples(torch.cat((moved[..., :3], sizes, moved[..., 6:]), dim=-1), log_q)
+        return NoiseSamples(torch.cat((moved[..., :3], lengths, moved[..., 6:]), dim=-1), log_q)
 
     def log_prob(self, boxes: Tensor, samples: Tensor, labels: Tensor) -> Tensor:
         """Return the log density of the noise around ``boxes`` at ``samples``.
@@ -252,43 +241,47 @@ class BoxNoise:
             ``(N, S)`` nats; density in meters and radians.
 
         Raises:
-            ValueError: for a wrong shape.
+            ValueError: for a wrong shape, and in main memory for labels without a row.
         """
-        _check_shapes(boxes, labels)
+        self._check(boxes, labels)
         if samples.ndim != 3 or samples.shape[::2] != boxes.shape:
             raise shape_error("samples", f"({len(boxes)}, S, 7)", samples)
         reference = boxes[:, None]
         if self.axes == "box":
             offsets = local_offsets(reference, samples)
         else:
-            unturned = torch.cat((reference[..., :6], torch.zeros_like(reference[..., 6:])), -1)
             shifted = torch.cat((samples[..., :6], samples[..., 6:] - reference[..., 6:]), -1)
-            offsets = local_offsets(unturned, shifted)
-        if self.sizes == "log":
-            ratio = torch.log(samples[..., 3:6]) - torch.log(reference[..., 3:6])
-            offsets = torch.cat((offsets[..., :3], ratio, offsets[..., 6:]), -1)
-            return self._log_density_of_offsets(offsets, labels) - torch.log(samples[..., 3:6]).sum(
-                -1
-            )
-        return self._log_density_of_offsets(offsets, labels)
+            offsets = local_offsets(_unturned(reference), shifted)
+        tables = MixtureTables.of(self._rows, self._factors, boxes)
+        stds = tables.class_stds(labels)[:, None]
+        if self.sizes == "metric":
+            return tables.log_density(offsets / stds, labels)
+        log_sizes = torch.log(samples[..., 3:6])
+        ratio = log_sizes - torch.log(reference[..., 3:6])
+        offsets = torch.cat((offsets[..., :3], ratio, offsets[..., 6:]), -1)
+        return tables.log_density(offsets / stds, labels) - log_sizes.sum(-1)
 
     def _move(self, reference: Tensor, offsets: Tensor) -> Tensor:
         """Centers and yaws of ``(N, 1, 7)`` boxes moved by ``(N, S, 7)`` in the configured axes."""
         if self.axes == "box":
             return add_local_offsets(reference, offsets)
-        unturned = torch.cat((reference[..., :6], torch.zeros_like(reference[..., 6:])), -1)
         yaw = torch.cat((offsets[..., :6], offsets[..., 6:] + reference[..., 6:]), -1)
-        return add_local_offsets(unturned, yaw)
+        return add_local_offsets(_unturned(reference), yaw)
 
-    def _log_density_of_offsets(self, offsets: Tensor, labels: Tensor) -> Tensor:
-        """Mixture log density of offsets ``(N, S, 7)`` in the drawn coordinates, ``(N, S)``."""
-        stds = self.class_stds(labels).to(offsets)
-        factors = self.multipliers.to(offsets)
-        squared = (offsets / stds[:, None]).square().sum(-1)
-        log_norm = -3.5 * math.log(2 * math.pi) - torch.log(stds).sum(-1)
-        per_component = -0.5 * squared[..., None] / factors.square() - 7 * torch.log(factors)
-        mixed = torch.logsumexp(per_component, dim=-1) - math.log(len(factors))
-        return mixed + log_norm[:, None]
+    def _numbers(
+        self, size: int, num_samples: int, like: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Components ``(size, M)`` and standard normal numbers ``(size, M, 7)`` of a frame."""
+        count = 1 if self.shared_in_scene and size else size
+        shape = (count, num_samples)
+        component = whole_numbers(len(self.multipliers), shape, like, generator)
+        normal = standard_normal((*shape, 7), like, generator)
+        return component.expand(size, -1), normal.expand(size, -1, -1)
+
+    def _check(self, boxes: Tensor, labels: Tensor) -> None:
+        """Raise unless boxes are ``(N, 7)``, of a floating-point type, and labels have rows."""
+        check_floating_boxes(boxes)
+        check_labels(labels, len(boxes), len(self.stds), "stds")
 
 
 def _as_table(name: str, values: Any) -> Tensor:
@@ -299,8 +292,11 @@ def _as_table(name: str, values: Any) -> Tensor:
         raise input_error(name, "numbers, in rows of the same length", repr(values)) from error
 
 
-def _check_shapes(boxes: Tensor, labels: Tensor) -> None:
-    """Raise unless boxes are ``(N, 7)``, of a floating-point type, and labels ``(N,)``."""
-    check_floating_boxes(boxes)
-    if labels.shape != boxes.shape[:1]:
-        raise shape_error("labels", f"({len(boxes)},), one class per box", labels)
+def _rows_of(table: Tensor) -> tuple[tuple[float, ...], ...]:
+    """Rows of a table in main memory as numbers."""
+    return tuple(map(tuple, table.tolist()))
+
+
+def _unturned(boxes: Tensor) -> Tensor:
+    """Boxes ``(..., 7)`` that head along x."""
+    return torch.cat((boxes[..., :6], torch.zeros_like(boxes[..., 6:])), dim=-1)

@@ -11,11 +11,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.boxes.iou import iou_bev
-from ebm3d.errors import check_boxes, check_positive, input_error, is_number, shape_error
+from ebm3d.boxes.random_numbers import standard_normal, uniform
+from ebm3d.errors import (
+    check_boxes,
+    check_count,
+    check_positive,
+    input_error,
+    is_number,
+    shape_error,
+)
 from ebm3d.noise.bound_noise import BoundNoise, NoiseSamples
 from ebm3d.noise.box_noise import BoxNoise
 
@@ -61,13 +70,20 @@ class DetectionNoise:
         share: :math:`\alpha`, in (0, 1).
         width: w, standard deviation around a detection, in standard deviations of the base.
         min_iou: least overlap of a detection with the true box, seen from above, in (0, 1].
+        max_detections: of one true box, those that overlap it most; a bound on the memory, as the
+            densities of S boxes around P detections take N S P 7 numbers.
 
     Raises:
         ValueError: for numbers out of range.
     """
 
     def __init__(
-        self, base: BoxNoise, share: float = 0.5, width: float = 0.5, min_iou: float = 0.1
+        self,
+        base: BoxNoise,
+        share: float = 0.5,
+        width: float = 0.5,
+        min_iou: float = 0.1,
+        max_detections: int = 16,
     ) -> None:
         if not isinstance(base, BoxNoise):
             raise input_error("base", "a BoxNoise", type(base).__name__)
@@ -76,7 +92,9 @@ class DetectionNoise:
         check_positive("width", width)
         if not (is_number(min_iou) and 0 < min_iou <= 1):
             raise input_error("min_iou", "in (0, 1]", min_iou)
+        check_count("max_detections", max_detections)
         self.base, self.share, self.width, self.min_iou = base, share, width, min_iou
+        self.max_detections = max_detections
 
     def around(
         self,
@@ -109,31 +127,42 @@ class DetectionNoise:
         for frame in detections:
             if not isinstance(frame, Detections):
                 raise input_error("detections", "a list of Detections", type(frame).__name__)
-        near = [
-            self._near(frame, mine, classes)
-            for frame, mine, classes in zip(
-                detections, boxes.split(sizes), labels.split(sizes), strict=True
-            )
-        ]
-        own = [found for frame in near for found in frame]
-        return BoundDetectionNoise(self, around, own, reference, generator)
+        near = self._near(detections, boxes, labels, sizes)
+        return BoundDetectionNoise(self, around, *near, reference)
 
-    def _near(self, detections: Detections, boxes: Tensor, labels: Tensor) -> list[Tensor]:
-        """Detections ``(P_n, 7)`` of each true box of a frame, those that overlap most first."""
-        found = detections.boxes.detach().to(boxes)
-        sound = torch.isfinite(found).all(dim=1) & (found[:, 3:6] > 0).all(dim=1)
-        found, classes = found[sound], detections.labels[sound].to(labels)
-        overlap = iou_bev(boxes.detach().double().cpu().numpy(), found.double().cpu().numpy())
-        alike = (labels[:, None] == classes).cpu()
-        overlaps = torch.where(alike, torch.from_numpy(overlap), 0.0)
-        near = []
-        for row, box in zip(overlaps, boxes, strict=True):
-            order = row.argsort(descending=True, stable=True)
-            order = order[row[order] >= self.min_iou].to(found.device)
-            own = found[order]
-            axis = box[6] + 0.5 * wrap_to_pi(2 * (own[:, 6:] - box[6]))
-            near.append(torch.cat((own[:, :6], wrap_to_pi(axis)), dim=1))
-        return near
+    def _near(
+        self,
+        detections: Sequence[Detections],
+        boxes: Tensor,
+        labels: Tensor,
+        frame_sizes: Sequence[int],
+    ) -> tuple[Tensor, Tensor]:
+        """Detections ``(N, P, 7)`` of each true box, by overlap, and how many count, ``(N,)``."""
+        number = max((len(frame.boxes) for frame in detections), default=0)
+        found, same_class = [], []
+        for frame, size, classes in zip(
+            detections, frame_sizes, labels.split(list(frame_sizes)), strict=True
+        ):
+            missing = number - len(frame.boxes)
+            given = pad(frame.boxes.detach().to(boxes), (0, 0, 0, missing))
+            found.append(given.expand(size, -1, -1))
+            same = classes[:, None] == frame.labels.to(labels)
+            same_class.append(pad(same, (0, missing)))
+        candidates = torch.cat(found)
+        sound = torch.isfinite(candidates).all(-1) & (candidates[..., 3:6] > 0).all(-1)
+        # Nothing overlaps a box of zeros.
+        candidates = torch.where(sound[..., None], candidates, 0.0)
+        true = boxes.detach()[:, None].expand_as(candidates)
+        pairs = (t.double().reshape(-1, 7) for t in (true, candidates))
+        overlap = iou_bev(*pairs, aligned=True).reshape(sound.shape)
+        counts = torch.cat(same_class) & sound & (overlap >= self.min_iou)
+        order = torch.where(counts, overlap, -1.0).argsort(dim=1, descending=True, stable=True)
+        order = order[:, : self.max_detections]
+        near = candidates.gather(1, order[..., None].expand(-1, -1, 7))
+        yaw, true_yaw = near[..., 6:], boxes[:, None, 6:]
+        turned = wrap_to_pi(true_yaw + 0.5 * wrap_to_pi(2 * (yaw - true_yaw)))
+        near = torch.cat((near[..., :6], turned), dim=-1)
+        return near, counts.sum(dim=1).clamp_max(self.max_detections)
 
 
 class BoundDetectionNoise:
@@ -142,9 +171,10 @@ class BoundDetectionNoise:
     Args:
         noise: shares and widths.
         around: base noise around the true boxes.
-        near: detections ``(P_n, 7)`` near each of the N boxes, the one that overlaps it most first.
+        near: detections ``(N, P, 7)`` near each of the N boxes, the one that overlaps it most
+            first.
+        counts: ``(N,)`` how many of them there are; the rest says nothing.
         reference: ``(N, 7)``, or None for the nearest detections.
-        generator: source of randomness on the device of the boxes.
 
     Attributes:
         boxes: ``(N, 7)``.
@@ -156,21 +186,19 @@ class BoundDetectionNoise:
         self,
         noise: DetectionNoise,
         around: BoundNoise,
-        near: Sequence[Tensor],
+        near: Tensor,
+        counts: Tensor,
         reference: Tensor | None = None,
-        generator: torch.Generator | None = None,
     ) -> None:
-        self.boxes, self.labels = around.boxes, around.labels
-        self._noise, self._around, self.generator = noise, around, generator
+        self.boxes, self.labels, self.generator = around.boxes, around.labels, around.generator
+        self._noise, self._around, self._counts = noise, around, counts
         self._coding = LocalCoding(self.boxes, around.units)
-        counts = torch.tensor([len(own) for own in near], dtype=torch.int64)
-        width = max(1, int(counts.max())) if len(counts) else 1
-        padded = self.boxes[:, None].repeat(1, width, 1)  # beyond the count, the true box
-        for row, own in enumerate(near):
-            padded[row, : len(own)] = own
-        self._counts = counts.to(self.boxes.device)
-        self._detected = padded
-        self._centers = self._coding.encode(padded.transpose(0, 1)).transpose(0, 1)
+        # One place at least, and beyond the count the true box.
+        near = torch.cat((near, self.boxes[:, None]), dim=1)
+        place = torch.arange(near.shape[1], device=near.device)
+        self._is_detection = place < counts[:, None]
+        self._detected = torch.where(self._is_detection[..., None], near, self.boxes[:, None])
+        self._centers = self._coding.encode(self._detected.transpose(0, 1)).transpose(0, 1)
         self._reference = reference
 
     @property
@@ -201,10 +229,9 @@ class BoundDetectionNoise:
             ValueError: for fewer; see :meth:`BoxNoise.sample` for the others.
         """
         from_base = self._around.sample(num_samples).boxes
-        shape = from_base[:, 1:].shape
-        source, dtype, device = self.generator, from_base.dtype, from_base.device
-        chance, level = torch.rand((2, *shape[:2]), generator=source, dtype=dtype, device=device)
-        normal = torch.randn(shape, generator=source, dtype=dtype, device=device)
+        shape = (len(from_base), num_samples)
+        chance, level = uniform((2, *shape), from_base, self.generator)
+        normal = standard_normal((*shape, 7), from_base, self.generator)
         # Rounding may lift the level's product with the count to the count itself.
         last = (self._counts[:, None] - 1).clamp_min(0)
         chosen = torch.minimum((level * self._counts[:, None]).long(), last)
@@ -231,8 +258,8 @@ class BoundDetectionNoise:
         offsets = (residuals[:, :, None] - self._centers) / self._noise.width
         log_peak = -7 * (0.5 * math.log(2 * math.pi) + math.log(self._noise.width))
         components = log_peak - 0.5 * offsets.square().sum(-1)
-        padding = torch.arange(self._centers.shape[1], device=boxes.device) >= self._counts[:, None]
-        summed = torch.logsumexp(components.masked_fill(padding, -math.inf), dim=-1)
+        components = torch.where(self._is_detection, components, -math.inf)
+        summed = torch.logsumexp(components, dim=-1)
         log_share = math.log(self._noise.share) - torch.log(self._counts.clamp_min(1).to(boxes))
         around_detections = (summed + log_share - self._coding.log_volume(flat)).transpose(0, 1)
         mixed = torch.logaddexp(math.log1p(-self._noise.share) + base, around_detections)

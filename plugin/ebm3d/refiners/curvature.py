@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.errors import check_positive, check_sound_boxes, input_error, shape_error
+from ebm3d.errors import can_read, check_positive, check_sound_boxes, input_error, shape_error
 from ebm3d.records import TensorRecord
 from ebm3d.refiners.ascent import value_and_gradient
 from ebm3d.refiners.residual_density import ResidualDensity, VariantScorer
 
-# About so many boxes are differentiated at a time: more no longer fit in the cache.
+# On a CPU, about so many boxes are differentiated at a time: more no longer fit in the cache.
 _MAX_EVALUATIONS = 256
 
 
@@ -76,36 +76,48 @@ def expand_by_differences(
         The expansion, in the dtype of the boxes; its value is that at the box.
 
     Raises:
-        ValueError: for a wrong shape, boxes or units that are not finite and positive, a radius
-            that is not positive, or an f that cannot be differentiated.
+        ValueError: for a wrong shape, a radius that is not positive, or an f that cannot be
+            differentiated; in main memory also for boxes or units that are not finite and positive,
+            which elsewhere give NaN.
     """
     check_positive("radius", radius)
     _check(boxes, units)
     coding = LocalCoding(boxes.detach(), units.to(boxes))
     log_density = ResidualDensity(f, coding)
-    points, solution = (t.to(boxes) for t in _simplex())
+    points, solution, entries = _simplex(boxes.dtype, boxes.device)
     at = radius * points.expand(len(boxes), -1, -1)
-    chunk = max(1, _MAX_EVALUATIONS // max(len(boxes), 1))
+    in_parts = boxes.device.type == "cpu"
+    chunk = max(1, _MAX_EVALUATIONS // max(len(boxes), 1)) if in_parts else len(points)
     parts = [value_and_gradient(log_density, part) for part in at.split(chunk, dim=1)]
     values, gradients = (torch.cat(given, dim=1) for given in zip(*parts, strict=True))
     with torch.no_grad():
         value = log_density(torch.zeros_like(at[:, :1]))[:, 0]
     given = torch.cat(((values - value[:, None])[..., None], radius * gradients), dim=-1)
     found = (given.flatten(1) @ solution.to(given).T).to(boxes)
-    hessian = boxes.new_empty(len(boxes), 7, 7)
-    row, column = torch.triu_indices(7, 7)
-    hessian[:, row, column] = hessian[:, column, row] = found[:, 8:] / radius**2
+    hessian = found[:, 8:].index_select(1, entries).view(-1, 7, 7) / radius**2
     return Expansion(coding, value, found[:, 1:8] / radius, hessian)
 
 
 @functools.cache
-def _simplex() -> tuple[Tensor, Tensor]:
+def _simplex(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Points ``(P, 7)`` of unit length, and what makes a quadratic of values and slopes there.
 
     Returns:
-        Points, and a matrix ``(36, 8 P)`` from a value and seven slopes per point to the constant,
-        the gradient and the upper triangle of the Hessian, by least squares; float64.
+        Points; a matrix ``(36, 8 P)`` from a value and seven slopes per point to the constant,
+        the gradient and the upper triangle of the Hessian, by least squares; and where the 49
+        entries of a Hessian are in its upper triangle. Computed on the CPU in float64, copied once.
     """
+    with torch.inference_mode(False):
+        points, solution = _least_squares()
+        entries = torch.empty(7, 7, dtype=torch.int64)
+        row, column = torch.triu_indices(7, 7)
+        entries[row, column] = entries[column, row] = torch.arange(28)
+        on_device = points.to(device, dtype), solution.to(device, dtype)
+        return *on_device, entries.flatten().to(device)
+
+
+def _least_squares() -> tuple[Tensor, Tensor]:
+    """Points and matrix of :func:`_simplex`, on the CPU in float64."""
     hadamard = torch.ones(1, 1, dtype=torch.float64)
     for _ in range(3):
         upper, lower = torch.cat((hadamard, hadamard), 1), torch.cat((hadamard, -hadamard), 1)
@@ -135,8 +147,7 @@ def expand_exactly(f: VariantScorer, boxes: Tensor, units: Tensor) -> Expansion:
         The expansion, in the dtype of the boxes.
 
     Raises:
-        ValueError: for a wrong shape, boxes or units that are not finite and positive, or an f that
-            cannot be differentiated.
+        ValueError: as :func:`expand_by_differences`.
     """
     _check(boxes, units)
     coding = LocalCoding(boxes.detach(), units.to(boxes))
@@ -153,10 +164,15 @@ def expand_exactly(f: VariantScorer, boxes: Tensor, units: Tensor) -> Expansion:
 
 
 def _check(boxes: Tensor, units: Tensor) -> None:
-    """Raise unless boxes ``(N, 7)`` are sound and the units ``(N, 7)`` positive and finite."""
+    """Raise unless boxes ``(N, 7)`` are sound and the units ``(N, 7)`` positive and finite.
+
+    Values are looked at in main memory alone, where that waits for no device.
+    """
     check_sound_boxes(boxes)
     if getattr(units, "shape", None) != boxes.shape:
         raise shape_error("units", f"{tuple(boxes.shape)} like boxes", units)
+    if not can_read(units):
+        return
     good = (units > 0) & torch.isfinite(units)
     if not bool(good.all()):
         row = int((~good).any(dim=1).nonzero()[0, 0])

@@ -93,7 +93,8 @@ def approximate_by_gaussian(
         max_shift: largest component of mu, in units of the noise.
 
     Returns:
-        The approximation; NaN, with no direction projected, where the expansion is not finite.
+        The approximation; NaN, with no direction projected, where the expansion is not finite. On
+        a GPU the host waits once: ``torch.linalg.eigh`` reads whether it converged.
 
     Raises:
         ValueError: unless ``0 < min_std <= max_std`` and ``max_shift >= 0``, all finite.

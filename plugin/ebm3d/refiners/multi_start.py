@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.codings import LocalCoding
+from ebm3d.boxes.device_constants import constant
 from ebm3d.errors import check_count, check_positive, check_sound_boxes, input_error
 from ebm3d.refiners.ascent import BoxScorer, Modes, RefinementResult, check_values
 from ebm3d.refiners.laplace import laplace_approximation
@@ -77,6 +78,13 @@ class MultiStart:
         self.base, self.units = base, scale_table("units", units)
         self.num_starts, self.turned, self.spread = num_starts, turned, spread
         self.merge_radius, self.seed = merge_radius, seed
+        generator = torch.Generator().manual_seed(seed)
+        # One by one, so that more starts are those of fewer, and others.
+        draws = [
+            spread * torch.randn(7, generator=generator, dtype=torch.float64)
+            for _ in range(num_starts - 1)
+        ]
+        self._draws = tuple(tuple(residual.tolist()) for residual in draws)
 
     def __call__(
         self, f: VariantScorer, boxes: Tensor, labels: Tensor | None = None
@@ -93,13 +101,14 @@ class MultiStart:
             of what ``base`` makes of the box alone.
 
         Raises:
-            ValueError: for a wrong shape, or boxes that are not finite and of positive size.
+            ValueError: for a wrong shape; in main memory also for boxes that are not finite and of
+                positive size.
         """
         check_sound_boxes(boxes)
         coding = LocalCoding(boxes.detach(), scale_of("units", self.units, boxes, labels))
         starts = self._starts(coding)
         shape = starts.shape[:2]
-        repeated = None if labels is None else labels.repeat_interleave(shape[1])
+        repeated = None if labels is None else labels[:, None].expand(shape).reshape(-1)
         ends = self.base(_flat(f, shape), starts.flatten(0, 1), repeated)
         modes, order = self._merge(coding, ends.boxes.view_as(starts), ends.f_final.view(shape))
         best = order[:, :1]
@@ -114,12 +123,10 @@ class MultiStart:
     def _starts(self, coding: LocalCoding) -> Tensor:
         """Boxes to start from, ``(N, S, 7)``; first the box itself, bit by bit."""
         boxes = coding.reference
-        generator = torch.Generator().manual_seed(self.seed)
         parts = [boxes[:, None]]
-        # One by one, so that more starts are those of fewer, and others.
-        for _ in range(self.num_starts - 1):
-            residual = self.spread * torch.randn(7, generator=generator, dtype=torch.float64)
-            parts.append(coding.decode(residual.to(boxes).expand_as(boxes))[:, None])
+        if self._draws:
+            residuals = constant(self._draws, boxes)[:, None].expand(-1, *boxes.shape)
+            parts.append(coding.decode(residuals).transpose(0, 1))
         if self.turned:
             yaw = wrap_to_pi(boxes[:, 6:] + math.pi)
             parts.append(torch.cat((boxes[:, :6], yaw), dim=1)[:, None])
@@ -178,7 +185,7 @@ def weigh_modes(f: VariantScorer, modes: Modes, units: Tensor) -> Modes:
         variants_of_each = shape[1] * boxes.shape[1]  # no -1: without boxes it is ambiguous
         return f(boxes.reshape(shape[0], variants_of_each, 7)).reshape(boxes.shape[:2])
 
-    repeated = units.repeat_interleave(shape[1], dim=0)
+    repeated = units[:, None].expand_as(padded).flatten(0, 1)
     laplace = laplace_approximation(variants, padded.flatten(0, 1), repeated)
     log_masses = laplace.log_normalizer.view(shape)
     log_masses = torch.where(modes.weights > 0, log_masses, -math.inf)

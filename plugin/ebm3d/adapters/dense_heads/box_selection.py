@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ebm3d.densities import BoxDistribution
 from ebm3d.densities.translated import TranslatedDensity
-from ebm3d.densities.uncertainty import decayed_scores, relative_uncertainty
+from ebm3d.densities.uncertainty import check_known, decayed_scores, relative_uncertainty
 from ebm3d.densities.voting import VarianceVoting
 
 
@@ -45,6 +45,8 @@ def select_boxes(
     """
     boxes = candidates.boxes
     std = candidates.std if score_decay or voting else None
+    if std is not None:
+        check_known(std, "box_std")
     if std is not None and score_decay:
         scores = decayed_scores(scores, relative_uncertainty(std, boxes), score_decay)
     threshold = cfg.get("score_thr", 0)

@@ -144,20 +144,30 @@ def huber_scale(mean_loss: Tensor, beta: float) -> Tensor:
         B = 2 \tau e^{-1 / (2 \tau)}
 
     and the expectation of rho is :math:`s (1 - w / 2)` with :math:`w = A / (A + B)`. The equation
-    ``mean_loss = s (1 - w / 2)`` is solved by iterating ``s = mean_loss / (1 - w / 2)``, which
-    contracts by a factor of at most a quarter. docs/method.md, M-9.
+    ``mean_loss = s (1 - w / 2)`` is solved by two steps of Newton's method in the logarithms of
+    both sides, which are nearly linear in each other, from a start that is right at both ends and
+    off by 6 % at most between. docs/method.md, M-9.
 
     Args:
         mean_loss: mean of smooth L1, any shape, positive; NaN gives NaN.
         beta: where smooth L1 turns linear.
 
     Returns:
-        s, the shape of ``mean_loss``, relative error below 1e-6.
+        s, the shape of ``mean_loss``, relative error below 2e-9, or that of the type.
     """
     mean = mean_loss / beta
-    tau = 2 * mean
-    for _ in range(12):
+    tau = mean + mean / (1 + 1.5 * mean)
+    for _ in range(2):
+        edge = torch.exp(-0.5 / tau)
         quadratic = torch.sqrt(2 * math.pi * tau) * torch.erf(torch.rsqrt(2 * tau))
-        linear = 2 * tau * torch.exp(-0.5 / tau)
-        tau = mean / (1 - 0.5 * quadratic / (quadratic + linear))
+        linear = 2 * tau * edge
+        total = quadratic + linear
+        share = quadratic / total
+        # By log tau: of the quadratic part, of the total, of the share.
+        by_quadratic = quadratic / 2 - edge
+        by_total = quadratic / 2 + linear
+        by_share = by_quadratic / total - share * (by_total / total)
+        rest = 1 - 0.5 * share
+        slope = 1 - 0.5 * by_share / rest
+        tau = tau * (mean / (tau * rest)) ** (1 / slope)
     return beta * tau

@@ -5,11 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ebm3d.boxes.codings import LocalCoding
+from ebm3d.losses import (
+    ConditionalNCELoss,
+    ConfidenceLoss,
+    DSMLoss,
+    KLDISLoss,
+    MLISLoss,
+    MLMCMCLoss,
+    NCELoss,
+    NCEPlusLoss,
+    ScoreMatchingLoss,
+    SNLLoss,
+)
 from ebm3d.noise import BoxNoise, NoiseSamples
 
 STDS = [[0.25, 0.12, 0.08, 0.06, 0.05, 0.07, 0.04], [0.1, 0.1, 0.1, 0.1, 0.08, 0.05, 0.15]]
@@ -110,3 +123,17 @@ def quadratic(curvature: float, mean: Tensor | float = 0.0) -> Callable[[Tensor]
 
 
 LOG_2PI = math.log(2 * math.pi)
+# Every training method, with the settings that change what it computes.
+METHODS: dict[str, Callable[[], Any]] = {
+    "nce": lambda: NCELoss(16),
+    "nce+": lambda: NCEPlusLoss(num_noise_samples=16),
+    "conditional nce": lambda: ConditionalNCELoss(16),
+    "ml-is": lambda: MLISLoss(16),
+    "kld-is": lambda: KLDISLoss(16),
+    "ml-mcmc": lambda: MLMCMCLoss(4, 0.2, 3),
+    "exact score matching": ScoreMatchingLoss,
+    "sliced score matching": lambda: ScoreMatchingLoss("sliced", 2),
+    "dsm": lambda: DSMLoss(num_noise_samples=5),
+    "snl": lambda: SNLLoss(8, 16),
+    "confidence": lambda: ConfidenceLoss(num_noise_samples=16),
+}

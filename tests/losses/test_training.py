@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.losses import (
-    ConditionalNCELoss,
     ConfidenceLoss,
     DSMLoss,
     KLDISLoss,
@@ -32,6 +31,7 @@ from ebm3d.losses import (
 from ebm3d.noise import BoundNoise, BoxNoise, NoiseSamples
 from tests.losses.examples import (
     LOG_2PI,
+    METHODS,
     STDS,
     FixedNoise,
     ResidualEnergy,
@@ -41,19 +41,6 @@ from tests.losses.examples import (
     random_boxes,
 )
 
-_MAKERS: dict[str, Callable[[], Any]] = {
-    "nce": lambda: NCELoss(16),
-    "nce+": lambda: NCEPlusLoss(num_noise_samples=16),
-    "conditional nce": lambda: ConditionalNCELoss(16),
-    "ml-is": lambda: MLISLoss(16),
-    "kld-is": lambda: KLDISLoss(16),
-    "ml-mcmc": lambda: MLMCMCLoss(4, 0.2, 3),
-    "exact score matching": ScoreMatchingLoss,
-    "sliced score matching": lambda: ScoreMatchingLoss("sliced", 2),
-    "dsm": lambda: DSMLoss(num_noise_samples=5),
-    "snl": lambda: SNLLoss(8, 16),
-    "confidence": lambda: ConfidenceLoss(num_noise_samples=16),
-}
 # Their evaluations serve a proposal.
 _SHARING = {"nce", "nce+", "conditional nce", "ml-is", "kld-is", "snl"}
 _DRAWING = {"nce", "nce+", "ml-is", "kld-is", "snl", "confidence"}  # of the noise they are given
@@ -67,11 +54,11 @@ def _noise(count: int = 4, num_samples: int = 64) -> FixedNoise:
     return fixed_noise(random_boxes(count), _labels(count), num_samples=num_samples)
 
 
-@pytest.mark.parametrize("name", _MAKERS)
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_loss_is_one_finite_number_per_box_in_the_dtype_of_the_boxes(name: str, dtype: torch.dtype):
     boxes, labels = random_boxes(4).to(dtype), _labels(4)
-    method, f = _MAKERS[name](), SmallEnergy(labels, dtype)
+    method, f = METHODS[name](), SmallEnergy(labels, dtype)
     if isinstance(method, nn.Module):
         method.to(dtype)
     result = method(f, BoxNoise(STDS).around(boxes, labels))
@@ -82,10 +69,10 @@ def test_loss_is_one_finite_number_per_box_in_the_dtype_of_the_boxes(name: str, 
     assert all(not value.requires_grad for value in result.logged.values())
 
 
-@pytest.mark.parametrize("name", _MAKERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_gradient_reaches_every_parameter_of_f_but_a_constant(name: str):
     labels = _labels(4)
-    method, f = _MAKERS[name](), SmallEnergy(labels)
+    method, f = METHODS[name](), SmallEnergy(labels)
     if isinstance(method, nn.Module):
         method.double()
     result = method(f, BoxNoise(STDS).around(random_boxes(4), labels))
@@ -96,19 +83,19 @@ def test_gradient_reaches_every_parameter_of_f_but_a_constant(name: str):
         assert float(constant.grad.abs()) < 1e-12
 
 
-@pytest.mark.parametrize("name", _MAKERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_no_true_boxes_have_no_loss(name: str):
     labels = torch.zeros(0, dtype=torch.int64)
-    method = _MAKERS[name]()
+    method = METHODS[name]()
     noise = BoxNoise(STDS).around(torch.zeros(0, 7), labels)
     result = method(SmallEnergy(labels, torch.float32), noise)
     assert all(value.shape == (0,) for value in (result.per_box, *result.logged.values()))
 
 
-@pytest.mark.parametrize("name", _MAKERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_evaluations_are_handed_on_where_they_are_log_densities_of_noise_samples(name: str):
     labels = _labels(4)
-    method, f = _MAKERS[name](), SmallEnergy(labels)
+    method, f = METHODS[name](), SmallEnergy(labels)
     if isinstance(method, nn.Module):
         method.double()
     result = method(f, BoxNoise(STDS).around(random_boxes(4), labels))
@@ -120,7 +107,7 @@ def test_evaluations_are_handed_on_where_they_are_log_densities_of_noise_samples
         assert result.samples.boxes.shape == (4, 17, 7)
 
 
-@pytest.mark.parametrize("name", _MAKERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_method_says_whether_it_draws_the_noise_it_is_given(name: str):
     class Watched(BoundNoise):
         drawn = 0
@@ -130,7 +117,7 @@ def test_method_says_whether_it_draws_the_noise_it_is_given(name: str):
             return super().sample(num_samples)
 
     labels = _labels(4)
-    boxes, method = random_boxes(4), _MAKERS[name]()
+    boxes, method = random_boxes(4), METHODS[name]()
     if isinstance(method, nn.Module):
         method.double()
     # With the reference given, nothing else is drawn.
@@ -139,10 +126,10 @@ def test_method_says_whether_it_draws_the_noise_it_is_given(name: str):
     assert method.draws_noise == (noise.drawn > 0) == (name in _DRAWING)
 
 
-@pytest.mark.parametrize("name", _MAKERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_loss_is_that_of_the_generator_of_the_noise_and_of_nothing_else(name: str):
     labels, boxes = _labels(4), random_boxes(4)
-    method, f = _MAKERS[name](), SmallEnergy(labels)
+    method, f = METHODS[name](), SmallEnergy(labels)
     if isinstance(method, nn.Module):
         method.double()
     state = torch.get_rng_state()
@@ -160,9 +147,9 @@ def test_loss_is_that_of_the_generator_of_the_noise_and_of_nothing_else(name: st
         assert not torch.allclose(loss(2), first, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", _MAKERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_only_confidences_are_no_densities(name: str):
-    assert _MAKERS[name]().is_density == (name != "confidence")
+    assert METHODS[name]().is_density == (name != "confidence")
 
 
 def test_likelihoods_on_boxes_are_the_functions_at_the_samples():
@@ -198,7 +185,7 @@ def test_perturbed_positive_has_the_density_of_the_wide_noise(scales: str, facto
 @pytest.mark.parametrize("name", ["nce", "nce+"])
 def test_true_box_above_all_noise_is_ranked_first(name: str):
     noise = _noise()
-    method = _MAKERS[name]()
+    method = METHODS[name]()
     for sign in (1, -1):
         # Steep enough that f - log q falls, or rises, away from the true box.
         found = method(ResidualEnergy(noise, quadratic(sign * 1e4)), noise).logged["rank_first"]
@@ -255,7 +242,7 @@ def test_f_without_a_graph_is_refused_where_its_gradient_is_wanted(name: str):
     # The volume of the residuals has a graph, and would be learned from alone.
     noise = _noise()
     with pytest.raises(ValueError, match="f must be differentiable in boxes"):
-        _MAKERS[name]()(lambda boxes: boxes.detach().sum(-1), noise)
+        METHODS[name]()(lambda boxes: boxes.detach().sum(-1), noise)
 
 
 def test_score_matching_at_the_true_box_is_that_of_the_residuals():

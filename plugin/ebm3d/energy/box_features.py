@@ -18,7 +18,7 @@ NUM_BOX_FEATURES = 8
 _SIZE_SCALE = 4.0
 _DISTANCE_SCALE = 25.0  # meters
 _SCALE = (*(_SIZE_SCALE,) * 3, 1.0, 1 / _DISTANCE_SCALE, 1.0, 1.0, 1.0)
-# Angles whose cosines are the cosine and the sine of the observation angle and the sine of twice it.
+# Angles whose cosines are cosine and sine of the observation angle, and the sine of twice it.
 _ANGLES = ((1.0, 1.0, 2.0), (0.0, -math.pi / 2, -math.pi / 2))
 
 

@@ -19,8 +19,8 @@ class BoxNetwork(nn.Module):
     """Class-conditioned perceptron on pooled features and the box itself.
 
     The box enters by :func:`ebm3d.energy.box_features.box_features`: the observation angle tells
-    which faces can have been seen; the class enters by a learned embedding. Source: our own (docs/method.md, M-6);
-    smooth activations, so that f has a curvature.
+    which faces can have been seen; the class enters by a learned embedding. Source: our own
+    (docs/method.md, M-6); smooth activations, so that f has a curvature.
 
     Args:
         in_channels: length of the pooled features.

@@ -118,7 +118,7 @@ class BEVGridPool(nn.Module):
         axes = (torch.sin(angles) * sizes).view(-1, 2, 2)
         offsets = self.offsets.to(boxes).expand(len(axes), -1, -1)
         positions = torch.baddbmm(center[:, None], offsets, axes)
-        return context.maps.read(positions.view(*boxes.shape[:2], -1, 2))
+        return context.maps.read(positions.view(*boxes.shape[:2], len(self.offsets), 2))
 
     def _linear_in_boxes(
         self, context: BEVContext

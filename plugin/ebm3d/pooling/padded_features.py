@@ -83,9 +83,7 @@ def pool_padded(context: PaddedContext, boxes: Tensor) -> Tensor:
         ``(N, S, 2 C + 2)``, differentiable in boxes and layers, twice. Of several points that reach
         a maximum, one gets its gradient.
     """
-    hidden: Tensor = apply(
-        _WeightedFeatures, boxes, context.xyz_one, context.extra, context.margin
-    )
+    hidden: Tensor = apply(_WeightedFeatures, boxes, context.xyz_one, context.extra, context.margin)
     hidden = torch.relu_(torch.relu_(hidden @ context.first) @ context.second)
     pooled: Tensor = apply(_PoolPadded, hidden, context.weight, context.inverse_weight)
     return pooled
@@ -195,15 +193,15 @@ def _place(boxes: Tensor, xyz_one: Tensor, margin: tuple[float, ...]) -> tuple[T
 
     Returns:
         Coordinates along, across and up from the center of the box, and one, ``(N, S, K, 4)``; the
-        absolute values of the three ``(N, S, K, 3)``; half sizes ``(N, S, 3)``; the rotation ``(N * S, 4, 4)``; coordinates in half sizes
-        ``(N, S, K, 3)``; arguments of the window and of the sigmoid ``(N, S, K, 2, 3)``.
+        absolute values of the three ``(N, S, K, 3)``; half sizes ``(N, S, 3)``; the rotation
+        ``(N * S, 4, 4)``; coordinates in half sizes ``(N, S, K, 3)``; arguments of the window and
+        of the sigmoid ``(N, S, K, 2, 3)``.
     """
     matrix, shift = _linear_in_boxes(margin)
     columns = torch.addmm(constant(shift, boxes), boxes.flatten(0, 1), constant(matrix, boxes))
     center, angles, half, limits = columns.split((4, 2, 3, 6), dim=1)
-    turn, rest = _ROTATION
-    turn = torch.addmm(constant(rest, boxes), torch.cos(angles), constant(turn, boxes))
-    turn = turn.view(-1, 4, 4)
+    rows, rest = (constant(part, boxes) for part in _ROTATION)
+    turn = torch.addmm(rest, torch.cos(angles), rows).view(-1, 4, 4)
     offsets = xyz_one[:, None] - center.view(*boxes.shape[:2], 1, 4)
     coordinates = (offsets.flatten(0, 1) @ turn).view_as(offsets)
     metric = coordinates[..., :3]

@@ -237,9 +237,7 @@ def features_backward_kernel(
                 grad_beyond -= grad_weight * others * 6 * ramp[d] * (1 - ramp[d]) / margin[d]
             if d < 2:
                 grad_beyond += METRIC_SCALE * grad_features[r, 3 + d]
-            grad_place[d] = METRIC_SCALE * grad_features[r, 7 + d] + grad_beyond * np.sign(
-                place[d]
-            )
+            grad_place[d] = METRIC_SCALE * grad_features[r, 7 + d] + grad_beyond * np.sign(place[d])
             grad_half = -grad_beyond
             if abs(place[d]) <= RELATIVE_LIMIT * half:
                 grad_place[d] += grad_features[r, d] / half

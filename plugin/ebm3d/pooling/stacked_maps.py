@@ -73,7 +73,7 @@ class StackedMaps:
             row = torch.clamp(positions[..., 1] + first, lowest, highest)
             positions = torch.stack((positions[..., 0], row), dim=-1)
         read: Tensor = apply(_SampleMaps, self._maps, positions.flatten(0, 1))
-        return read.view(*positions.shape[:2], -1)
+        return read.view(*positions.shape[:2], self.channels * positions.shape[2])
 
 
 class _SampleMaps(torch.autograd.Function):

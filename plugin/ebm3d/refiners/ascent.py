@@ -109,9 +109,9 @@ AnyAscent = TypeVar("AnyAscent", bound="Ascent")
 class Ascent(ABC):
     """Climbs f by T steps, each box by itself.
 
-    A candidate is accepted if f does not fall, is finite, and the box is large enough; a move that is
-    not finite is none. So the result is finite and upright for finite input, and f never falls. T + 1 evaluations and T
-    gradients suffice, because f and gradient of an accepted box are kept.
+    A candidate is accepted if f does not fall, is finite, and the box is large enough; a move that
+    is not finite is none. So the result is finite and upright for finite input, and f never falls.
+    T + 1 evaluations and T gradients suffice, because f and gradient of an accepted box are kept.
 
     Args:
         num_steps: T; 0 returns the input boxes.
@@ -165,8 +165,8 @@ class Ascent(ABC):
         frame = self.limits.frame(start, labels)
         rule = self.start(start)
         num_steps = self.num_steps if len(boxes) else 0
-        # The way z, the gradient in z, the mark of an unknown gradient and f of each box are columns
-        # of one tensor: a candidate takes the place of a box, or leaves it, in one operation.
+        # z, the gradient in z, the mark of an unknown gradient and f of each box are columns of one
+        # tensor: a candidate takes the place of a box, or leaves it, in one operation.
         state = _evaluate(f, start, torch.zeros_like(start), frame, num_steps > 0)
         f_initial = state[:, -1]
         steps_accepted: list[Tensor] = []
@@ -199,7 +199,9 @@ def _evaluate(
     if not with_gradient:
         with torch.no_grad():
             value = check_values(f(boxes), boxes)
-        return torch.cat((way, torch.zeros_like(boxes), value.new_zeros(len(boxes), 1), value[:, None]), 1)
+        return torch.cat(
+            (way, torch.zeros_like(boxes), value.new_zeros(len(boxes), 1), value[:, None]), 1
+        )
     value, gradient = value_and_gradient(f, boxes)
     values = torch.cat((value[:, None], gradient), dim=1)
     unknown = 0 * torch.linalg.vector_norm(values, math.inf, dim=1, keepdim=True)

@@ -15,9 +15,8 @@ from torch import Tensor
 from ebm3d.boxes.device_constants import constant
 from ebm3d.errors import check_labels, check_positive, input_error
 
-
-# From the cosine and the sine of the axes' yaw to the rows of the rotation of seven dimensions: along
-# and across in x and y; the others stay.
+# From cosine and sine of the axes' yaw to the rotation of seven dimensions, row by row: along and
+# across in x and y; the others stay.
 _ROTATION = (
     (1.0, *(0.0,) * 7, 1.0, *(0.0,) * 40),
     (0.0, 1.0, *(0.0,) * 5, -1.0, *(0.0,) * 41),
@@ -49,7 +48,7 @@ class StepFrame:
         return torch.baddbmm(self.start[:, None], way[:, None], self.axes)[:, 0]
 
     def gradient(self, gradient: Tensor) -> Tensor:
-        """Gradient in z ``(N, 7)`` of one in the boxes ``(N, 7)``; what is not finite counts as 0."""
+        """Gradient in z ``(N, 7)`` of one in the boxes ``(N, 7)``; not finite is zero."""
         finite = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
         return (self.axes @ finite[..., None])[..., 0]
 

@@ -102,12 +102,9 @@ def test_nothing_is_read_on_the_host() -> None:
     assert rotated_overlap_areas(boxes, boxes).shape == (6,)
 
 
-@pytest.mark.gpu
-def test_cuda_agrees_with_the_cpu(rng: np.random.Generator) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs CUDA")
+def test_cuda_agrees_with_the_cpu(rng: np.random.Generator, cuda: torch.device) -> None:
     first, second = _rectangles(2000, 30.0, rng), _rectangles(2000, 30.0, rng)
-    areas = rotated_overlap_areas(first.cuda(), second.cuda()).cpu()
+    areas = rotated_overlap_areas(first.to(cuda), second.to(cuda)).cpu()
     torch.testing.assert_close(areas, rotated_overlap_areas(first, second), rtol=0.0, atol=1e-12)
 
 

@@ -84,11 +84,15 @@ def ranked_scores(name: str) -> Tensor:
 @pytest.mark.parametrize("name", _SUPPRESSIONS)
 def test_rotated_boxes_that_stay_are_identical(name: str, threshold: float) -> None:
     case = _SUPPRESSIONS[name]
-    if (name, threshold) == ("each box five times", 1.0):
-        pytest.skip("mmcv's IoU of a box with itself is 1 - 6e-8 for some boxes, and they stay")
     labels = None if case.labels is None else torch.from_numpy(case.labels)
     kept = rotated_nms(torch.from_numpy(case.boxes), ranked_scores(name), threshold, labels)
-    np.testing.assert_array_equal(kept, RECORD[f"nms_rotated/{name}/{threshold}"])
+    recorded = RECORD[f"nms_rotated/{name}/{threshold}"]
+    if (name, threshold) == ("each box five times", 1.0):
+        # mmcv's IoU of a box with itself is 1 - 6e-8 for some boxes, which then stay.
+        assert len(kept) == 60
+        assert set(kept.tolist()) < set(recorded.tolist())
+    else:
+        np.testing.assert_array_equal(kept, recorded)
 
 
 @pytest.mark.parametrize("offset", [0, 1])

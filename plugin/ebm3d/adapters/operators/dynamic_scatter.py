@@ -118,9 +118,7 @@ def dynamic_point_to_voxel_backward(
         grad_reduced_feats = grad_reduced_feats / reduce_count[:, None]
     elif reduce_type == "max" and kernels_serve(grad_feats, grad_reduced_feats, feats):
         tensors = (grad_reduced_feats, feats, reduced_feats, coors_idx)
-        _maximum_gradient(
-            grad_feats.numpy(), *(t.detach().contiguous().numpy() for t in tensors)
-        )
+        _maximum_gradient(grad_feats.numpy(), *(t.detach().contiguous().numpy() for t in tensors))
         return
     elif reduce_type == "max":
         point = torch.arange(len(feats), device=feats.device)[:, None]

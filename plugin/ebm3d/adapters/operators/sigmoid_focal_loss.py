@@ -75,8 +75,9 @@ def _terms(
     logit = input.detach()
     logit = logit if logit.dtype == torch.float64 else logit.float()
     is_own = target[:, None] == torch.arange(input.shape[1], device=input.device)
-    sign = torch.where(is_own, 1.0, -1.0).to(logit.dtype)
-    factor = torch.where(is_own, alpha, 1.0 - alpha).to(logit.dtype)
+    own = is_own.to(logit.dtype)
+    sign = 2.0 * own - 1.0
+    factor = alpha * own + (1.0 - alpha) * (1.0 - own)
     if weight.numel() > 0:
         padded = torch.cat([weight.to(logit.dtype), logit.new_ones(1)])
         factor = factor * padded[target][:, None]

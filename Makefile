@@ -29,7 +29,7 @@ test: setup
 
 lint-tools: setup
 	@cmp -s requirements/lint.txt .venv/.ebm3d-lint || { \
-	  $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r requirements/lint.txt \
+	  $(PY) -m pip install --quiet --quiet --no-deps --only-binary :all: -r requirements/lint.txt \
 	  && cp requirements/lint.txt .venv/.ebm3d-lint; }
 
 lint: lint-tools

@@ -61,7 +61,7 @@ EOF
 }
 
 main() {
-  local existing='' complete='' device key python
+  local existing='' complete='' device key python found
   if [[ -f $STAMP ]]; then
     read -r existing complete <"$STAMP" || true
     [[ $existing == cpu || $existing == cuda ]] || existing=''
@@ -70,7 +70,8 @@ main() {
   fi
   device=$(choose_device "$existing")
   key=$(fingerprint "$device")
-  if [[ $device == "$existing" && (-z ${PYTHON:-} || $(version "$PYTHON") == "$(version "$VENV/bin/python")") ]]; then
+  found=$(version "$VENV/bin/python") # none if what it was made with is gone
+  if [[ $device == "$existing" && -n $found && (-z ${PYTHON:-} || $(version "$PYTHON") == "$found") ]]; then
     [[ $complete != "$key" ]] || return 0
   else
     python=$(find_python)

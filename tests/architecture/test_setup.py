@@ -14,8 +14,12 @@ from tests.architecture.source_files import ROOT
 _LISTS_A_GPU = "echo 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0)'"
 _LISTS_NONE = "echo 'No devices were found'; exit 6"
 _NO_DRIVER = "echo 'NVIDIA-SMI has failed: no communication with the GPU driver'; exit 9"
-# A Python that is supported, notes what it is called with, and makes environments of itself.
-_PYTHON = 'echo "$*" >>calls\n[ "$2" != venv ] || { mkdir -p .venv/bin; cp "$0" .venv/bin/python; }'
+# A Python 3.11 that notes how it is called, and makes environments of itself.
+_PYTHON = """case "$*" in
+*version_info*) case "$*" in *print*) echo 3.11 ;; esac; exit ;;
+*'-m venv'*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+esac
+echo "$*" >>calls"""
 
 
 def _program(folder: Path, name: str, script: str) -> Path:
@@ -70,7 +74,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def _set_up(checkout: Path, **variables: str) -> list[str]:
-    """How Python was called, pip's calls from ``install`` on."""
+    """How Python was called, other than to ask for its version."""
     (checkout / "calls").unlink(missing_ok=True)
     run = _run([str(checkout / "tools" / "setup.sh")], checkout, **variables)
     assert run.returncode == 0, run.stderr
@@ -80,6 +84,10 @@ def _set_up(checkout: Path, **variables: str) -> list[str]:
 
 def _locks(calls: list[str]) -> set[str]:
     return {word for call in calls for word in call.split() if word.startswith("requirements/")}
+
+
+def _made_anew(calls: list[str]) -> bool:
+    return any(call.startswith("-m venv --clear") for call in calls)
 
 
 def test_packages_come_as_wheels_alone_and_from_one_lock(checkout: Path):
@@ -97,16 +105,26 @@ def test_a_second_set_up_does_nothing_until_a_pin_changes(checkout: Path):
         lock.write("# another\n")
     again = _set_up(checkout)
     assert _locks(again) == {"requirements/cpu.txt"}
-    assert not [call for call in again if "venv" in call]
+    assert not _made_anew(again)
 
 
 def test_another_device_gets_an_environment_of_its_own_which_stays(checkout: Path):
     _set_up(checkout)
     calls = _set_up(checkout, DEVICE="cuda")
-    assert [call for call in calls if "-m venv --clear" in call]
+    assert _made_anew(calls)
     assert _locks(calls) == {"requirements/cuda.txt"}
     assert _set_up(checkout) == []
     assert _set_up(checkout, DEVICE="cuda") == []
+
+
+def test_another_python_or_one_that_is_gone_gets_an_environment_of_its_own(checkout: Path):
+    _set_up(checkout)
+    _program(checkout / "bin", "python3.12", _PYTHON.replace("3.11", "3.12"))
+    assert _set_up(checkout, PYTHON="python3.11") == []
+    assert _made_anew(_set_up(checkout, PYTHON="python3.12"))
+    assert _set_up(checkout) == []
+    (checkout / ".venv" / "bin" / "python").unlink()
+    assert _made_anew(_set_up(checkout))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ebm3d.boxes.kernel_choice import kernels_serve
 from ebm3d.errors import input_error, shape_error
-from ebm3d.pooling.twins import kernels_serve
 
 _KINDS = ("sum", "mean", "max")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ebm3d.adapters.operators.suppression import kept_rows
-from ebm3d.pooling.twins import kernels_serve
+from ebm3d.boxes.kernel_choice import kernels_serve
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:

@@ -128,10 +128,10 @@ class HistogramDensity(Density):
 
     def _range(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """First level, center, width of a bin, log variance of the wide Gaussian, ``(D,)`` each."""
-        return constant(
-            _range_of(tuple(self.lower), tuple(self.upper), self.log_masses.shape[2]),
-            self.log_masses,
-        ).unbind()
+        like = self.log_masses
+        rows = _range_of(tuple(self.lower), tuple(self.upper), like.shape[2])
+        low, center, width, tail_log_variance = constant(rows, like)
+        return low, center, width, tail_log_variance
 
     def _steps(self) -> Tensor:
         """Numbers of the levels, ``(L,)``."""

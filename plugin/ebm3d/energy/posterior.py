@@ -15,14 +15,13 @@ from torch import Tensor
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.boxes.random_numbers import check_generator, standard_normal, uniform
 from ebm3d.densities import BoxDistribution, MultivariateGaussianDensity
+from ebm3d.energy.flattened_gaussian import flattened_gaussian
 from ebm3d.errors import can_read, check_count, check_positive, input_error, shape_error
 from ebm3d.noise import BoxNoise
 from ebm3d.records import TensorRecord
 
 _DIVERGED = "look at the network's weights for NaN: has its training diverged?"
 _DEFENSE = 0.1  # share of samples that are drawn from the noise in every round
-_WIDENING = 1.2  # of the proposal against the moments it has seen
-_LEAST_VARIANCE = 1e-4  # of the proposal, in squared units of the noise: a hundredth of its width
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,12 @@ class EnergyPosterior(TensorRecord):
     @property
     def mean_residuals(self) -> Tensor:
         """Weighted mean of the residuals ``(N, 7)``."""
-        return (self.weights[..., None] * self._residuals).sum(dim=1)
+        return (self.weights[..., None] * self.residuals).sum(dim=1)
 
     @property
     def residual_covariance(self) -> Tensor:
         """Weighted covariance of the residuals ``(N, 7, 7)``."""
-        offset = self._residuals - self.mean_residuals[:, None]
+        offset = self.residuals - self.mean_residuals[:, None]
         return torch.einsum("nk,nki,nkj->nij", self.weights, offset, offset)
 
     @property
@@ -121,7 +120,7 @@ class EnergyPosterior(TensorRecord):
         Returns:
             ``(N, 7)`` in [0, 1].
         """
-        below = self._residuals <= self.coding.encode(boxes)[:, None]
+        below = self.residuals <= self.coding.encode(boxes)[:, None]
         return (self.weights[..., None] * below).sum(dim=1).clamp(0, 1)
 
     def squared_mahalanobis(self, boxes: Tensor) -> Tensor:
@@ -187,7 +186,7 @@ class EnergyPosterior(TensorRecord):
         return self.f / self.temperature - self.log_q
 
     @property
-    def _residuals(self) -> Tensor:
+    def residuals(self) -> Tensor:
         """Residuals of the samples ``(N, K, 7)``."""
         return self.coding.encode(self.samples.transpose(0, 1)).transpose(0, 1)
 
@@ -244,7 +243,7 @@ def sample_posterior(
     drawn = noise.sample(wide, labels, num_samples, generator)
     posterior = _weigh(f, coding, drawn.boxes[:, 1:], drawn.log_q[:, 1:], boxes.dtype)
     for _ in range(num_rounds - 1 if len(boxes) else 0):
-        proposal = _gaussian_of(posterior)
+        proposal = flattened_gaussian(posterior.f - posterior.log_q, posterior.residuals)
         drawn = noise.sample(wide, labels, num_samples, generator)
         normal = standard_normal((num_samples, 7), wide, generator)
         from_gaussian = proposal.location + torch.einsum("nij,kj->kni", proposal.scale_tril, normal)
@@ -280,33 +279,3 @@ def _weigh(
         expected = "below infinity at every sample of a box, and finite at one"
         raise input_error("f", expected, f"f[{row}] = {values[row].tolist()[:8]}", _DIVERGED)
     return EnergyPosterior(coding, samples, values, log_q)
-
-
-def _gaussian_of(posterior: EnergyPosterior) -> MultivariateGaussianDensity:
-    """Gaussian of the moments of flattened weights, a little wider, over residuals ``(N, 7)``."""
-    log_w = posterior.f - posterior.log_q
-    beta = _flattening(log_w, max(log_w.shape[1] / 8, 1.0))
-    # Nothing of minus infinity is still nothing, where few samples carry all the weight.
-    flat = torch.where(log_w == -math.inf, log_w, beta * log_w)
-    flattened = replace(posterior, f=flat, log_q=torch.zeros_like(log_w))
-    covariance = _WIDENING**2 * flattened.residual_covariance
-    least = _LEAST_VARIANCE * torch.eye(7, dtype=covariance.dtype, device=covariance.device)
-    root = torch.linalg.cholesky_ex(covariance + least)[0]
-    return MultivariateGaussianDensity(flattened.mean_residuals, root)
-
-
-def _flattening(log_w: Tensor, size: float) -> Tensor:
-    """The largest power below one that leaves weights ``(N, K)`` an effective size, ``(N, 1)``.
-
-    To 2^-20: the effective size falls as the power grows, so each of five rounds looks at fifteen
-    powers at once and keeps the sixteenth of the interval in which it crosses the size.
-    """
-    # At minus infinity, the product with a power of zero would be NaN.
-    logs = (log_w - log_w.amax(dim=1, keepdim=True)).clamp_min(-1e300)[:, None]
-    beta = torch.zeros_like(log_w[:, :1])
-    steps = torch.arange(1, 16, dtype=log_w.dtype, device=log_w.device)
-    for part in (16.0**-level for level in range(1, 6)):
-        weights = torch.exp((beta + part * steps)[..., None] * logs)
-        sizes = weights.sum(dim=2).square() / weights.square().sum(dim=2)
-        beta = beta + part * (sizes >= size).sum(dim=1, keepdim=True)
-    return beta

@@ -141,8 +141,7 @@ class BoxNoise:
     def shared(self) -> BoxNoise:
         """Return the same noise, one set of M offsets for all boxes that are sampled together.
 
-        What a box gets then does not depend on how many others there are: inference wants that,
-        training does not.
+        What a box gets then does not depend on how many others there are, as inference wants it.
         """
         alike = copy(self)
         alike.shared_in_scene = True
@@ -213,8 +212,7 @@ class BoxNoise:
         check_count("num_samples", num_samples)
         tables = MixtureTables.of(self._rows, self._factors, boxes)
         drawn = [self._numbers(size, num_samples, boxes, generator) for size in frame_sizes]
-        one = len(drawn) == 1
-        component, normal = drawn[0] if one else map(torch.cat, zip(*drawn, strict=True))
+        component, normal = map(torch.cat, zip(*drawn, strict=True)) if drawn[1:] else drawn[0]
         # In standard deviations; the true box is at index 0.
         z = pad(tables.scales[component][..., None] * normal, (0, 0, 1, 0))
         log_q = tables.log_density(z, labels)

@@ -5,7 +5,7 @@ python tools/benchmarks/gpu.py --json gpu.json
 About a minute of a card. The core part needs the core alone; the part on the detector, a full-size
 SECOND with random weights, needs the host, and is left out, visibly, without it. Each time is a
 median by a steady clock, once the device has done its work. ``--device cpu`` tries the script where
-there is no card: differences are zero, times are of the processor.
+there is no card: differences are of torch and kernels, launches counted, times of the processor.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ebm3d.boxes.kernel_choice import forced_torch
 from ebm3d.losses import NCELoss
 from ebm3d.refiners import RefinementResult
 from gpu_stages.measure import measured, milliseconds
@@ -18,7 +19,7 @@ _CPU = torch.device("cpu")
 def correctness(
     problem: Problem, device: torch.device, num_boxes: int
 ) -> dict[str, dict[str, float]]:
-    """Refine a scene on the CPU and on a device, with the same weights.
+    """Refine a scene with the same weights by kernels on the CPU, and in torch on a device.
 
     Returns:
         By type of numbers, the largest absolute difference of ``f_initial``, ``f_final`` and
@@ -26,10 +27,11 @@ def correctness(
     """
     found = {}
     for dtype in (torch.float64, torch.float32):
-        own, wanted = (
-            _refined(problem.scene(num_boxes, where, dtype), problem.model(where, dtype=dtype))
-            for where in (device, _CPU)
-        )
+        with forced_torch():
+            own = _refined(
+                problem.scene(num_boxes, device, dtype), problem.model(device, dtype=dtype)
+            )
+        wanted = _refined(problem.scene(num_boxes, _CPU, dtype), problem.model(_CPU, dtype=dtype))
         found[str(dtype).removeprefix("torch.")] = {
             **{
                 name: _difference(getattr(own, name), getattr(wanted, name))

@@ -1,4 +1,8 @@
-"""Milliseconds, launches, waits and memory of one call on a device."""
+"""Milliseconds, launches, waits and memory of one call on a device.
+
+On a CPU launches and waits are those a GPU would see: operations of the torch path, counted as torch
+dispatches them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from ebm3d.boxes.kernel_choice import forced_torch
 from ebm3d.devices import clock
 
 GIB = 1024**3
@@ -33,17 +39,36 @@ def milliseconds(call: Callable[[], Any], device: torch.device, repeats: int) ->
     return statistics.median(found)
 
 
+class _Operations(TorchDispatchMode):
+    """Counts operations that compute, and those that read a value on the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.launches = self.waits = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        returned = [part.alias_info for part in func._schema.returns]
+        is_view = bool(returned) and all(info and not info.is_write for info in returned)
+        name = func.overloadpacket.__name__
+        self.launches += not is_view and not name.startswith(("empty", "new_empty"))
+        self.waits += name in ("_local_scalar_dense", "nonzero", "masked_select")
+        return func(*args, **(kwargs or {}))
+
+
 def counts(call: Callable[[], Any], device: torch.device) -> dict[str, float]:
-    """Count what one call asks of a device.
+    """Count what one call asks of a device; of a CPU, what the torch path would of another.
 
     Returns:
         ``launches`` of kernels, ``copies`` between memories, ``waits`` of the host for them,
-        ``items`` (numbers that Python reads), and ``busy_ms``, in which the device computes. On a
-        CPU all but ``items`` are zero.
+        and ``busy_ms``, in which the device computes; on a CPU launches and waits alone.
     """
-    activities = [ProfilerActivity.CPU]
-    if device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
+    if device.type == "cpu":
+        with forced_torch():
+            call()
+            with _Operations() as operations:
+                call()
+        return {"launches": operations.launches, "waits": operations.waits}
+    activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
     call()
     clock(device)
     with profile(activities=activities) as profiler:
@@ -56,7 +81,6 @@ def counts(call: Callable[[], Any], device: torch.device) -> dict[str, float]:
         "launches": sum(name in _LAUNCHES for name in names),
         "copies": sum(name.startswith("cudaMemcpy") for name in names),
         "waits": names.count("cudaStreamSynchronize"),
-        "items": names.count("aten::item"),
         "busy_ms": sum(event.time_range.elapsed_us() for event in on_device) / 1e3,
     }
 

@@ -65,10 +65,12 @@ def draw_cars(num_boxes: int) -> tuple[Tensor, Tensor]:
     boxes = low + spread * torch.rand(num_boxes, 7, **kinds)
     each = 150 if num_boxes < 500 else 40
     corners = corners_3d(boxes)  # points lie between two of them
-    ends = torch.randint(8, (num_boxes, each, 2), generator=draw)
+    # Two different ones: of points at one place a thinned crop may keep any.
+    first, further = (torch.randint(n, (num_boxes, each), generator=draw) for n in (8, 7))
+    second = (first + 1 + further) % 8
     rows = torch.arange(num_boxes)[:, None]
     share = torch.rand(num_boxes, each, 1, **kinds)
-    on_cars = torch.lerp(corners[rows, ends[..., 0]], corners[rows, ends[..., 1]], share)
+    on_cars = torch.lerp(corners[rows, first], corners[rows, second], share)
     low, spread = torch.tensor([0.0, -40, -2]), torch.tensor([70.0, 80, 0.6])
     ground = low + spread * torch.rand(_CLUTTER, 3, **kinds)
     places = torch.cat((on_cars.reshape(-1, 3), ground))

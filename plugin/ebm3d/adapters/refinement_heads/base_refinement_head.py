@@ -49,7 +49,7 @@ class BaseRefinementHead(RefinementHead):
         network: dict[str, Any],
         noise: dict[str, Any],
         max_refined: int,
-        max_evaluations: int,
+        max_evaluations: int | None,
         init_cfg: dict[str, Any] | None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -60,7 +60,8 @@ class BaseRefinementHead(RefinementHead):
             raise input_error("point_cloud_range", expected, repr(point_cloud_range))
         check_count("in_channels", in_channels)
         check_count("max_refined", max_refined)
-        check_count("max_evaluations", max_evaluations)
+        if max_evaluations is not None:
+            check_count("max_evaluations", max_evaluations)
         self.point_cloud_range = tuple(point_cloud_range)
         pools: list[Any] = [
             build_with(f"pooling[{index}]", pool, in_channels=in_channels)

@@ -102,7 +102,7 @@ class EBMRefinementHead(BaseRefinementHead):
         uncertainty: str | None = None,
         score_decay: float = 0.0,
         max_refined: int = 100,
-        max_evaluations: int = 2048,
+        max_evaluations: int | None = None,
         loss_weight: float = 1.0,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:

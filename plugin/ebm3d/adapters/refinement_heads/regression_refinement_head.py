@@ -64,7 +64,7 @@ class RegressionRefinementHead(BaseRefinementHead):
         num_iterations: int = 1,
         score_decay: float = 0.0,
         max_refined: int = 100,
-        max_evaluations: int = 2048,
+        max_evaluations: int | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         built: BoxRegression = MODELS.build(regression)

@@ -1,18 +1,22 @@
 # One word a command. Every command sets up .venv first; with nothing to do that takes no time.
 PY := .venv/bin/python
+# The newest versions that all supported Pythons can have; pins that are there stay, unless removed.
+COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-annotate
 # Benchmarks that need neither data nor arguments; the others want trained models.
 BENCHMARKS := dense_heads.py iou.py kitti_evaluation.py memory.py pooling.py refinement.py simulation.py training_methods.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench
+.PHONY: help setup demo test lint format bench lock lint-tools
 
 help:
-	@echo "make setup   environment in .venv (first time: compiles mmcv, about 15 minutes on 2 cores)"
+	@echo "make setup   environment in .venv, for the GPU if there is one (2 to 3 minutes on 2 cores);"
+	@echo "             DEVICE=cpu or DEVICE=cuda, and PYTHON=python3.12, decide by hand"
 	@echo "make demo    simulate, train, refine, evaluate, draw: work_dirs/demo (10 minutes on 2 cores)"
 	@echo "make test    all tests"
 	@echo "make lint    ruff, types, import contracts, spelling"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make bench   the benchmarks that need neither data nor training"
+	@echo "make lock    exact pins in requirements/ from the dependencies in pyproject.toml"
 
 setup:
 	@tools/setup.sh
@@ -23,14 +27,19 @@ demo: setup
 test: setup
 	@$(PY) -m pytest
 
-lint: setup
+lint-tools: setup
+	@cmp -s requirements/lint.txt .venv/.ebm3d-lint || { \
+	  $(PY) -m pip install --quiet --quiet --no-deps --only-binary :all: -r requirements/lint.txt \
+	  && cp requirements/lint.txt .venv/.ebm3d-lint; }
+
+lint: lint-tools
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 	.venv/bin/codespell
 
-format: setup
+format: lint-tools
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
@@ -42,3 +51,12 @@ bench: setup
 	@echo "  tools/benchmarks/compare_inference.py    ways to infer boxes from the energies it trained"
 	@echo "Not run, as it trains models for half an hour (--work-dir keeps them):"
 	@echo "  tools/benchmarks/regression_1d.py        every training method on a known density"
+	@echo "Not run, as it measures a GPU (a minute; --device cpu tries it without one):"
+	@echo "  tools/benchmarks/gpu.py                  figures against the CPU's, time, launches, waits"
+
+lock: lint-tools
+	$(COMPILE) pyproject.toml --extra cpu --extra visualization --group test --output-file requirements/cpu.txt
+	$(COMPILE) pyproject.toml --extra cuda --extra visualization --group test --output-file requirements/cuda.txt \
+	  --constraints requirements/cpu.txt
+	$(COMPILE) --group lint --output-file requirements/lint.txt --constraints requirements/cpu.txt
+	@tools/setup.sh

@@ -1,91 +1,94 @@
 #!/usr/bin/env bash
-# Make or refresh .venv: the exact environment of requirements/, and ebm3d itself (editable).
+# Make or refresh .venv: the exact environment of requirements/<device>.txt, and ebm3d itself (editable).
+# DEVICE=cpu|cuda and PYTHON=... decide by hand. Otherwise a .venv stays what it is, and a new one is for
+# CUDA where there is an NVIDIA GPU, with the first supported Python found.
 # Does nothing, within a second, when the last complete set-up was of the same pins.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly VENV=.venv
-readonly STAMP=$VENV/.ebm3d-setup
-readonly LOG=$VENV/mmcv-build.log
-readonly APT="apt-get install -y make g++ git python3.11 python3.11-venv python3.11-dev libegl1 libgl1"
+readonly STAMP=$VENV/.ebm3d-setup # the device; after it the fingerprint of the pins, once all is installed
+readonly APT="apt-get install -y make git python3.11 python3.11-venv libegl1 libgl1 libgomp1"
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 find_python() {
-  local candidate
-  for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3; do
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+  local candidate candidates=(python3.11 python3.12 python3.10 python3)
+  for candidate in "${PYTHON:-${candidates[@]}}"; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
       echo "$candidate"
       return
     fi
   done
-  fail "expected Python 3.11 as python3.11, python3 or \$PYTHON, but found none; try: $APT"
+  fail "expected Python 3.10, 3.11 or 3.12, but found none as ${PYTHON:-${candidates[*]}}; try: $APT"
 }
 
-# The path is part of the key: neither a virtual environment nor an editable install can be moved.
-fingerprint() { (pwd && cat requirements/*.txt pyproject.toml tools/setup.sh) | sha256sum | cut -d' ' -f1; }
-
-pip_install() { "$VENV/bin/python" -m pip install --quiet --quiet --disable-pip-version-check "$@"; }
-
-install_mmcv() {
-  local started=$SECONDS cores memory_gb jobs pid step
-  if pip_install --dry-run --no-deps --no-index -r requirements/mmcv.txt 2>/dev/null; then
-    return
-  fi
-  cores=$(nproc)
-  memory_gb=$(awk '/MemTotal/ {print int($2 / 1048576)}' /proc/meminfo)
-  jobs=$((memory_gb / 2 < cores ? (memory_gb / 2 > 0 ? memory_gb / 2 : 1) : cores))
-  say "mmcv: taking its wheel from pip's cache, or compiling its C++ operators: 11 to 14 minutes on 2 cores, $jobs jobs."
-  echo "    Once only: the cache keeps the wheel, for other environments too. Full log: $LOG"
-  # The operators are built for the CPU, on a machine with a GPU too: no CUDA compiler is needed.
-  CUDA_VISIBLE_DEVICES='' FORCE_CUDA=0 MMCV_WITH_OPS=1 MAX_JOBS=$jobs "$VENV/bin/python" -m pip install -v \
-    --disable-pip-version-check --no-build-isolation --no-deps -r requirements/mmcv.txt >"$LOG" 2>&1 &
-  pid=$!
-  trap 'kill "$pid" 2>/dev/null || true' EXIT
-  while kill -0 "$pid" 2>/dev/null; do
-    sleep 1
-    if (((SECONDS - started) % 20 == 19)); then
-      step=$(grep -oE '^ *\[[0-9]+/[0-9]+\]' "$LOG" | tail -n 1 | tr -d ' []' | sed 's|/| of |' || true)
-      printf '    %3d s  %s\n' $((SECONDS - started)) "${step:+file }${step:-preparing}"
-    fi
-  done
-  trap - EXIT
-  wait "$pid" || { tail -n 30 "$LOG" >&2; fail "mmcv did not build (see $LOG); a missing compiler or header? $APT"; }
-  say "mmcv: done in $((SECONDS - started)) s."
+# A listed GPU counts, not /proc/driver/nvidia: a container sees its host's driver without any GPU, too.
+choose_device() { # the device that .venv was made for, if any
+  local device=${DEVICE:-$1}
+  [[ -n $device ]] || { [[ $(nvidia-smi -L 2>/dev/null) =~ GPU\ [0-9]+: ]] && device=cuda || device=cpu; }
+  [[ $device == cpu || $device == cuda ]] || fail "DEVICE must be cpu or cuda, but got '$device'; without it, the machine decides"
+  echo "$device"
 }
 
-check() {
-  "$VENV/bin/python" -W ignore - <<'EOF' || fail "the environment does not import; if mmcv is the cause, its cached wheel may belong to another torch: run '$VENV/bin/python -m pip cache remove mmcv' and 'rm -rf $VENV', then repeat. Missing system libraries: $APT"
+# The path is part of it: neither a virtual environment nor an editable install can be moved.
+fingerprint() { (pwd && cat "requirements/$1.txt" pyproject.toml tools/setup.sh) | sha256sum | cut -d' ' -f1; }
+
+version() { "$1" -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null || true; }
+
+pip_install() {
+  "$VENV/bin/python" -m pip install --quiet --quiet --disable-pip-version-check "$@" ||
+    fail "pip failed, see above; once the index is in reach, run this again: pip's cache keeps what came"
+}
+
+check() { # the device
+  "$VENV/bin/python" -W ignore - "$1" <<'EOF' || fail "the environment does not import; missing system libraries? $APT"
+import platform, sys
 import ebm3d, mmcv.ops, mmdet3d, numpy, open3d, spconv.pytorch, torch
-print(f"    Python, torch {torch.__version__}, numpy {numpy.__version__}, mmcv {mmcv.__version__}, "
-      f"mmdet3d {mmdet3d.__version__}, open3d {open3d.__version__}, ebm3d {ebm3d.__version__}")
+packages = ", ".join(f"{m.__name__} {m.__version__}" for m in (torch, numpy, mmcv, mmdet3d, open3d, ebm3d))
+seen = torch.cuda.is_available()
+print(f"    Python {platform.python_version()}, {packages}")
+print(f"    Device: {torch.cuda.get_device_name() if seen else 'CPU'}")
+if sys.argv[1] == "cuda" and torch.version.cuda is None:
+    print("    WARNING: pip found a CPU build of torch. Remove .venv, and repeat without PyTorch's CPU wheels "
+          "in PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS.")
+elif sys.argv[1] == "cuda" and not seen:
+    print(f"    WARNING: torch sees no GPU. Does nvidia-smi list one, with a driver for CUDA {torch.version.cuda}?")
+elif sys.argv[1] == "cpu" and seen:
+    print("    WARNING: this spconv runs on the CPU only. Hide the GPU (export CUDA_VISIBLE_DEVICES=), or: make setup DEVICE=cuda")
 EOF
 }
 
 main() {
-  local key python
-  key=$(fingerprint)
-  if [[ -f $STAMP && $(<"$STAMP") == "$key" ]]; then
-    return
+  local existing='' complete='' device key python found
+  if [[ -f $STAMP ]]; then
+    read -r existing complete <"$STAMP" || true
+    [[ $existing == cpu || $existing == cuda ]] || existing=''
+  elif [[ -e $VENV ]]; then
+    fail "$VENV is not the work of a set-up; move it away"
   fi
-  python=$(find_python)
-  if [[ ! -x $VENV/bin/python ]]; then
-    say "Making $VENV with $("$python" --version)."
-    "$python" -m venv "$VENV" || fail "no virtual environment could be made; try: $APT"
+  device=$(choose_device "$existing")
+  key=$(fingerprint "$device")
+  found=$(version "$VENV/bin/python") # none if what it was made with is gone
+  if [[ $device == "$existing" && -n $found && (-z ${PYTHON:-} || $(version "$PYTHON") == "$found") ]]; then
+    [[ $complete != "$key" ]] || return 0
+  else
+    python=$(find_python)
+    say "Making $VENV for $device with $("$python" --version)${existing:+, in place of the one for $existing}."
+    "$python" -m venv --clear "$VENV" || { rm -rf "$VENV"; fail "no virtual environment could be made; try: $APT"; }
   fi
-  rm -f "$STAMP"
-  say "Installing torch and the build tools."
-  # With dependencies: where the index has only the CUDA build of torch, its libraries come along.
-  pip_install -r requirements/build.txt
-  install_mmcv
-  say "Installing mmdet3d, spconv, Open3D and the tools (1 to 2 minutes)."
-  pip_install --no-deps -r requirements/lock.txt
+  echo "$device" >"$STAMP"
+  # With its dependencies: a CUDA build brings its libraries along. Wheels only: nothing is compiled.
+  say "Installing torch (half a minute with a CPU build; a CUDA build is gigabytes)."
+  pip_install --only-binary :all: --constraint "requirements/$device.txt" torch
+  say "Installing mmdet3d, spconv, Open3D and what tests need (1 to 2 minutes)."
+  pip_install --only-binary :all: --no-deps --requirement "requirements/$device.txt"
   pip_install --no-deps --no-build-isolation --editable .
   say "Checking that everything imports."
-  check
-  echo "$key" >"$STAMP"
+  check "$device"
+  echo "$device $key" >"$STAMP"
   say "Set-up complete in $SECONDS s."
 }
 
-main
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main

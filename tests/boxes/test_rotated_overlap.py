@@ -68,6 +68,14 @@ def test_random_pairs_are_those_of_the_kernel(rng: np.random.Generator, at: floa
     assert (areas == 0).sum() > 200
 
 
+def test_yaws_of_many_turns_lose_nothing_in_their_difference(rng: np.random.Generator) -> None:
+    first, second = _rectangles(500, 0.0, rng), _rectangles(500, 0.0, rng)
+    first[:, 4] = torch.from_numpy(rng.uniform(-1e6, 1e6, 500))
+    second[:, 4] = torch.from_numpy(rng.uniform(-1e5, 1e5, 500))
+    areas = rotated_overlap_areas(first, second)
+    torch.testing.assert_close(areas, _by_numba(first, second), rtol=0.0, atol=1e-12)
+
+
 def test_far_pairs_have_exactly_no_overlap(rng: np.random.Generator) -> None:
     first, second = _rectangles(500, 0.0, rng), _rectangles(500, 20.0, rng)
     assert (rotated_overlap_areas(first, second) == 0).all()
@@ -102,12 +110,9 @@ def test_nothing_is_read_on_the_host() -> None:
     assert rotated_overlap_areas(boxes, boxes).shape == (6,)
 
 
-@pytest.mark.gpu
-def test_cuda_agrees_with_the_cpu(rng: np.random.Generator) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs CUDA")
+def test_cuda_agrees_with_the_cpu(rng: np.random.Generator, cuda: torch.device) -> None:
     first, second = _rectangles(2000, 30.0, rng), _rectangles(2000, 30.0, rng)
-    areas = rotated_overlap_areas(first.cuda(), second.cuda()).cpu()
+    areas = rotated_overlap_areas(first.to(cuda), second.to(cuda)).cpu()
     torch.testing.assert_close(areas, rotated_overlap_areas(first, second), rtol=0.0, atol=1e-12)
 
 

@@ -135,10 +135,3 @@ def test_paper_network_refuses_features_of_another_pool():
     network = Paper2020EnergyNetwork(20)
     with pytest.raises(ValueError, match=r"\(N, S, 20\)"):
         network(torch.zeros(1, 1, 21), torch.zeros(1, 1, 7), torch.zeros(1).long())
-
-
-@pytest.mark.parametrize("label", [-1, len(_SIZES)])
-def test_class_without_mean_size_is_refused(label: int):
-    network = EnergyNetwork(5, _SIZES).double()
-    with pytest.raises(ValueError, match=f"labels must be from 0 to {len(_SIZES) - 1}"):
-        network(_pooled(1), _boxes(1), torch.tensor([label]))

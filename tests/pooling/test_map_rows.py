@@ -21,9 +21,9 @@ def _given() -> tuple[Tensor, Tensor, Tensor]:
 def test_rows_filled_where_they_are_read_read_as_rows_filled_everywhere(projected: bool):
     bev, cells, scene = _given()
     projection = nn.Linear(6, 3).double() if projected else None
-    everywhere = MapRows(bev, projection)
+    everywhere = MapRows(bev, projection, scene)
     with torch.no_grad():
-        lazy = MapRows(bev, projection)
+        lazy = MapRows(bev, projection, scene)
     for turn in range(3):  # positions move, as boxes do
         at = cells + 0.7 * turn
         found = bilinear_gather(lazy.around(at, scene), lazy.shape, at, scene)
@@ -36,7 +36,7 @@ def test_rows_with_gradients_reach_map_and_projection():
     bev, cells, scene = _given()
     bev.requires_grad_()
     projection = nn.Linear(6, 3).double()
-    rows = MapRows(bev, projection).around(cells, scene)
+    rows = MapRows(bev, projection, scene).around(cells, scene)
     rows.square().sum().backward()
     assert float(bev.grad.abs().sum()) > 0
     assert all(float(p.grad.abs().sum()) > 0 for p in projection.parameters())
@@ -70,6 +70,6 @@ def test_compiled_and_interpreted_kernels_agree():
 
 def test_map_of_another_type_is_filled_everywhere():
     with torch.no_grad():
-        rows = MapRows(torch.ones(_BEV, dtype=torch.bfloat16), None)
+        rows = MapRows(torch.ones(_BEV, dtype=torch.bfloat16), None, torch.zeros(1).long())
     table = rows.around(torch.zeros(1, 2, dtype=torch.bfloat16), torch.zeros(1).long())
     assert torch.equal(table, torch.ones(198, 6, dtype=torch.bfloat16))

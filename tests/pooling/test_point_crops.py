@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
-from ebm3d.pooling import PointCrops, crop_points
-from ebm3d.pooling.point_crops import near_by_torch, near_kernel
+from ebm3d.boxes.kernel_choice import forced_torch
+from ebm3d.pooling import PointCrops, crop_points, point_crops
+from ebm3d.pooling.point_crops import is_near, near_kernel
 
 _MARGIN = (0.5, 0.4, 0.3)
 
@@ -117,10 +119,42 @@ def test_search_by_kernel_equals_its_twin_and_its_source():
     clouds, boxes, _ = _scene()
     compiled = near_kernel(clouds[0].numpy(), boxes.numpy(), np.array(_MARGIN))
     interpreted = near_kernel.py_func(clouds[0][:300].numpy(), boxes.numpy(), np.array(_MARGIN))
-    twin = near_by_torch(clouds[0], boxes, _MARGIN)
+    twin = is_near(clouds[0][None], boxes, _MARGIN).nonzero(as_tuple=True)
     for kernel, torch_twin in zip(compiled, twin, strict=True):
         np.testing.assert_array_equal(kernel, torch_twin.numpy())
     among_first = compiled[1] < 300
     for kernel, source in zip(compiled, interpreted, strict=True):
         np.testing.assert_array_equal(kernel[among_first], source)
     assert len(compiled[0]) > 256  # the first size of the kernel's lists
+
+
+@pytest.mark.parametrize("max_points", [10_000, 20, 1])
+@pytest.mark.parametrize("chunk", [2**24, 1])
+def test_padded_crops_hold_the_same_points_and_padding_far_away(
+    max_points: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(point_crops, "_MAX_COORDINATES", chunk)
+    clouds, boxes, scene = _scene()
+    clouds[1] = clouds[1][:700]  # the shorter cloud of the batch is filled up
+    expected = crop_points(clouds, boxes, scene, _MARGIN, max_points)
+    with forced_torch():
+        padded = crop_points(clouds, boxes, scene, _MARGIN, max_points)
+    assert padded.points.shape == (12, min(max_points, 3000), 4)
+    assert torch.equal(padded.weight, expected.weight)
+    for n in range(len(boxes)):
+        near = padded.points[n, :, 0].abs() < 1e5
+        kept = {tuple(p) for p in padded.points[n, near].tolist()}
+        assert kept == {tuple(p) for p in _of(expected, n).tolist()}
+        assert int(near.sum()) == len(kept)
+        assert bool((padded.points[n, ~near][:, :3] == 1e6).all())
+
+
+def test_padded_crops_of_nothing_are_padding():
+    clouds, boxes, scene = _scene()
+    with forced_torch():
+        empty = crop_points([torch.zeros(0, 4).double()] * 2, boxes, scene, _MARGIN, 20)
+        none = crop_points(clouds, boxes[:0], scene[:0], _MARGIN, 20)
+    assert empty.points.shape == (12, 1, 4)
+    assert bool((empty.points[..., :3] == 1e6).all())
+    assert torch.equal(empty.weight, torch.ones(12, dtype=torch.float64))
+    assert none.points.shape == (0, 20, 4)

@@ -34,8 +34,9 @@ class InferredFrame:
     Attributes:
         frame: points, boxes before and after refinement, scores, f, true boxes if known.
         energy: from a row of ``frame.refined`` to f near that box, a callable from ``(S, 7)`` to
-            ``(S,)``; ``None`` for a model without an energy. f is the model's exactly as long as
-            a box stays within the slack of the points cropped around that row's box.
+            ``(S,)`` for boxes on any device; ``None`` for a model without an energy. f is the
+            model's exactly as long as a box stays within the slack of the points cropped around
+            that row's box.
     """
 
     frame: RefinedFrame
@@ -137,7 +138,7 @@ class FrameInference:
 
             def f(variants: Tensor) -> Tensor:
                 value: Tensor = energy(variants.to(box)[None])[0]
-                return value
+                return value.to(variants.device)
 
             return f
 

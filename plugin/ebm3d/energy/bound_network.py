@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ebm3d.errors import check_boxes, input_error, shape_error
+from ebm3d.errors import can_read, check_boxes, check_labels, input_error, shape_error
 from ebm3d.pooling.scene import BoxPool, Scenes
 
 
@@ -21,9 +21,15 @@ class FeaturesToOutputs(Protocol):
 
     Attributes:
         output_shape: trailing shape of the outputs; empty for one value per box.
+        num_classes: that labels must be below; None if the class does not enter.
     """
 
     output_shape: tuple[int, ...]
+
+    @property
+    def num_classes(self) -> int | None:
+        """See above."""
+        ...
 
     def __call__(self, pooled: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         """Return ``(N, S, *output_shape)`` of features ``(N, S, F)`` and boxes ``(N, S, 7)``."""
@@ -45,10 +51,12 @@ class BoundNetwork:
         scene_index: ``(N,)`` frame of each box; all zero if left out.
         max_evaluations: variants are split so that about this many boxes are evaluated at a time,
             and their activations are computed again in the backward pass, so that memory stays
-            bounded for many noise samples. All N boxes of one variant go together.
+            bounded for many noise samples. All N boxes of one variant go together. None leaves it
+            to the pools: what fits the cache of a CPU, or the memory of another device.
 
     Raises:
-        ValueError: for wrong shapes.
+        ValueError: for wrong shapes; where values can be read without waiting, in main memory, also
+            for labels or frames that do not exist.
     """
 
     def __init__(
@@ -59,26 +67,20 @@ class BoundNetwork:
         boxes: Tensor,
         labels: Tensor,
         scene_index: Tensor | None = None,
-        max_evaluations: int = 2048,
+        max_evaluations: int | None = None,
     ) -> None:
         check_boxes(boxes)
-        if labels.shape != boxes.shape[:1]:
-            raise shape_error("labels", f"({len(boxes)},)", labels)
+        check_labels(labels, len(boxes), network.num_classes or 1, "mean_sizes")
         if scene_index is None:
             scene_index = torch.zeros_like(labels)
-        if scene_index.shape != labels.shape:
-            raise shape_error("scene_index", f"({len(boxes)},)", scene_index)
-        if len(boxes) and not 0 <= int(scene_index.min()) <= int(scene_index.max()) < len(
-            scenes.bev
-        ):
-            raise input_error(
-                "scene_index",
-                f"in [0, {len(scenes.bev)}), the frames of the map",
-                f"{int(scene_index.min())} to {int(scene_index.max())}",
-            )
+        else:
+            _check_scene_index(scene_index, len(boxes), len(scenes.bev))
         self._pools, self._network, self._labels = tuple(pools), network, labels
         self._contexts = [pool.prepare(scenes, boxes, scene_index) for pool in pools]
-        self._max_evaluations = max_evaluations
+        self._max_evaluations = max_evaluations or min(
+            pool.evaluations_at_once(context)
+            for pool, context in zip(pools, self._contexts, strict=True)
+        )
 
     @property
     def labels(self) -> Tensor:
@@ -152,3 +154,14 @@ class BoundNetwork:
             self._evaluate, boxes, use_reentrant=False, preserve_rng_state=False
         )
         return outputs
+
+
+def _check_scene_index(scene_index: Tensor, num_boxes: int, num_scenes: int) -> None:
+    """Raise unless each of N boxes lies in one of the frames of the map."""
+    if scene_index.shape != (num_boxes,):
+        raise shape_error("scene_index", f"({num_boxes},)", scene_index)
+    if num_boxes and can_read(scene_index):
+        low, high = (int(end) for end in scene_index.aminmax())
+        if not 0 <= low <= high < num_scenes:
+            expected = f"in [0, {num_scenes}), the frames of the map"
+            raise input_error("scene_index", expected, f"{low} to {high}")

@@ -26,7 +26,7 @@ class BoxEnergy(BoundNetwork):
         boxes: Tensor,
         labels: Tensor,
         scene_index: Tensor | None = None,
-        max_evaluations: int = 2048,
+        max_evaluations: int | None = None,
     ) -> None:
         if network.output_shape != ():
             raise input_error(

@@ -11,19 +11,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ebm3d.boxes.angles import observation_angle
+from ebm3d.energy.box_features import NUM_BOX_FEATURES, box_features, class_shift
 from ebm3d.errors import check_count, input_error, shape_error
-
-_NUM_BOX_FEATURES = 8
 
 
 class BoxNetwork(nn.Module):
     """Class-conditioned perceptron on pooled features and the box itself.
 
-    The box enters by its log sizes relative to the class's mean sizes, its bottom z, its distance
-    from the sensor, and the sine and cosine of its observation angle, which tell which faces can
-    have been seen; the class enters by a learned embedding. Source: our own (docs/method.md, M-6);
-    smooth activations, so that f has a curvature.
+    The box enters by :func:`ebm3d.energy.box_features.box_features`: the observation angle tells
+    which faces can have been seen; the class enters by a learned embedding. Source: our own
+    (docs/method.md, M-6); smooth activations, so that f has a curvature.
 
     Args:
         in_channels: length of the pooled features.
@@ -57,8 +54,10 @@ class BoxNetwork(nn.Module):
         self.output_shape: tuple[int, ...] = (num_outputs,)
         self.register_buffer("log_mean_sizes", torch.log(sizes), persistent=False)
         self.log_mean_sizes: Tensor
+        self.register_buffer("class_shift", class_shift(self.log_mean_sizes), persistent=False)
+        self.class_shift: Tensor
         self.embedding = nn.Embedding(len(sizes), embedding_channels)
-        widths = [in_channels + _NUM_BOX_FEATURES + embedding_channels, *hidden_channels]
+        widths = [in_channels + NUM_BOX_FEATURES + embedding_channels, *hidden_channels]
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):
             layers += [nn.Linear(width, next_width), nn.SiLU()]
@@ -67,44 +66,28 @@ class BoxNetwork(nn.Module):
         nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(*layers, last)
 
+    @property
+    def num_classes(self) -> int:
+        """Number of classes the network was made for."""
+        return len(self.log_mean_sizes)
+
     def forward(self, pooled: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         """Evaluate the network.
 
         Args:
             pooled: ``(N, S, in_channels)``.
             boxes: ``(N, S, 7)``, sizes positive.
-            labels: ``(N,)`` class indices.
+            labels: ``(N,)`` class indices, int64, below :attr:`num_classes`, which is not checked
+                here but once where scenes are bound (:class:`ebm3d.energy.BoundNetwork`).
 
         Returns:
             ``(N, S, *output_shape)``.
-
-        Raises:
-            ValueError: if a label has no mean size.
         """
-        num_classes = len(self.log_mean_sizes)
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
-            raise input_error(
-                "labels",
-                f"from 0 to {num_classes - 1}",
-                f"{int(labels.min())} to {int(labels.max())}",
-                "give mean_sizes one row per class",
-            )
-        log_sizes = torch.log(boxes[..., 3:6]) - self.log_mean_sizes.to(boxes)[labels][:, None]
-        angle = observation_angle(boxes)
-        distance = torch.linalg.vector_norm(boxes[..., :2], dim=-1)
-        own = torch.stack(
-            (
-                *log_sizes.mul(4).unbind(-1),
-                boxes[..., 2],
-                distance / 25 - 1,
-                torch.cos(angle),
-                torch.sin(angle),
-                torch.sin(2 * angle),
-            ),
-            dim=-1,
-        )
-        embedded = self.embedding(labels)[:, None].expand(-1, boxes.shape[1], -1)
-        values: Tensor = self.layers(torch.cat((pooled, own, embedded), dim=-1))
+        tables = self.class_shift, self.embedding.weight
+        shift, embedded = (table.index_select(0, labels) for table in tables)
+        embedded = embedded[:, None].expand(-1, boxes.shape[1], -1)
+        parts = (pooled, box_features(boxes, shift.to(boxes.dtype)), embedded)
+        values: Tensor = self.layers(torch.cat(parts, dim=-1))
         return values
 
 
@@ -139,7 +122,7 @@ class EnergyNetwork(BoxNetwork):
         Returns:
             ``(N, S)`` unnormalized log densities.
         """
-        return super().forward(pooled, boxes, labels)[..., 0]
+        return super().forward(pooled, boxes, labels).squeeze(-1)
 
 
 class RegressionNetwork(BoxNetwork):
@@ -184,6 +167,7 @@ class Paper2020EnergyNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.output_shape: tuple[int, ...] = ()
+        self.num_classes: int | None = None
 
         def branch() -> nn.Sequential:
             return nn.Sequential(
@@ -223,4 +207,4 @@ class Paper2020EnergyNetwork(nn.Module):
         extra = (self.z_branch(boxes[..., 2:3]), self.height_branch(boxes[..., 5:6]))
         hidden = torch.relu(self.first(torch.cat((pooled, *extra), dim=-1)))
         values: Tensor = self.last(torch.relu(self.second(hidden)))
-        return values[..., 0]
+        return values.squeeze(-1)

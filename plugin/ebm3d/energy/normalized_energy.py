@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ebm3d.devices import seeded_generator
 from ebm3d.energy.bound_network import BoundNetwork
 from ebm3d.energy.posterior import EnergyPosterior, sample_posterior
 from ebm3d.noise import BoxNoise
@@ -54,7 +55,7 @@ class NormalizedEnergy:
         """
         key = (num_samples, num_rounds)
         if key not in self._posteriors:
-            generator = torch.Generator(self.boxes.device).manual_seed(0)
+            generator = seeded_generator(self.boxes.device, 0)
             self._posteriors[key] = sample_posterior(
                 self.energy, self.boxes, self.energy.labels, self._noise, *key, generator
             )

@@ -12,21 +12,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ebm3d.boxes.frames import rotate_about_z
+from ebm3d.boxes.device_constants import constant
 from ebm3d.errors import input_error, shape_error
-from ebm3d.pooling.bilinear import bilinear_gather
 from ebm3d.pooling.geometry import BEVGeometry
-from ebm3d.pooling.map_rows import MapRows
+from ebm3d.pooling.map_rows import MapReader, read_maps
 from ebm3d.pooling.scene import Scenes
 
 
 @dataclass(frozen=True)
 class BEVContext:
-    """The projected map as rows of channels, and which frame each box lies in."""
+    """Maps to read, and where their cells lie."""
 
-    rows: MapRows
+    maps: MapReader
     geometry: BEVGeometry
-    scene_index: Tensor
 
 
 class BEVGridPool(nn.Module):
@@ -98,8 +96,11 @@ class BEVGridPool(nn.Module):
                 bev,
                 "set in_channels of the refinement head",
             )
-        rows = MapRows(bev, self.projection)
-        return BEVContext(rows, scenes.geometry, scene_index)
+        return BEVContext(read_maps(bev, self.projection, scene_index), scenes.geometry)
+
+    def evaluations_at_once(self, context: BEVContext) -> int:
+        """See :class:`ebm3d.pooling.BoxPool`."""
+        return context.maps.evaluations_at_once
 
     def forward(self, context: BEVContext, boxes: Tensor) -> Tensor:
         """Pool features.
@@ -111,13 +112,33 @@ class BEVGridPool(nn.Module):
         Returns:
             ``(N, S, out_channels)``, differentiable in boxes, map and projection.
         """
-        count, variants = boxes.shape[:2]
-        offsets = self.offsets.to(boxes) * boxes[:, :, None, 3:5]
-        positions = rotate_about_z(offsets, boxes[:, :, None, 6]) + boxes[:, :, None, :2]
-        cells = context.geometry.meters_to_cells(positions, self.center_offset)
-        scene = context.scene_index[:, None, None].expand(cells.shape[:3]).reshape(-1)
-        cells = cells.reshape(-1, 2)
-        rows = context.rows.around(cells, scene)
-        pooled = bilinear_gather(rows, context.rows.shape, cells, scene)
-        pooled = pooled.view(count, variants, len(self.offsets), context.rows.channels)
-        return pooled.transpose(2, 3).flatten(2)
+        matrix, shift = self._linear_in_boxes(context)
+        columns = torch.addmm(constant(shift, boxes), boxes.flatten(0, 1), constant(matrix, boxes))
+        angles, sizes, center = columns.split((4, 4, 2), dim=1)
+        axes = (torch.sin(angles) * sizes).view(-1, 2, 2)
+        offsets = self.offsets.to(boxes).expand(len(axes), -1, -1)
+        positions = torch.baddbmm(center[:, None], offsets, axes)
+        return context.maps.read(positions.view(*boxes.shape[:2], len(self.offsets), 2))
+
+    def _linear_in_boxes(
+        self, context: BEVContext
+    ) -> tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]:
+        """Matrix ``(7, 10)`` and shift ``(10,)`` of boxes, for one product in place of many.
+
+        Columns: angles whose sines are the axes of the box, along and across, x and y of each;
+        its length and width, both in the maps' units of x and of y; its center in the maps.
+        """
+        maps, geometry = context.maps, context.geometry
+        scale = [s / size for s, size in zip(maps.scale, geometry.cell_size, strict=True)]
+        rows = [[0.0] * 10 for _ in range(7)]
+        rows[6][:4] = [1.0] * 4
+        rows[3][4:6] = rows[4][6:8] = scale
+        rows[0][8], rows[1][9] = scale
+        shift = [
+            t - s * (corner / size + self.center_offset)
+            for t, s, corner, size in zip(
+                maps.shift, maps.scale, geometry.origin, geometry.cell_size, strict=True
+            )
+        ]
+        angles = math.pi / 2, 0.0, math.pi, math.pi / 2
+        return tuple(map(tuple, rows)), (*angles, *(0.0,) * 4, *shift)

@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ebm3d.boxes.device_constants import constant_index
+from ebm3d.boxes.kernel_choice import kernels_serve
 from ebm3d.errors import shape_error
-from ebm3d.pooling.twins import apply, gradients, kernels_serve
+from ebm3d.pooling.twins import apply, gradients
 
 _NEIGHBORS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (row, column) from the lower left one
 
@@ -66,9 +68,9 @@ def gather_by_torch(
     right = cells - column_row
     sides = torch.stack((1 - right, right), dim=1)
     weights = (sides[:, :, None, 1] * sides[:, None, :, 0]).flatten(1)
-    steps = torch.tensor(_NEIGHBORS, device=cells.device)
+    steps = constant_index(_NEIGHBORS, cells)
     row_column = column_row.to(torch.int64).flip(1)[:, None] + steps
-    limit = torch.tensor(shape[1:], device=cells.device)
+    limit = constant_index(shape[1:], cells)
     valid = ((row_column >= 0) & (row_column < limit)).all(dim=-1)
     indices = (scene[:, None] * shape[1] + row_column[..., 0]) * shape[2] + row_column[..., 1]
     indices, weights = indices * valid, weights * valid

@@ -6,7 +6,7 @@ B scenes; C channels of the map; C' of the rows; H, W rows (y) and columns (x).
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numba
 import numpy as np
@@ -14,8 +14,43 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.pooling.bilinear import bilinear_gather
 from ebm3d.pooling.geometry import stack_maps
-from ebm3d.pooling.twins import kernels_serve
+from ebm3d.pooling.scene import MAX_CACHED
+from ebm3d.pooling.stacked_maps import StackedMaps
+
+
+def read_maps(bev: Tensor, projection: nn.Linear | None, scene_index: Tensor) -> MapReader:
+    """Prepare maps to be read: by kernels where they serve, else by torch.
+
+    Args:
+        bev: ``(B, C, H, W)``.
+        projection: from C to C' channels; None leaves the channels as they are.
+        scene_index: ``(N,)`` frame of each box.
+    """
+    if kernels_serve(bev):
+        return MapRows(bev, projection, scene_index)
+    return StackedMaps(bev, projection, scene_index)
+
+
+class MapReader(Protocol):
+    """Maps of B frames, projected to C' channels, that N boxes read.
+
+    Attributes:
+        channels: C'.
+        scale, shift: from cells (column, row) to the coordinates :meth:`read` takes.
+        evaluations_at_once: see :class:`ebm3d.pooling.BoxPool`.
+    """
+
+    evaluations_at_once: int
+    channels: int
+    scale: tuple[float, float]
+    shift: tuple[float, float]
+
+    def read(self, positions: Tensor) -> Tensor:
+        """Return ``(N, S, C' * G)`` of positions ``(N, S, G, 2)``."""
+        ...
 
 
 class MapRows:
@@ -28,9 +63,18 @@ class MapRows:
     Args:
         bev: ``(B, C, H, W)``.
         projection: from C to C' channels; None leaves the channels as they are.
+        scene_index: ``(N,)`` frame of each box.
+
+    Attributes:
+        shape: ``(B, H, W)``.
+        channels, scale, shift, evaluations_at_once: see :class:`MapReader`.
     """
 
-    def __init__(self, bev: Tensor, projection: nn.Linear | None) -> None:
+    scale, shift = (1.0, 1.0), (0.0, 0.0)
+    evaluations_at_once = MAX_CACHED
+
+    def __init__(self, bev: Tensor, projection: nn.Linear | None, scene_index: Tensor) -> None:
+        self._scene_index = scene_index
         self.shape = (bev.shape[0], bev.shape[2], bev.shape[3])
         self.channels = bev.shape[1] if projection is None else projection.out_features
         self._bev, self._projection = bev, projection
@@ -44,6 +88,20 @@ class MapRows:
         else:
             # Frame by frame, so that the matrix product reads the map where it lies.
             self._rows = torch.cat([projection(frame.flatten(1).t()) for frame in bev])
+
+    def read(self, positions: Tensor) -> Tensor:
+        """Read the maps; see :class:`MapReader`.
+
+        Args:
+            positions: ``(N, S, G, 2)`` columns and rows.
+
+        Returns:
+            ``(N, S, C' * G)``; NaN where a position is not finite.
+        """
+        scene = self._scene_index[:, None, None].expand(positions.shape[:3]).reshape(-1)
+        cells = positions.reshape(-1, 2)
+        pooled = bilinear_gather(self.around(cells, scene), self.shape, cells, scene)
+        return pooled.view(*positions.shape[:3], self.channels).transpose(2, 3).flatten(2)
 
     def around(self, cells: Tensor, scene: Tensor) -> Tensor:
         """Return the table of rows, in which at least those around positions are filled in.

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ebm3d.errors import input_error
-from ebm3d.pooling.point_crops import PointCrops, crop_points
+from ebm3d.pooling.padded_features import PaddedContext, pool_padded
+from ebm3d.pooling.point_crops import PaddedCrops, PointCrops, crop_points
 from ebm3d.pooling.point_features import NUM_GEOMETRIC, point_features
-from ebm3d.pooling.scene import Scenes
+from ebm3d.pooling.scene import MAX_BYTES, MAX_CACHED, Scenes
 from ebm3d.pooling.segments import pool_segments
 
 
@@ -64,7 +65,9 @@ class PointBoxPool(nn.Module):
         self.second = nn.Linear(channels[0], channels[1])
         self.out_channels = 2 * channels[1] + 2
 
-    def prepare(self, scenes: Scenes, boxes: Tensor, scene_index: Tensor) -> PointCrops:
+    def prepare(
+        self, scenes: Scenes, boxes: Tensor, scene_index: Tensor
+    ) -> PointCrops | PaddedContext:
         """Crop the points near each box.
 
         Args:
@@ -94,9 +97,21 @@ class PointBoxPool(nn.Module):
                 "set num_features of PointBoxPool to the columns of your clouds",
             )
         reach = [m + self.slack for m in self.margin]
-        return crop_points(clouds, boxes.detach(), scene_index, reach, self.max_points)
+        crops = crop_points(clouds, boxes.detach(), scene_index, reach, self.max_points)
+        if isinstance(crops, PaddedCrops):
+            return PaddedContext.of(crops, self.first, self.second, self.margin)
+        return crops
 
-    def forward(self, context: PointCrops, boxes: Tensor) -> Tensor:
+    def evaluations_at_once(self, context: PointCrops | PaddedContext) -> int:
+        """See :class:`ebm3d.pooling.BoxPool`."""
+        if isinstance(context, PointCrops):
+            return MAX_CACHED
+        # What the backward pass needs: coordinates and factors, and both layers with their relu.
+        numbers = 90 + 2 * self.first.out_features + 2 * self.second.out_features
+        point = numbers * context.xyz_one.element_size()
+        return max(1, MAX_BYTES // (context.xyz_one.shape[1] * point))
+
+    def forward(self, context: PointCrops | PaddedContext, boxes: Tensor) -> Tensor:
         """Pool features.
 
         Args:
@@ -108,6 +123,8 @@ class PointBoxPool(nn.Module):
             the number of points in the window and inside the box. Differentiable in boxes. Memory
             grows with N * S * points * channels; :class:`ebm3d.energy.BoxEnergy` bounds it.
         """
+        if isinstance(context, PaddedContext):
+            return pool_padded(context, boxes)
         count, variants = boxes.shape[:2]
         features, window, counts, owner = point_features(context, boxes, self.margin)
         hidden = torch.relu_(self.second(torch.relu_(self.first(features))))

@@ -1,4 +1,8 @@
-"""Points near each box, cropped once and kept while the box moves."""
+"""Points near each box, cropped once and kept while the box moves.
+
+N boxes; B frames; P points of the largest cloud; K points of a padded crop; Q points of all crops;
+F columns of the clouds.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +16,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from ebm3d.boxes.device_constants import constant
 from ebm3d.boxes.frames import points_to_box_frame
-from ebm3d.pooling.twins import kernels_serve
+from ebm3d.boxes.kernel_choice import kernels_serve
 
 _LARGEST_HASH = 2**31 - 1
+# Coordinates of a padding point, meters: out of the window of every box, so that it never counts.
+_FAR = 1e6
+# About so many coordinates are held at a time while points near boxes are looked for: 64 MiB.
+_MAX_COORDINATES = 2**24
 
 
 @dataclass(frozen=True)
 class PointCrops:
-    """Points near each of N boxes, one crop after the other.
+    """Points near each of N boxes, one crop after the other: for kernels on a CPU.
 
     Attributes:
         points: ``(Q, F)`` with x, y, z in meters (LiDAR frame) and features; a point near two
@@ -35,13 +45,26 @@ class PointCrops:
     weight: Tensor
 
 
+@dataclass(frozen=True)
+class PaddedCrops:
+    """The same as one tensor, whose shape depends on no value: for other devices.
+
+    Attributes:
+        points: ``(N, K, F)``, filled up with points that are out of every window.
+        weight: ``(N,)``.
+    """
+
+    points: Tensor
+    weight: Tensor
+
+
 def crop_points(
     points: Sequence[Tensor],
     boxes: Tensor,
     scene_index: Tensor,
     margin: Sequence[float],
     max_points: int,
-) -> PointCrops:
+) -> PointCrops | PaddedCrops:
     """Collect the points inside each enlarged box.
 
     Where there are more than ``max_points``, those are kept whose positions hash lowest: a random
@@ -56,34 +79,31 @@ def crop_points(
         max_points: largest number of points of a crop.
 
     Returns:
-        Crops of at most ``max_points`` points each.
+        Crops of at most ``max_points`` points each: one after the other where kernels serve the
+        tensors, else padded, for which no value is read on the host.
     """
+    if kernels_serve(boxes, *points):
+        return _crop_by_kernel(points, boxes, scene_index, margin, max_points)
+    return _crop_padded(points, boxes, scene_index, tuple(margin), max_points)
+
+
+def _crop_by_kernel(
+    points: Sequence[Tensor],
+    boxes: Tensor,
+    scene_index: Tensor,
+    margin: Sequence[float],
+    max_points: int,
+) -> PointCrops:
+    """:func:`crop_points` of tensors in main memory."""
     owner, chosen = [], []
     for index, cloud in enumerate(points):
         rows = (scene_index == index).nonzero()[:, 0]
-        box_of_point, point = _points_near(cloud, boxes[rows], margin)
+        arrays = (t.detach().contiguous().numpy() for t in (cloud, boxes[rows]))
+        near = near_kernel(*arrays, np.asarray(margin, dtype=np.float64))
+        box_of_point, point = (torch.from_numpy(found) for found in near)
         owner.append(rows[box_of_point])
         chosen.append(cloud[point])
     return _thin(torch.cat(owner), torch.cat(chosen), len(boxes), max_points)
-
-
-def _points_near(cloud: Tensor, boxes: Tensor, margin: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Indices (box, point) of the points in the enlarged boxes, sorted by box, then by point."""
-    if not kernels_serve(cloud, boxes):
-        return near_by_torch(cloud, boxes, margin)
-    arrays = (t.detach().contiguous().numpy() for t in (cloud, boxes))
-    box, point = near_kernel(*arrays, np.asarray(margin, dtype=np.float64))
-    return torch.from_numpy(box), torch.from_numpy(point)
-
-
-def near_by_torch(cloud: Tensor, boxes: Tensor, margin: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """The twin of :func:`near_kernel`."""
-    added = boxes.new_tensor(margin)
-    local = points_to_box_frame(cloud[None, :, :3], boxes)
-    inside = (local[..., :2].abs() <= 0.5 * boxes[:, None, 3:5] + added[:2]).all(dim=2)
-    inside &= (local[..., 2] >= -added[2]) & (local[..., 2] <= boxes[:, None, 5] + added[2])
-    box, point = inside.nonzero(as_tuple=True)
-    return box, point
 
 
 @numba.njit(cache=True, nogil=True)
@@ -120,13 +140,65 @@ def _thin(owner: Tensor, chosen: Tensor, num_boxes: int, max_points: int) -> Poi
     rank = torch.arange(len(owner), device=owner.device) - start[owner[ranked]]
     kept = torch.sort(ranked[rank < max_points]).values
     kept = kept[torch.sort(owner[kept], stable=True).indices]
-    weight = count.clamp(min=1).to(chosen.dtype) / count.clamp(min=1, max=max_points)
-    return PointCrops(chosen[kept], owner[kept], weight)
+    return PointCrops(chosen[kept], owner[kept], _weight(count, max_points, chosen))
+
+
+def _crop_padded(
+    points: Sequence[Tensor],
+    boxes: Tensor,
+    scene_index: Tensor,
+    margin: tuple[float, ...],
+    max_points: int,
+) -> PaddedCrops:
+    """:func:`crop_points` of tensors of any device; the points of a crop in order of their hash."""
+    clouds = pad_sequence(list(points), batch_first=True, padding_value=_FAR)
+    if clouds.shape[1] == 0:
+        clouds = clouds.new_full((len(clouds), 1, clouds.shape[2]), _FAR)
+    hashes = _hash_positions(clouds)
+    size, columns = min(max_points, clouds.shape[1]), clouds.shape[2]
+    padding = constant((_FAR,) * 3 + (0.0,) * (columns - 3), clouds)
+    crops, counts = [], []
+    chunk = max(1, _MAX_COORDINATES // (3 * clouds.shape[1]))
+    for box, scene in zip(boxes.split(chunk), scene_index.split(chunk), strict=True):
+        # One frame needs no copy of its cloud for every box.
+        cloud, hashed = (clouds, hashes) if len(points) == 1 else (clouds[scene], hashes[scene])
+        inside = is_near(cloud, box, margin)
+        rank, index = torch.topk(
+            torch.where(inside, hashed, _LARGEST_HASH + 1), size, dim=1, largest=False
+        )
+        index = index[..., None].expand(-1, -1, columns)
+        chosen = cloud.expand(len(box), -1, -1).gather(1, index)
+        crops.append(torch.where((rank <= _LARGEST_HASH)[..., None], chosen, padding))
+        counts.append(inside.sum(dim=1))
+    return PaddedCrops(torch.cat(crops), _weight(torch.cat(counts), max_points, clouds))
+
+
+def is_near(clouds: Tensor, boxes: Tensor, margin: Sequence[float]) -> Tensor:
+    """Whether points lie in enlarged boxes; the twin of :func:`near_kernel`.
+
+    Args:
+        clouds: ``(N, P, F)``, one per box, or ``(1, P, F)`` for all.
+        boxes: ``(N, 7)``.
+        margin: meters added on each side along, across, and above and below the box.
+
+    Returns:
+        ``(N, P)``.
+    """
+    local = points_to_box_frame(clouds[..., :3], boxes)
+    along = local[..., 0].abs() <= 0.5 * boxes[:, 3:4] + margin[0]
+    across = local[..., 1].abs() <= 0.5 * boxes[:, 4:5] + margin[1]
+    above = (local[..., 2] >= -margin[2]) & (local[..., 2] <= boxes[:, 5:6] + margin[2])
+    return along & across & above
+
+
+def _weight(count: Tensor, max_points: int, like: Tensor) -> Tensor:
+    """How many of ``count`` ``(N,)`` points each kept one stands for."""
+    return count.clamp(min=1).to(like.dtype) / count.clamp(min=1, max=max_points)
 
 
 def _hash_positions(points: Tensor) -> Tensor:
-    """Pseudo-random numbers in [0, _LARGEST_HASH] of positions in whole millimeters, ``(Q,)``."""
-    x, y, z = torch.round(points[:, :3].double() * 1000).to(torch.int64).unbind(dim=1)
+    """Pseudo-random numbers in [0, _LARGEST_HASH] of positions in whole mm, ``(...)``."""
+    x, y, z = torch.round(points[..., :3].double() * 1000).to(torch.int64).unbind(dim=-1)
     mixed = ((x * 73856093) ^ (y * 19349663) ^ (z * 83492791)) & _LARGEST_HASH
     mixed = (mixed ^ (mixed >> 15)) * 0x2C1B3C6D & _LARGEST_HASH
     return (mixed ^ (mixed >> 12)) * 0x297A2D39 & _LARGEST_HASH

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ebm3d.boxes.frames import points_to_box_frame
+from ebm3d.boxes.kernel_choice import kernels_serve
 from ebm3d.pooling.point_crops import PointCrops
-from ebm3d.pooling.twins import apply, gradients, kernels_serve
+from ebm3d.pooling.twins import apply, gradients
 
 NUM_GEOMETRIC = 10
-_METRIC_SCALE = 2.0  # distances enter in units of half a meter
-_RELATIVE_LIMIT = 3.0  # coordinates relative to the half sizes enter up to here
-_SHARPNESS = 10.0  # per meter: how sharply a face divides inside from outside
+METRIC_SCALE = 2.0  # distances enter in units of half a meter
+RELATIVE_LIMIT = 3.0  # coordinates relative to the half sizes enter up to here
+SHARPNESS = 10.0  # per meter: how sharply a face divides inside from outside
 
 
 def point_features(
@@ -74,12 +75,12 @@ def features_by_torch(
     centered = torch.cat((local[:, :2], local[:, 2:] - half[:, 2:]), dim=1)
     beyond = centered.abs() - half
     metric = torch.cat((beyond[:, :2], -local[:, 2:], local[:, 2:] - own[:, 5:6], centered), dim=1)
-    relative = (centered / half).clamp(-_RELATIVE_LIMIT, _RELATIVE_LIMIT)
-    features = torch.cat((relative, _METRIC_SCALE * metric, rows[:, 3:]), dim=1)
+    relative = (centered / half).clamp(-RELATIVE_LIMIT, RELATIVE_LIMIT)
+    features = torch.cat((relative, METRIC_SCALE * metric, rows[:, 3:]), dim=1)
     ramp = (1 - beyond.clamp_min(0) / beyond.new_tensor(margin)).clamp_min(0)
     window = _product(ramp * ramp * (3 - 2 * ramp))
     # The sigmoid alone has no end: it would count points by where the crop was cut.
-    inside = window * _product(torch.sigmoid(-_SHARPNESS * beyond))
+    inside = window * _product(torch.sigmoid(-SHARPNESS * beyond))
     counts = boxes.new_zeros(len(boxes), 2).index_add(0, owner, torch.stack((window, inside), 1))
     return features, window, counts
 
@@ -188,14 +189,14 @@ def features_kernel(
         for d in range(3):
             ramp = 1 - max(place[3 + d], 0.0) / margin[d]
             weight *= ramp * ramp * (3 - 2 * ramp) if ramp > 0 else 0.0 * ramp
-            inside /= 1 + math.exp(_SHARPNESS * place[3 + d])
+            inside /= 1 + math.exp(SHARPNESS * place[3 + d])
             relative = place[d] / (0.5 * boxes[e, 3 + d])
-            features[r, d] = min(max(relative, -_RELATIVE_LIMIT), _RELATIVE_LIMIT)
-            features[r, 7 + d] = _METRIC_SCALE * place[d]
+            features[r, d] = min(max(relative, -RELATIVE_LIMIT), RELATIVE_LIMIT)
+            features[r, 7 + d] = METRIC_SCALE * place[d]
         half = 0.5 * boxes[e, 5]
-        features[r, 3], features[r, 4] = _METRIC_SCALE * place[3], _METRIC_SCALE * place[4]
-        features[r, 5] = -_METRIC_SCALE * (place[2] + half)
-        features[r, 6] = _METRIC_SCALE * (place[2] - half)
+        features[r, 3], features[r, 4] = METRIC_SCALE * place[3], METRIC_SCALE * place[4]
+        features[r, 5] = -METRIC_SCALE * (place[2] + half)
+        features[r, 6] = METRIC_SCALE * (place[2] - half)
         for c in range(3, points.shape[1]):
             features[r, NUM_GEOMETRIC - 3 + c] = points[q, c]
         window[r] = weight
@@ -224,29 +225,27 @@ def features_backward_kernel(
         for d in range(3):
             ramp[d] = max(1 - max(place[3 + d], 0.0) / margin[d], 0.0)
             smooth[d] = ramp[d] * ramp[d] * (3 - 2 * ramp[d])
-            sigmoid[d] = 1 / (1 + math.exp(_SHARPNESS * place[3 + d]))
+            sigmoid[d] = 1 / (1 + math.exp(SHARPNESS * place[3 + d]))
         weight = smooth[0] * smooth[1] * smooth[2]
         inside = sigmoid[0] * sigmoid[1] * sigmoid[2]
         grad_weight = grad_window[r] + grad_counts[e, 0] + grad_counts[e, 1] * inside
         for d in range(3):
             half = 0.5 * boxes[e, 3 + d]
-            grad_beyond = -_SHARPNESS * (1 - sigmoid[d]) * inside * weight * grad_counts[e, 1]
+            grad_beyond = -SHARPNESS * (1 - sigmoid[d]) * inside * weight * grad_counts[e, 1]
             if place[3 + d] > 0:
                 others = smooth[(d + 1) % 3] * smooth[(d + 2) % 3]
                 grad_beyond -= grad_weight * others * 6 * ramp[d] * (1 - ramp[d]) / margin[d]
             if d < 2:
-                grad_beyond += _METRIC_SCALE * grad_features[r, 3 + d]
-            grad_place[d] = _METRIC_SCALE * grad_features[r, 7 + d] + grad_beyond * np.sign(
-                place[d]
-            )
+                grad_beyond += METRIC_SCALE * grad_features[r, 3 + d]
+            grad_place[d] = METRIC_SCALE * grad_features[r, 7 + d] + grad_beyond * np.sign(place[d])
             grad_half = -grad_beyond
-            if abs(place[d]) <= _RELATIVE_LIMIT * half:
+            if abs(place[d]) <= RELATIVE_LIMIT * half:
                 grad_place[d] += grad_features[r, d] / half
                 grad_half -= grad_features[r, d] * place[d] / (half * half)
             if d == 2:  # the distances below the bottom and above the top, and the moving center
                 below, above = grad_features[r, 5], grad_features[r, 6]
-                grad_place[2] += _METRIC_SCALE * (above - below)
-                grad_half -= _METRIC_SCALE * (above + below) + grad_place[2]
+                grad_place[2] += METRIC_SCALE * (above - below)
+                grad_half -= METRIC_SCALE * (above + below) + grad_place[2]
             grad_boxes[e, 3 + d] += 0.5 * grad_half
         cosine, sine = math.cos(boxes[e, 6]), math.sin(boxes[e, 6])
         grad_boxes[e, 0] -= cosine * grad_place[0] - sine * grad_place[1]

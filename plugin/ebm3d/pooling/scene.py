@@ -11,6 +11,11 @@ from torch import Tensor
 from ebm3d.errors import input_error, shape_error
 from ebm3d.pooling.geometry import BEVGeometry
 
+# Boxes a CPU evaluates at a time, so that their features stay in its cache.
+MAX_CACHED = 2048
+# Memory for what other devices evaluate at a time and keep for the backward pass.
+MAX_BYTES = 2**31
+
 
 @dataclass(frozen=True)
 class Scenes:
@@ -69,4 +74,8 @@ class BoxPool(Protocol):
 
     def __call__(self, context: Any, boxes: Tensor) -> Tensor:
         """Return ``(N, S, out_channels)`` features of ``boxes`` ``(N, S, 7)``."""
+        ...
+
+    def evaluations_at_once(self, context: Any) -> int:
+        """Return how many boxes to evaluate at a time: what fits the cache, or the memory."""
         ...

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm3d.pooling.twins import apply, gradients, kernels_serve
+from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.pooling.twins import apply, gradients
 
 
 def pool_segments(values: Tensor, weights: Tensor, owner: Tensor, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""When a kernel on a CPU stands in for its twin in torch, and how their gradients meet."""
+"""How the gradients of kernels with a closed form meet those of their twins in torch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-
-def kernels_serve(*tensors: Tensor) -> bool:
-    """Whether numba kernels can work on these: main memory, and one type they are made for."""
-    kind = tensors[0].dtype
-    return kind in (torch.float32, torch.float64) and all(
-        t.device.type == "cpu" and t.dtype == kind for t in tensors
-    )
 
 
 def apply(function: Any, *arguments: Any) -> Any:

@@ -6,6 +6,7 @@ N boxes; T steps.
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.angles import wrap_to_pi
-from ebm3d.errors import check_count, check_floating_boxes, input_error, shape_error
+from ebm3d.boxes.device_constants import constant
+from ebm3d.errors import can_read, check_count, check_floating_boxes, input_error, shape_error
 from ebm3d.records import TensorRecord
 from ebm3d.refiners.steps import StepFrame, StepLimits
 
@@ -56,7 +58,7 @@ class RefinementResult:
 
     Attributes:
         boxes: ``(N, 7)`` refined boxes, yaw in (-pi, pi].
-        f_initial: ``(N,)`` f of the boxes as they came.
+        f_initial: ``(N,)`` f of the input boxes.
         f_final: ``(N,)`` f of the refined boxes, nowhere below ``f_initial``.
         num_accepted: ``(N,)`` how many steps climbed, int64.
         modes: all maxima that were found, where a refiner looks for several.
@@ -71,29 +73,20 @@ class RefinementResult:
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate, evaluated.
+    """A candidate, evaluated, in the coordinates z of the steps.
 
     Attributes:
-        frame: the coordinates of the steps.
-        current: ``(N, 7)`` boxes the step started from.
-        candidate: ``(N, 7)`` boxes where it led, after the limits.
-        change: ``(N, 7)`` gradient per unit at the candidates less that at the boxes.
-        known: ``(N,)`` whether f and its gradient are finite at both, so that the change says
-            anything.
-        accepted: ``(N,)`` whether the candidate is the box now.
+        step: ``(N, 7)`` from the box to the candidate, after the limits.
+        change: ``(N, 7)`` gradient at the candidate less that at the box.
+        unknown: ``(N, 1)`` zero; NaN where f or its gradient is not finite at one of the two, so
+            that the change says nothing.
+        accepted: ``(N, 1)`` whether the candidate is the box now.
     """
 
-    frame: StepFrame
-    current: Tensor
-    candidate: Tensor
+    step: Tensor
     change: Tensor
-    known: Tensor
+    unknown: Tensor
     accepted: Tensor
-
-    @property
-    def step(self) -> Tensor:
-        """From the boxes to the candidates, in units, ``(N, 7)``."""
-        return self.frame.displacement(self.candidate) - self.frame.displacement(self.current)
 
 
 class StepRule(ABC):
@@ -101,12 +94,14 @@ class StepRule(ABC):
 
     @abstractmethod
     def move(self, gradient: Tensor) -> Tensor:
-        """Return the next move ``(N, 7)`` in units, from the gradient per unit ``(N, 7)``."""
+        """Return the next move ``(N, 7)`` in z, from the gradient in z ``(N, 7)``."""
 
     @abstractmethod
     def learn(self, trial: Trial) -> None:
         """Take notice of a candidate, accepted or not."""
 
+
+_COLUMNS = (7, 7, 1, 1)  # of the state: z, gradient, unknown, f
 
 AnyAscent = TypeVar("AnyAscent", bound="Ascent")
 
@@ -114,12 +109,12 @@ AnyAscent = TypeVar("AnyAscent", bound="Ascent")
 class Ascent(ABC):
     """Climbs f by T steps, each box by itself.
 
-    A candidate is accepted if f does not fall, is finite, and the box is finite and large enough;
-    so the result is finite and upright for finite input, and f never falls. T + 1 evaluations and T
-    gradients suffice, because f and gradient of an accepted box are kept.
+    A candidate is accepted if f does not fall, is finite, and the box is large enough; a move that
+    is not finite is none. So the result is finite and upright for finite input, and f never falls.
+    T + 1 evaluations and T gradients suffice, because f and gradient of an accepted box are kept.
 
     Args:
-        num_steps: T; 0 returns the boxes as they came.
+        num_steps: T; 0 returns the input boxes.
         limits: units and limits of the steps.
 
     Raises:
@@ -163,44 +158,54 @@ class Ascent(ABC):
             Refined boxes; detached from any graph. Runs also under ``torch.no_grad``.
 
         Raises:
-            ValueError: for a wrong shape or boxes that are not finite.
+            ValueError: for a wrong shape, or boxes in main memory that are not finite.
         """
         check_finite_boxes(boxes)
-        current = boxes.detach()
-        frame = self.limits.frame(current, labels)
-        rule = self.start(current)
-        f_initial, gradient, known = self._evaluate(f, current, frame, self.num_steps > 0)
-        f_current = f_initial
-        num_accepted = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
-        for index in range(self.num_steps):
-            candidate = frame.candidate(current, rule.move(gradient))
-            last = index == self.num_steps - 1
-            f_candidate, new_gradient, sound = self._evaluate(f, candidate, frame, not last)
-            accepted = (f_candidate >= f_current) & torch.isfinite(f_candidate)
-            accepted &= frame.allows(candidate)
+        start = boxes.detach()
+        frame = self.limits.frame(start, labels)
+        rule = self.start(start)
+        num_steps = self.num_steps if len(boxes) else 0
+        # z, the gradient in z, the mark of an unknown gradient and f of each box are columns of one
+        # tensor: a candidate takes the place of a box, or leaves it, in one operation.
+        state = _evaluate(f, start, torch.zeros_like(start), frame, num_steps > 0)
+        f_initial = state[:, -1]
+        steps_accepted: list[Tensor] = []
+        for index in range(num_steps):
+            way, gradient, _, f_current = state.split(_COLUMNS, dim=1)
+            new_way = frame.moved(way, rule.move(gradient))
+            candidate = frame.boxes(new_way)
+            last = index == num_steps - 1
+            new_state = _evaluate(f, candidate, new_way, frame, not last)
+            f_candidate = new_state[:, -1:]
+            accepted = (f_candidate >= f_current) & (f_candidate < math.inf)
+            accepted &= candidate[:, 3:6].amin(dim=1, keepdim=True) >= frame.min_size
             if not last:
-                change = new_gradient - gradient
-                rule.learn(Trial(frame, current, candidate, change, known & sound, accepted))
-            chosen = accepted[:, None]
-            current = torch.where(chosen, candidate, current)
-            f_current = torch.where(accepted, f_candidate, f_current)
-            gradient = torch.where(chosen, new_gradient, gradient)
-            known = torch.where(accepted, sound, known)
-            num_accepted += accepted
-        wrapped = torch.cat((current[:, :6], wrap_to_pi(current[:, 6:])), dim=1)
-        return RefinementResult(wrapped, f_initial, f_current, num_accepted)
+                step, change, unknown, _ = (new_state - state).split(_COLUMNS, dim=1)
+                rule.learn(Trial(step, change, unknown, accepted))
+            state = torch.where(accepted, new_state, state)
+            steps_accepted.append(accepted)
+        refined = frame.boxes(state[:, :7])
+        refined = torch.cat((refined[:, :6], wrap_to_pi(refined[:, 6:])), dim=1)
+        num_accepted = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+        if steps_accepted:
+            num_accepted = torch.cat(steps_accepted, dim=1).sum(dim=1)
+        return RefinementResult(refined, f_initial, state[:, -1], num_accepted)
 
-    def _evaluate(
-        self, f: BoxScorer, boxes: Tensor, frame: StepFrame, with_gradient: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """f, its gradient per unit (zeros if not wanted), whether both are finite; detached."""
-        if not with_gradient or len(boxes) == 0:
-            with torch.no_grad():
-                value = check_values(f(boxes), boxes)
-            return value, torch.zeros_like(boxes), torch.isfinite(value)
-        value, gradient = value_and_gradient(f, boxes)
-        known = torch.isfinite(value) & torch.isfinite(gradient).all(dim=1)
-        return value, frame.gradient(gradient), known
+
+def _evaluate(
+    f: BoxScorer, boxes: Tensor, way: Tensor, frame: StepFrame, with_gradient: bool
+) -> Tensor:
+    """State ``(N, 16)`` of boxes ``(N, 7)`` at z ``(N, 7)``; no gradient is zero."""
+    if not with_gradient:
+        with torch.no_grad():
+            value = check_values(f(boxes), boxes)
+        return torch.cat(
+            (way, torch.zeros_like(boxes), value.new_zeros(len(boxes), 1), value[:, None]), 1
+        )
+    value, gradient = value_and_gradient(f, boxes)
+    values = torch.cat((value[:, None], gradient), dim=1)
+    unknown = 0 * torch.linalg.vector_norm(values, math.inf, dim=1, keepdim=True)
+    return torch.cat((way, frame.gradient(gradient), unknown, value[:, None]), dim=1)
 
 
 def value_and_gradient(
@@ -227,14 +232,18 @@ def value_and_gradient(
         value = check_values(f(leaf), leaf, name)
         if not value.requires_grad:
             raise input_error("f", f"differentiable in {name}", "values without a graph")
-        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        one = constant((1.0,), value).expand_as(value)
+        (gradient,) = torch.autograd.grad(value, leaf, one)
     return value.detach(), gradient
 
 
 def check_finite_boxes(boxes: Tensor) -> None:
-    """Raise unless boxes have shape ``(N, 7)``, are of a floating-point type and finite."""
+    """Raise unless boxes have shape ``(N, 7)``, are of a floating-point type and finite.
+
+    Values are looked at in main memory only: on another device that would wait for it.
+    """
     check_floating_boxes(boxes)
-    if not bool(torch.isfinite(boxes).all()):
+    if can_read(boxes) and not bool(torch.isfinite(boxes).all()):
         row = int((~torch.isfinite(boxes)).any(dim=1).nonzero()[0, 0])
         raise input_error("boxes", "finite", f"boxes[{row}] = {boxes[row].tolist()}")
 

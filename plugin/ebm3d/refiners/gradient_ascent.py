@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ebm3d.boxes.device_constants import constant
 from ebm3d.errors import check_positive, input_error, is_number
 from ebm3d.refiners.ascent import Ascent, StepRule, Trial
 from ebm3d.refiners.steps import StepLimits
@@ -32,13 +33,13 @@ class GradientAscent(Ascent):
     the result is finite and upright for finite input.
 
     Args:
-        num_steps: T; 0 returns the boxes as they came.
+        num_steps: T; 0 returns the input boxes.
         step_size: :math:`\lambda`; dimensionless with ``step_scale``.
         step_decay: :math:`\eta`, in (0, 1).
         step_growth: factor after an accepted step, at least 1.
         step_scale: S, seven numbers for along (x), across (y), up, length, width, height (m), yaw
             (rad), or one row per class; None for ones.
-        axes: "box" turns the center's gradient into the axes of the box as it came; "world" leaves
+        axes: "box" turns the center's gradient into the axes of the input box; "world" leaves
             x and y. A matter of S only.
         max_step: largest move per dimension in one step, in units of S; None for no limit.
         max_displacement: largest move per dimension in all, in units of S; None for no limit.
@@ -80,7 +81,8 @@ class _SizedSteps(StepRule):
     """A step size per box ``(N, 1)``: shrinks after a refusal, may grow after a success."""
 
     def __init__(self, size: Tensor, decay: float, growth: float) -> None:
-        self._size, self._decay, self._growth = size, decay, growth
+        self._size = size
+        self._growth, self._decay = constant((growth, decay), size)
 
     def move(self, gradient: Tensor) -> Tensor:
         """Along the gradient."""
@@ -88,5 +90,5 @@ class _SizedSteps(StepRule):
 
     def learn(self, trial: Trial) -> None:
         """Shrink or grow."""
-        factor = torch.where(trial.accepted[:, None], self._growth, self._decay)
+        factor = torch.where(trial.accepted, self._growth, self._decay)
         self._size = self._size * factor

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ebm3d.boxes.device_constants import constant
 from ebm3d.errors import check_positive, input_error, is_number
 from ebm3d.refiners.ascent import Ascent, StepRule, Trial
 from ebm3d.refiners.steps import StepLimits
 
-_LEAST_ASCENT = 1e-4  # cosine between a move and the gradient, below which the gradient is taken
 _LEAST_ANGLE = 1e-4  # cosine below which the update divides by next to nothing
 
 
@@ -36,12 +36,12 @@ class QuasiNewtonAscent(Ascent):
     :class:`GradientAscent`.
 
     Args:
-        num_steps: T; 0 returns the boxes as they came.
+        num_steps: T; 0 returns the input boxes.
         step_size: :math:`\lambda`, of the first step; dimensionless with ``step_scale``.
         step_decay: factor of :math:`\alpha` after a refusal, in (0, 1); a success undoes one.
         step_scale: S, seven numbers for along (x), across (y), up, length, width, height (m), yaw
             (rad), or one row per class; None for ones.
-        axes: "box" turns the center's gradient into the axes of the box as it came; "world" leaves
+        axes: "box" turns the center's gradient into the axes of the input box; "world" leaves
             x and y. A matter of S only.
         max_step: largest move per dimension in one step, in units of S; None for no limit.
         max_displacement: largest move per dimension in all, in units of S; None for no limit.
@@ -81,36 +81,27 @@ class _CurvedSteps(StepRule):
         unit = torch.eye(boxes.shape[1], dtype=boxes.dtype, device=boxes.device)
         self._inverse = size * unit.repeat(len(boxes), 1, 1)
         self._alpha = torch.ones_like(boxes[:, :1])
-        self._size, self._decay = size, decay
+        self._size = size
+        self._growth, self._decay, self._none = constant((1 / decay, decay, 0.0), boxes)
 
     def move(self, gradient: Tensor) -> Tensor:
         """Along B times the gradient, or the gradient where that does not climb."""
-        move = _times(self._inverse, gradient)
-        climb = (move * gradient).sum(dim=1, keepdim=True)
-        lengths = _norm(move) * _norm(gradient)
-        return self._alpha * torch.where(
-            climb > _LEAST_ASCENT * lengths, move, self._size * gradient
-        )
+        slope = gradient[..., None]
+        move = self._inverse @ slope
+        climb = move.mT @ slope
+        return self._alpha * torch.where(climb > 0, move, self._size * slope)[..., 0]
 
     def learn(self, trial: Trial) -> None:
         """Update B by the step and the change of the gradient, alpha by the success."""
-        bend = -trial.change
-        rest = trial.step - _times(self._inverse, bend)
-        divisor = (rest * bend).sum(dim=1, keepdim=True)
-        sound = divisor.abs() > _LEAST_ANGLE * _norm(rest) * _norm(bend)
-        sound &= trial.known[:, None]
-        scaled = torch.where(sound, rest / divisor, 0.0)
-        outer = torch.where(sound, rest, 0.0)[:, :, None] * scaled[:, None, :]
-        self._inverse = self._inverse + torch.where(torch.isfinite(outer), outer, 0.0)
-        longer = (self._alpha / self._decay).clamp_max(1)
-        self._alpha = torch.where(trial.accepted[:, None], longer, self._alpha * self._decay)
-
-
-def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
-    """Products ``(N, D)`` of matrices ``(N, D, D)`` and vectors ``(N, D)``."""
-    return (matrices @ vectors[..., None])[..., 0]
-
-
-def _norm(vectors: Tensor) -> Tensor:
-    """Lengths ``(N, 1)``."""
-    return torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        # With c = -change: r = s - B c = s + B change, and r c = -(r change).
+        change = trial.change[..., None]
+        rest = torch.baddbmm(trial.step[..., None], self._inverse, change)
+        scaled = rest / (rest.mT @ change)
+        # |r| |c| over |r c|, and NaN where a gradient is not known.
+        sizes = (torch.linalg.vector_norm(part, dim=1) for part in (scaled, change))
+        inverse_cosine = torch.addcmul(trial.unknown, *sizes)
+        valid = (inverse_cosine < 1 / _LEAST_ANGLE)[..., None]
+        scaled = torch.where(valid, scaled, self._none)
+        self._inverse = torch.baddbmm(self._inverse, rest, scaled.mT, alpha=-1)
+        factor = torch.where(trial.accepted, self._growth, self._decay)
+        self._alpha = (self._alpha * factor).clamp_max(1)

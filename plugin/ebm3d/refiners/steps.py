@@ -1,4 +1,4 @@
-"""Steps of boxes in units, in the axes of the boxes as they came, and how far they may go.
+"""Steps of boxes in units, in the axes of the input boxes, and how far they may go.
 
 N boxes.
 """
@@ -12,69 +12,55 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.angles import wrap_to_pi
-from ebm3d.boxes.frames import rotate_about_z
-from ebm3d.boxes.local import add_local_offsets, local_offsets
-from ebm3d.errors import check_positive, input_error, shape_error
+from ebm3d.boxes.device_constants import constant
+from ebm3d.errors import check_labels, check_positive, input_error
+
+# From cosine and sine of the axes' yaw to the rotation of seven dimensions, row by row: along and
+# across in x and y; the others stay.
+_ROTATION = (
+    (1.0, *(0.0,) * 7, 1.0, *(0.0,) * 40),
+    (0.0, 1.0, *(0.0,) * 5, -1.0, *(0.0,) * 41),
+)
+_OTHERS = tuple(float(i == j and i > 1) for i in range(7) for j in range(7))
 
 
 @dataclass(frozen=True)
 class StepFrame:
-    """The coordinates steps of N boxes are taken in.
+    """The coordinates z that steps of N boxes are taken in: the way from the input boxes in units.
 
     Attributes:
-        start: ``(N, 7)`` boxes as they came.
-        turn: ``(N,)`` yaw of the axes, radians.
-        unit: ``(N, 7)`` S: along (x), across (y), up, length, width, height (m), yaw (rad).
+        start: ``(N, 7)`` input boxes, where z is zero.
+        axes: ``(N, 7, 7)`` what one unit of each coordinate adds to a box: along (x), across (y),
+            up, length, width, height (m), yaw (rad).
         max_step: largest step per dimension in units, or None.
         max_displacement: largest way from ``start`` per dimension in units, or None.
         min_size: smallest size of a box, meters.
     """
 
     start: Tensor
-    turn: Tensor
-    unit: Tensor
+    axes: Tensor
     max_step: float | None
     max_displacement: float | None
     min_size: float
 
+    def boxes(self, way: Tensor) -> Tensor:
+        """Boxes ``(N, 7)`` at z ``(N, 7)``; the yaw is not wrapped."""
+        return torch.baddbmm(self.start[:, None], way[:, None], self.axes)[:, 0]
+
     def gradient(self, gradient: Tensor) -> Tensor:
-        """Gradient per unit ``(N, 7)`` of one in the boxes ``(N, 7)``; zero where not finite."""
-        sound = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
-        return self.unit * rotate_about_z(sound, -self.turn)
+        """Gradient in z ``(N, 7)`` of one in the boxes ``(N, 7)``; not finite is zero."""
+        finite = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+        return (self.axes @ finite[..., None])[..., 0]
 
-    def displacement(self, boxes: Tensor) -> Tensor:
-        """Way from ``start`` to boxes ``(N, 7)`` in units, the yaw's wrapped."""
-        return local_offsets(self._axes, self._seen_from_axes(boxes)) / self.unit
-
-    def candidate(self, current: Tensor, move: Tensor) -> Tensor:
-        """Boxes ``(N, 7)`` a move ``(N, 7)`` in units from the current ones, within the limits."""
+    def moved(self, way: Tensor, move: Tensor) -> Tensor:
+        """z after a move ``(N, 7)``, within the limits; a move that is not finite is none."""
+        move = torch.nan_to_num(move, nan=0.0, posinf=0.0, neginf=0.0)
         if self.max_step is not None:
             move = move.clamp(-self.max_step, self.max_step)
-        move = move * self.unit
-        if self.max_displacement is None:
-            return current + rotate_about_z(move, self.turn)
-        limit = self.max_displacement * self.unit
-        total = local_offsets(self._axes, self._seen_from_axes(current)) + move
-        total = torch.minimum(torch.maximum(total, -limit), limit)
-        moved = add_local_offsets(self._axes, total)
-        yaw = wrap_to_pi(self.start[:, 6:] + total[:, 6:])
-        return torch.cat((moved[:, :6], yaw), dim=1)
-
-    def allows(self, candidate: Tensor) -> Tensor:
-        """Whether each box ``(N, 7)`` is finite and large enough, ``(N,)``."""
-        large = (candidate[:, 3:6] >= self.min_size).all(dim=1)
-        return large & torch.isfinite(candidate).all(dim=1)
-
-    @property
-    def _axes(self) -> Tensor:
-        """Boxes at the start whose yaw is that of the axes."""
-        return torch.cat((self.start[:, :6], self.turn[:, None]), dim=1)
-
-    def _seen_from_axes(self, boxes: Tensor) -> Tensor:
-        """Boxes turned so that their yaw differs from the axes' as it does from the start's."""
-        yaw = boxes[:, 6:] - self.start[:, 6:] + self.turn[:, None]
-        return torch.cat((boxes[:, :6], yaw), dim=1)
+        way = way + move
+        if self.max_displacement is not None:
+            way = way.clamp(-self.max_displacement, self.max_displacement)
+        return way
 
 
 class StepLimits:
@@ -83,7 +69,7 @@ class StepLimits:
     Args:
         step_scale: S, seven numbers for along (x), across (y), up, length, width, height (m), yaw
             (rad), or one row per class; None for ones.
-        axes: "box" for the axes of the box as it came; "world" for x and y.
+        axes: "box" for the axes of the input box; "world" for x and y.
         max_step: largest move per dimension in one step, in units of S; None for no limit.
         max_displacement: largest move per dimension in all, in units of S; None for no limit.
         min_size: smallest size of a box, meters.
@@ -121,8 +107,11 @@ class StepLimits:
         unit = torch.ones_like(boxes)
         if self.scale is not None:
             unit = scale_of("step_scale", self.scale, boxes, labels)
-        turn = boxes[:, 6] if self.axes == "box" else torch.zeros_like(boxes[:, 6])
-        return StepFrame(boxes, turn, unit, self.max_step, self.max_displacement, self.min_size)
+        yaw = boxes[:, 6:] if self.axes == "box" else torch.zeros_like(boxes[:, 6:])
+        turn = torch.cat((torch.cos(yaw), torch.sin(yaw)), dim=1)
+        turn = torch.addmm(constant(_OTHERS, boxes), turn, constant(_ROTATION, boxes))
+        axes = unit[..., None] * turn.view(-1, 7, 7)
+        return StepFrame(boxes, axes, self.max_step, self.max_displacement, self.min_size)
 
 
 def scale_table(name: str, values: Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
@@ -163,15 +152,5 @@ def scale_of(name: str, table: Tensor, boxes: Tensor, labels: Tensor | None) -> 
         return table.to(boxes).expand(len(boxes), 7)
     if labels is None:
         raise input_error("labels", f"given where {name} has a row per class", None)
-    if labels.shape != boxes.shape[:1]:
-        raise shape_error("labels", f"({len(boxes)},), one class per box", labels)
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise input_error("labels", "whole numbers", labels.dtype, "pass labels.long()")
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(table):
-        raise input_error(
-            "labels",
-            f"from 0 to {len(table) - 1}",
-            f"{int(labels.min())} to {int(labels.max())}",
-            f"give {name} one row per class",
-        )
+    check_labels(labels, len(boxes), len(table), name)
     return table.to(boxes)[labels]

@@ -172,6 +172,7 @@ def test_frames_are_detected_by_the_dense_head_alone_and_paired() -> None:
         data_preprocessor=lambda batch, training: batch,
         extract_feat=lambda inputs: [inputs + 1],
         bbox_head=SimpleNamespace(dense_head=dense),
+        parameters=list,
     )
     loader = [{"inputs": torch.zeros(1, 2, 3, 3), "data_samples": [sample]}]
     (frame,) = detect_frames(model, loader)

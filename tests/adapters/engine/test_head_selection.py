@@ -17,6 +17,7 @@ from tests.adapters.engine.shifting import ShiftingHead, cars, frame
 
 pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered")]
 
+CPU = torch.device("cpu")
 PREFIX = "bbox_head.refinement_head."
 GAUSSIAN = "second_stage/gaussian_second_simulated_cpu.py"
 BEL = "second_stage/bel_second_simulated_cpu.py"
@@ -89,7 +90,7 @@ def test_heads_have_the_parameters_of_their_files(tmp_path: Path):
     from ebm3d.adapters.engine.head_selection import Contestant, load_heads
 
     state = saved(tmp_path / "head.pth", GAUSSIAN)
-    heads = load_heads({"g": Contestant(GAUSSIAN)}, {("g", 4): tmp_path / "head.pth"})
+    heads = load_heads({"g": Contestant(GAUSSIAN)}, {("g", 4): tmp_path / "head.pth"}, CPU)
     ((key, head),) = heads.items()
     assert key == ("g", 4)
     assert not head.training
@@ -103,7 +104,7 @@ def test_file_without_a_head_is_refused(tmp_path: Path):
     torch.save({"state_dict": {"backbone.weight": torch.zeros(2)}}, file)
     message = r"detector\.pth must be of the refinement head of .*gaussian.* without a refinement"
     with pytest.raises(ValueError, match=message):
-        load_heads({"g": Contestant(GAUSSIAN)}, {("g", 0): file})
+        load_heads({"g": Contestant(GAUSSIAN)}, {("g", 0): file}, CPU)
 
 
 def test_file_of_another_head_is_refused(tmp_path: Path):
@@ -112,7 +113,7 @@ def test_file_of_another_head_is_refused(tmp_path: Path):
     saved(tmp_path / "bel.pth", BEL)
     message = r"bel\.pth must be .*gaussian.* differs in \d+ parameters, first network.*; train g,"
     with pytest.raises(ValueError, match=message):
-        load_heads({"g": Contestant(GAUSSIAN)}, {("g", 0): tmp_path / "bel.pth"})
+        load_heads({"g": Contestant(GAUSSIAN)}, {("g", 0): tmp_path / "bel.pth"}, CPU)
 
 
 def test_file_that_is_no_checkpoint_is_refused(tmp_path: Path):
@@ -120,7 +121,7 @@ def test_file_that_is_no_checkpoint_is_refused(tmp_path: Path):
 
     (tmp_path / "junk.pth").write_bytes(b"junk!")
     with pytest.raises(ValueError, match=r"junk\.pth must be a file that training saved"):
-        load_heads({"g": Contestant(GAUSSIAN)}, {("g", 0): tmp_path / "junk.pth"})
+        load_heads({"g": Contestant(GAUSSIAN)}, {("g", 0): tmp_path / "junk.pth"}, CPU)
 
 
 def test_choice_has_the_best_mean_over_seeds(monkeypatch: pytest.MonkeyPatch):
@@ -239,7 +240,8 @@ def compared(monkeypatch: pytest.MonkeyPatch, selection: str | Path) -> tuple[An
     def build(config: Any, file: Any, work_dir: Any, root: Any) -> Any:
         roots.append(root)
         cfg = SimpleNamespace(test_evaluator="of the config")
-        return None, Loader(frames() if root else validation), cfg
+        model = SimpleNamespace(parameters=list)
+        return model, Loader(frames() if root else validation), cfg
 
     monkeypatch.setattr(head_selection, "load_heads", lambda *_: heads)
     monkeypatch.setattr(head_selection, "build_detector", build)
@@ -255,7 +257,7 @@ def test_comparison_chooses_on_one_set_of_frames_and_measures_on_another(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     result, roots = compared(monkeypatch, tmp_path)
-    assert roots == [f"{tmp_path}/", None]
+    assert roots == [None, f"{tmp_path}/"]
     assert result["detector_seconds"] == 0.25
     entry = result["heads"]["h"]
     assert entry["chosen"]["settings"] == {"mover.mode": "b"}

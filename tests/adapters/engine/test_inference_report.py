@@ -349,7 +349,8 @@ def test_kept_boxes_are_read_unless_the_checkpoint_is_newer(
     os.utime(kept, (100, 100))
     os.utime(file, (50, 50) if newer == "kept" else (150, 150))
     loader = SimpleNamespace(dataset=SimpleNamespace(metainfo="meta"))
-    monkeypatch.setattr(module, "build_detector", lambda *_: ("model", loader, "cfg"))
+    model = SimpleNamespace(parameters=list)
+    monkeypatch.setattr(module, "build_detector", lambda *_: (model, loader, "cfg"))
     monkeypatch.setattr(module, "load_heads", lambda *_: {("ebm", 0): build_head()})
     monkeypatch.setattr(module, "run_settings", lambda *_: ({"detector": "of now"}, [0.7]))
     for _ in "ab":

@@ -34,13 +34,13 @@ def trained(
     from ebm3d.adapters.engine import train
 
     runner = train(_CONFIG, work_dir=folder, resume=resume, cfg_options=options)
-    return {name: value.clone() for name, value in runner.model.state_dict().items()}
+    return {name: value.cpu().clone() for name, value in runner.model.state_dict().items()}
 
 
 def final_checkpoint(folder: Path) -> dict[str, Tensor]:
     """The parameters in the newest checkpoint of a folder."""
     path = (folder / "last_checkpoint").read_text()
-    return torch.load(path)["state_dict"]
+    return torch.load(path, map_location="cpu")["state_dict"]
 
 
 def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor], atol: float = 0.0) -> None:
@@ -105,7 +105,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path) -> None:
             "train_dataloader.batch_size=2",
         ],
         cwd=_ROOT,
-        env=_ENVIRONMENT,
+        env={**_ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""},  # NCCL wants a GPU for each process
         capture_output=True,
         check=False,
     )
@@ -119,3 +119,28 @@ def test_tensorboard_files_are_written_where_asked_for(tmp_path: Path) -> None:
     backend = {"visualizer.vis_backends": [{"type": "TensorboardVisBackend"}]}
     trained(tmp_path, {"train_cfg.max_epochs": 1, **backend})
     assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+def test_mixed_precision_trains_from_the_command_line(tmp_path: Path) -> None:
+    """--amp, by the wrapper of this machine; bfloat16 has eight bits of mantissa."""
+    from ebm3d.adapters.engine import train
+
+    options = {**_PLAIN, "train_cfg.max_epochs": 1, "train_dataloader.num_workers": 0}
+    runner = train(_CONFIG, work_dir=tmp_path / "half", amp=True, cfg_options=options)
+    full = trained(tmp_path / "full", options)
+    wanted = "AmpOptimWrapper" if torch.cuda.is_available() else "CPUAmpOptimWrapper"
+    assert type(runner.optim_wrapper).__name__ == wanted
+    assert_equal(
+        {name: value.cpu() for name, value in runner.model.state_dict().items()}, full, atol=0.02
+    )
+
+
+def test_training_is_where_the_runner_puts_models(tmp_path: Path, cuda: torch.device) -> None:
+    """The GPU by itself, and a resumed training goes on there."""
+    from ebm3d.adapters.engine import train
+
+    for epochs in (1, 2):
+        options = {"train_cfg.max_epochs": epochs}
+        runner = train(_CONFIG, work_dir=tmp_path, resume="auto", amp=True, cfg_options=options)
+        assert next(runner.model.parameters()).device.type == cuda.type
+    assert runner.epoch == 2

@@ -159,3 +159,12 @@ def test_channels_last_changes_the_layout_and_no_value() -> None:
     ChannelsLastHook().before_run(SimpleNamespace(model=model))
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(model(values), before)
+
+
+def test_channels_last_is_for_the_cpu() -> None:
+    """Elsewhere, here on meta, the layout stays as it is."""
+    from ebm3d.adapters.hooks import ChannelsLastHook
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 3)).to("meta")
+    ChannelsLastHook().before_run(SimpleNamespace(model=model))
+    assert model[0].weight.is_contiguous()

@@ -137,3 +137,25 @@ def test_without_the_repair_a_process_group_asks_for_cuda() -> None:
         print(type(error).__name__, error)
     """
     assert "cuda" in run_python(script).lower()
+
+
+def test_repairs_for_machines_without_cuda_leave_others_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Launchers, the data-parallel wrapper and spconv's stream, as if CUDA were there."""
+    from mmengine.dist import utils
+    from mmengine.runner import Runner
+    from spconv.pytorch import ops
+
+    from ebm3d.adapters.repairs import repair_distributed_on_cpu, repair_spconv_stream
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    places = [(utils, "_init_dist_pytorch"), (utils, "_init_dist_slurm")]
+    places += [(Runner, "wrap_model"), (ops, "get_current_stream")]
+    for owner, name in places:
+        monkeypatch.setattr(owner, name, f"the host's {name}")
+    assert not repair_distributed_on_cpu()
+    assert not repair_spconv_stream()
+    assert [getattr(owner, name) for owner, name in places] == [
+        f"the host's {n}" for _, n in places
+    ]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import fields, replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from ebm3d.benchmarks.regression_1d import PROBLEMS, Budget, make_methods, model_seeds, train
 from ebm3d.benchmarks.regression_1d.energy_methods import (
@@ -49,23 +51,41 @@ def test_training_lowers_the_loss(name: str):
     assert (losses[1] < losses[0]).all()
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_models_trained_together_are_those_trained_alone(name: str):
+def _trained_together_and_alone(name: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Losses and log densities of each model of two, and the same trained by itself."""
     x, y = PROBLEMS["set1"].sample(40)
     method = _small(name)
     seeds, budget = model_seeds(3, 2), Budget(2, 16)
     together = train(method, x, y, seeds, budget)
     for index, seed in enumerate(seeds):
         alone = train(method, x, y, [seed], budget)
-        losses = together.losses[:, index]
-        torch.testing.assert_close(losses, alone.losses[:, 0], rtol=1e-4, atol=1e-4)
+        yield together.losses[:, index], alone.losses[:, 0]
         for density in method.densities:
             with torch.no_grad():
                 ours, single = (
                     method.log_density(part.models, density, grid(5), grid(17)).log_softmax(-1)
                     for part in (together, alone)
                 )
-            torch.testing.assert_close(ours[index], single[0], rtol=1e-3, atol=1e-3)
+            yield ours[index], single[0]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_models_trained_together_are_those_trained_alone(name: str):
+    # Rounding differs with the number of models. It moves what is continuous in the parameters by
+    # 1e-7 to 1e-4 after these six steps; a sample of the proposal that lies on the border of two
+    # components falls into the other, which moves its term of the loss, one of 16 x 32, by some
+    # units, and with it the mean over the batch by up to 1e-2.
+    tolerance = 2e-2 if name == "proposal" else 1e-3
+    for together, alone in _trained_together_and_alone(name):
+        torch.testing.assert_close(together, alone, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_model_does_not_depend_on_those_trained_with_it(name: str):
+    x, y = PROBLEMS["set1"].sample(40)
+    first, second = (train(_small(name), x, y, [7, other], Budget(2, 16)) for other in (8, 9))
+    assert torch.equal(first.losses[:, 0], second.losses[:, 0])
+    assert not torch.equal(first.losses[:, 1], second.losses[:, 1])
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -9,7 +9,6 @@ import torch
 from mmdet3d.models.dense_heads import Anchor3DHead
 from mmdet3d.models.task_modules import DeltaXYZWLHRBBoxCoder
 from mmdet3d.registry import MODELS
-from mmengine.runner import amp
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -218,7 +217,7 @@ class DistributionAnchor3DHead(Anchor3DHead):
         num_samples = num_positive + num_negative if self.sampling else num_positive
         losses: dict[str, Any] = {"loss_cls": [], "loss_dir": []}
         at_positives = []
-        with amp.autocast(enabled=False):
+        with torch.autocast(cls_scores[0].device.type, enabled=False):
             for scores, bev, directions, labels, label_weights, *boxes in zip(
                 cls_scores, bevs, dir_cls_preds, *targets, strict=True
             ):
@@ -276,7 +275,7 @@ class DistributionAnchor3DHead(Anchor3DHead):
         ]
         cfg = self.test_cfg if cfg is None else cfg
         results = []
-        with amp.autocast(enabled=False):
+        with torch.autocast(cls_scores[0].device.type, enabled=False):
             for frame, meta in enumerate(batch_input_metas):
                 part = slice(frame, frame + 1)
                 levels = [

@@ -161,6 +161,13 @@ class RefinedDenseHead(BaseModule):
         Raises:
             ValueError: if scores are to be fused that the refinement head has changed.
         """
+        with torch.autocast(first_map(x).device.type, enabled=False):
+            return self._predict(in_float32(x), batch_data_samples, rescale, **kwargs)
+
+    def _predict(
+        self, x: Any, batch_data_samples: list[Any], rescale: bool, **kwargs: Any
+    ) -> list[InstanceData]:
+        """Predictions from maps of float32: the host's suppression takes no mixed types."""
         points = take_points(batch_data_samples)
         wider = self.refine_before_nms if self.refine else None
         if wider is not None:
@@ -203,7 +210,8 @@ def detect(dense_head: Any, x: Any, batch_data_samples: list[Any]) -> list[Detec
     modes = [(module, module.training) for module in dense_head.modules()]
     dense_head.eval()
     try:
-        results = dense_head.predict(x, batch_data_samples)
+        with torch.autocast(first_map(x).device.type, enabled=False):
+            results = dense_head.predict(in_float32(x), batch_data_samples)
     finally:
         for module, mode in modes:
             module.training = mode
@@ -214,6 +222,11 @@ def first_map(x: Any) -> Tensor:
     """Return the map the refinement head reads: the first of the neck's outputs."""
     bev: Tensor = x[0] if isinstance(x, (list, tuple)) else x
     return bev
+
+
+def in_float32(x: Any) -> Any:
+    """Return the neck's outputs in float32, whatever they were under mixed precision."""
+    return [m.float() for m in x] if isinstance(x, (list, tuple)) else x.float()
 
 
 def take_points(batch_data_samples: list[Any]) -> list[Tensor]:

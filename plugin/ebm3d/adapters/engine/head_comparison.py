@@ -77,9 +77,9 @@ def train_heads(cfg: Config) -> dict[str, Path]:
         kept = type(state)()
         for key, value in state.items():
             if key.startswith(own):
-                kept[prefix + key[len(own) :]] = value
+                kept[prefix + key[len(own) :]] = value.cpu()
             elif not key.startswith(prefix):
-                kept[key] = value
+                kept[key] = value.cpu()
         # spconv and the host read what their modules noted of themselves.
         kept._metadata = getattr(state, "_metadata", {})
         files[name] = Path(cfg.work_dir) / f"{name}.pth"

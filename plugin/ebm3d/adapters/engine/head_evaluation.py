@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from ebm3d.adapters.dense_heads.refined_dense_head import first_map, take_points
 from ebm3d.adapters.metrics.calibration import measure_pairs
 from ebm3d.boxes.iou import iou_bev
 from ebm3d.densities import BoxDistribution
+from ebm3d.devices import clock, device_of, seeded_generator
 from ebm3d.energy import EnergyPosterior, sample_posterior
 from ebm3d.evaluation.calibration import CalibrationPairs, energy_scores
 from ebm3d.evaluation.pairs import wrap
@@ -38,6 +38,7 @@ MIN_IOU = 0.5
 NUM_POSTERIOR_SAMPLES = 512
 NUM_SCORE_SAMPLES = 64
 FloatArray = NDArray[np.float64]
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class DetectedFrame:
         points: its cloud, one or none.
         result: boxes, scores and labels of the dense head.
         truths: ``(G, 7)`` true boxes.
-        pairs: ``(P, 2)`` rows of ``result`` and of ``truths``.
+        pairs: ``(P, 2)`` rows of ``result`` and of ``truths``, on their device.
         meta: what the metric needs to know of the frame.
-        seconds: of the processor for the detector, from voxels to boxes.
+        seconds: of :func:`ebm3d.devices.clock` for the detector, from voxels to boxes.
         candidates: what a looser suppression leaves, where it was asked for.
     """
 
@@ -69,7 +70,7 @@ class DetectedFrame:
 
 @dataclass
 class HeadRun:
-    """What one head made of the frames.
+    """What one head made of the frames, on the CPU wherever it was made.
 
     Attributes:
         samples: predictions as the metric takes them.
@@ -78,7 +79,7 @@ class HeadRun:
         boxes: ``(P, 7)`` refined boxes of the pairs, frame by frame.
         truths: ``(P, 7)``.
         frame_ids: of the pairs.
-        seconds: of the processor, of each frame.
+        seconds: of :func:`ebm3d.devices.clock`, of each frame.
     """
 
     samples: list[dict[str, Any]] = field(default_factory=list)
@@ -106,14 +107,15 @@ def detect_frames(
         box takes the free true box of its class that it overlaps most from above, from
         ``MIN_IOU`` on.
     """
+    device = device_of(model)
     for batch in loader:
-        start = time.process_time()
+        start = clock(device)
         data = model.data_preprocessor(batch, False)
         samples = data["data_samples"]
         maps = model.extract_feat(data["inputs"])
         points = take_points(samples)
         result = model.bbox_head.dense_head.predict(maps, samples)[0]
-        seconds = time.process_time() - start
+        seconds = clock(device) - start
         candidates = None
         if wider is not None:
             with suppressing_less(model.bbox_head.dense_head, wider):
@@ -138,13 +140,14 @@ def run_head(head: Any, frame: DetectedFrame, run: HeadRun, *, with_density: boo
     """Refine the boxes of a frame, and take the densities of its pairs.
 
     Args:
-        head: a refinement head.
+        head: a refinement head, on the device of the frame.
         frame: of :func:`detect_frames`.
         run: receives the results.
         with_density: whether densities are wanted.
     """
     result = frame.result
-    start = time.process_time()
+    device = frame.bev.device
+    start = clock(device)
     refined = head.refine(
         frame.bev,
         frame.points,
@@ -152,30 +155,34 @@ def run_head(head: Any, frame: DetectedFrame, run: HeadRun, *, with_density: boo
         [result.labels_3d],
         [result.scores_3d],
     )[0]
-    run.seconds.append(time.process_time() - start)
+    run.seconds.append(clock(device) - start)
     density = refined.pop("box_distribution", None)
     scores = {"scores_3d": refined["scores_3d"]} if "scores_3d" in refined else {}
     shown = with_refined(result.clone(), {"boxes": refined["boxes"], **scores})
-    run.samples.append({**frame.meta, "pred_instances_3d": shown})
+    run.samples.append({**frame.meta, "pred_instances_3d": shown.to(_CPU)})
     found, true = frame.pairs.unbind(1)
-    run.boxes.append(refined["boxes"][found])
-    run.truths.append(frame.truths[true])
+    boxes, truths = refined["boxes"][found], frame.truths[true]
+    run.boxes.append(boxes.cpu())
+    run.truths.append(truths.cpu())
     run.frame_ids += [frame.frame_id] * len(found)
     if not with_density:
         return
     if density is not None:
-        run.densities.append(density[found])
+        run.densities.append(density[found].to(_CPU))
     elif "f_refined" in refined and head.criterion.is_density:
-        boxes, labels = run.boxes[-1], result.labels_3d[found]
+        labels = result.labels_3d[found]
         energy = head.bind(frame.bev, frame.points, [boxes], [labels])
-        generator = torch.Generator(boxes.device).manual_seed(0)
-        run.densities.append(
-            sample_posterior(
-                energy, boxes, labels, head.noise.base, NUM_POSTERIOR_SAMPLES, generator=generator
-            )
+        posterior = sample_posterior(
+            energy,
+            boxes,
+            labels,
+            head.noise.base,
+            NUM_POSTERIOR_SAMPLES,
+            generator=seeded_generator(device, 0),
         )
+        run.densities.append(posterior.to(_CPU))
         with torch.no_grad():
-            run.f_truths.append(energy(_turned_to(boxes, run.truths[-1])).double())
+            run.f_truths.append(energy(_turned_to(boxes, truths)).double().cpu())
 
 
 def kitti_figures(
@@ -227,7 +234,7 @@ def calibration_pairs(run: HeadRun, temperature: Sequence[float] | None) -> Cali
     posterior: EnergyPosterior = joined
     if temperature is not None:
         posterior = posterior.tempered(temperature[0])
-    samples = posterior.sample(NUM_SCORE_SAMPLES, torch.Generator().manual_seed(0))
+    samples = posterior.sample(NUM_SCORE_SAMPLES, seeded_generator(_CPU, 0))
     errors = boxes - truths.numpy()
     errors[:, 6] = wrap(errors[:, 6], np.pi)
     turned = _turned_to(torch.cat(run.boxes), truths)
@@ -299,4 +306,4 @@ def _pair(result: InstanceData, truths: Tensor, labels: Tensor) -> Tensor:
         if overlap[row, best] >= MIN_IOU:
             pairs.append((row, best))
             overlap[:, best] = 0
-    return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
+    return torch.tensor(pairs, dtype=torch.int64, device=boxes.device).reshape(-1, 2)

@@ -26,6 +26,7 @@ from ebm3d.adapters.engine.head_report import figures_of
 from ebm3d.adapters.engine.settings import load_settings
 from ebm3d.adapters.engine.testing import read_state
 from ebm3d.boxes.iou import iou_3d
+from ebm3d.devices import device_of
 from ebm3d.errors import input_error
 
 Key = tuple[str, int]
@@ -54,15 +55,18 @@ class Contestant:
             raise input_error("choices", "one or more, of the same attributes", self.choices)
 
 
-def load_heads(contestants: Mapping[str, Contestant], files: Mapping[Key, Path]) -> dict[Key, Any]:
+def load_heads(
+    contestants: Mapping[str, Contestant], files: Mapping[Key, Path], device: torch.device
+) -> dict[Key, Any]:
     """Build the head of every name and seed with its trained parameters.
 
     Args:
         contestants: by name.
         files: checkpoints of :func:`ebm3d.adapters.engine.head_comparison.train_heads`.
+        device: of the detector whose boxes they refine.
 
     Returns:
-        Heads in evaluation mode.
+        Heads in evaluation mode, on the device.
 
     Raises:
         ValueError: naming the file, if it holds no head or another than the config's.
@@ -89,7 +93,7 @@ def load_heads(contestants: Mapping[str, Contestant], files: Mapping[Key, Path])
                 f"train {name}, or give the folder in which it was trained",
             )
         head.load_state_dict(own)
-        heads[name, seed] = head.eval()
+        heads[name, seed] = head.to(device).eval()
     return heads
 
 
@@ -256,13 +260,14 @@ def compare_heads(
         each seed under ``seeds``.
     """
     first = next(iter(files))
-    config, heads = contestants[first[0]].config, load_heads(contestants, files)
+    config = contestants[first[0]].config
+    model, loader, cfg = build_detector(config, files[first], work_dir, None)
+    heads = load_heads(contestants, files, device_of(model))
     if Path(selection).is_file():
         chosen = read_choice(Path(selection), heads)
     else:
-        model, loader, _ = build_detector(config, files[first], work_dir, f"{selection}/")
-        chosen = choose(model, loader, heads, contestants)
-    model, loader, cfg = build_detector(config, files[first], work_dir, None)
+        _, frames, _ = build_detector(config, files[first], work_dir, f"{selection}/")
+        chosen = choose(model, frames, heads, contestants)
     runs: dict[Key, HeadRun] = {key: HeadRun() for key in heads}
     detector = []
     for frame in track(detect_frames(model, loader), "validation", total=len(loader)):

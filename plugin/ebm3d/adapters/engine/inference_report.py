@@ -22,6 +22,7 @@ from ebm3d.adapters.engine.inference_runs import (
     InferenceSetting,
     run_settings,
 )
+from ebm3d.devices import device_of
 from ebm3d.energy.log_density import LogDensity
 from ebm3d.errors import input_error
 from ebm3d.evaluation.score_fusion import read_score_fusion
@@ -138,7 +139,8 @@ def refined_frames(
     if kept.is_file() and kept.stat().st_mtime >= file.stat().st_mtime:
         runs, detector = torch.load(kept, weights_only=False)
     else:
-        (head,) = load_heads({_HEAD: Contestant(config)}, {(_HEAD, 0): file}).values()
+        heads = load_heads({_HEAD: Contestant(config)}, {(_HEAD, 0): file}, device_of(model))
+        (head,) = heads.values()
         runs, detector = run_settings(model, loader, head, settings_of(head), CANDIDATES)
         torch.save((runs, detector), kept)
     return runs, detector, loader.dataset.metainfo, cfg

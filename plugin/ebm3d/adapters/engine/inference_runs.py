@@ -5,7 +5,6 @@ A pass of the detector serves all settings.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from ebm3d.adapters.dense_heads.after_refinement import check_wider
 from ebm3d.adapters.dense_heads.refined_dense_head import with_refined
 from ebm3d.adapters.engine.head_evaluation import DetectedFrame, detect_frames
 from ebm3d.adapters.engine.head_selection import apply_settings
+from ebm3d.devices import clock
 from ebm3d.energy.log_density import LogDensity
 from ebm3d.energy.normalized_energy import NormalizedEnergy
 
@@ -48,7 +48,7 @@ class InferenceRun:
 
     Attributes:
         samples: predictions as the metric takes them, refined but neither fused nor suppressed.
-        seconds: of the processor for each frame, less those of the log densities.
+        seconds: of :func:`ebm3d.devices.clock` for each frame, less those of the log densities.
         density_seconds: the same of each log density.
     """
 
@@ -83,7 +83,7 @@ def run_settings(
     frames = detect_frames(model, loader, wider)
     for frame in track(frames, "inference", total=len(loader)):
         detector.append(frame.seconds)
-        plain = {**frame.meta, "pred_instances_3d": frame.result.clone()}
+        plain = {**frame.meta, "pred_instances_3d": frame.result.to(torch.device("cpu"))}
         runs[DETECTOR].samples.append(plain)
         runs[DETECTOR].seconds.append(0.0)
         for name, setting in settings.items():
@@ -95,15 +95,16 @@ def run_settings(
 def _run(head: Any, frame: DetectedFrame, setting: InferenceSetting, run: InferenceRun) -> None:
     """Refine the boxes of a frame under a setting."""
     given: Any = frame.candidates if setting.before_nms else frame.result
-    start = time.process_time()
+    device = frame.bev.device
+    start = clock(device)
     refined = head.refine(
         frame.bev, frame.points, [given.bboxes_3d.tensor], [given.labels_3d], [given.scores_3d]
     )[0]
-    run.seconds.append(time.process_time() - start)
+    run.seconds.append(clock(device) - start)
     for name, log_density in setting.densities.items():
-        start = time.process_time()
+        start = clock(device)
         refined[name] = _log_density(head, frame, given, refined, log_density)
-        run.density_seconds.setdefault(name, []).append(time.process_time() - start)
+        run.density_seconds.setdefault(name, []).append(clock(device) - start)
     shown = with_refined(given.clone(), refined)
     # One stage alone is evaluated: that of the detector is a run of its own.
     del shown.initial_bboxes_3d

@@ -1,4 +1,4 @@
-"""What every refinement head shares: pools, a network, a noise, true boxes."""
+"""What every refinement head shares: pools, a network, a noise."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mmdet3d.registry import MODELS
 from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor
 
+from ebm3d.adapters.refinement_heads.border import frame_index
 from ebm3d.adapters.refinement_heads.refinement_head import RefinementHead
 from ebm3d.energy import BoundNetwork
 from ebm3d.errors import check_count, input_error, is_number
@@ -18,7 +19,7 @@ from ebm3d.pooling import Scenes
 
 
 class BaseRefinementHead(RefinementHead):
-    """Pools features of boxes, binds frames to a network, takes the true boxes of a class.
+    """Pools features of boxes and binds frames to a network.
 
     Args:
         in_channels: channels of the bird's-eye-view map.
@@ -30,6 +31,9 @@ class BaseRefinementHead(RefinementHead):
             rest stay as detected.
         max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
         init_cfg: as in mmengine.
+
+    Attributes:
+        num_classes: how many the tables of the parts have a row for; None for any number.
 
     Raises:
         ValueError: if there is no pool, or a count is below one.
@@ -69,6 +73,8 @@ class BaseRefinementHead(RefinementHead):
         self.network = self.build_on_features("network", network, "output_shape")
         self.noise = self.build_on_features("noise", noise, "around", "base")
         self.max_refined, self.max_evaluations = max_refined, max_evaluations
+        sizes = getattr(self.network, "log_mean_sizes", None)
+        self.num_classes = None if sizes is None else len(sizes)
         base = getattr(self.noise, "base", None)
         self._check_rows("noise.stds", getattr(base, "stds", None))
 
@@ -102,7 +108,7 @@ class BaseRefinementHead(RefinementHead):
         boxes: Sequence[Tensor],
         labels: Sequence[Tensor],
     ) -> BoundNetwork:
-        """Bind frames to the network.
+        """Bind frames to the network; values are not looked at (``border.py`` does that).
 
         Args:
             bev: ``(B, C, H, W)``.
@@ -113,35 +119,16 @@ class BaseRefinementHead(RefinementHead):
         Returns:
             The network's outputs for boxes in the order of the frames.
         """
-        scenes = Scenes.from_range(bev.float(), self.point_cloud_range, points)
-        counts = torch.tensor([len(b) for b in boxes], device=bev.device)
-        scene_index = torch.repeat_interleave(torch.arange(len(boxes), device=bev.device), counts)
         pools: list[Any] = list(self.pools)
         return self.binding(
             pools,
             self.network,
-            scenes,
+            Scenes.from_range(bev.float(), self.point_cloud_range, points),
             torch.cat(list(boxes)),
             torch.cat(list(labels)),
-            scene_index,
+            frame_index([len(own) for own in boxes], bev.device),
             self.max_evaluations,
         )
-
-    def true_boxes(
-        self, boxes: Sequence[Tensor], labels: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Take the true boxes of a class.
-
-        Args:
-            boxes: B tensors of true boxes ``(N_b, >= 7)``.
-            labels: B tensors ``(N_b,)``; boxes with a negative label are left out.
-
-        Returns:
-            Boxes ``(N_b, 7)`` and labels of each frame.
-        """
-        kept = [lab >= 0 for lab in labels]
-        true = [b[k, :7].float() for b, k in zip(boxes, kept, strict=True)]
-        return true, [lab[k] for lab, k in zip(labels, kept, strict=True)]
 
     def mean_over_boxes(self, per_box: Tensor) -> Tensor:
         """Return the mean over the true boxes of all processes, touching every parameter.
@@ -149,30 +136,22 @@ class BaseRefinementHead(RefinementHead):
         Args:
             per_box: ``(N,)`` losses of this process.
         """
-        count = per_box.new_tensor(float(len(per_box)))
+        count = per_box.new_full((), len(per_box))
         all_reduce(count)
         # The host averages gradients over processes; the mean over all boxes needs the sum.
         mean = per_box.sum() * get_world_size() / count.clamp_min(1)
         # Data-parallel training waits for every parameter; score matching has no use of f's bias.
-        return mean + sum(p.sum() for p in self.parameters()) * 0
-
-    def choose(self, boxes: Tensor, scores: Tensor) -> Tensor:
-        """Return indices of the boxes to refine: sound, of the highest scores, at most the bound.
-
-        Args:
-            boxes: ``(N, >= 7)``.
-            scores: ``(N,)``.
-        """
-        order = scores.argsort(descending=True, stable=True)
-        sound = torch.isfinite(boxes[:, :7]).all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
-        return order[sound[order]][: self.max_refined]
+        return mean + torch.cat([p.flatten() for p in self.parameters()]).sum() * 0
 
     def _check_rows(self, name: str, table: Tensor | None) -> None:
-        """Raise unless a table by class has one row for all, or as many as the network."""
-        sizes = getattr(self.network, "log_mean_sizes", None)
-        if sizes is not None and table is not None and len(table) not in (1, len(sizes)):
+        """Raise unless a table by class has one row for all, or as many as there are classes."""
+        if table is None or len(table) == 1:
+            return
+        if self.num_classes is None:  # the network knows no classes, and the first table decides
+            self.num_classes = len(table)
+        if len(table) != self.num_classes:
             raise input_error(
-                f"rows of {name}", f"1 or {len(sizes)}, as network.mean_sizes", len(table)
+                f"rows of {name}", f"1 or {self.num_classes}, as network.mean_sizes", len(table)
             )
 
 

@@ -11,9 +11,11 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.base_refinement_head import BaseRefinementHead
+from ebm3d.adapters.refinement_heads.border import take_detected, take_true
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution
 from ebm3d.densities.uncertainty import decayed_where_known
+from ebm3d.devices import seeded_generator
 from ebm3d.energy import (
     BoundNetwork,
     BoundProposal,
@@ -202,7 +204,7 @@ class EBMRefinementHead(BaseRefinementHead):
             samples.
         """
         with torch.autocast(bev.device.type, enabled=False):
-            true, classes = self.true_boxes(boxes, labels)
+            true, classes = take_true(boxes, labels, self.num_classes)
             f = self.bind(bev, points, true, classes)
             noise = self.noise_around(f, true, classes, detections)
             result = self.criterion(f, noise)
@@ -285,7 +287,7 @@ class EBMRefinementHead(BaseRefinementHead):
             torch.autocast(bev.device.type, enabled=False),
         ):
             bev, *rest = (t.clone() if t.is_inference() else t for t in (bev, *points))
-            chosen = [self.choose(b, s) for b, s in zip(boxes, scores, strict=True)]
+            chosen = take_detected(boxes, labels, scores, self.max_refined, self.num_classes)
             start = [b[i, :7].float() for b, i in zip(boxes, chosen, strict=True)]
             classes = [lab[i] for lab, i in zip(labels, chosen, strict=True)]
             energy = self.bind(bev, rest, start, classes)
@@ -342,7 +344,7 @@ class EBMRefinementHead(BaseRefinementHead):
 
     def _importance_means(self, f: BoundNetwork, boxes: Tensor, labels: Tensor) -> _Prediction:
         """Means of noise samples around detected boxes, weighted by exp f over their density."""
-        generator = torch.Generator(boxes.device).manual_seed(0)
+        generator = seeded_generator(boxes.device, 0)
         # Other boxes of the frame, and how many they are, say nothing of a box.
         around = self.noise.base.shared().around(
             boxes, labels, reference=boxes, generator=generator

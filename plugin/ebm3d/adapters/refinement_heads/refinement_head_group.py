@@ -10,6 +10,7 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.refinement_head import RefinementHead
+from ebm3d.devices import seeded
 from ebm3d.errors import input_error
 from ebm3d.noise import Detections
 
@@ -44,8 +45,7 @@ class RefinementHeadGroup(RefinementHead):
         seed = int(torch.randint(2**62, ()))
         built: dict[str, Any] = {}
         for name, head in heads.items():
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
+            with seeded(seed, "cpu"):
                 built[name] = MODELS.build(head)
         self.heads = torch.nn.ModuleDict(built)
         self.selected = next(iter(built)) if selected is None else selected
@@ -79,8 +79,7 @@ class RefinementHeadGroup(RefinementHead):
         losses: dict[str, Tensor] = {}
         heads: Any = self.heads
         for name, head in heads.items():
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
+            with seeded(seed, bev.device):
                 wanted = (detections,) if head.wants_detections else ()
                 terms: dict[str, Tensor] = head.loss(bev, points, boxes, labels, *wanted)
             losses.update({f"{name}.{term}": value for term, value in terms.items()})

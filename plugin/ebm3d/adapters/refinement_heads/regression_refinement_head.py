@@ -12,6 +12,7 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.base_refinement_head import BaseRefinementHead
+from ebm3d.adapters.refinement_heads.border import take_detected, take_true
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution
 from ebm3d.densities.uncertainty import decayed_where_known
@@ -110,7 +111,7 @@ class RegressionRefinementHead(BaseRefinementHead):
             true boxes of all processes; and the regression's regularizers.
         """
         with torch.autocast(bev.device.type, enabled=False):
-            true, classes = self.true_boxes(boxes, labels)
+            true, classes = take_true(boxes, labels, self.num_classes)
             around = self.noise.around(torch.cat(true), torch.cat(classes), [len(t) for t in true])
             samples = around.sample(self.num_noise_samples)
             noisy = samples.boxes[:, 1:]
@@ -150,7 +151,7 @@ class RegressionRefinementHead(BaseRefinementHead):
             score.
         """
         with torch.no_grad(), torch.autocast(bev.device.type, enabled=False):
-            chosen = [self.choose(b, s) for b, s in zip(boxes, scores, strict=True)]
+            chosen = take_detected(boxes, labels, scores, self.max_refined, self.num_classes)
             current = torch.cat([b[i, :7].float() for b, i in zip(boxes, chosen, strict=True)])
             parts = [lab[i] for lab, i in zip(labels, chosen, strict=True)]
             sizes, joined = [len(i) for i in chosen], torch.cat(parts)
@@ -211,7 +212,7 @@ class RegressionRefinementHead(BaseRefinementHead):
         coding = self._coding(reference, labels, 1)
         # A regression with one spread for all boxes has one where there are no outputs, too.
         known = torch.isfinite(outputs).all(dim=1, keepdim=True)
-        coding = replace(coding, units=coding.units.where(known, coding.units.new_tensor(math.nan)))
+        coding = replace(coding, units=torch.where(known, coding.units, math.nan))
         return BoxDistribution(self.regression.density(outputs), coding, yaw_period=math.pi)
 
     def _coding(self, reference: Tensor, labels: Tensor, repeats: int) -> LocalCoding:

@@ -23,7 +23,6 @@ from ebm3d.adapters.repairs.sparse_convolution import (
     repair_spconv_stream,
 )
 from ebm3d.adapters.repairs.visualization import repair_visualization_hook
-from ebm3d.adapters.repairs.voxelization import repair_voxelization_speed
 
 REPAIRS: tuple[Callable[[], bool], ...] = (
     repair_spconv_stream,
@@ -33,7 +32,6 @@ REPAIRS: tuple[Callable[[], bool], ...] = (
     repair_empty_clouds,
     repair_numpy_aliases,
     repair_numba_caching,
-    repair_voxelization_speed,
     repair_checkpoint_saving,
     repair_checkpoint_loading,
     repair_distributed_on_cpu,

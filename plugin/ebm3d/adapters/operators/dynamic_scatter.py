@@ -1,0 +1,186 @@
+"""Features of points to features of the voxels they lie in: sum, mean or maximum.
+
+Glossary: P points; C features of a point; M voxels; D columns of a cell, usually 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.errors import input_error, shape_error
+
+_KINDS = ("sum", "mean", "max")
+
+
+def dynamic_point_to_voxel_forward(
+    feats: Tensor, coors: Tensor, reduce_type: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Reduce the features of the points of each voxel.
+
+    Source: ``DynamicPointToVoxelForwardCUDAKernelLauncher`` of mmcv 2.1.0, which has no twin for
+    a CPU. Points with a negative entry in their cell belong to no voxel. The voxels are in
+    ascending order of their cells. Where mmcv adds with atomics, in any order, the points of a
+    voxel are added in their order here: two calls give the same bits.
+
+    Args:
+        feats: features of the points, floating point, shape ``(P, C)``.
+        coors: cell of each point, integers, shape ``(P, D)``; the grid that holds the cells must
+            have less than 2^63 of them.
+        reduce_type: ``"sum"``, ``"mean"`` or ``"max"``.
+
+    Returns:
+        Features of the voxels ``(M, C)``, their cells ``(M, D)``, the voxel of each point or -1
+        ``(P,)`` and the number of points in each voxel ``(M,)``, the last two int32.
+
+    Raises:
+        ValueError: for another shape or reduction.
+
+    Note:
+        M depends on the values: the host reads it once, with one more number.
+    """
+    if feats.ndim != 2 or coors.ndim != 2 or len(coors) != len(feats):
+        raise shape_error("coors", f"({len(feats)}, D), a row for each point", coors)
+    _check_kind(reduce_type)
+    if len(feats) == 0:
+        none = coors.new_empty(0, dtype=torch.int32)
+        return feats.detach().clone(), coors.clone(), none, none.clone()
+    keys = _keys(coors)
+    keys, order = keys.sort(stable=True)
+    first = torch.nn.functional.pad(keys[1:] != keys[:-1], (1, 0), value=True)
+    run = first.cumsum(0) - 1
+    num_runs, num_dropped = torch.stack([run[-1] + 1, (keys < 0).sum()]).tolist()
+    num_without = int(num_dropped > 0)
+    run, num = run - num_without, num_runs - num_without
+    voxel_of_point = torch.empty_like(run).scatter(0, order, run)
+    order = order[num_dropped:]
+    bounds = torch.searchsorted(run, torch.arange(num + 1, device=run.device)) - num_dropped
+    cells, counts = coors[order[bounds[:-1]]], bounds.diff()
+    reduce = reduce_by_points if kernels_serve(feats) else reduce_by_runs
+    reduced = reduce(feats.detach(), voxel_of_point, order, counts, reduce_type)
+    return reduced, cells, voxel_of_point.int(), counts.int()
+
+
+def reduce_by_runs(
+    feats: Tensor, voxel_of_point: Tensor, order: Tensor, counts: Tensor, reduce_type: str
+) -> Tensor:
+    """Features of the voxels ``(M, C)`` in torch: each run of sorted points, one after another."""
+    return torch.segment_reduce(feats[order], reduce_type, lengths=counts, axis=0, unsafe=True)
+
+
+def reduce_by_points(
+    feats: Tensor, voxel_of_point: Tensor, order: Tensor, counts: Tensor, reduce_type: str
+) -> Tensor:
+    """Features of the voxels ``(M, C)`` in numba, on a CPU."""
+    start = -torch.inf if reduce_type == "max" else 0.0
+    reduced = feats.new_full((len(counts), feats.shape[1]), start)
+    kernel = _maximum if reduce_type == "max" else _sum
+    kernel(feats.contiguous().numpy(), voxel_of_point.numpy(), reduced.numpy())
+    return reduced / counts[:, None] if reduce_type == "mean" else reduced
+
+
+def dynamic_point_to_voxel_backward(
+    grad_feats: Tensor,
+    grad_reduced_feats: Tensor,
+    feats: Tensor,
+    reduced_feats: Tensor,
+    coors_idx: Tensor,
+    reduce_count: Tensor,
+    reduce_type: str,
+) -> None:
+    """Write the gradient of the points' features.
+
+    The gradient of a maximum goes to the first point that attains it, as in mmcv. Nothing is
+    read on the host.
+
+    Args:
+        grad_feats: filled, shape ``(P, C)``.
+        grad_reduced_feats: gradient of the voxels' features, shape ``(M, C)``.
+        feats: features of the points, shape ``(P, C)``.
+        reduced_feats: features of the voxels, shape ``(M, C)``.
+        coors_idx: voxel of each point or -1, shape ``(P,)``.
+        reduce_count: points of each voxel, shape ``(M,)``.
+        reduce_type: ``"sum"``, ``"mean"`` or ``"max"``.
+    """
+    _check_kind(reduce_type)
+    if len(feats) == 0 or len(reduced_feats) == 0:
+        grad_feats.zero_()
+        return
+    voxel = coors_idx.long().clamp(min=0)
+    receives = (coors_idx >= 0)[:, None]
+    if reduce_type == "mean":
+        grad_reduced_feats = grad_reduced_feats / reduce_count[:, None]
+    elif reduce_type == "max" and kernels_serve(grad_feats, grad_reduced_feats, feats):
+        tensors = (grad_reduced_feats, feats, reduced_feats, coors_idx)
+        _maximum_gradient(grad_feats.numpy(), *(t.detach().contiguous().numpy() for t in tensors))
+        return
+    elif reduce_type == "max":
+        point = torch.arange(len(feats), device=feats.device)[:, None]
+        attains = receives & (feats == reduced_feats[voxel])
+        none = len(feats)
+        first = point.new_full(reduced_feats.shape, none).scatter_reduce(
+            0, voxel[:, None].expand_as(feats), torch.where(attains, point, none), "amin"
+        )
+        receives = attains & (point == first[voxel])
+    grad_feats.copy_(torch.where(receives, grad_reduced_feats[voxel], 0.0))
+
+
+def _check_kind(reduce_type: str) -> None:
+    """Raise for a reduction that there is not."""
+    if reduce_type not in _KINDS:
+        raise input_error("reduce_type", f"one of {_KINDS}", repr(reduce_type))
+
+
+def _keys(coors: Tensor) -> Tensor:
+    """One number for each cell, in lexicographic order; -1 for cells with a negative entry."""
+    coors = coors.long()
+    extents = coors.amax(dim=0).clamp(min=0) + 1
+    keys = torch.zeros_like(coors[:, 0])
+    for column in range(coors.shape[1]):
+        keys = keys * extents[column] + coors[:, column]
+    return torch.where((coors < 0).any(dim=1), -1, keys)
+
+
+@numba.njit(cache=True)
+def _sum(feats: NDArray[Any], voxel_of_point: NDArray[np.int64], reduced: NDArray[Any]) -> None:
+    """Add the features of each point to its voxel, in the order of the points."""
+    for p in range(len(feats)):
+        if voxel_of_point[p] >= 0:
+            row = reduced[voxel_of_point[p]]
+            for c in range(feats.shape[1]):
+                row[c] += feats[p, c]
+
+
+@numba.njit(cache=True)
+def _maximum(feats: NDArray[Any], voxel_of_point: NDArray[np.int64], reduced: NDArray[Any]) -> None:
+    """Raise the features of each voxel to those of its points."""
+    for p in range(len(feats)):
+        if voxel_of_point[p] >= 0:
+            row = reduced[voxel_of_point[p]]
+            for c in range(feats.shape[1]):
+                row[c] = max(row[c], feats[p, c])
+
+
+@numba.njit(cache=True)
+def _maximum_gradient(
+    grad_feats: NDArray[Any],
+    grad_reduced: NDArray[Any],
+    feats: NDArray[Any],
+    reduced: NDArray[Any],
+    voxel_of_point: NDArray[np.int32],
+) -> None:
+    """Fill the gradient of the points' features: each voxel's goes to the first that attains it."""
+    taken = np.zeros(reduced.shape, dtype=np.bool_)
+    for p in range(len(feats)):
+        voxel = voxel_of_point[p]
+        for c in range(feats.shape[1]):
+            goes = voxel >= 0 and feats[p, c] == reduced[voxel, c] and not taken[voxel, c]
+            grad_feats[p, c] = grad_reduced[voxel, c] if goes else 0.0
+            if goes:
+                taken[voxel, c] = True

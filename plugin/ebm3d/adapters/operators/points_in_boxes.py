@@ -1,0 +1,126 @@
+"""Which points lie in which box, as mmcv counts them.
+
+Unlike ``ebm3d.boxes.points_in_boxes``, which follows KITTI, the sides do not belong to the box,
+its bottom and top do.
+
+Glossary: B scenes; P points; N boxes ``(x, y, z, dx, dy, dz, yaw)``, ``z`` at the bottom center.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_PAIRS_AT_ONCE = 1 << 22
+
+
+def points_in_boxes_cpu_forward(
+    boxes_tensor: Tensor, pts_tensor: Tensor, pts_indices_tensor: Tensor
+) -> None:
+    """Write whether each point lies in each box, for one scene on a CPU.
+
+    Source: ``check_pt_in_box3d_cpu`` of mmcv 2.1.0, in float32 like it: a point is inside if
+    ``|z - center| <= dz / 2``, ``|x| < dx / 2`` and ``|y| < dy / 2`` in the frame of the box.
+
+    Args:
+        boxes_tensor: LiDAR frame, meters, radians, float32, shape ``(N, 7)``.
+        pts_tensor: float32, shape ``(P, 3)``.
+        pts_indices_tensor: filled with 1 or 0, int32, shape ``(N, P)``.
+    """
+    x, y, z = pts_tensor.t().contiguous().numpy()
+    _mark(boxes_tensor.numpy(), x, y, z, pts_indices_tensor.numpy())
+
+
+def points_in_boxes_part_forward(
+    boxes_tensor: Tensor, pts_tensor: Tensor, box_idx_of_points_tensor: Tensor
+) -> None:
+    """Write the first box that each point lies in, or -1.
+
+    The rule is that of ``points_in_boxes_cpu_forward``, in the type of the tensors; any device.
+
+    Args:
+        boxes_tensor: floating point, shape ``(B, N, 7)``.
+        pts_tensor: shape ``(B, P, 3)``.
+        box_idx_of_points_tensor: filled, int32, shape ``(B, P)``.
+    """
+    num = boxes_tensor.shape[1]
+    first = torch.full_like(box_idx_of_points_tensor, num)
+    for start, stop in _box_blocks(boxes_tensor, pts_tensor):
+        inside = inside_boxes(pts_tensor, boxes_tensor[:, start:stop])
+        index = torch.arange(start, stop, dtype=first.dtype, device=first.device)
+        first = torch.minimum(first, torch.where(inside, index, num).amin(dim=2))
+    box_idx_of_points_tensor.copy_(torch.where(first < num, first, -1))
+
+
+def points_in_boxes_all_forward(
+    boxes_tensor: Tensor, pts_tensor: Tensor, box_idx_of_points_tensor: Tensor
+) -> None:
+    """Write whether each point lies in each box.
+
+    The rule is that of ``points_in_boxes_cpu_forward``, in the type of the tensors; any device.
+
+    Args:
+        boxes_tensor: floating point, shape ``(B, N, 7)``.
+        pts_tensor: shape ``(B, P, 3)``.
+        box_idx_of_points_tensor: filled with 1 or 0, int32, shape ``(B, P, N)``.
+    """
+    for start, stop in _box_blocks(boxes_tensor, pts_tensor):
+        inside = inside_boxes(pts_tensor, boxes_tensor[:, start:stop])
+        box_idx_of_points_tensor[..., start:stop] = inside
+
+
+def inside_boxes(points: Tensor, boxes: Tensor) -> Tensor:
+    """Whether each point lies in each box, in torch.
+
+    Args:
+        points: shape ``(B, P, 3)``.
+        boxes: shape ``(B, N, 7)``.
+
+    Returns:
+        Booleans, shape ``(B, P, N)``.
+    """
+    x, y, z, dx, dy, dz, yaw = boxes.unsqueeze(1).unbind(-1)
+    # The functions in float64, rounded once, are the same on every processor.
+    cosine = yaw.double().cos().to(yaw.dtype)
+    sine = yaw.double().sin().to(yaw.dtype)
+    shift_x, shift_y = points[..., 0:1] - x, points[..., 1:2] - y
+    along = shift_x * cosine + shift_y * sine
+    across = shift_y * cosine - shift_x * sine
+    height = points[..., 2:3] - (z + dz / 2)
+    return (height.abs() <= dz / 2) & (along.abs() < dx / 2) & (across.abs() < dy / 2)
+
+
+def _box_blocks(boxes: Tensor, points: Tensor) -> list[tuple[int, int]]:
+    """Ranges of boxes whose pairs with all points fit into memory."""
+    num_scenes, num_boxes = boxes.shape[:2]
+    step = max(_PAIRS_AT_ONCE // max(num_scenes * points.shape[1], 1), 1)
+    return [(start, min(start + step, num_boxes)) for start in range(0, num_boxes, step)]
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _mark(
+    boxes: NDArray[np.float32],
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    z: NDArray[np.float32],
+    marks: NDArray[np.int32],
+) -> None:
+    """Fill ``marks`` (N, P), box by box; no branch, so that the loop over points is vectorized."""
+    half = np.float32(0.5)
+    for n in range(len(boxes)):
+        half_x, half_y, half_z = half * boxes[n, 3], half * boxes[n, 4], half * boxes[n, 5]
+        center = boxes[n, 2] + half_z
+        cosine = np.float32(math.cos(np.float64(boxes[n, 6])))
+        sine = np.float32(math.sin(np.float64(boxes[n, 6])))
+        for p in range(len(x)):
+            shift_x = x[p] - boxes[n, 0]
+            shift_y = y[p] - boxes[n, 1]
+            along = shift_x * cosine + shift_y * sine
+            across = shift_y * cosine - shift_x * sine
+            inside = abs(z[p] - center) <= half_z
+            marks[n, p] = inside & (abs(along) < half_x) & (abs(across) < half_y)

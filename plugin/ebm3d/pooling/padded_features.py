@@ -1,0 +1,358 @@
+r"""Weighted features of padded crops in the frame of each evaluated box, and their sums and maxima.
+
+The features and the window are those of :mod:`ebm3d.pooling.point_features`, in another basis: what
+is linear in them belongs to the first layer, :func:`fold_first_layer`. Few large operations, static
+shapes, no value read on the host; gradients in closed form, and by torch where a graph of them is
+wanted.
+
+N boxes with S variants each; K points of a crop; F columns of the clouds; H and C channels of the
+two layers; D = 11 + F columns of the basis: coordinates relative to the half sizes (3), their
+absolute values in meters (3), coordinates in meters (3), one, half sizes (3), features of the point
+(F - 3), share inside the box.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ebm3d.boxes.device_constants import constant
+from ebm3d.pooling.point_crops import PaddedCrops
+from ebm3d.pooling.point_features import METRIC_SCALE, RELATIVE_LIMIT, SHARPNESS
+from ebm3d.pooling.twins import apply, gradients
+
+# The window of a coordinate is r^2 (3 - 2 r) = t + _CUBIC t q with q = sqrt(3) r and t = q^2.
+_ROOT = math.sqrt(3.0)
+_CUBIC = -2.0 / (3.0 * _ROOT)
+
+_Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class PaddedContext:
+    """What :func:`pool_padded` needs of points and layers, made once for all boxes and steps.
+
+    Attributes:
+        xyz_one: ``(N, K, 4)`` homogeneous coordinates of the points, meters.
+        extra: ``(N, K, F - 3)`` their features.
+        weight: ``(N, 1, 1)`` points of the cloud that each stands for, and one over it.
+        inverse_weight: ``(N, 1, 1)``.
+        first: ``(D, H + 2)`` of :func:`fold_first_layer`.
+        second: ``(H + 2, C + 2)`` of :func:`fold_second_layer`.
+        margin: of the window along, across, up, meters.
+    """
+
+    xyz_one: Tensor
+    extra: Tensor
+    weight: Tensor
+    inverse_weight: Tensor
+    first: Tensor
+    second: Tensor
+    margin: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls, crops: PaddedCrops, first: nn.Linear, second: nn.Linear, margin: tuple[float, ...]
+    ) -> PaddedContext:
+        """Fold the layers, whose parameters get gradients, and lay the points out."""
+        xyz = crops.points[..., :3]
+        weight = crops.weight[:, None, None]
+        return cls(
+            torch.cat((xyz, torch.ones_like(xyz[..., :1])), dim=-1),
+            crops.points[..., 3:],
+            weight,
+            weight.reciprocal(),
+            fold_first_layer(first.weight, first.bias),
+            fold_second_layer(second.weight, second.bias),
+            margin,
+        )
+
+
+def pool_padded(context: PaddedContext, boxes: Tensor) -> Tensor:
+    """Mean and maximum of the point features in the window, and logarithms of the counts.
+
+    Args:
+        context: points near N boxes, and the layers.
+        boxes: ``(N, S, 7)``.
+
+    Returns:
+        ``(N, S, 2 C + 2)``, differentiable in boxes and layers, twice. Of several points that reach
+        a maximum, one gets its gradient.
+    """
+    hidden: Tensor = apply(_WeightedFeatures, boxes, context.xyz_one, context.extra, context.margin)
+    hidden = torch.relu_(torch.relu_(hidden @ context.first) @ context.second)
+    pooled: Tensor = apply(_PoolPadded, hidden, context.weight, context.inverse_weight)
+    return pooled
+
+
+def fold_first_layer(weight: Tensor, bias: Tensor) -> Tensor:
+    """First layer on the basis; two more outputs hand on one and the share inside the box.
+
+    A point of window w enters as w times its basis, and leaves as w times its hidden units: relu
+    lets a positive factor through.
+
+    Args:
+        weight: ``(H, 10 + F - 3)`` of the layer on the features of ``point_features``.
+        bias: ``(H,)``.
+
+    Returns:
+        ``(D, H + 2)``, differentiable in both.
+    """
+    num_extra = weight.shape[1] - 10
+    layer = torch.cat((weight.t(), bias[None]))
+    passed = constant(_passed(num_extra), weight)
+    return torch.cat((constant(_basis(num_extra), weight) @ layer, passed), dim=1)
+
+
+def fold_second_layer(weight: Tensor, bias: Tensor) -> Tensor:
+    """Second layer after :func:`fold_first_layer`, which hands both further outputs on.
+
+    Args:
+        weight: ``(C, H)``.
+        bias: ``(C,)``.
+
+    Returns:
+        ``(H + 2, C + 2)``, differentiable in both.
+    """
+    zeros = torch.zeros_like(bias)[None]
+    layer = torch.cat((weight.t(), bias[None], zeros))
+    handed = ((0.0, 0.0),) * weight.shape[1] + ((1.0, 0.0), (0.0, 1.0))
+    return torch.cat((layer, constant(handed, weight)), dim=1)
+
+
+class _WeightedFeatures(torch.autograd.Function):
+    """:func:`_basis_by_torch` with its gradient in closed form."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, boxes: Tensor, xyz_one: Tensor, extra: Tensor, margin: tuple[float, ...]
+    ) -> Tensor:
+        """Basis times window."""
+        coordinates, distance, half, turn, ratio, arguments = _place(boxes, xyz_one, margin)
+        ramp = arguments[..., 0, :].clamp(0.0, _ROOT)
+        square = ramp * ramp
+        factors = torch.empty_like(arguments)
+        torch.addcmul(square, square, ramp, value=_CUBIC, out=factors[..., 0, :])
+        torch.sigmoid(arguments[..., 1, :], out=factors[..., 1, :])
+        window_inside = factors.prod(dim=-1)
+        basis = _join(ratio, distance, coordinates, half, extra, window_inside[..., 1:])
+        ctx.save_for_backward(
+            boxes, xyz_one, extra, coordinates, half, turn, ratio, ramp, square, factors,
+            window_inside, basis,
+        )  # fmt: skip
+        ctx.margin = margin
+        return basis * window_inside[..., :1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None]:
+        """The gradient of the boxes."""
+        boxes, xyz_one, extra, coordinates, half, turn, ratio, ramp, square, factors, *rest = (
+            ctx.saved_tensors
+        )
+        products, basis = rest
+        if torch.is_grad_enabled():
+            weighted = _basis_by_torch(boxes, xyz_one, extra, ctx.margin)
+            found = gradients(weighted, (boxes,), grad, ctx.needs_input_grad)
+            return found[0], None, None, None
+        grad_window = (grad * basis).sum(dim=-1, keepdim=True)
+        grad = grad * products[..., :1]
+        grad_products = torch.cat((grad_window, grad[..., -1:]), dim=-1) * products
+        # d log(factor) / d argument: of the window half of 2 q + 3 _CUBIC t, over its factor, which
+        # is zero only where the numerator is; of the sigmoid one less it.
+        slopes = torch.empty_like(factors)
+        numerator = torch.add(ramp, square, alpha=1.5 * _CUBIC)
+        least = torch.finfo(factors.dtype).tiny
+        torch.div(numerator, factors[..., 0, :].clamp_min(least), out=slopes[..., 0, :])
+        torch.sub(1.0, factors[..., 1, :], out=slopes[..., 1, :])
+        grad_arguments = (slopes * grad_products[..., None]).flatten(-2)
+        by_window = constant(_argument_of_distance(ctx.margin), boxes)
+        grad_absolute = torch.addmm(
+            grad[..., 3:6].reshape(-1, 3), grad_arguments.flatten(0, -2), by_window
+        ).view_as(ratio)
+        grad_ratio = torch.ops.aten.hardtanh_backward(
+            grad[..., :3], ratio, -RELATIVE_LIMIT, RELATIVE_LIMIT
+        )
+        grad_ratio = grad_ratio / half[:, :, None]
+        metric = coordinates[..., :3]
+        grad_metric = torch.addcmul(grad[..., 6:9], grad_absolute, metric.sgn()) + grad_ratio
+        moments = coordinates.flatten(0, 1).mT @ grad_metric.flatten(0, 1)
+        sums = torch.cat((grad_arguments, grad[..., 10:13], grad_ratio * ratio), dim=-1).sum(dim=2)
+        center = turn[:, :3, :3] @ moments[:, 3, :, None]
+        torque = moments[:, 1, :1] - moments[:, 0, 1:2]
+        by_parameter = torch.cat((center[..., 0], torque, sums.flatten(0, 1)), dim=1)
+        grad_boxes = by_parameter @ constant(_to_boxes(ctx.margin), boxes)
+        return grad_boxes.view_as(boxes), None, None, None
+
+
+def _place(boxes: Tensor, xyz_one: Tensor, margin: tuple[float, ...]) -> tuple[Tensor, ...]:
+    """What everything else is made of.
+
+    Returns:
+        Coordinates along, across and up from the center of the box, and one, ``(N, S, K, 4)``; the
+        absolute values of the three ``(N, S, K, 3)``; half sizes ``(N, S, 3)``; the rotation
+        ``(N * S, 4, 4)``; coordinates in half sizes ``(N, S, K, 3)``; arguments of the window and
+        of the sigmoid ``(N, S, K, 2, 3)``.
+    """
+    matrix, shift = _linear_in_boxes(margin)
+    columns = torch.addmm(constant(shift, boxes), boxes.flatten(0, 1), constant(matrix, boxes))
+    center, angles, half, limits = columns.split((4, 2, 3, 6), dim=1)
+    rows, rest = (constant(part, boxes) for part in _ROTATION)
+    turn = torch.addmm(rest, torch.cos(angles), rows).view(-1, 4, 4)
+    offsets = xyz_one[:, None] - center.view(*boxes.shape[:2], 1, 4)
+    coordinates = (offsets.flatten(0, 1) @ turn).view_as(offsets)
+    metric = coordinates[..., :3]
+    distance = metric.abs()
+    half = half.view(*boxes.shape[:2], 3)
+    limits = limits.view(*boxes.shape[:2], 1, 2, 3)
+    arguments = torch.addcmul(limits, distance[..., None, :], constant(_slopes(margin), boxes))
+    return coordinates, distance, half, turn, metric / half[:, :, None], arguments
+
+
+def _join(
+    ratio: Tensor,
+    distance: Tensor,
+    coordinates: Tensor,
+    half: Tensor,
+    extra: Tensor,
+    inside: Tensor,
+) -> Tensor:
+    """Columns of the basis ``(N, S, K, D)``."""
+    shape = ratio.shape[:3]
+    half = half[:, :, None].expand(*shape, 3)
+    extra = extra[:, None].expand(*shape, extra.shape[-1])
+    ratio = ratio.clamp(-RELATIVE_LIMIT, RELATIVE_LIMIT)
+    return torch.cat((ratio, distance, coordinates, half, extra, inside), dim=-1)
+
+
+def _basis_by_torch(
+    boxes: Tensor, xyz_one: Tensor, extra: Tensor, margin: tuple[float, ...]
+) -> Tensor:
+    """Basis times window, by operations that torch differentiates any number of times."""
+    coordinates, distance, half, _, ratio, arguments = _place(boxes, xyz_one, margin)
+    ramp = arguments[..., 0, :].clamp(0.0, _ROOT)
+    window = _product(ramp * ramp * (1.0 + _CUBIC * ramp))
+    share = _product(torch.sigmoid(arguments[..., 1, :]))
+    return window * _join(ratio, distance, coordinates, half, extra, share)
+
+
+def _product(factors: Tensor) -> Tensor:
+    """Product over three columns; unlike ``prod`` cheap to differentiate where one is zero."""
+    return factors[..., :1] * factors[..., 1:2] * factors[..., 2:]
+
+
+class _PoolPadded(torch.autograd.Function):
+    """:func:`_pool_by_torch` with its gradient in closed form."""
+
+    @staticmethod
+    def forward(ctx: Any, weighted: Tensor, weight: Tensor, inverse_weight: Tensor) -> Tensor:
+        """Pool, and remember which point was the largest."""
+        channels = weighted.shape[-1] - 2
+        sums, (maxima, largest) = weighted.sum(dim=2), weighted[..., :channels].max(dim=2)
+        counts = sums[..., channels:]
+        divisor = counts[..., :1] + 1
+        mean = sums[..., :channels] / divisor
+        ctx.save_for_backward(weighted, weight, inverse_weight, largest, counts, divisor, mean)
+        return torch.cat((mean, maxima, torch.log1p(counts * weight)), dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
+        """The gradient of the weighted units."""
+        weighted, weight, inverse_weight, largest, counts, divisor, mean = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            pooled = _pool_by_torch(weighted, weight)
+            return gradients(pooled, (weighted,), grad, ctx.needs_input_grad)[0], None, None
+        channels = mean.shape[-1]
+        grad_mean, grad_maxima, grad_counts = grad.split((channels, channels, 2), dim=-1)
+        grad_sums = grad_mean / divisor
+        grad_counts = grad_counts / (counts + inverse_weight)
+        grad_counts[..., :1].sub_((grad_sums[..., None, :] @ mean[..., None])[..., 0])
+        sums = torch.cat((grad_sums, grad_counts), dim=-1)[:, :, None].expand_as(weighted)
+        return sums.scatter_add(2, largest[:, :, None], grad_maxima[:, :, None]), None, None
+
+
+def _pool_by_torch(weighted: Tensor, weight: Tensor) -> Tensor:
+    """The same by operations that torch differentiates any number of times."""
+    units, window_inside = weighted[..., :-2], weighted[..., -2:]
+    counts = window_inside.sum(dim=2)
+    mean = units.sum(dim=2) / (counts[..., :1] + 1)
+    return torch.cat((mean, units.amax(dim=2), torch.log1p(counts * weight)), dim=-1)
+
+
+# Constants: nested tuples, which are copied to a device once.
+
+# From cos(yaw) and cos(yaw - pi / 2) = sin(yaw) to the rows of the matrix that turns (x, y, z, 1).
+_ROTATION: tuple[_Matrix, tuple[float, ...]] = (
+    (
+        (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, *(0.0,) * 10),
+        (0.0, -1.0, 0.0, 0.0, 1.0, 0.0, *(0.0,) * 10),
+    ),
+    (*(0.0,) * 10, 1.0, *(0.0,) * 4, 1.0),
+)
+
+
+def _slopes(margin: tuple[float, ...]) -> _Matrix:
+    """Of the arguments of window and sigmoid in the absolute coordinate, ``(2, 3)``."""
+    return tuple(-_ROOT / m for m in margin), (-SHARPNESS,) * 3
+
+
+def _linear_in_boxes(margin: tuple[float, ...]) -> tuple[_Matrix, tuple[float, ...]]:
+    """Matrix ``(7, 15)`` and shift ``(15,)``: center and 0, angles, half sizes, limits."""
+    rows = [[0.0] * 15 for _ in range(7)]
+    rows[0][0] = rows[1][1] = rows[2][2] = rows[6][4] = rows[6][5] = 1.0
+    rows[5][2] = 0.5
+    for d in range(3):
+        rows[3 + d][6 + d] = 0.5
+        rows[3 + d][9 + d], rows[3 + d][12 + d] = 0.5 * _ROOT / margin[d], 0.5 * SHARPNESS
+    shift = (*(0.0,) * 5, -math.pi / 2, *(0.0,) * 3, *(_ROOT,) * 3, *(0.0,) * 3)
+    return tuple(map(tuple, rows)), shift
+
+
+def _argument_of_distance(margin: tuple[float, ...]) -> _Matrix:
+    """From gradients of the arguments, half of the window's, to that of distances, ``(6, 3)``."""
+    rows = [[0.0] * 3 for _ in range(6)]
+    for d in range(3):
+        rows[d][d], rows[3 + d][d] = -2.0 * _ROOT / margin[d], -SHARPNESS
+    return tuple(map(tuple, rows))
+
+
+def _to_boxes(margin: tuple[float, ...]) -> _Matrix:
+    """From gradients of what a box does to its own, ``(16, 7)``.
+
+    Rows: minus those of the center (3); the torque; sums of the arguments' (6, half of the
+    window's), of the half sizes' (3), and of the relative coordinates' times these (3).
+    """
+    rows = [[0.0] * 7 for _ in range(16)]
+    rows[0][0] = rows[1][1] = rows[2][2] = -1.0
+    rows[2][5] = -0.5
+    rows[3][6] = 1.0
+    for d in range(3):
+        rows[4 + d][3 + d], rows[7 + d][3 + d] = _ROOT / margin[d], 0.5 * SHARPNESS
+        rows[10 + d][3 + d], rows[13 + d][3 + d] = 0.5, -0.5
+    return tuple(map(tuple, rows))
+
+
+def _basis(num_extra: int) -> _Matrix:
+    """Rows: columns of the basis; columns: the features they make up, then the bias."""
+    rows = [[0.0] * (11 + num_extra) for _ in range(14 + num_extra)]
+    scale = METRIC_SCALE
+    for d in range(3):
+        rows[d][d], rows[6 + d][7 + d] = 1.0, scale
+    rows[3][3] = rows[4][4] = scale  # beyond the faces along and across: |c| - half size
+    rows[10][3] = rows[11][4] = -scale
+    rows[8][5], rows[8][6] = -scale, scale  # below: -c - half height; above: c - half height
+    rows[12][5] = rows[12][6] = -scale
+    rows[9][10 + num_extra] = 1.0  # the bias
+    for e in range(num_extra):
+        rows[13 + e][10 + e] = 1.0
+    return tuple(map(tuple, rows))
+
+
+def _passed(num_extra: int) -> _Matrix:
+    """Columns of the first layer that hand on one and the share inside the box."""
+    rows = [[0.0, 0.0] for _ in range(14 + num_extra)]
+    rows[9][0] = rows[13 + num_extra][1] = 1.0
+    return tuple(map(tuple, rows))

@@ -1,0 +1,104 @@
+"""Pools in torch, as on a GPU, against the kernels of the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ebm3d.boxes.kernel_choice import forced_torch
+from ebm3d.pooling import BEVGridPool, PointBoxPool, Scenes
+
+_RANGE = (-12.0, -12.0, -3.0, 12.0, 12.0, 1.0)
+_POOLS: dict[str, Any] = {
+    "bev": lambda: BEVGridPool(5, grid=(3, 4), projection=4),
+    "bev without projection": lambda: BEVGridPool(5, grid=(2, 3), projection=None, extent=1.3),
+    "bev at cell corners": lambda: BEVGridPool(5, projection=2, center_offset=0.0),
+    "points": lambda: PointBoxPool((6, 5)),
+    "thinned points": lambda: PointBoxPool((6, 5), max_points=7),
+    "points without intensity": lambda: PointBoxPool((6, 5), num_features=3),
+}
+
+
+def _inputs(frames: int, device: str | torch.device = "cpu") -> tuple[Scenes, Tensor, Tensor]:
+    """Scenes, boxes ``(8, 7)``, some of them at the border of the map or beyond, and frames."""
+    low = torch.tensor([-9.0, -9, -2, 1, 1, 1, -3], dtype=torch.float64)
+    boxes = low + torch.rand(8, 7).double() * torch.tensor([18.0, 18, 1, 3, 1, 1, 6])
+    boxes[0, :2], boxes[1, :2], boxes[2, :2] = -12.0, 12.1, 40.0
+    spread = torch.randn(8, 50, 3).double() * torch.tensor([1.5, 1.0, 0.6])
+    points = torch.cat((boxes[:, None, :3] + spread, torch.rand(8, 50, 1).double()), dim=2)
+    points = points.reshape(-1, 4)
+    # The clouds of a batch have different lengths, the last has none.
+    parts = [points] if frames == 1 else [points, points[:150], points[:0]][:frames]
+    bev = torch.randn(frames, 5, 9, 11).double()
+    scenes = Scenes.from_range(bev.to(device), _RANGE, [part.to(device) for part in parts])
+    return scenes, boxes.to(device), (torch.arange(8) % frames).to(device)
+
+
+def _run(
+    pool: nn.Module, scenes: Scenes, boxes: Tensor, scene: Tensor, second: bool
+) -> list[Tensor]:
+    """Features, their gradients in everything, or those of a gradient in the boxes."""
+    noise = torch.randn(8, 3, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    variants = (boxes[:, None] + 0.1 * noise.to(boxes)).requires_grad_()
+    scenes.bev.requires_grad_(isinstance(pool, BEVGridPool))
+    pooled = pool(pool.prepare(scenes, boxes, scene), variants)
+    weight = torch.linspace(-1, 1, pooled.numel(), dtype=torch.float64).to(pooled)
+    of = [variants, *pool.parameters()]
+    value = (pooled * weight.view_as(pooled)).sum()
+    if second:
+        (gradient,) = torch.autograd.grad(value, variants, create_graph=True)
+        value = (gradient * torch.arange(1.0, 8).to(gradient)).sum()
+    elif scenes.bev.requires_grad:
+        of.append(scenes.bev)
+    return [pooled.detach(), *torch.autograd.grad(value, of, allow_unused=True)]
+
+
+@pytest.mark.parametrize("name", _POOLS)
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("second", [False, True])
+def test_features_and_gradients_are_those_of_the_kernels(name: str, frames: int, second: bool):
+    pool = _POOLS[name]().double()
+    inputs = _inputs(frames)
+    results = []
+    for context in (contextlib.nullcontext(), forced_torch()):
+        with context:
+            results.append(_run(pool, *inputs, second))
+    for kernels, in_torch in zip(*results, strict=True):
+        if kernels is not None or in_torch is not None:
+            torch.testing.assert_close(in_torch, kernels, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", _POOLS)
+@pytest.mark.parametrize("second", [False, True])
+def test_features_and_gradients_are_those_of_the_cpu(name: str, second: bool, cuda: torch.device):
+    pool = _POOLS[name]().double()
+    torch.manual_seed(0)
+    expected = _run(pool, *_inputs(3), second)
+    torch.manual_seed(0)
+    found = _run(pool.to(cuda), *_inputs(3, cuda), second)
+    for on_cpu, on_cuda in zip(expected, found, strict=True):
+        if on_cpu is not None or on_cuda is not None:
+            torch.testing.assert_close(on_cuda.cpu(), on_cpu, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", _POOLS)
+@pytest.mark.parametrize("frames", [1, 3])
+def test_nothing_is_read_on_the_host_and_no_device_is_mixed(name: str, frames: int):
+    pool = _POOLS[name]().double().to("meta")
+    for second in (False, True):
+        for result in _run(pool, *_inputs(frames, "meta"), second):
+            assert result is None or result.is_meta
+
+
+@pytest.mark.parametrize("name", ["bev", "points"])
+def test_gradients_in_torch_are_those_of_differences(name: str):
+    pool = _POOLS[name]().double()
+    scenes, boxes, scene = _inputs(1)
+    with forced_torch():
+        context = pool.prepare(scenes, boxes[3:5], scene[3:5])
+        variants = boxes[3:5, None].clone().requires_grad_()
+        assert torch.autograd.gradcheck(lambda b: pool(context, b), (variants,))

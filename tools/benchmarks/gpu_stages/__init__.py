@@ -1,0 +1,1 @@
+"""What ``tools/benchmarks/gpu.py`` measures, one module a part."""

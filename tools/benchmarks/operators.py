@@ -5,7 +5,8 @@ python tools/benchmarks/operators.py [--python PYTHON] [--rounds N] [--json FILE
 Inputs have the sizes of SECOND, PointPillars and CenterPoint. Each round starts two processes of
 the same Python, one after the other: one puts ebm3d's operators in the place of ``mmcv._ext``, one
 takes the compiled module, if PYTHON has it. Both call the functions of ``mmcv.ops``; a process
-calls each once to warm up and reports the median. The table shows medians of the rounds. Rows
+calls each once to warm up and reports the medians of wall time and of the processor's time, summed
+over the threads, which holds on a busy machine too. The table shows medians of the rounds. Rows
 without a compiled figure have no twin on a CPU.
 """
 
@@ -147,18 +148,18 @@ def cases_without_a_twin() -> dict[str, Callable[[], Any]]:
     return calls
 
 
-def milliseconds(call: Callable[[], Any]) -> float:
-    """Median of the calls that fit, after one to warm up."""
+def milliseconds(call: Callable[[], Any]) -> list[float]:
+    """Medians, of the calls that fit, of wall and processor time, after one to warm up."""
     call()
-    times: list[float] = []
-    while len(times) < 5 or sum(times) < SECONDS:
-        started = time.perf_counter()
+    times: list[tuple[float, float]] = []
+    while len(times) < 5 or sum(wall for wall, _ in times) < SECONDS:
+        started, cpu_started = time.perf_counter(), time.process_time()
         call()
-        times.append(time.perf_counter() - started)
-    return 1e3 * statistics.median(times)
+        times.append((time.perf_counter() - started, time.process_time() - cpu_started))
+    return [1e3 * statistics.median(column) for column in zip(*times, strict=True)]
 
 
-def measure(process: str) -> dict[str, float]:
+def measure(process: str) -> dict[str, list[float]]:
     """Times of all cases in this process."""
     torch.manual_seed(0)
     if process == "ebm3d":
@@ -167,14 +168,14 @@ def measure(process: str) -> dict[str, float]:
     return {name: milliseconds(call) for name, call in calls.items()}
 
 
-def start(python: str, process: str) -> dict[str, float]:
+def start(python: str, process: str) -> dict[str, list[float]]:
     """Times of all cases in a new process."""
     command = [python, "-W", "ignore", __file__, "--process", process]
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise SystemExit(f"{process}: {run.stderr[-2000:]}")
-    times: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
+    times: dict[str, list[float]] = json.loads(run.stdout.splitlines()[-1])
     return times
 
 
@@ -194,22 +195,28 @@ def main() -> None:
     if find_spec("ebm3d") is None:
         raise SystemExit("ebm3d is not on the path; run pip install -e . or set PYTHONPATH=plugin")
     processes = ["ebm3d", "compiled"] if is_compiled(args.python) else ["ebm3d"]
-    rounds: list[dict[str, dict[str, float]]] = [
+    rounds = [
         {process: start(args.python, process) for process in processes} for _ in range(args.rounds)
     ]
-    table = Table("operator", "ebm3d, ms", "compiled, ms", "compiled / ebm3d, range of rounds")
-    figures = {}
+    table = Table("operator", "ebm3d, ms", "compiled, ms", "ratio", "ratio of processor time")
+    figures: dict[str, Any] = {}
     for name in rounds[0]["ebm3d"]:
-        row = {p: [r[p][name] for r in rounds if name in r[p]] for p in processes}
-        medians = {p: statistics.median(times) for p, times in row.items() if times}
-        ratios = [c / e for c, e in zip(row.get("compiled", []), row["ebm3d"], strict=False)]
-        figures[name] = {**medians, "ratios": ratios}
-        beside = ["", ""]
-        if ratios:
-            spread = f"({min(ratios):.1f} to {max(ratios):.1f})"
-            beside = [f"{medians['compiled']:.2f}", f"{statistics.median(ratios):.1f} {spread}"]
-        table.add_row(name, f"{medians['ebm3d']:.2f}", *beside)
-    Console().print(table)
+        times = {
+            p: np.array([r[p][name] for r in rounds]) for p in processes if name in rounds[0][p]
+        }
+        wall = {p: float(np.median(rows[:, 0])) for p, rows in times.items()}
+        figures[name] = {f"{p}, ms": round(value, 3) for p, value in wall.items()}
+        beside = ["", "", ""]
+        if "compiled" in times:
+            ratios = times["compiled"] / times["ebm3d"]
+            spread = [(np.median(r), r.min(), r.max()) for r in ratios.T]
+            figures[name]["ratio"], figures[name]["ratio of processor time"] = (
+                [round(float(value), 2) for value in values] for values in spread
+            )
+            texts = [f"{median:.1f} ({low:.1f} to {high:.1f})" for median, low, high in spread]
+            beside = [f"{wall['compiled']:.2f}", *texts]
+        table.add_row(name, f"{wall['ebm3d']:.2f}", *beside)
+    Console(width=160).print(table)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n")
 

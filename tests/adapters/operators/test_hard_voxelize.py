@@ -15,18 +15,19 @@ from tests.adapters.operators.calls import choose, voxelize, voxelize_dynamicall
 hard_voxelize = import_module("ebm3d.adapters.operators.hard_voxelize")
 
 SIZE = (0.5, 0.4, 1.0)
+FINE = (0.05, 0.04, 0.1)  # too many cells for a table of them
 RANGE = (0.0, -4.0, -2.0, 10.0, 4.0, 2.0)
 
 
 def slow_voxelize(
-    points: Tensor, max_points: int, max_voxels: int
+    points: Tensor, size: tuple[float, ...], max_points: int, max_voxels: int
 ) -> tuple[list[list[list[float]]], list[tuple[int, ...]]]:
     """Lists of points and cells z, y, x of each voxel, in order of their first point."""
     voxels: dict[tuple[int, ...], list[list[float]]] = {}
-    low, high, size = (np.float32(values) for values in (RANGE[:3], RANGE[3:], SIZE))
-    num_cells = np.round((high - low) / size)
+    low, high, step = (np.float32(values) for values in (RANGE[:3], RANGE[3:], size))
+    num_cells = np.round((high - low) / step)
     for point in points.numpy():
-        cell = np.floor((point[:3] - low) / size)
+        cell = np.floor((point[:3] - low) / step)
         if not ((cell >= 0) & (cell < num_cells)).all():
             continue
         key = tuple(int(value) for value in cell[::-1])
@@ -44,19 +45,21 @@ def random_points(rng: np.random.Generator, num: int) -> Tensor:
 
 
 @pytest.mark.parametrize("path", ["numba", "torch"])
+@pytest.mark.parametrize("size", [SIZE, FINE])
 @pytest.mark.parametrize(("max_points", "max_voxels"), [(1, 5000), (3, 40), (20, 5000)])
 def test_voxels_equal_a_dictionary_of_lists(
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
     path: str,
+    size: tuple[float, ...],
     max_points: int,
     max_voxels: int,
 ) -> None:
     """Order, contents, counts and padding."""
     choose(monkeypatch, path)
     points = random_points(rng, 3000)
-    voxels, cells, counts = voxelize(points, SIZE, RANGE, max_points, max_voxels)
-    kept, keys = slow_voxelize(points, max_points, max_voxels)
+    voxels, cells, counts = voxelize(points, size, RANGE, max_points, max_voxels)
+    kept, keys = slow_voxelize(points, size, max_points, max_voxels)
     assert [tuple(row) for row in cells.tolist()] == keys
     assert counts.tolist() == [len(rows) for rows in kept]
     for voxel, rows in zip(voxels, kept, strict=True):
@@ -73,10 +76,12 @@ def test_half_precision_is_voxelized_in_float32(rng: np.random.Generator) -> Non
         assert torch.equal(half.float(), single.float())
 
 
-def test_jitted_and_plain_python_agree(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("size", "cells"), [(SIZE, [20, 20, 4]), (FINE, [200, 200, 40])])
+def test_jitted_and_plain_python_agree(
+    rng: np.random.Generator, size: tuple[float, ...], cells: list[int]
+) -> None:
     """The kernel through ``py_func``; plain Python warns of the hash that wraps around."""
     points = random_points(rng, 200).numpy()
-    cells = np.array([20, 20, 4], dtype=np.int64)
     results = []
     for kernel in (hard_voxelize._fill, hard_voxelize._fill.py_func):
         filled = (
@@ -85,7 +90,7 @@ def test_jitted_and_plain_python_agree(rng: np.random.Generator) -> None:
             np.zeros(50, np.int32),
         )
         with np.errstate(over="ignore"):
-            num = kernel(points, np.float32(SIZE), np.float32(RANGE), cells, *filled)
+            num = kernel(points, np.float32(size), np.float32(RANGE), np.array(cells), *filled)
         results.append((num, *filled))
     for jitted, plain in zip(*results, strict=True):
         np.testing.assert_array_equal(jitted, plain)

@@ -39,7 +39,8 @@ def hard_voxelize_forward(
     whatever ``deterministic`` says. Voxels are numbered in the order of their first point, a voxel
     keeps its first T points in order, and points of voxels after the first V are dropped; points
     outside the grid or not finite count for nothing. On a CPU a hash table takes the place of
-    mmcv's dense grid, so that time and memory are linear in P; elsewhere a stable sort does.
+    mmcv's dense grid where that is large, so that time and memory are linear in P; elsewhere a
+    stable sort does.
 
     Args:
         points: LiDAR frame, meters, floating point, shape ``(P, C)``.
@@ -92,14 +93,20 @@ def _fill(
     coors: NDArray[np.int32],
     counts: NDArray[np.int32],
 ) -> int:
-    """Fill the three arrays by hashing, and return the number of voxels."""
+    """Fill the three arrays and return the number of voxels.
+
+    A table of all cells says which voxel a cell is, where it is not much larger than a hash table
+    of twice the number of points, as for pillars; otherwise that does.
+    """
     bits = 4
     while (1 << bits) < 2 * len(points):
         bits += 1
     mask = (1 << bits) - 1
     shift = np.uint64(64 - bits)
-    keys = np.full(1 << bits, -1, dtype=np.int64)
-    values = np.empty(1 << bits, dtype=np.int32)
+    num_cells = cells[0] * cells[1] * cells[2]
+    is_direct = num_cells <= 8 << bits
+    voxel_of = np.full(num_cells if is_direct else 1 << bits, -1, dtype=np.int32)
+    keys = np.empty(0 if is_direct else 1 << bits, dtype=np.int64)
     num = 0
     for i in range(len(points)):
         x = np.floor((points[i, 0] - bounds[0]) / size[0])
@@ -109,19 +116,22 @@ def _fill(
         if not inside:
             continue
         key = (np.int64(z) * cells[1] + np.int64(y)) * cells[0] + np.int64(x)
-        slot = np.int64((np.uint64(key) * np.uint64(_GOLDEN)) >> shift)
-        while keys[slot] != key and keys[slot] != -1:
-            slot = (slot + 1) & mask
-        if keys[slot] == -1:
+        slot = key
+        if not is_direct:
+            slot = np.int64((np.uint64(key) * np.uint64(_GOLDEN)) >> shift)
+            while voxel_of[slot] != -1 and keys[slot] != key:
+                slot = (slot + 1) & mask
+        if voxel_of[slot] == -1:
             if num >= len(voxels):
                 continue
-            keys[slot] = key
-            values[slot] = num
+            if not is_direct:
+                keys[slot] = key
+            voxel_of[slot] = num
             coors[num, 0] = np.int32(z)
             coors[num, 1] = np.int32(y)
             coors[num, 2] = np.int32(x)
             num += 1
-        voxel = values[slot]
+        voxel = voxel_of[slot]
         place = counts[voxel]
         if place < voxels.shape[1]:
             for feature in range(points.shape[1]):

@@ -1,7 +1,7 @@
 """Milliseconds, launches, waits and memory of one call on a device.
 
-On a CPU launches and waits are those a GPU would see: operations of the torch path, counted as torch
-dispatches them.
+On a CPU launches and waits are those a GPU would see: operations of the torch path, counted as
+torch dispatches them.
 """
 
 from __future__ import annotations

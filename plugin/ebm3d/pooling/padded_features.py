@@ -1,28 +1,25 @@
-r"""Weighted features of padded crops in the frame of each evaluated box, and their sums and maxima.
+r"""A basis of the features of padded crops in the frame of each evaluated box.
 
-The features and the window are those of :mod:`ebm3d.pooling.point_features`, in another basis: what
-is linear in them belongs to the first layer, :func:`fold_first_layer`. Few large operations, static
-shapes, no value read on the host; gradients in closed form, and by torch where a graph of them is
-wanted.
+The features and the window are those of :mod:`ebm3d.pooling.point_features`; what is linear in
+them is left to the first layer, :func:`ebm3d.pooling.padded_pool.fold_first_layer`. Few large
+operations, static shapes, no value read on the host; gradients in closed form, and by torch where a
+graph of them is wanted.
 
-N boxes with S variants each; K points of a crop; F columns of the clouds; H and C channels of the
-two layers; D = 11 + F columns of the basis: coordinates relative to the half sizes (3), their
-absolute values in meters (3), coordinates in meters (3), one, half sizes (3), features of the point
-(F - 3), share inside the box.
+N boxes with S variants each; K points of a crop; F columns of the clouds; D = 11 + F columns of the
+basis: coordinates relative to the half sizes (3), their absolute values in meters (3), coordinates
+in meters (3), one, half sizes (3), features of the point (F - 3), share inside the box.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ebm3d.boxes.device_constants import constant
-from ebm3d.pooling.point_crops import PaddedCrops
-from ebm3d.pooling.point_features import METRIC_SCALE, RELATIVE_LIMIT, SHARPNESS
+from ebm3d.pooling.point_features import RELATIVE_LIMIT, SHARPNESS
 from ebm3d.pooling.twins import apply, gradients
 
 # The window of a coordinate is r^2 (3 - 2 r) = t + _CUBIC t q with q = sqrt(3) r and t = q^2.
@@ -32,96 +29,22 @@ _CUBIC = -2.0 / (3.0 * _ROOT)
 _Matrix = tuple[tuple[float, ...], ...]
 
 
-@dataclass(frozen=True)
-class PaddedContext:
-    """What :func:`pool_padded` needs of points and layers, made once for all boxes and steps.
-
-    Attributes:
-        xyz_one: ``(N, K, 4)`` homogeneous coordinates of the points, meters.
-        extra: ``(N, K, F - 3)`` their features.
-        weight: ``(N, 1, 1)`` points of the cloud that each stands for, and one over it.
-        inverse_weight: ``(N, 1, 1)``.
-        first: ``(D, H + 2)`` of :func:`fold_first_layer`.
-        second: ``(H + 2, C + 2)`` of :func:`fold_second_layer`.
-        margin: of the window along, across, up, meters.
-    """
-
-    xyz_one: Tensor
-    extra: Tensor
-    weight: Tensor
-    inverse_weight: Tensor
-    first: Tensor
-    second: Tensor
-    margin: tuple[float, ...]
-
-    @classmethod
-    def of(
-        cls, crops: PaddedCrops, first: nn.Linear, second: nn.Linear, margin: tuple[float, ...]
-    ) -> PaddedContext:
-        """Fold the layers, whose parameters get gradients, and lay the points out."""
-        xyz = crops.points[..., :3]
-        weight = crops.weight[:, None, None]
-        return cls(
-            torch.cat((xyz, torch.ones_like(xyz[..., :1])), dim=-1),
-            crops.points[..., 3:],
-            weight,
-            weight.reciprocal(),
-            fold_first_layer(first.weight, first.bias),
-            fold_second_layer(second.weight, second.bias),
-            margin,
-        )
-
-
-def pool_padded(context: PaddedContext, boxes: Tensor) -> Tensor:
-    """Mean and maximum of the point features in the window, and logarithms of the counts.
+def weighted_features(
+    boxes: Tensor, xyz_one: Tensor, extra: Tensor, margin: tuple[float, ...]
+) -> Tensor:
+    """Basis of the features of each point, times its window.
 
     Args:
-        context: points near N boxes, and the layers.
         boxes: ``(N, S, 7)``.
+        xyz_one: ``(N, K, 4)`` homogeneous coordinates of the points near each box, meters.
+        extra: ``(N, K, F - 3)`` their features.
+        margin: of the window along, across, up, meters.
 
     Returns:
-        ``(N, S, 2 C + 2)``, differentiable in boxes and layers, twice. Of several points that reach
-        a maximum, one gets its gradient.
+        ``(N, S, K, D)``, differentiable in boxes, twice.
     """
-    hidden: Tensor = apply(_WeightedFeatures, boxes, context.xyz_one, context.extra, context.margin)
-    hidden = torch.relu_(torch.relu_(hidden @ context.first) @ context.second)
-    pooled: Tensor = apply(_PoolPadded, hidden, context.weight, context.inverse_weight)
-    return pooled
-
-
-def fold_first_layer(weight: Tensor, bias: Tensor) -> Tensor:
-    """First layer on the basis; two more outputs hand on one and the share inside the box.
-
-    A point of window w enters as w times its basis, and leaves as w times its hidden units: relu
-    lets a positive factor through.
-
-    Args:
-        weight: ``(H, 10 + F - 3)`` of the layer on the features of ``point_features``.
-        bias: ``(H,)``.
-
-    Returns:
-        ``(D, H + 2)``, differentiable in both.
-    """
-    num_extra = weight.shape[1] - 10
-    layer = torch.cat((weight.t(), bias[None]))
-    passed = constant(_passed(num_extra), weight)
-    return torch.cat((constant(_basis(num_extra), weight) @ layer, passed), dim=1)
-
-
-def fold_second_layer(weight: Tensor, bias: Tensor) -> Tensor:
-    """Second layer after :func:`fold_first_layer`, which hands both further outputs on.
-
-    Args:
-        weight: ``(C, H)``.
-        bias: ``(C,)``.
-
-    Returns:
-        ``(H + 2, C + 2)``, differentiable in both.
-    """
-    zeros = torch.zeros_like(bias)[None]
-    layer = torch.cat((weight.t(), bias[None], zeros))
-    handed = ((0.0, 0.0),) * weight.shape[1] + ((1.0, 0.0), (0.0, 1.0))
-    return torch.cat((layer, constant(handed, weight)), dim=1)
+    result: Tensor = apply(_WeightedFeatures, boxes, xyz_one, extra, margin)
+    return result
 
 
 class _WeightedFeatures(torch.autograd.Function):
@@ -244,44 +167,6 @@ def _product(factors: Tensor) -> Tensor:
     return factors[..., :1] * factors[..., 1:2] * factors[..., 2:]
 
 
-class _PoolPadded(torch.autograd.Function):
-    """:func:`_pool_by_torch` with its gradient in closed form."""
-
-    @staticmethod
-    def forward(ctx: Any, weighted: Tensor, weight: Tensor, inverse_weight: Tensor) -> Tensor:
-        """Pool, and remember which point was the largest."""
-        channels = weighted.shape[-1] - 2
-        sums, (maxima, largest) = weighted.sum(dim=2), weighted[..., :channels].max(dim=2)
-        counts = sums[..., channels:]
-        divisor = counts[..., :1] + 1
-        mean = sums[..., :channels] / divisor
-        ctx.save_for_backward(weighted, weight, inverse_weight, largest, counts, divisor, mean)
-        return torch.cat((mean, maxima, torch.log1p(counts * weight)), dim=-1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
-        """The gradient of the weighted units."""
-        weighted, weight, inverse_weight, largest, counts, divisor, mean = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            pooled = _pool_by_torch(weighted, weight)
-            return gradients(pooled, (weighted,), grad, ctx.needs_input_grad)[0], None, None
-        channels = mean.shape[-1]
-        grad_mean, grad_maxima, grad_counts = grad.split((channels, channels, 2), dim=-1)
-        grad_sums = grad_mean / divisor
-        grad_counts = grad_counts / (counts + inverse_weight)
-        grad_counts[..., :1].sub_((grad_sums[..., None, :] @ mean[..., None])[..., 0])
-        sums = torch.cat((grad_sums, grad_counts), dim=-1)[:, :, None].expand_as(weighted)
-        return sums.scatter_add(2, largest[:, :, None], grad_maxima[:, :, None]), None, None
-
-
-def _pool_by_torch(weighted: Tensor, weight: Tensor) -> Tensor:
-    """The same by operations that torch differentiates any number of times."""
-    units, window_inside = weighted[..., :-2], weighted[..., -2:]
-    counts = window_inside.sum(dim=2)
-    mean = units.sum(dim=2) / (counts[..., :1] + 1)
-    return torch.cat((mean, units.amax(dim=2), torch.log1p(counts * weight)), dim=-1)
-
-
 # Constants: nested tuples, which are copied to a device once.
 
 # From cos(yaw) and cos(yaw - pi / 2) = sin(yaw) to the rows of the matrix that turns (x, y, z, 1).
@@ -332,27 +217,4 @@ def _to_boxes(margin: tuple[float, ...]) -> _Matrix:
     for d in range(3):
         rows[4 + d][3 + d], rows[7 + d][3 + d] = _ROOT / margin[d], 0.5 * SHARPNESS
         rows[10 + d][3 + d], rows[13 + d][3 + d] = 0.5, -0.5
-    return tuple(map(tuple, rows))
-
-
-def _basis(num_extra: int) -> _Matrix:
-    """Rows: columns of the basis; columns: the features they make up, then the bias."""
-    rows = [[0.0] * (11 + num_extra) for _ in range(14 + num_extra)]
-    scale = METRIC_SCALE
-    for d in range(3):
-        rows[d][d], rows[6 + d][7 + d] = 1.0, scale
-    rows[3][3] = rows[4][4] = scale  # beyond the faces along and across: |c| - half size
-    rows[10][3] = rows[11][4] = -scale
-    rows[8][5], rows[8][6] = -scale, scale  # below: -c - half height; above: c - half height
-    rows[12][5] = rows[12][6] = -scale
-    rows[9][10 + num_extra] = 1.0  # the bias
-    for e in range(num_extra):
-        rows[13 + e][10 + e] = 1.0
-    return tuple(map(tuple, rows))
-
-
-def _passed(num_extra: int) -> _Matrix:
-    """Columns of the first layer that hand on one and the share inside the box."""
-    rows = [[0.0, 0.0] for _ in range(14 + num_extra)]
-    rows[9][0] = rows[13 + num_extra][1] = 1.0
     return tuple(map(tuple, rows))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm3d.errors import input_error
-from ebm3d.pooling.padded_features import PaddedContext, pool_padded
+from ebm3d.pooling.padded_pool import PaddedContext, pool_padded
 from ebm3d.pooling.point_crops import PaddedCrops, PointCrops, crop_points
 from ebm3d.pooling.point_features import NUM_GEOMETRIC, point_features
 from ebm3d.pooling.scene import MAX_BYTES, MAX_CACHED, Scenes

@@ -1,0 +1,174 @@
+"""Mean and maximum of point features in the window, of padded crops.
+
+N boxes with S variants each; K points of a crop; F columns of the clouds; H and C channels of the
+two layers; D columns of the basis of :mod:`ebm3d.pooling.padded_features`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ebm3d.boxes.device_constants import constant
+from ebm3d.pooling.padded_features import weighted_features
+from ebm3d.pooling.point_crops import PaddedCrops
+from ebm3d.pooling.point_features import METRIC_SCALE
+from ebm3d.pooling.twins import apply, gradients
+
+_Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class PaddedContext:
+    """What :func:`pool_padded` needs of points and layers, made once for all boxes and steps.
+
+    Attributes:
+        xyz_one: ``(N, K, 4)`` homogeneous coordinates of the points, meters.
+        extra: ``(N, K, F - 3)`` their features.
+        weight: ``(N, 1, 1)`` points of the cloud that each stands for, and one over it.
+        inverse_weight: ``(N, 1, 1)``.
+        first: ``(D, H + 2)`` of :func:`fold_first_layer`.
+        second: ``(H + 2, C + 2)`` of :func:`fold_second_layer`.
+        margin: of the window along, across, up, meters.
+    """
+
+    xyz_one: Tensor
+    extra: Tensor
+    weight: Tensor
+    inverse_weight: Tensor
+    first: Tensor
+    second: Tensor
+    margin: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls, crops: PaddedCrops, first: nn.Linear, second: nn.Linear, margin: tuple[float, ...]
+    ) -> PaddedContext:
+        """Fold the layers, whose parameters get gradients, and lay the points out."""
+        xyz = crops.points[..., :3]
+        weight = crops.weight[:, None, None]
+        return cls(
+            torch.cat((xyz, torch.ones_like(xyz[..., :1])), dim=-1),
+            crops.points[..., 3:],
+            weight,
+            weight.reciprocal(),
+            fold_first_layer(first.weight, first.bias),
+            fold_second_layer(second.weight, second.bias),
+            margin,
+        )
+
+
+def pool_padded(context: PaddedContext, boxes: Tensor) -> Tensor:
+    """Mean and maximum of the point features in the window, and logarithms of the counts.
+
+    Args:
+        context: points near N boxes, and the layers.
+        boxes: ``(N, S, 7)``.
+
+    Returns:
+        ``(N, S, 2 C + 2)``, differentiable in boxes and layers, twice. Of several points that reach
+        a maximum, one gets its gradient.
+    """
+    hidden = weighted_features(boxes, context.xyz_one, context.extra, context.margin)
+    hidden = torch.relu_(torch.relu_(hidden @ context.first) @ context.second)
+    pooled: Tensor = apply(_PoolPadded, hidden, context.weight, context.inverse_weight)
+    return pooled
+
+
+def fold_first_layer(weight: Tensor, bias: Tensor) -> Tensor:
+    """First layer on the basis; two more outputs hand on one and the share inside the box.
+
+    A point of window w enters as w times its basis, and leaves as w times its hidden units: relu
+    lets a positive factor through.
+
+    Args:
+        weight: ``(H, 10 + F - 3)`` of the layer on the features of ``point_features``.
+        bias: ``(H,)``.
+
+    Returns:
+        ``(D, H + 2)``, differentiable in both.
+    """
+    num_extra = weight.shape[1] - 10
+    layer = torch.cat((weight.t(), bias[None]))
+    passed = constant(_passed(num_extra), weight)
+    return torch.cat((constant(_basis(num_extra), weight) @ layer, passed), dim=1)
+
+
+def fold_second_layer(weight: Tensor, bias: Tensor) -> Tensor:
+    """Second layer after :func:`fold_first_layer`, which hands both further outputs on.
+
+    Args:
+        weight: ``(C, H)``.
+        bias: ``(C,)``.
+
+    Returns:
+        ``(H + 2, C + 2)``, differentiable in both.
+    """
+    zeros = torch.zeros_like(bias)[None]
+    layer = torch.cat((weight.t(), bias[None], zeros))
+    handed = ((0.0, 0.0),) * weight.shape[1] + ((1.0, 0.0), (0.0, 1.0))
+    return torch.cat((layer, constant(handed, weight)), dim=1)
+
+
+class _PoolPadded(torch.autograd.Function):
+    """:func:`_pool_by_torch` with its gradient in closed form."""
+
+    @staticmethod
+    def forward(ctx: Any, weighted: Tensor, weight: Tensor, inverse_weight: Tensor) -> Tensor:
+        """Pool, and remember which point was the largest."""
+        channels = weighted.shape[-1] - 2
+        sums, (maxima, largest) = weighted.sum(dim=2), weighted[..., :channels].max(dim=2)
+        counts = sums[..., channels:]
+        divisor = counts[..., :1] + 1
+        mean = sums[..., :channels] / divisor
+        ctx.save_for_backward(weighted, weight, inverse_weight, largest, counts, divisor, mean)
+        return torch.cat((mean, maxima, torch.log1p(counts * weight)), dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
+        """The gradient of the weighted units."""
+        weighted, weight, inverse_weight, largest, counts, divisor, mean = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            pooled = _pool_by_torch(weighted, weight)
+            return gradients(pooled, (weighted,), grad, ctx.needs_input_grad)[0], None, None
+        channels = mean.shape[-1]
+        grad_mean, grad_maxima, grad_counts = grad.split((channels, channels, 2), dim=-1)
+        grad_sums = grad_mean / divisor
+        grad_counts = grad_counts / (counts + inverse_weight)
+        grad_counts[..., :1].sub_((grad_sums[..., None, :] @ mean[..., None])[..., 0])
+        sums = torch.cat((grad_sums, grad_counts), dim=-1)[:, :, None].expand_as(weighted)
+        return sums.scatter_add(2, largest[:, :, None], grad_maxima[:, :, None]), None, None
+
+
+def _pool_by_torch(weighted: Tensor, weight: Tensor) -> Tensor:
+    """The same by operations that torch differentiates any number of times."""
+    units, window_inside = weighted[..., :-2], weighted[..., -2:]
+    counts = window_inside.sum(dim=2)
+    mean = units.sum(dim=2) / (counts[..., :1] + 1)
+    return torch.cat((mean, units.amax(dim=2), torch.log1p(counts * weight)), dim=-1)
+
+
+def _basis(num_extra: int) -> _Matrix:
+    """Rows: columns of the basis; columns: the features they make up, then the bias."""
+    rows = [[0.0] * (11 + num_extra) for _ in range(14 + num_extra)]
+    scale = METRIC_SCALE
+    for d in range(3):
+        rows[d][d], rows[6 + d][7 + d] = 1.0, scale
+    rows[3][3] = rows[4][4] = scale  # beyond the faces along and across: |c| - half size
+    rows[10][3] = rows[11][4] = -scale
+    rows[8][5], rows[8][6] = -scale, scale  # below: -c - half height; above: c - half height
+    rows[12][5] = rows[12][6] = -scale
+    rows[9][10 + num_extra] = 1.0  # the bias
+    for e in range(num_extra):
+        rows[13 + e][10 + e] = 1.0
+    return tuple(map(tuple, rows))
+
+
+def _passed(num_extra: int) -> _Matrix:
+    """Columns of the first layer that hand on one and the share inside the box."""
+    rows = [[0.0, 0.0] for _ in range(14 + num_extra)]
+    rows[9][0] = rows[13 + num_extra][1] = 1.0
+    return tuple(map(tuple, rows))

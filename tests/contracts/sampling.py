@@ -1,4 +1,4 @@
-"""Cases of noise, of what is learned or sampled beside an energy, and of refiners."""
+"""Cases of noise and of refiners."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.energy import LearnedProposal, LogDensity, NormalizedEnergy, energy_distribution
-from ebm3d.energy.learned_proposal import energy_cross_entropy
-from ebm3d.energy.posterior import sample_posterior
 from ebm3d.noise import BoxNoise, DetectionNoise, Detections, fit_noise_stds
 from ebm3d.refiners import (
+    Ascent,
+    GradientAscent,
     MultiStart,
+    QuasiNewtonAscent,
     RefinementResult,
     approximate_by_gaussian,
     expand_by_differences,
@@ -25,14 +25,13 @@ from ebm3d.refiners import (
     weigh_modes,
 )
 from tests.contracts.cases import case, numbers, tensors_of
-from tests.contracts.places import Place, gradients, gradients_of_parameters
-from tests.losses.examples import STDS, SmallEnergy, random_boxes
+from tests.contracts.places import Place, gradients
+from tests.losses.examples import STDS, random_boxes
 
-_UNITS = [0.25, 0.12, 0.08, 0.06, 0.05, 0.07, 0.04]
-_NO_GENERATOR = "its samples are of a fixed seed, and torch has no generator on meta"
+UNITS = [0.25, 0.12, 0.08, 0.06, 0.05, 0.07, 0.04]
 
 
-class _Hill:
+class Hill:
     """A smooth f of boxes ``(N, 7)`` or ``(N, S, 7)`` around given ones, as a bound energy."""
 
     def __init__(self, boxes: Tensor, labels: Tensor) -> None:
@@ -44,13 +43,13 @@ class _Hill:
         return -8 * offset.square().sum(-1) + 0.2 * torch.cos(3 * offset).sum(-1)
 
 
-def _hill(place: Place, count: int = 4) -> tuple[_Hill, Tensor, Tensor]:
+def hill(place: Place, count: int = 4) -> tuple[Hill, Tensor, Tensor]:
     """f, boxes near its peaks, labels."""
     boxes, labels = place(random_boxes(count)), place(torch.zeros(count, dtype=torch.int64))
-    return _Hill(boxes, labels), boxes, labels
+    return Hill(boxes, labels), boxes, labels
 
 
-def _units(boxes: Tensor) -> Tensor:
+def units_of(boxes: Tensor) -> Tensor:
     return boxes.new_full((), 1.0) * LocalCoding(boxes, torch.ones_like(boxes) * 0.2).units
 
 
@@ -114,98 +113,6 @@ def _fit(place: Place) -> dict[str, Tensor]:
 
 
 @case(
-    "learned proposal",
-    "energy.LearnedProposal",
-    "energy.BoundProposal",
-    "energy.energy_cross_entropy",
-)
-def _learned_proposal(place: Place) -> dict[str, Tensor]:
-    labels = torch.arange(4) % 2
-    noise = BoxNoise(STDS)
-    proposal = LearnedProposal(8, [[4.0, 1.7, 1.5], [0.8, 0.6, 1.7]], noise, num_components=3)
-    proposal, energy = place(proposal), place(SmallEnergy(labels))
-    energy.labels = place(labels)
-    around = noise.around(place(random_boxes(4)), energy.labels)
-    bound, shared = proposal.around(around, energy), proposal.around(around, energy, shared=True)
-    drawn = bound.sample(6)
-    f = energy(drawn.boxes).detach()
-    loss = bound.loss(drawn, f)
-    direct = energy_cross_entropy(f, drawn.log_q, bound.log_prob(drawn.boxes))
-    return {
-        **tensors_of(drawn),
-        **tensors_of(shared.sample(3), "shared"),
-        "loss": loss,
-        "direct": direct,
-        **gradients_of_parameters(loss, proposal),
-    }
-
-
-@case(
-    "posterior",
-    "energy.sample_posterior",
-    "energy.EnergyPosterior",
-    always_float64=("posterior", "by sample", "gaussian"),
-)
-def _posterior(place: Place) -> dict[str, Tensor]:
-    f, boxes, labels = _hill(place)
-    found = sample_posterior(f, boxes, labels, BoxNoise(_UNITS), 64, 3)
-    wide = boxes.double()
-    gaussian = found.gaussian(math.pi)
-    return {
-        **tensors_of(found, "posterior"),
-        "posterior.log_normalizer": found.log_normalizer,
-        "posterior.ess": found.effective_sample_size,
-        "posterior.boxes": found.boxes,
-        "posterior.std": found.std,
-        "posterior.entropy": found.tempered(1.5).entropy,
-        "posterior.log_prob": found.log_prob(f(boxes).double()),
-        "posterior.cdf": found.cdf(wide),
-        "posterior.distance": found.squared_mahalanobis(wide),
-        "by sample": found.sample(5),
-        "gaussian": gaussian.log_prob(wide),
-        "gaussian.std": gaussian.std,
-    }
-
-
-class _Normalizer:
-    """A training method that learns a normalizer, as ``SNLLoss``."""
-
-    is_density = True
-
-    def log_normalizer(self, f: Any, boxes: Tensor, units: Tensor) -> Tensor:
-        """Of no energy."""
-        return units.log().sum(-1)
-
-
-def _add_log_density(method: str, reason: str = "") -> None:
-    @case(
-        f"log density, {method}", "energy.LogDensity", "energy.NormalizedEnergy", not_on_meta=reason
-    )
-    def run(place: Place) -> dict[str, Tensor]:
-        f, boxes, _ = _hill(place)
-        normalized = NormalizedEnergy(f, boxes, BoxNoise(_UNITS))  # type: ignore[arg-type]
-        return {"log_p": LogDensity(method)(normalized, f(boxes), boxes, _Normalizer())}
-
-
-_add_log_density("laplace")
-_add_log_density("learned")
-_add_log_density("importance", _NO_GENERATOR)
-
-
-def _add_uncertainty(method: str, reason: str = "") -> None:
-    @case(f"uncertainty, {method}", "energy.energy_distribution", not_on_meta=reason)
-    def run(place: Place) -> dict[str, Tensor]:
-        f, boxes, _ = _hill(place)
-        normalized = NormalizedEnergy(f, boxes, BoxNoise(_UNITS))  # type: ignore[arg-type]
-        found = energy_distribution(method, normalized)
-        return {"std": found.std, "log_prob": found.log_prob(boxes + 0.01)}
-
-
-_add_uncertainty("laplace")
-_add_uncertainty("importance", _NO_GENERATOR)
-
-
-@case(
     "laplace approximation",
     "refiners.Expansion",
     "refiners.LaplaceApproximation",
@@ -215,8 +122,8 @@ _add_uncertainty("importance", _NO_GENERATOR)
     "refiners.laplace_approximation",
 )
 def _laplace(place: Place) -> dict[str, Tensor]:
-    f, boxes, _ = _hill(place)
-    units = _units(boxes)
+    f, boxes, _ = hill(place)
+    units = units_of(boxes)
     near = laplace_approximation(f, boxes, units)
     exact = laplace_approximation(f, boxes, units, radius=None)
     return {
@@ -232,8 +139,8 @@ def _laplace(place: Place) -> dict[str, Tensor]:
 
 @case("langevin chains", "refiners.langevin", "refiners.sample_boxes")
 def _langevin(place: Place) -> dict[str, Tensor]:
-    f, boxes, _ = _hill(place)
-    laplace = laplace_approximation(f, boxes, _units(boxes))
+    f, boxes, _ = hill(place)
+    laplace = laplace_approximation(f, boxes, units_of(boxes))
     return {
         "chains": langevin(f, boxes, 0.01, 4),
         "samples": sample_boxes(f, laplace, 3, num_steps=4),
@@ -255,8 +162,21 @@ def _one_step(f: Any, boxes: Tensor, labels: Tensor | None = None) -> Refinement
     "refiners.weigh_modes",
 )
 def _several_starts(place: Place) -> dict[str, Tensor]:
-    f, boxes, labels = _hill(place)
-    found = MultiStart(_one_step, _UNITS, num_starts=3, turned=True)(f, boxes, labels)
+    f, boxes, labels = hill(place)
+    found = MultiStart(_one_step, UNITS, num_starts=3, turned=True)(f, boxes, labels)
     assert found.modes is not None
-    weighed = weigh_modes(f, found.modes, _units(boxes))
+    weighed = weigh_modes(f, found.modes, units_of(boxes))
     return {**tensors_of(found), "weights": weighed.weights, "count": found.modes.count}
+
+
+def _add_ascent(ascent: Ascent) -> None:
+    kind = type(ascent).__name__
+
+    @case(f"ascent, {kind}", "refiners.Ascent", f"refiners.{kind}")
+    def run(place: Place) -> dict[str, Tensor]:
+        f, boxes, labels = hill(place)
+        return tensors_of(ascent(f, boxes + 0.05, labels))
+
+
+_add_ascent(GradientAscent(4, 0.02, step_scale=[UNITS, UNITS]))
+_add_ascent(QuasiNewtonAscent(4, 0.02, axes="world"))

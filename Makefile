@@ -1,7 +1,7 @@
 # One word a command. Every command sets up .venv first; with nothing to do that takes no time.
 PY := .venv/bin/python
 # Benchmarks that need neither data nor arguments; the others want trained models.
-BENCHMARKS := dense_heads.py iou.py kitti_evaluation.py memory.py pooling.py refinement.py simulation.py training_methods.py
+BENCHMARKS := dense_heads.py iou.py kitti_evaluation.py memory.py operators.py pooling.py refinement.py simulation.py training_methods.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format bench

@@ -2,7 +2,7 @@
 
 Skips are listed by ``-ra``; bounding their number keeps a run that tested nothing from being green.
 There are two bounds, because the tests on real data need the folder ``../shared``. A test marked
-``gpu`` that finds no CUDA (tests/cuda.py) is listed, and does not count: one bound could not hold on
+``gpu`` that finds no CUDA (tests/cuda.py) is listed and not counted: one bound could not hold on
 machines with a GPU and without.
 """
 

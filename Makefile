@@ -25,7 +25,7 @@ demo: setup
 	@$(PY) tools/demo.py
 
 test: setup
-	@$(PY) -m pytest
+	@$(PY) -m pytest --numprocesses 2 --dist loadfile
 
 lint-tools: setup
 	@cmp -s requirements/lint.txt .venv/.ebm3d-lint || { \

@@ -39,6 +39,7 @@ fingerprint() { cat "requirements/$1.txt" pyproject.toml tools/setup.sh | sha256
 version() { "$1" -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null || true; }
 
 make_venv() { # with this Python; pip last, for that takes seconds
+  [[ -w . && (! -e $VENV || -w $VENV) ]] || fail "$PWD must be writable, as $VENV is made in it, but for $(id -un) it is not"
   "$1" -m venv --clear --without-pip "$VENV" && echo unfinished >"$STAMP" &&
     "$VENV/bin/python" -m ensurepip --default-pip >/dev/null ||
     { rm -rf "$VENV"; fail "no virtual environment could be made, see above; if Python lacks a part, try: $APT"; }

@@ -4,10 +4,12 @@
 # CUDA where there is an NVIDIA GPU, with the first supported Python found.
 # Does nothing, within a second, when the last complete set-up was of the same pins.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly VENV=.venv
-readonly STAMP=$VENV/.ebm3d-setup # the device; after it the fingerprint of the pins, once all is installed
+# The device; after it the fingerprint of the pins, once all is installed, and the folder. "unfinished"
+# until pip is there, so that a set-up that was interrupted is no foreign environment.
+readonly STAMP=$VENV/.ebm3d-setup
 readonly APT="apt-get install -y make git python3.11 python3.11-venv libegl1 libgl1 libgomp1"
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
@@ -32,10 +34,16 @@ choose_device() { # the device that .venv was made for, if any
   echo "$device"
 }
 
-# The path is part of it: neither a virtual environment nor an editable install can be moved.
-fingerprint() { (pwd && cat "requirements/$1.txt" pyproject.toml tools/setup.sh) | sha256sum | cut -d' ' -f1; }
+fingerprint() { cat "requirements/$1.txt" pyproject.toml tools/setup.sh | sha256sum | cut -d' ' -f1; }
 
 version() { "$1" -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null || true; }
+
+make_venv() { # with this Python; pip last, for that takes seconds
+  [[ -w . && (! -e $VENV || -w $VENV) ]] || fail "$PWD must be writable, as $VENV is made in it, but for $(id -un) it is not"
+  "$1" -m venv --clear --without-pip "$VENV" && echo unfinished >"$STAMP" &&
+    "$VENV/bin/python" -m ensurepip --default-pip >/dev/null ||
+    { rm -rf "$VENV"; fail "no virtual environment could be made, see above; if Python lacks a part, try: $APT"; }
+}
 
 pip_install() {
   "$VENV/bin/python" -m pip install --quiet --quiet --disable-pip-version-check "$@" ||
@@ -61,24 +69,26 @@ EOF
 }
 
 main() {
-  local existing='' complete='' device key python found
+  local existing='' complete='' folder='' device key python found
   if [[ -f $STAMP ]]; then
-    read -r existing complete <"$STAMP" || true
+    read -r existing complete folder <"$STAMP" || true
     [[ $existing == cpu || $existing == cuda ]] || existing=''
-  elif [[ -e $VENV ]]; then
-    fail "$VENV is not the work of a set-up; move it away"
+  elif [[ -e $VENV || -L $VENV ]]; then
+    fail "$VENV must be the work of a set-up, but $STAMP is missing; move $VENV away"
   fi
   device=$(choose_device "$existing")
   key=$(fingerprint "$device")
   found=$(version "$VENV/bin/python") # none if what it was made with is gone
-  if [[ $device == "$existing" && -n $found && (-z ${PYTHON:-} || $(version "$PYTHON") == "$found") ]]; then
+  # What pip wrote holds the folder: neither a virtual environment nor an editable install can be moved.
+  if [[ $device == "$existing" && ${folder:-$PWD} == "$PWD" && -n $found &&
+    (-z ${PYTHON:-} || $(version "$PYTHON") == "$found") ]]; then
     [[ $complete != "$key" ]] || return 0
   else
     python=$(find_python)
     say "Making $VENV for $device with $("$python" --version)${existing:+, in place of the one for $existing}."
-    "$python" -m venv --clear "$VENV" || { rm -rf "$VENV"; fail "no virtual environment could be made; try: $APT"; }
+    make_venv "$python"
   fi
-  echo "$device" >"$STAMP"
+  echo "$device - $PWD" >"$STAMP"
   # With its dependencies: a CUDA build brings its libraries along. Wheels only: nothing is compiled.
   say "Installing torch (half a minute with a CPU build; a CUDA build is gigabytes)."
   pip_install --only-binary :all: --constraint "requirements/$device.txt" torch
@@ -87,7 +97,7 @@ main() {
   pip_install --no-deps --no-build-isolation --editable .
   say "Checking that everything imports."
   check "$device"
-  echo "$device $key" >"$STAMP"
+  echo "$device $key $PWD" >"$STAMP"
   say "Set-up complete in $SECONDS s."
 }
 

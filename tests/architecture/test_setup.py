@@ -20,6 +20,10 @@ _PYTHON = """case "$*" in
 *'-m venv'*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
 esac
 echo "$*" >>calls"""
+# The same, that kills the set-up at a step unless it is told to spare it.
+_PYTHON_THAT_KILLS = """#!/bin/sh
+case "$*" in *'{step}'*) [ -e spare ] || kill -9 "$PPID" ;; esac
+""" + _PYTHON.replace("{", "{{").replace("}", "}}")
 
 
 def _program(folder: Path, name: str, script: str) -> Path:
@@ -151,5 +155,39 @@ def test_an_environment_that_set_up_did_not_make_is_left_alone(checkout: Path):
     (checkout / ".venv").mkdir()
     run = _run([str(checkout / "tools" / "setup.sh")], checkout)
     assert run.returncode == 1
-    assert "move it away" in run.stderr
+    assert "move .venv away" in run.stderr
     assert list((checkout / ".venv").iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["-m ensurepip", "torch", "--no-deps --requirement", "-W ignore"])
+def test_a_set_up_that_was_killed_is_completed_by_the_next(checkout: Path, step: str):
+    """Whatever it was at; an environment without pip is made anew."""
+    python = _program(checkout / "bin", "python3.11", _PYTHON)
+    python.write_text(_PYTHON_THAT_KILLS.format(step=step))
+    killed = _run([str(checkout / "tools" / "setup.sh")], checkout)
+    assert killed.returncode == -9
+    assert (checkout / ".venv").exists()
+    (checkout / "spare").touch()
+    calls = _set_up(checkout)
+    assert _made_anew(calls) == (step == "-m ensurepip")
+    assert any("--editable ." in call for call in calls)
+    assert _set_up(checkout) == []
+
+
+def test_a_folder_that_was_moved_gets_an_environment_of_its_own(checkout: Path, tmp_path: Path):
+    """The scripts of the old one name the old folder; another way to the same folder is no move."""
+    _set_up(checkout)
+    (tmp_path / "a way to it").symlink_to(checkout)
+    assert _set_up(tmp_path / "a way to it") == []
+    moved = shutil.copytree(checkout, tmp_path / "moved folder", symlinks=True)
+    assert _made_anew(_set_up(moved))
+    assert _set_up(moved) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_what_stands_in_the_place_of_an_environment_is_named(checkout: Path, kind: str):
+    place = checkout / ".venv"
+    place.touch() if kind == "file" else place.symlink_to(checkout / "gone")
+    run = _run([str(checkout / "tools" / "setup.sh")], checkout)
+    assert run.returncode == 1
+    assert "move .venv away" in run.stderr

@@ -83,14 +83,20 @@ def check_labels(
     """
     if labels.shape != (num_boxes,):
         raise shape_error("labels", f"({num_boxes},), one class per box", labels)
-    if "int" not in str(labels.dtype):
-        raise input_error("labels", "whole numbers", labels.dtype, "pass labels.long()")
+    check_index_type("labels", labels)
     if num_rows == 1 or num_boxes == 0 or not (wait or can_read(labels)):
         return
     low, high = (int(end) for end in labels.aminmax())
     if not 0 <= low <= high < num_rows:
         expected = f"from 0 to {num_rows - 1}"
         raise input_error("labels", expected, f"{low} to {high}", f"give {table} one row per class")
+
+
+def check_index_type(name: str, values: Any) -> None:
+    """Raise unless a tensor is of a type that torch takes as an index."""
+    if str(values.dtype) not in ("torch.int32", "torch.int64"):
+        expected = "whole numbers, int64 or int32"
+        raise input_error(name, expected, values.dtype, f"pass {name}.long()")
 
 
 def can_read(*tensors: Any) -> bool:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from ebm3d.boxes.kernel_choice import forced_torch
 from ebm3d.energy import BoundNetwork, BoxEnergy, RegressionNetwork
-from ebm3d.pooling import BEVGridPool, Scenes
+from ebm3d.pooling import BEVGridPool, PointBoxPool, Scenes
 
 _RANGE = (0.0, -16.0, -3.0, 32.0, 16.0, 1.0)
 _SIZES = [[3.9, 1.6, 1.56], [0.8, 0.6, 1.73]]
@@ -65,6 +69,54 @@ def test_evaluating_in_parts_changes_neither_outputs_nor_gradients(max_evaluatio
         found.append((outputs.detach(), *torch.autograd.grad(outputs.square().sum(), wanted)))
     for whole, parts in zip(*found, strict=True):
         torch.testing.assert_close(parts, whole)
+
+
+@pytest.mark.parametrize("with_points", [False, True])
+def test_a_batch_of_no_frames_has_no_outputs(with_points: bool):
+    """On both paths: with points there is a crop, too."""
+    model = _Model()
+    pools = [model.pool, PointBoxPool((8, 8)).double()][: 1 + with_points]
+    scenes = Scenes.from_range(model.bev[:0], _RANGE, [])
+    none = model.labels[:0]
+    for context in (nullcontext(), forced_torch()):
+        with context:
+            bound = BoundNetwork(pools, model.network, scenes, model.boxes[:0], none, none)
+            assert bound(model.boxes[:0]).shape == (0, _OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"boxes": Tensor.float},
+            r"boxes must be of the type of scenes.bev, torch.float64.*float32",
+        ),
+        ({"boxes": Tensor.long}, r"boxes must be of a floating-point type.*boxes\.float"),
+        ({"labels": Tensor.byte}, r"labels must be whole numbers, int64 or int32.*labels\.long"),
+        ({"scene": Tensor.double}, r"scene_index must be whole numbers.*scene_index\.long"),
+        ({"scene": lambda t: t.to("meta")}, "scene_index must be on cpu, as the boxes.*on meta"),
+        ({"bev": lambda t: t.to("meta")}, "scenes.bev must be on cpu, as the boxes.*on meta"),
+    ],
+)
+@pytest.mark.parametrize("context", [nullcontext, forced_torch])
+def test_another_type_or_device_is_named(
+    changes: dict[str, Callable[[Tensor], Tensor]],
+    told: str,
+    context: Callable[[], AbstractContextManager[None]],
+):
+    model = _Model()
+    for name, change in changes.items():
+        setattr(model, name, change(getattr(model, name)))
+    with context(), pytest.raises(ValueError, match=told):
+        model.bound()
+
+
+def test_variants_of_another_type_are_named():
+    model = _Model()
+    bound = model.bound()
+    for call, boxes in ((bound, model.boxes), (bound.pooled, model.variants())):
+        with pytest.raises(ValueError, match=r"boxes must be of the type .*float64, but got .*32"):
+            call(boxes.float())
 
 
 def test_no_boxes_have_no_outputs():

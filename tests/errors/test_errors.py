@@ -78,8 +78,12 @@ def test_values_are_read_in_main_memory_alone_unless_told():
         (torch.tensor([0, 2]), "labels must be from 0 to 1, but got 0 to 2; give stds one row per"),
         (torch.tensor([-1, 0]), "labels must be from 0 to 1, but got -1 to 0"),
         (torch.tensor([0]), r"labels must have shape \(2,\), one class per box, but got \(1,\)"),
-        (torch.zeros(2), r"labels must be whole numbers, but got .*pass labels\.long\(\)"),
+        (
+            torch.zeros(2),
+            r"labels must be whole numbers, int64 or int32, but got .*pass labels\.long\(\)",
+        ),
         (torch.zeros(2, dtype=torch.bool), "labels must be whole numbers"),
+        (torch.zeros(2, dtype=torch.uint8), "labels must be whole numbers, int64"),
     ],
 )
 def test_labels_without_a_row_are_named(labels: torch.Tensor, message: str):

@@ -54,3 +54,9 @@ def test_clouds_must_be_as_many_as_maps_or_none():
     assert Scenes.from_range(bev, _RANGE).points == ()
     with pytest.raises(ValueError, match=r"one cloud per frame \(2\), but got 1 clouds"):
         Scenes.from_range(bev, _RANGE, [torch.zeros(5, 4)])
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 8), (8, 0)])
+def test_a_map_without_cells_is_refused(height: int, width: int):
+    with pytest.raises(ValueError, match=r"(height|width) must be at least 1.*got 0"):
+        Scenes.from_range(torch.zeros(1, 2, height, width), (0, -20, -3, 40, 20, 1))

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from ebm3d.boxes.kernel_choice import forced_torch
 from ebm3d.pooling import PointBoxPool, Scenes
 
 _RANGE = (-20.0, -20.0, -3.0, 20.0, 20.0, 3.0)
@@ -233,3 +236,38 @@ def test_pooled_features_of_one_point_by_hand():
     expected = torch.cat((window * hidden / (1 + window), window * hidden, counts))
     assert float(expected[: len(hidden)].detach().sum()) > 0.01
     torch.testing.assert_close(_pooled(pool, [cloud], box)[0], expected)
+
+
+@pytest.mark.parametrize("context", [nullcontext, forced_torch])
+def test_points_take_no_part_in_gradients(context: Callable[[], AbstractContextManager[None]]):
+    boxes = _box()
+    cloud = _cloud_around(boxes)
+    pool = _pool()
+    with context():
+        expected = _pooled(pool, [cloud], boxes)
+        wanted = cloud.clone().requires_grad_()
+        found = _pooled(pool, [wanted], boxes.requires_grad_())
+        found.sum().backward()
+    torch.testing.assert_close(found, expected)
+    assert wanted.grad is None
+    assert bool((boxes.grad != 0).any())
+
+
+@pytest.mark.parametrize("context", [nullcontext, forced_torch])
+def test_a_box_without_width_is_computed_and_leaves_others_alone(
+    context: Callable[[], AbstractContextManager[None]],
+):
+    """Such a box has no meaningful features: kernels do not divide by its width in Python's way."""
+    boxes = _box()
+    cloud = _cloud_around(boxes)
+    pool = _pool()
+    flat = boxes.clone()
+    flat[1, 4] = 0.0
+    flat.requires_grad_()
+    with context():
+        expected = _pooled(pool, [cloud], boxes)
+        found = _pooled(pool, [cloud], flat)
+        others = [0, 2, 3]
+        found[others].sum().backward()
+    torch.testing.assert_close(found[others], expected[others])
+    assert bool(flat.grad[others].isfinite().all())

@@ -6,13 +6,20 @@ N boxes; S variants of each (noise samples, or one while refining); P outputs pe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ebm3d.errors import can_read, check_boxes, check_labels, input_error, shape_error
+from ebm3d.errors import (
+    can_read,
+    check_floating_boxes,
+    check_index_type,
+    check_labels,
+    input_error,
+    shape_error,
+)
 from ebm3d.pooling.scene import BoxPool, Scenes
 
 
@@ -55,8 +62,8 @@ class BoundNetwork:
             to the pools: what fits the cache of a CPU, or the memory of another device.
 
     Raises:
-        ValueError: for wrong shapes; where values can be read without waiting, in main memory, also
-            for labels or frames that do not exist.
+        ValueError: for wrong shapes, types and devices; where values can be read without waiting,
+            in main memory, also for labels or frames that do not exist.
     """
 
     def __init__(
@@ -69,13 +76,18 @@ class BoundNetwork:
         scene_index: Tensor | None = None,
         max_evaluations: int | None = None,
     ) -> None:
-        check_boxes(boxes)
+        check_floating_boxes(boxes)
         check_labels(labels, len(boxes), network.num_classes or 1, "mean_sizes")
         if scene_index is None:
             scene_index = torch.zeros_like(labels)
         else:
             _check_scene_index(scene_index, len(boxes), len(scenes.bev))
+        _check_places(scenes, boxes, labels, scene_index)
         self._pools, self._network, self._labels = tuple(pools), network, labels
+        self._dtype = boxes.dtype
+        self._contexts: list[Any] = []
+        if len(boxes) == 0:  # perhaps without a frame, too: nothing will be read
+            return
         self._contexts = [pool.prepare(scenes, boxes, scene_index) for pool in pools]
         self._max_evaluations = max_evaluations or min(
             pool.evaluations_at_once(context)
@@ -98,14 +110,9 @@ class BoundNetwork:
             parameters and maps.
 
         Raises:
-            ValueError: if the number of boxes is not the bound one.
+            ValueError: if the number or the type of boxes is not the bound one.
         """
-        if (
-            boxes.ndim not in (2, 3)
-            or boxes.shape[:1] != self._labels.shape
-            or boxes.shape[-1] != 7
-        ):
-            raise shape_error("boxes", f"({len(self._labels)}, [S,] 7)", boxes)
+        self._check_variants(boxes, (2, 3), "[S,]")
         if boxes.ndim == 2:
             return self(boxes[:, None])[:, 0]
         if boxes.numel() == 0:
@@ -127,13 +134,21 @@ class BoundNetwork:
             ``(N, S, F)``, the features of all pools joined.
 
         Raises:
-            ValueError: if the number of boxes is not the bound one.
+            ValueError: if the number or the type of boxes is not the bound one.
         """
-        if boxes.ndim != 3 or boxes.shape[:1] != self._labels.shape or boxes.shape[-1] != 7:
-            raise shape_error("boxes", f"({len(self._labels)}, S, 7)", boxes)
+        self._check_variants(boxes, (3,), "S,")
         if boxes.numel() == 0:
             return boxes.new_zeros(*boxes.shape[:2], sum(p.out_channels for p in self._pools))
         return torch.cat([self._pool(part) for part in self._parts(boxes)], dim=1)
+
+    def _check_variants(self, boxes: Tensor, axes: tuple[int, ...], variants: str) -> None:
+        """Raise unless boxes may be evaluated: shape and type."""
+        num = self._labels.shape
+        if boxes.ndim not in axes or boxes.shape[:1] != num or boxes.shape[-1] != 7:
+            raise shape_error("boxes", f"({num[0]}, {variants} 7)", boxes)
+        if boxes.dtype != self._dtype:
+            expected = f"of the type of the boxes bound to, {self._dtype}"
+            raise input_error("boxes", expected, boxes.dtype, "pass boxes.to(that type)")
 
     def _parts(self, boxes: Tensor) -> tuple[Tensor, ...]:
         """Variants ``(N, S, 7)``, N at least 1, in parts of about the bound on evaluations."""
@@ -156,10 +171,26 @@ class BoundNetwork:
         return outputs
 
 
+def _check_places(scenes: Scenes, boxes: Tensor, labels: Tensor, scene_index: Tensor) -> None:
+    """Raise unless all is on the device of the boxes, and the map of their type."""
+    if scenes.bev.dtype != boxes.dtype:
+        remedy = "pass boxes.to(scenes.bev.dtype)"
+        raise input_error(
+            "boxes", f"of the type of scenes.bev, {scenes.bev.dtype}", boxes.dtype, remedy
+        )
+    others = {"scenes.bev": scenes.bev, "labels": labels, "scene_index": scene_index}
+    others.update((f"scenes.points[{i}]", cloud) for i, cloud in enumerate(scenes.points))
+    for name, tensor in others.items():
+        if tensor.device != boxes.device:
+            expected, got = f"on {boxes.device}, as the boxes", f"on {tensor.device}"
+            raise input_error(name, expected, got, f"move it by {name}.to(boxes.device)")
+
+
 def _check_scene_index(scene_index: Tensor, num_boxes: int, num_scenes: int) -> None:
     """Raise unless each of N boxes lies in one of the frames of the map."""
     if scene_index.shape != (num_boxes,):
         raise shape_error("scene_index", f"({num_boxes},)", scene_index)
+    check_index_type("scene_index", scene_index)
     if num_boxes and can_read(scene_index):
         low, high = (int(end) for end in scene_index.aminmax())
         if not 0 <= low <= high < num_scenes:

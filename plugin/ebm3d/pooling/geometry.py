@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm3d.errors import input_error
+from ebm3d.errors import check_count, input_error
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class BEVGeometry:
             The geometry.
 
         Raises:
-            ValueError: if the range has not 6 numbers or is empty.
+            ValueError: if the range has not 6 numbers or is empty, or the map has no cells.
         """
         if len(point_cloud_range) != 6:
             raise input_error(
@@ -48,6 +48,8 @@ class BEVGeometry:
         x_min, y_min, _, x_max, y_max, _ = (float(v) for v in point_cloud_range)
         if not (x_max > x_min and y_max > y_min):
             raise input_error("point_cloud_range", "increasing in x and y", point_cloud_range)
+        check_count("height", height)
+        check_count("width", width)
         return cls((x_min, y_min), ((x_max - x_min) / width, (y_max - y_min) / height))
 
     def meters_to_cells(self, positions: Tensor, center_offset: float = 0.5) -> Tensor:

@@ -68,7 +68,7 @@ class PointBoxPool(nn.Module):
     def prepare(
         self, scenes: Scenes, boxes: Tensor, scene_index: Tensor
     ) -> PointCrops | PaddedContext:
-        """Crop the points near each box.
+        """Crop the points near each box; points take no part in gradients.
 
         Args:
             scenes: must have points.
@@ -88,7 +88,7 @@ class PointBoxPool(nn.Module):
                 f"{len(scenes.points)} clouds",
                 "set model.data_preprocessor.type to 'RefinementDataPreprocessor'",
             )
-        clouds = [cloud[:, : self.num_features].to(boxes.dtype) for cloud in scenes.points]
+        clouds = [p[:, : self.num_features].detach().to(boxes.dtype) for p in scenes.points]
         if any(cloud.shape[1] < self.num_features for cloud in clouds):
             raise input_error(
                 "points",

@@ -169,7 +169,7 @@ def select_kernel(
     return point[:count].copy(), owner[:count].copy()
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def features_kernel(
     boxes: NDArray[Any],
     points: NDArray[Any],
@@ -204,7 +204,7 @@ def features_kernel(
         counts[e, 1] += weight * inside
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def features_backward_kernel(
     boxes: NDArray[Any],
     points: NDArray[Any],

@@ -16,6 +16,7 @@ from ebm3d.boxes.iou import intersection_area
 from ebm3d.boxes.kernel_choice import kernels_serve
 from ebm3d.boxes.parallelism import threads_for
 from ebm3d.boxes.rotated_overlap import rotated_overlap_areas
+from ebm3d.errors import input_error, shape_error
 
 FloatArray = NDArray[np.float64]
 
@@ -37,12 +38,20 @@ def box_iou_rotated(
     which happens to boxes that nearly coincide.
 
     Args:
-        boxes1: floating point, shape ``(N, 5)``; angles turn from x to y.
+        boxes1: floating point, finite, shape ``(N, 5)``; angles turn from x to y.
         boxes2: shape ``(M, 5)``; ``(N, 5)`` if ``aligned``.
         ious: filled; shape ``(N * M,)`` in rows of ``boxes1``, or ``(N,)`` if ``aligned``.
         mode_flag: 0 for the intersection over the union, 1 over the area of the first box.
         aligned: compare row ``i`` with row ``i``.
+
+    Raises:
+        ValueError: for another shape or type.
     """
+    check_rotated_boxes("boxes1", boxes1)
+    check_rotated_boxes("boxes2", boxes2)
+    if aligned and len(boxes1) != len(boxes2):
+        expected = f"({len(boxes1)}, 5), as many as boxes1 where aligned=True"
+        raise shape_error("boxes2", expected, boxes2, "pass aligned=False for pairs")
     boxes1, boxes2 = boxes1.detach(), boxes2.detach()
     num_pairs = len(boxes1) if aligned else len(boxes1) * len(boxes2)
     if num_pairs == 0:
@@ -61,6 +70,14 @@ def box_iou_rotated(
         for start, stop in row_blocks(len(boxes1), len(boxes2)):
             rows = boxes1[start:stop, None]
             table[start:stop] = overlap_ratios(rows, boxes2[None], mode_flag == 1)
+
+
+def check_rotated_boxes(name: str, boxes: Tensor) -> None:
+    """Raise unless these are rotated boxes in a plane; values are not looked at."""
+    if boxes.ndim != 2 or boxes.shape[1] != 5:
+        raise shape_error(name, "(N, 5) with columns (x, y, w, h, angle)", boxes)
+    if not boxes.is_floating_point():
+        raise input_error(name, "of a floating-point type", boxes.dtype, f"pass {name}.float()")
 
 
 def overlap_ratios(boxes: Tensor, others: Tensor, of_first: bool) -> Tensor:

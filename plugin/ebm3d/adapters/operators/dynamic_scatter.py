@@ -5,6 +5,7 @@ Glossary: P points; C features of a point; M voxels; D columns of a cell, usuall
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numba
@@ -27,12 +28,12 @@ def dynamic_point_to_voxel_forward(
     Source: ``DynamicPointToVoxelForwardCUDAKernelLauncher`` of mmcv 2.1.0, which has no twin for
     a CPU. Points with a negative entry in their cell belong to no voxel. The voxels are in
     ascending order of their cells. Where mmcv adds with atomics, in any order, the points of a
-    voxel are added in their order here: two calls give the same bits.
+    voxel are added in their order here: two calls give the same bits. A feature that is not a
+    number makes the maximum none, too; mmcv drops it.
 
     Args:
         feats: features of the points, floating point, shape ``(P, C)``.
-        coors: cell of each point, integers, shape ``(P, D)``; the grid that holds the cells must
-            have less than 2^63 of them.
+        coors: cell of each point, integers, shape ``(P, D)``.
         reduce_type: ``"sum"``, ``"mean"`` or ``"max"``.
 
     Returns:
@@ -40,22 +41,31 @@ def dynamic_point_to_voxel_forward(
         ``(P,)`` and the number of points in each voxel ``(M,)``, the last two int32.
 
     Raises:
-        ValueError: for another shape or reduction.
+        ValueError: for another shape, type or reduction, or if the smallest grid from zero that
+            holds the cells has 2^63 of them.
 
     Note:
-        M depends on the values: the host reads it once, with one more number.
+        M depends on the values: the host reads it once, with a few more numbers.
     """
-    if feats.ndim != 2 or coors.ndim != 2 or len(coors) != len(feats):
+    if feats.ndim != 2:
+        raise shape_error("feats", "(P, C)", feats)
+    if not feats.is_floating_point():
+        raise input_error("feats", "of a floating-point type", feats.dtype, "pass feats.float()")
+    if coors.ndim != 2 or len(coors) != len(feats):
         raise shape_error("coors", f"({len(feats)}, D), a row for each point", coors)
     _check_kind(reduce_type)
     if len(feats) == 0:
         none = coors.new_empty(0, dtype=torch.int32)
         return feats.detach().clone(), coors.clone(), none, none.clone()
-    keys = _keys(coors)
+    extents = coors.long().amax(dim=0).clamp(min=0) + 1
+    keys = _keys(coors, extents)
     keys, order = keys.sort(stable=True)
     first = torch.nn.functional.pad(keys[1:] != keys[:-1], (1, 0), value=True)
     run = first.cumsum(0) - 1
-    num_runs, num_dropped = torch.stack([run[-1] + 1, (keys < 0).sum()]).tolist()
+    counted = torch.stack([run[-1] + 1, (keys < 0).sum()])
+    num_runs, num_dropped, *grid = torch.cat([counted, extents]).tolist()
+    if math.prod(grid) >= 2**63:
+        raise input_error("coors", "cells of a grid of less than 2^63", f"cells of one of {grid}")
     num_without = int(num_dropped > 0)
     run, num = run - num_without, num_runs - num_without
     voxel_of_point = torch.empty_like(run).scatter(0, order, run)
@@ -137,10 +147,9 @@ def _check_kind(reduce_type: str) -> None:
         raise input_error("reduce_type", f"one of {_KINDS}", repr(reduce_type))
 
 
-def _keys(coors: Tensor) -> Tensor:
+def _keys(coors: Tensor, extents: Tensor) -> Tensor:
     """One number for each cell, in lexicographic order; -1 for cells with a negative entry."""
     coors = coors.long()
-    extents = coors.amax(dim=0).clamp(min=0) + 1
     keys = torch.zeros_like(coors[:, 0])
     for column in range(coors.shape[1]):
         keys = keys * extents[column] + coors[:, column]
@@ -164,7 +173,9 @@ def _maximum(feats: NDArray[Any], voxel_of_point: NDArray[np.int64], reduced: ND
         if voxel_of_point[p] >= 0:
             row = reduced[voxel_of_point[p]]
             for c in range(feats.shape[1]):
-                row[c] = max(row[c], feats[p, c])
+                feature = feats[p, c]
+                if feature > row[c] or feature != feature:
+                    row[c] = feature
 
 
 @numba.njit(cache=True)

@@ -188,8 +188,9 @@ def fill_by_sorting(
     size = torch.where(in_use, (ends - starts)[:-1], 0).clamp(max=max_points)
     place = torch.arange(max_points, device=points.device)
     source = order[(starts[:-1, None] + place).clamp(max=len(points) - 1)]
+    first_point = order[starts[:-1]]
     filled = place < size[:, None]
     voxels.copy_(torch.where(filled[..., None], points[source], 0.0))
-    coors.copy_(torch.where(in_use[:, None], cells[source[:, 0]], 0))
+    coors.copy_(torch.where(in_use[:, None], cells[first_point], 0))
     counts.copy_(size)
     return num

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ebm3d.adapters.operators.box_iou_rotated import (
     FloatArray,
+    check_rotated_boxes,
     overlap_ratio,
     overlap_ratios,
     row_blocks,
@@ -17,6 +18,7 @@ from ebm3d.adapters.operators.box_iou_rotated import (
 )
 from ebm3d.adapters.operators.suppression import kept_rows
 from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.errors import shape_error
 
 
 def nms_rotated(
@@ -48,10 +50,17 @@ def nms_rotated(
     Returns:
         Rows of ``dets`` that stay, by falling score, int64, shape ``(K,)``.
 
+    Raises:
+        ValueError: for another shape or type.
+
     Note:
         On another device than a CPU the host waits once, for ``K``; memory is N bytes a box.
     """
-    boxes = dets_sorted.detach()[:, :5]
+    boxes = dets_sorted.detach()
+    boxes = boxes[:, :5] if multi_label and boxes.ndim == 2 else boxes
+    check_rotated_boxes("dets", boxes)
+    if scores.shape != (len(dets),):
+        raise shape_error("scores", f"({len(dets)},), one for each of dets", scores)
     if kernels_serve(boxes):
         rows = torch.from_numpy(_suppress(upright_boxes(boxes), iou_threshold))
     else:

@@ -32,8 +32,8 @@ def points_in_boxes_cpu_forward(
         pts_tensor: float32, shape ``(P, 3)``.
         pts_indices_tensor: filled with 1 or 0, int32, shape ``(N, P)``.
     """
-    x, y, z = pts_tensor.t().contiguous().numpy()
-    _mark(boxes_tensor.numpy(), x, y, z, pts_indices_tensor.numpy())
+    x, y, z = pts_tensor.detach().t().contiguous().numpy()
+    _mark(boxes_tensor.detach().numpy(), x, y, z, pts_indices_tensor.numpy())
 
 
 def points_in_boxes_part_forward(

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ebm3d.errors import shape_error
+from ebm3d.errors import input_error, shape_error
 
 
 def check_points(points: Tensor) -> None:
@@ -22,9 +22,23 @@ def grid_cells(voxel_size: Tensor, coors_range: Tensor) -> list[int]:
     Args:
         voxel_size: size of a voxel in x, y, z, meters, float32 on the CPU, shape ``(3,)``.
         coors_range: lowest x, y, z and highest x, y, z, meters, likewise, shape ``(6,)``.
+
+    Raises:
+        ValueError: for another shape, or if that is no grid whose cells can be numbered.
     """
-    quotients = (coors_range[3:] - coors_range[:3]) / voxel_size
-    return [math.floor(quotient + 0.5) for quotient in quotients.tolist()]
+    if voxel_size.shape != (3,):
+        raise shape_error("voxel_size", "(3,), meters along x, y, z", voxel_size)
+    if coors_range.shape != (6,):
+        raise shape_error("coors_range", "(6,), the lowest and the highest x, y, z", coors_range)
+    size, bounds = voxel_size.tolist(), coors_range.tolist()
+    if not all(0 < length < math.inf for length in size):
+        raise input_error("voxel_size", "positive and finite", size)
+    quotients = ((coors_range[3:] - coors_range[:3]) / voxel_size).tolist()
+    # Cells are int32, and numbered by int64.
+    if not all(0 <= quotient < 2**31 for quotient in quotients) or math.prod(quotients) >= 2**63:
+        expected = f"increasing and finite, of less than 2^31 cells of {size} along each axis"
+        raise input_error("coors_range", f"{expected} and 2^63 in all", bounds)
+    return [math.floor(quotient + 0.5) for quotient in quotients]
 
 
 def cells_of_points(

@@ -95,6 +95,19 @@ def test_nothing_is_read_on_the_host_and_no_device_is_mixed(name: str, frames: i
             assert result is None or result.is_meta
 
 
+@pytest.mark.parametrize("name", _POOLS)
+def test_gradients_are_the_same_where_torch_has_to_be_deterministic(
+    name: str, monkeypatch: pytest.MonkeyPatch
+):
+    pool, inputs = _POOLS[name]().double(), _inputs(3)
+    with forced_torch():
+        expected = _run(pool, *inputs, False)
+        monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+        found = _run(pool, *inputs, False)
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["bev", "points"])
 def test_gradients_in_torch_are_those_of_differences(name: str):
     pool = _POOLS[name]().double()

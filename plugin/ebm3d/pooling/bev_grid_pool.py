@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ebm3d.boxes.device_constants import constant
 from ebm3d.errors import input_error, shape_error
+from ebm3d.pooling.box_grid import grid_positions
 from ebm3d.pooling.geometry import BEVGeometry
 from ebm3d.pooling.map_rows import MapReader, read_maps
 from ebm3d.pooling.scene import Scenes
@@ -70,8 +70,9 @@ class BEVGridPool(nn.Module):
         along = torch.linspace(-0.5, 0.5, grid[1]) * extent
         # Channel-major, across before along, as the paper flattens its features.
         offsets = torch.stack(torch.meshgrid(along, across, indexing="xy"), dim=-1).reshape(-1, 2)
-        self.register_buffer("offsets", offsets, persistent=False)
-        self.offsets: Tensor
+        template = torch.cat((offsets, torch.ones(len(offsets), 1)), dim=1)
+        self.register_buffer("template", template, persistent=False)
+        self.template: Tensor
         self.out_channels = channels * grid[0] * grid[1]
 
     def prepare(self, scenes: Scenes, boxes: Tensor, scene_index: Tensor) -> BEVContext:
@@ -112,37 +113,11 @@ class BEVGridPool(nn.Module):
         Returns:
             ``(N, S, out_channels)``, differentiable in boxes, map and projection.
         """
-        matrix, shift, scale, origin = self._linear_in_boxes(context)
-        flat = boxes.flatten(0, 1)
-        columns = torch.addmm(constant(shift, boxes), flat, constant(matrix, boxes))
-        angles, sizes = columns.split(4, dim=1)
-        # Not by the product: under TF32, which users may allow, it would round 70 m to 3 cm.
-        center = torch.addcmul(constant(origin, boxes), flat[:, :2], constant(scale, boxes))
-        axes = (torch.sin(angles) * sizes).view(-1, 2, 2)
-        offsets = self.offsets.to(boxes).expand(len(axes), -1, -1)
-        positions = torch.baddbmm(center[:, None], offsets, axes)
-        return context.maps.read(positions.view(*boxes.shape[:2], len(self.offsets), 2))
-
-    def _linear_in_boxes(
-        self, context: BEVContext
-    ) -> tuple[
-        tuple[tuple[float, ...], ...], tuple[float, ...], tuple[float, ...], tuple[float, ...]
-    ]:
-        """Matrix ``(7, 8)`` and shift ``(8,)`` of boxes, scale and origin ``(2,)`` of centers.
-
-        Columns: angles whose sines are the axes of the box, along and across, x and y of each;
-        its length and width, both in the maps' units of x and of y.
-        """
         maps, geometry = context.maps, context.geometry
-        scale = tuple(s / size for s, size in zip(maps.scale, geometry.cell_size, strict=True))
-        rows = [[0.0] * 8 for _ in range(7)]
-        rows[6][:4] = [1.0] * 4
-        rows[3][4:6] = rows[4][6:8] = scale
-        origin = tuple(
-            t - s * (corner / size + self.center_offset)
-            for t, s, corner, size in zip(
-                maps.shift, maps.scale, geometry.origin, geometry.cell_size, strict=True
-            )
+        (x, y), (to_x, to_y), (shift_x, shift_y) = geometry.origin, maps.scale, maps.shift
+        scale = to_x / geometry.cell_size[0], to_y / geometry.cell_size[1]
+        origin = (
+            shift_x - scale[0] * x - to_x * self.center_offset,
+            shift_y - scale[1] * y - to_y * self.center_offset,
         )
-        angles = math.pi / 2, 0.0, math.pi, math.pi / 2
-        return tuple(map(tuple, rows)), (*angles, *(0.0,) * 4), scale, origin
+        return maps.read(grid_positions(boxes, self.template.to(boxes), scale, origin))

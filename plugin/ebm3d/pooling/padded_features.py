@@ -25,25 +25,27 @@ from ebm3d.pooling.twins import apply, gradients
 # The window of a coordinate is r^2 (3 - 2 r) = t + _CUBIC t q with q = sqrt(3) r and t = q^2.
 _ROOT = math.sqrt(3.0)
 _CUBIC = -2.0 / (3.0 * _ROOT)
+# Of q, so that the logarithm of the window has a slope everywhere: out of it a point counts 1e-30.
+_LEAST = 1e-15
 
 _Matrix = tuple[tuple[float, ...], ...]
 
 
 def weighted_features(
-    boxes: Tensor, xyz_one: Tensor, extra: Tensor, margin: tuple[float, ...]
+    boxes: Tensor, xyz: Tensor, extra: Tensor, margin: tuple[float, ...]
 ) -> Tensor:
     """Basis of the features of each point, times its window.
 
     Args:
         boxes: ``(N, S, 7)``.
-        xyz_one: ``(N, K, 4)`` homogeneous coordinates of the points near each box, meters.
+        xyz: ``(N, K, 3)`` points near each box, meters.
         extra: ``(N, K, F - 3)`` their features.
         margin: of the window along, across, up, meters.
 
     Returns:
         ``(N, S, K, D)``, differentiable in boxes, twice.
     """
-    result: Tensor = apply(_WeightedFeatures, boxes, xyz_one, extra, margin)
+    result: Tensor = apply(_WeightedFeatures, boxes, xyz, extra, margin)
     return result
 
 
@@ -52,20 +54,20 @@ class _WeightedFeatures(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, boxes: Tensor, xyz_one: Tensor, extra: Tensor, margin: tuple[float, ...]
+        ctx: Any, boxes: Tensor, xyz: Tensor, extra: Tensor, margin: tuple[float, ...]
     ) -> Tensor:
         """Basis times window."""
-        coordinates, distance, half, turn, ratio, arguments = _place(boxes, xyz_one, margin)
-        ramp = arguments[..., 0, :].clamp(0.0, _ROOT)
+        metric, distance, half, turn, ratio, arguments = _place(boxes, xyz, margin)
+        ramp = arguments[..., 0, :].clamp(_LEAST, _ROOT)
         square = ramp * ramp
         factors = torch.empty_like(arguments)
         torch.addcmul(square, square, ramp, value=_CUBIC, out=factors[..., 0, :])
         torch.sigmoid(arguments[..., 1, :], out=factors[..., 1, :])
         window_inside = factors.prod(dim=-1)
-        basis = _join(ratio, distance, coordinates, half, extra, window_inside[..., 1:])
+        basis = _join(ratio, distance, metric, half, extra, window_inside[..., 1:])
         ctx.save_for_backward(
-            boxes, xyz_one, extra, coordinates, half, turn, ratio, ramp, square, factors,
-            window_inside, basis,
+            boxes, xyz, extra, metric, half, turn, ratio, ramp, square, factors, window_inside,
+            basis,
         )  # fmt: skip
         ctx.margin = margin
         return basis * window_inside[..., :1]
@@ -73,23 +75,20 @@ class _WeightedFeatures(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None]:
         """The gradient of the boxes."""
-        boxes, xyz_one, extra, coordinates, half, turn, ratio, ramp, square, factors, *rest = (
-            ctx.saved_tensors
-        )
-        products, basis = rest
+        boxes, xyz, extra, metric, half, turn, ratio, ramp, square, *rest = ctx.saved_tensors
+        factors, products, basis = rest
         if torch.is_grad_enabled():
-            weighted = _basis_by_torch(boxes, xyz_one, extra, ctx.margin)
+            weighted = _basis_by_torch(boxes, xyz, extra, ctx.margin)
             found = gradients(weighted, (boxes,), grad, ctx.needs_input_grad)
             return found[0], None, None, None
         grad_window = (grad * basis).sum(dim=-1, keepdim=True)
         grad = grad * products[..., :1]
         grad_products = torch.cat((grad_window, grad[..., -1:]), dim=-1) * products
-        # d log(factor) / d argument: of the window half of 2 q + 3 _CUBIC t, over its factor, which
-        # is zero only where the numerator is; of the sigmoid one less it.
+        # d log(factor) / d argument: of the window half of (2 q + 3 _CUBIC t) / factor, zero at both
+        # ends; of the sigmoid one less it.
         slopes = torch.empty_like(factors)
         numerator = torch.add(ramp, square, alpha=1.5 * _CUBIC)
-        least = torch.finfo(factors.dtype).tiny
-        torch.div(numerator, factors[..., 0, :].clamp_min(least), out=slopes[..., 0, :])
+        torch.div(numerator, factors[..., 0, :], out=slopes[..., 0, :])
         torch.sub(1.0, factors[..., 1, :], out=slopes[..., 1, :])
         grad_arguments = (slopes * grad_products[..., None]).flatten(-2)
         by_window = constant(_argument_of_distance(ctx.margin), boxes)
@@ -100,49 +99,45 @@ class _WeightedFeatures(torch.autograd.Function):
             grad[..., :3], ratio, -RELATIVE_LIMIT, RELATIVE_LIMIT
         )
         grad_ratio = grad_ratio / half[:, :, None]
-        metric = coordinates[..., :3]
         grad_metric = torch.addcmul(grad[..., 6:9], grad_absolute, metric.sgn()) + grad_ratio
-        moments = coordinates.flatten(0, 1).mT @ grad_metric.flatten(0, 1)
-        sums = torch.cat((grad_arguments, grad[..., 10:13], grad_ratio * ratio), dim=-1).sum(dim=2)
-        center = turn[:, :3, :3] @ moments[:, 3, :, None]
+        moments = metric.flatten(0, 1).mT @ grad_metric.flatten(0, 1)
         torque = moments[:, 1, :1] - moments[:, 0, 1:2]
-        by_parameter = torch.cat((center[..., 0], torque, sums.flatten(0, 1)), dim=1)
+        parts = grad_arguments, grad[..., 10:13], grad_ratio * ratio, grad_metric
+        sums = torch.cat(parts, dim=-1).sum(dim=2).flatten(0, 1)
+        center = (turn @ sums[:, 12:, None])[..., 0]
+        by_parameter = torch.cat((center, torque, sums[:, :12]), dim=1)
         grad_boxes = by_parameter @ constant(_to_boxes(ctx.margin), boxes)
         return grad_boxes.view_as(boxes), None, None, None
 
 
-def _place(boxes: Tensor, xyz_one: Tensor, margin: tuple[float, ...]) -> tuple[Tensor, ...]:
+def _place(boxes: Tensor, xyz: Tensor, margin: tuple[float, ...]) -> tuple[Tensor, ...]:
     """What everything else is made of.
 
     Returns:
-        Coordinates along, across and up from the center of the box, and one, ``(N, S, K, 4)``; the
-        absolute values of the three ``(N, S, K, 3)``; half sizes ``(N, S, 3)``; the rotation
-        ``(N * S, 4, 4)``; coordinates in half sizes ``(N, S, K, 3)``; arguments of the window and
-        of the sigmoid ``(N, S, K, 2, 3)``.
+        Coordinates along, across and up from the center of the box ``(N, S, K, 3)``; their absolute
+        values; half sizes ``(N, S, 3)``; the rotation ``(N * S, 3, 3)``; coordinates in half sizes
+        ``(N, S, K, 3)``; arguments of the window and of the sigmoid ``(N, S, K, 2, 3)``.
     """
-    matrix, shift = _linear_in_boxes(margin)
-    flat = boxes.flatten(0, 1)
-    columns = torch.addmm(constant(shift, boxes), flat, constant(matrix, boxes))
-    # Not by the product: under TF32, which users may allow, it would round 70 m to 3 cm.
-    columns[:, :3].add_(flat[:, :3])
-    columns[:, 4:6].add_(flat[:, 6:])
-    center, angles, half, limits = columns.split((4, 2, 3, 6), dim=1)
+    matrix, shift = _linear_in_sizes(margin)
+    sizes, yaw = boxes[..., 3:6].flatten(0, 1), boxes[..., 6:].flatten(0, 1)
+    columns = torch.addmm(constant(shift, boxes), sizes, constant(matrix, boxes))
+    half, limits, lift = columns.split((3, 6, 3), dim=1)
     rows, rest = (constant(part, boxes) for part in _ROTATION)
-    turn = torch.addmm(rest, torch.cos(angles), rows).view(-1, 4, 4)
-    offsets = xyz_one[:, None] - center.view(*boxes.shape[:2], 1, 4)
-    coordinates = (offsets.flatten(0, 1) @ turn).view_as(offsets)
-    metric = coordinates[..., :3]
+    turn = torch.addmm(rest, torch.cos(yaw + constant(_ANGLES, boxes)), rows).view(-1, 3, 3)
+    # Not by a product: under TF32, which users may allow, it would round 70 m to 3 cm.
+    offsets = xyz[:, None] - boxes[:, :, None, :3]
+    metric = torch.baddbmm(lift[:, None], offsets.flatten(0, 1), turn).view_as(offsets)
     distance = metric.abs()
     half = half.view(*boxes.shape[:2], 3)
     limits = limits.view(*boxes.shape[:2], 1, 2, 3)
     arguments = torch.addcmul(limits, distance[..., None, :], constant(_slopes(margin), boxes))
-    return coordinates, distance, half, turn, metric / half[:, :, None], arguments
+    return metric, distance, half, turn, metric / half[:, :, None], arguments
 
 
 def _join(
     ratio: Tensor,
     distance: Tensor,
-    coordinates: Tensor,
+    metric: Tensor,
     half: Tensor,
     extra: Tensor,
     inside: Tensor,
@@ -151,19 +146,18 @@ def _join(
     shape = ratio.shape[:3]
     half = half[:, :, None].expand(*shape, 3)
     extra = extra[:, None].expand(*shape, extra.shape[-1])
+    one = constant((1.0,), ratio).expand(*shape, 1)
     ratio = ratio.clamp(-RELATIVE_LIMIT, RELATIVE_LIMIT)
-    return torch.cat((ratio, distance, coordinates, half, extra, inside), dim=-1)
+    return torch.cat((ratio, distance, metric, one, half, extra, inside), dim=-1)
 
 
-def _basis_by_torch(
-    boxes: Tensor, xyz_one: Tensor, extra: Tensor, margin: tuple[float, ...]
-) -> Tensor:
+def _basis_by_torch(boxes: Tensor, xyz: Tensor, extra: Tensor, margin: tuple[float, ...]) -> Tensor:
     """Basis times window, by operations that torch differentiates any number of times."""
-    coordinates, distance, half, _, ratio, arguments = _place(boxes, xyz_one, margin)
-    ramp = arguments[..., 0, :].clamp(0.0, _ROOT)
+    metric, distance, half, _, ratio, arguments = _place(boxes, xyz, margin)
+    ramp = arguments[..., 0, :].clamp(_LEAST, _ROOT)
     window = _product(ramp * ramp * (1.0 + _CUBIC * ramp))
     share = _product(torch.sigmoid(arguments[..., 1, :]))
-    return window * _join(ratio, distance, coordinates, half, extra, share)
+    return window * _join(ratio, distance, metric, half, extra, share)
 
 
 def _product(factors: Tensor) -> Tensor:
@@ -173,13 +167,14 @@ def _product(factors: Tensor) -> Tensor:
 
 # Constants: nested tuples, which are copied to a device once.
 
-# From cos(yaw) and cos(yaw - pi / 2) = sin(yaw) to the rows of the matrix that turns (x, y, z, 1).
+_ANGLES = (0.0, -math.pi / 2)  # plus the yaw, their cosines are its cosine and sine
+# From these to the rows of the rotation into the frame of the box, and what it has besides.
 _ROTATION: tuple[_Matrix, tuple[float, ...]] = (
     (
-        (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, *(0.0,) * 10),
-        (0.0, -1.0, 0.0, 0.0, 1.0, 0.0, *(0.0,) * 10),
+        (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0),
+        (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     ),
-    (*(0.0,) * 10, 1.0, *(0.0,) * 4, 1.0),
+    (*(0.0,) * 8, 1.0),
 )
 
 
@@ -188,18 +183,14 @@ def _slopes(margin: tuple[float, ...]) -> _Matrix:
     return tuple(-_ROOT / m for m in margin), (-SHARPNESS,) * 3
 
 
-def _linear_in_boxes(margin: tuple[float, ...]) -> tuple[_Matrix, tuple[float, ...]]:
-    """Matrix ``(7, 15)`` and shift ``(15,)``: center and 0, angles, half sizes, limits.
-
-    The center less that of the bottom, the angles less the yaw.
-    """
-    rows = [[0.0] * 15 for _ in range(7)]
-    rows[5][2] = 0.5
+def _linear_in_sizes(margin: tuple[float, ...]) -> tuple[_Matrix, tuple[float, ...]]:
+    """Matrix ``(3, 12)`` and shift ``(12,)``: half sizes, limits, from the bottom to the center."""
+    rows = [[0.0] * 12 for _ in range(3)]
     for d in range(3):
-        rows[3 + d][6 + d] = 0.5
-        rows[3 + d][9 + d], rows[3 + d][12 + d] = 0.5 * _ROOT / margin[d], 0.5 * SHARPNESS
-    shift = (*(0.0,) * 5, -math.pi / 2, *(0.0,) * 3, *(_ROOT,) * 3, *(0.0,) * 3)
-    return tuple(map(tuple, rows)), shift
+        rows[d][d] = 0.5
+        rows[d][3 + d], rows[d][6 + d] = 0.5 * _ROOT / margin[d], 0.5 * SHARPNESS
+    rows[2][11] = -0.5
+    return tuple(map(tuple, rows)), (*(0.0,) * 3, *(_ROOT,) * 3, *(0.0,) * 6)
 
 
 def _argument_of_distance(margin: tuple[float, ...]) -> _Matrix:

@@ -26,7 +26,7 @@ class PaddedContext:
     """What :func:`pool_padded` needs of points and layers, made once for all boxes and steps.
 
     Attributes:
-        xyz_one: ``(N, K, 4)`` homogeneous coordinates of the points, meters.
+        xyz: ``(N, K, 3)`` the points, meters.
         extra: ``(N, K, F - 3)`` their features.
         weight: ``(N, 1, 1)`` points of the cloud that each stands for, and one over it.
         inverse_weight: ``(N, 1, 1)``.
@@ -35,7 +35,7 @@ class PaddedContext:
         margin: of the window along, across, up, meters.
     """
 
-    xyz_one: Tensor
+    xyz: Tensor
     extra: Tensor
     weight: Tensor
     inverse_weight: Tensor
@@ -48,10 +48,9 @@ class PaddedContext:
         cls, crops: PaddedCrops, first: nn.Linear, second: nn.Linear, margin: tuple[float, ...]
     ) -> PaddedContext:
         """Fold the layers, whose parameters get gradients, and lay the points out."""
-        xyz = crops.points[..., :3]
         weight = crops.weight[:, None, None]
         return cls(
-            torch.cat((xyz, torch.ones_like(xyz[..., :1])), dim=-1),
+            crops.points[..., :3],
             crops.points[..., 3:],
             weight,
             weight.reciprocal(),
@@ -72,7 +71,7 @@ def pool_padded(context: PaddedContext, boxes: Tensor) -> Tensor:
         ``(N, S, 2 C + 2)``, differentiable in boxes and layers, twice. Of several points that reach
         a maximum, one gets its gradient.
     """
-    hidden = weighted_features(boxes, context.xyz_one, context.extra, context.margin)
+    hidden = weighted_features(boxes, context.xyz, context.extra, context.margin)
     hidden = torch.relu_(torch.relu_(hidden @ context.first) @ context.second)
     pooled: Tensor = apply(_PoolPadded, hidden, context.weight, context.inverse_weight)
     return pooled

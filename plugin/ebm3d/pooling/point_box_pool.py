@@ -108,8 +108,8 @@ class PointBoxPool(nn.Module):
             return MAX_CACHED
         # What the backward pass needs: coordinates and factors, and both layers with their relu.
         numbers = 90 + 2 * self.first.out_features + 2 * self.second.out_features
-        point = numbers * context.xyz_one.element_size()
-        return max(1, MAX_BYTES // (context.xyz_one.shape[1] * point))
+        point = numbers * context.xyz.element_size()
+        return max(1, MAX_BYTES // (context.xyz.shape[1] * point))
 
     def forward(self, context: PointCrops | PaddedContext, boxes: Tensor) -> Tensor:
         """Pool features.

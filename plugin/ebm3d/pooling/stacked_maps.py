@@ -90,9 +90,11 @@ class _SampleMaps(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Gradients of the map, if wanted, and of the positions."""
         maps, positions = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            read = _sample_by_torch(maps, positions)
-            found = gradients(read, (maps, positions), grad, ctx.needs_input_grad)
+        # The gradient of grid sampling is refused on a GPU where torch has to be deterministic.
+        if torch.is_grad_enabled() or torch.are_deterministic_algorithms_enabled():
+            with torch.enable_grad():
+                read = _sample_by_torch(maps, positions)
+                found = gradients(read, (maps, positions), grad, ctx.needs_input_grad)
             return found[0], found[1]
         wanted = ctx.needs_input_grad[:2]
         if wanted[0]:

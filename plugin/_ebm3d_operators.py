@@ -30,5 +30,5 @@ class OperatorsFinder:
 
 def install() -> None:
     """Append the finder, unless it is there."""
-    if OperatorsFinder not in sys.meta_path:
+    if not any(finder is OperatorsFinder for finder in sys.meta_path):
         sys.meta_path.append(OperatorsFinder)  # type: ignore[arg-type]

@@ -84,8 +84,8 @@ class _WeightedFeatures(torch.autograd.Function):
         grad_window = (grad * basis).sum(dim=-1, keepdim=True)
         grad = grad * products[..., :1]
         grad_products = torch.cat((grad_window, grad[..., -1:]), dim=-1) * products
-        # d log(factor) / d argument: of the window half of (2 q + 3 _CUBIC t) / factor, zero at both
-        # ends; of the sigmoid one less it.
+        # d log(factor) / d argument: of the window half of (2 q + 3 _CUBIC t) / factor, zero at
+        # both ends; of the sigmoid one less it.
         slopes = torch.empty_like(factors)
         numerator = torch.add(ramp, square, alpha=1.5 * _CUBIC)
         torch.div(numerator, factors[..., 0, :], out=slopes[..., 0, :])

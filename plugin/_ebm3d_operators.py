@@ -30,5 +30,6 @@ class OperatorsFinder:
 
 def install() -> None:
     """Append the finder, unless it is there."""
-    if not any(finder is OperatorsFinder for finder in sys.meta_path):
-        sys.meta_path.append(OperatorsFinder)  # type: ignore[arg-type]
+    finders: list[object] = sys.meta_path  # type: ignore[assignment]
+    if OperatorsFinder not in finders:
+        finders.append(OperatorsFinder)

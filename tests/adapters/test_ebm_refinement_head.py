@@ -296,7 +296,7 @@ def test_misspelled_option_is_a_type_error():
         ({"pooling": [3]}, r"pooling\[0\] must be a config"),
         ({"point_cloud_range": [0, 0, 0, 1, 1]}, "point_cloud_range must be six numbers"),
         ({"max_refined": 2.5}, "max_refined must be at least 1, a whole number"),
-        ({"max_evaluations": None}, "max_evaluations must be at least 1, a whole number"),
+        ({"max_evaluations": 2.5}, "max_evaluations must be at least 1, a whole number"),
         ({"num_prediction_samples": math.nan}, "num_prediction_samples must be at least 1"),
         ({"loss_weight": math.nan}, "loss_weight must be at least 0 and finite"),
         ({"score_decay": "high"}, "score_decay must be at least 0 and finite"),

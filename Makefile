@@ -3,7 +3,7 @@ PY := .venv/bin/python
 # The newest versions that all supported Pythons can have; pins that are there stay, unless removed.
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-annotate
 # Benchmarks that need neither data nor arguments; the others want trained models.
-BENCHMARKS := dense_heads.py iou.py kitti_evaluation.py memory.py pooling.py refinement.py simulation.py training_methods.py
+BENCHMARKS := dense_heads.py iou.py kitti_evaluation.py memory.py operators.py pooling.py refinement.py simulation.py training_methods.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format bench lock lint-tools
@@ -25,7 +25,7 @@ demo: setup
 	@$(PY) tools/demo.py
 
 test: setup
-	@$(PY) -m pytest
+	@$(PY) -m pytest --numprocesses 2 --dist loadfile
 
 lint-tools: setup
 	@cmp -s requirements/lint.txt .venv/.ebm3d-lint || { \
@@ -51,6 +51,8 @@ bench: setup
 	@echo "  tools/benchmarks/compare_inference.py    ways to infer boxes from the energies it trained"
 	@echo "Not run, as it trains models for half an hour (--work-dir keeps them):"
 	@echo "  tools/benchmarks/regression_1d.py        every training method on a known density"
+	@echo "Not run, as its figures stand beside those of a compiled mmcv (--python names one that has it):"
+	@echo "  tools/benchmarks/operators.py            mmcv's operators: milliseconds a call"
 	@echo "Not run, as it measures a GPU (a minute; --device cpu tries it without one):"
 	@echo "  tools/benchmarks/gpu.py                  figures against the CPU's, time, launches, waits"
 

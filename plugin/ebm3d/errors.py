@@ -114,7 +114,7 @@ def check_floating_boxes(boxes: Any, name: str = "boxes") -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number of a finite float; truth values and strings are none."""
+    """Whether a value is a real number of a finite float; booleans and strings are none."""
     number: Any = value
     if isinstance(number, bool) or not isinstance(number, Real):
         return False

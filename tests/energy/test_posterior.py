@@ -215,6 +215,14 @@ def test_drawn_boxes_follow_the_weights():
         assert all(tuple(box) in known for box in drawn[:50, n].tolist())
 
 
+def test_drawn_boxes_of_a_posterior_that_is_nan_are_nan_and_the_others_are_drawn():
+    posterior = _gaussian(3).posterior(64, 1)
+    f = posterior.f.clone()
+    f[1, 5] = math.nan
+    drawn = replace(posterior, f=f).sample(4, torch.Generator().manual_seed(0))
+    assert torch.isnan(drawn).all(dim=-1).tolist() == [[False, True, False]] * 4
+
+
 def test_f_of_other_boxes_does_not_matter():
     g = _gaussian()
     expected = g.posterior(64)

@@ -18,7 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmcv.ops import box_iou_rotated, nms, nms_rotated, points_in_boxes_cpu, voxelization
+from mmcv.ops import (
+    box_iou_rotated,
+    deform_conv2d,
+    nms,
+    nms_rotated,
+    points_in_boxes_cpu,
+    voxelization,
+)
 
 from ebm3d.simulation import simulate_frame
 from tests.golden.mmcv_operator_inputs import (
@@ -26,6 +33,7 @@ from tests.golden.mmcv_operator_inputs import (
     THRESHOLDS,
     Array,
     corners,
+    deform_cases,
     iou_pairs,
     points_and_boxes,
     scene_points,
@@ -85,6 +93,16 @@ def main() -> None:
     for name, (cloud, boxes) in points_and_boxes(scene).items():
         inside = points_in_boxes_cpu(torch.from_numpy(cloud)[None], torch.from_numpy(boxes)[None])
         record[f"points/{name}"] = np.packbits(inside[0].numpy().astype(bool))
+    for name, case in deform_cases().items():
+        leaves = [
+            torch.tensor(a, requires_grad=True) for a in (case.maps, case.offsets, case.kernels)
+        ]
+        geometry = (case.stride, case.padding, case.dilation, case.groups, case.offset_groups)
+        output = deform_conv2d(*leaves, *geometry)
+        output.backward(torch.from_numpy(case.grad))
+        record[f"deform/{name}/output"] = output.detach().numpy()
+        for part, leaf in zip(("maps", "offsets", "kernels"), leaves, strict=True):
+            record[f"deform/{name}/{part}"] = leaf.grad.numpy()
     np.savez_compressed(RECORD, **record)
     print(f"{RECORD}: {len(record)} arrays, {RECORD.stat().st_size / 1024:.0f} KB")
 

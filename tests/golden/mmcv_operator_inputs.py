@@ -195,3 +195,45 @@ def points_and_boxes(scene: Array) -> dict[str, tuple[Array, Array]]:
         "no boxes": (points[:50], boxes[:0]),
         "simulated": (scene, boxes),
     }
+
+
+@dataclass(frozen=True)
+class DeformCase:
+    """A deformable convolution in float64: maps, offsets, kernels, gradient of the output."""
+
+    maps: Array
+    offsets: Array
+    kernels: Array
+    grad: Array
+    stride: int
+    padding: int
+    dilation: int
+    groups: int
+    offset_groups: int
+
+
+def deform_cases() -> dict[str, DeformCase]:
+    """Convolutions by name; those of whole offsets read at the kinks of the interpolation."""
+    rng = np.random.default_rng(12)
+
+    def uniform(*shape: int, bits: int = 8, reach: int = 2) -> Array:
+        scale = 1 << bits
+        return rng.integers(-reach * scale, reach * scale + 1, shape) / scale
+
+    cases = {}
+    for name, channels, outputs, size, kernel, stride, padding, dilation, groups, sharing, bits in (
+        ("plain", 4, 6, (9, 7), 3, 1, 1, 1, 1, 1, 8),
+        ("groups and strides", 8, 4, (9, 7), 3, 2, 1, 2, 2, 2, 8),
+        ("one by one", 4, 4, (5, 6), 1, 1, 0, 1, 1, 4, 8),
+        ("whole offsets", 4, 4, (8, 8), 3, 1, 1, 1, 1, 2, 0),
+    ):
+        reach = dilation * (kernel - 1) + 1
+        rows, columns = ((n + 2 * padding - reach) // stride + 1 for n in size)
+        cases[name] = DeformCase(
+            uniform(2, channels, *size),
+            uniform(2, sharing * 2 * kernel**2, rows, columns, bits=bits, reach=3),
+            uniform(outputs, channels // groups, kernel, kernel),
+            uniform(2, outputs, rows, columns),
+            *(stride, padding, dilation, groups, sharing),
+        )
+    return cases

@@ -158,3 +158,12 @@ def test_padded_crops_of_nothing_are_padding():
     assert bool((empty.points[..., :3] == 1e6).all())
     assert torch.equal(empty.weight, torch.ones(12, dtype=torch.float64))
     assert none.points.shape == (0, 20, 4)
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_point_that_is_not_a_number_is_near_no_box(column: int):
+    cloud, box = torch.zeros(2, 4), torch.tensor([[0.0, 0, -0.5, 1, 1, 1, 0.3]])
+    cloud[0, column] = torch.nan
+    scene = torch.zeros(1, dtype=torch.int64)
+    assert len(crop_points([cloud], box, scene, _MARGIN, 9).points) == 1
+    assert is_near(cloud[None], box, _MARGIN).tolist() == [[False, True]]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ebm3d.boxes.kernel_choice import forced_torch
 from ebm3d.pooling import BEVGridPool, PointBoxPool, Scenes
@@ -102,3 +103,39 @@ def test_gradients_in_torch_are_those_of_differences(name: str):
         context = pool.prepare(scenes, boxes[3:5], scene[3:5])
         variants = boxes[3:5, None].clone().requires_grad_()
         assert torch.autograd.gradcheck(lambda b: pool(context, b), (variants,))
+
+
+def _in_tf32(value: Tensor) -> Tensor:
+    """Numbers rounded to the ten bits of mantissa that products of TF32 read."""
+    bits = value.detach().contiguous().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+class _ProductsInTF32(TorchDispatchMode):
+    """Matrix products as of a GPU whose user allows TF32."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        num_factors = 2 if func.overloadpacket.__name__ in ("mm", "bmm", "addmm", "baddbmm") else 0
+        first = len(args) - num_factors
+        args = (*args[:first], *map(_in_tf32, args[first:]))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["bev without projection", "points"])
+def test_products_in_tf32_do_not_round_where_a_box_is(name: str):
+    # Boxes at 64 m and beyond would lie on a grid of 6 cm. A step of that size is the measure:
+    # rounding the rest, by 2^-11 of sizes and of relative coordinates, is a tenth of it at most.
+    pool, steps = _POOLS[name](), torch.linspace(0, 0.06, 13)
+    boxes = torch.tensor([[68.0, 30.3, -1.6, 3.9, 1.6, 1.5, 0.4]]).expand(13, 7).clone()
+    boxes[:, :2] += steps[:, None]
+    points = boxes[0, :4] + torch.randn(200, 4) * torch.tensor([1.5, 1.0, 0.6, 0.0])
+    scenes = Scenes.from_range(torch.randn(1, 5, 200, 176), (0, -40, -3, 70.4, 40, 1), [points])
+    with forced_torch(), torch.no_grad():
+        context = pool.prepare(scenes, boxes[:1], torch.zeros(1, dtype=torch.int64))
+        exact = pool(context, boxes[None])
+        with _ProductsInTF32():
+            rounded = pool(context, boxes[None])
+    step = (exact[:, -1] - exact[:, 0]).norm()
+    error = (rounded - exact).norm(dim=-1)
+    # What is the same for all steps does not matter: the rounding of the layers' weights.
+    assert float((error - error.mean()).abs().max()) < 0.1 * float(step)

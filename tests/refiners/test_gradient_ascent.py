@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ebm3d.boxes import local_offsets, wrap_to_pi
 from ebm3d.refiners import GradientAscent
@@ -296,6 +297,31 @@ def test_class_picks_the_row_of_the_scale():
     result = GradientAscent(1, 0.5, step_scale=rows)(_quadratic, start, torch.tensor([1, 0]))
     factor = 1 - 0.5 * _CURVATURE * torch.tensor([[0.01], [0.25]], dtype=torch.float64)
     torch.testing.assert_close(result.boxes, _MODE + factor * (start - _MODE))
+
+
+class _CopiesFromTheCPU(TorchDispatchMode):
+    """Counts copies to another device: each would make the host wait for a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        sources = [t.device.type for t in args if isinstance(t, Tensor)]
+        self.count += isinstance(result, Tensor) and result.is_meta and "cpu" in sources
+        return result
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_scale_is_copied_to_a_device_once(rows: int):
+    boxes = torch.ones(3, 7, device="meta")
+    labels = torch.zeros(3, dtype=torch.int64, device="meta")
+    limits = GradientAscent(1, 0.1, step_scale=[[0.25 + rows] * 7] * rows).limits
+    limits.frame(boxes, labels)
+    with _CopiesFromTheCPU() as copies:
+        limits.frame(boxes, labels)
+        assert copies.count == 0
+        torch.ones(2).to("meta")
+    assert copies.count == 1
 
 
 def test_scale_per_class_needs_labels():

@@ -128,6 +128,16 @@ def cases() -> dict[str, Callable[[], Any]]:
     upright = torch.cat([upright, torch.full((1000, 1), 1.6), boxes[:, 4:]], dim=1)[None, :30]
     name = f"points in boxes, {len(kitti):,} points, 30 boxes"
     calls[name] = lambda: ops.points_in_boxes_cpu(kitti[None, :, :3], upright)
+    maps, offsets, kernels = (
+        torch.randn(shape, requires_grad=True)
+        for shape in ((1, 64, 128, 128), (1, 18 * 4, 128, 128), (64, 64, 3, 3))
+    )
+    calls["deformable convolution, CenterPoint, 64 channels, 128 x 128"] = lambda: (
+        ops.deform_conv2d(maps, offsets, kernels, 1, 1, 1, 1, 4)
+    )
+    calls["the same and its gradient"] = lambda: (
+        ops.deform_conv2d(maps, offsets, kernels, 1, 1, 1, 1, 4).sum().backward()
+    )
     return calls
 
 

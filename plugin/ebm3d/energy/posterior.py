@@ -139,14 +139,18 @@ class EnergyPosterior(TensorRecord):
         return torch.where(failed == 0, squared, torch.full_like(squared, float("nan")))
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw boxes ``(num_samples, N, 7)`` from the weighted ones, with replacement."""
+        """Draw boxes ``(num_samples, N, 7)`` from the weighted ones; NaN where weights are NaN."""
         check_count("num_samples", num_samples, least=0)
         check_generator(generator, self.f)
         if len(self.f) == 0 or num_samples == 0:
             return self.samples.new_zeros(num_samples, len(self.f), 7)
-        drawn = torch.multinomial(self.weights, num_samples, replacement=True, generator=generator)
+        weights = self.weights
+        # A weight that is NaN would be an assertion on a GPU, which ends the process's use of it.
+        known = torch.isfinite(weights).all(dim=1, keepdim=True)
+        weights = torch.where(known, weights, 1.0)
+        drawn = torch.multinomial(weights, num_samples, replacement=True, generator=generator)
         chosen = torch.gather(self.samples, 1, drawn[..., None].expand(-1, -1, 7))
-        return chosen.transpose(0, 1)
+        return torch.where(known[..., None], chosen, math.nan).transpose(0, 1)
 
     def gaussian(self, yaw_period: float = 2 * math.pi) -> BoxDistribution:
         r"""Return the Gaussian of the weighted mean and a covariance that few samples widen.

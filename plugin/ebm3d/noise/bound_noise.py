@@ -66,8 +66,8 @@ class BoundNoise:
         ValueError: for a wrong shape, another number of labels or references, frames that have
             another number of boxes in all, or a generator of another device. In main memory also
             for boxes that are not finite or whose sizes are not positive, and labels without a row;
-            on another device looking would wait for it: call
-            :func:`ebm3d.errors.check_sound_boxes` once before.
+            on another device looking would wait for it: call :func:`ebm3d.errors.check_sound_boxes`
+            and :func:`ebm3d.errors.check_labels` with ``wait=True`` once before.
     """
 
     def __init__(

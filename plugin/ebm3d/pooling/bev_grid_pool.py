@@ -112,9 +112,12 @@ class BEVGridPool(nn.Module):
         Returns:
             ``(N, S, out_channels)``, differentiable in boxes, map and projection.
         """
-        matrix, shift = self._linear_in_boxes(context)
-        columns = torch.addmm(constant(shift, boxes), boxes.flatten(0, 1), constant(matrix, boxes))
-        angles, sizes, center = columns.split((4, 4, 2), dim=1)
+        matrix, shift, scale, origin = self._linear_in_boxes(context)
+        flat = boxes.flatten(0, 1)
+        columns = torch.addmm(constant(shift, boxes), flat, constant(matrix, boxes))
+        angles, sizes = columns.split(4, dim=1)
+        # Not by the product: under TF32, which users may allow, it would round 70 m to 3 cm.
+        center = torch.addcmul(constant(origin, boxes), flat[:, :2], constant(scale, boxes))
         axes = (torch.sin(angles) * sizes).view(-1, 2, 2)
         offsets = self.offsets.to(boxes).expand(len(axes), -1, -1)
         positions = torch.baddbmm(center[:, None], offsets, axes)
@@ -122,23 +125,24 @@ class BEVGridPool(nn.Module):
 
     def _linear_in_boxes(
         self, context: BEVContext
-    ) -> tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]:
-        """Matrix ``(7, 10)`` and shift ``(10,)`` of boxes, for one product in place of many.
+    ) -> tuple[
+        tuple[tuple[float, ...], ...], tuple[float, ...], tuple[float, ...], tuple[float, ...]
+    ]:
+        """Matrix ``(7, 8)`` and shift ``(8,)`` of boxes, scale and origin ``(2,)`` of centers.
 
         Columns: angles whose sines are the axes of the box, along and across, x and y of each;
-        its length and width, both in the maps' units of x and of y; its center in the maps.
+        its length and width, both in the maps' units of x and of y.
         """
         maps, geometry = context.maps, context.geometry
-        scale = [s / size for s, size in zip(maps.scale, geometry.cell_size, strict=True)]
-        rows = [[0.0] * 10 for _ in range(7)]
+        scale = tuple(s / size for s, size in zip(maps.scale, geometry.cell_size, strict=True))
+        rows = [[0.0] * 8 for _ in range(7)]
         rows[6][:4] = [1.0] * 4
         rows[3][4:6] = rows[4][6:8] = scale
-        rows[0][8], rows[1][9] = scale
-        shift = [
+        origin = tuple(
             t - s * (corner / size + self.center_offset)
             for t, s, corner, size in zip(
                 maps.shift, maps.scale, geometry.origin, geometry.cell_size, strict=True
             )
-        ]
+        )
         angles = math.pi / 2, 0.0, math.pi, math.pi / 2
-        return tuple(map(tuple, rows)), (*angles, *(0.0,) * 4, *shift)
+        return tuple(map(tuple, rows)), (*angles, *(0.0,) * 4), scale, origin

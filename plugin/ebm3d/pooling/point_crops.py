@@ -122,7 +122,8 @@ def near_kernel(
             x, y = cloud[p, 0] - boxes[n, 0], cloud[p, 1] - boxes[n, 1]
             if abs(x) > reach or abs(y) > reach or not low <= cloud[p, 2] <= high:
                 continue
-            if abs(cosine * x + sine * y) > length or abs(cosine * y - sine * x) > width:
+            # In this form a coordinate that is not a number is not near, as in the twin.
+            if not (abs(cosine * x + sine * y) <= length and abs(cosine * y - sine * x) <= width):
                 continue
             if count == len(box):
                 box = np.concatenate((box, np.empty_like(box)))

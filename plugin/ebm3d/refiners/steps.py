@@ -141,16 +141,17 @@ def scale_of(name: str, table: Tensor, boxes: Tensor, labels: Tensor | None) -> 
 
     Args:
         name: of the table, for the message.
-        table: ``(1 or num_classes, 7)``.
+        table: ``(1 or num_classes, 7)``, on the CPU.
         boxes: give number, dtype and device.
         labels: needed where the table has a row per class.
 
     Raises:
         ValueError: if labels are missing or have no row.
     """
+    rows = constant(tuple(map(tuple, table.tolist())), boxes)
     if len(table) == 1:
-        return table.to(boxes).expand(len(boxes), 7)
+        return rows.expand(len(boxes), 7)
     if labels is None:
         raise input_error("labels", f"given where {name} has a row per class", None)
     check_labels(labels, len(boxes), len(table), name)
-    return table.to(boxes)[labels]
+    return rows[labels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
@@ -95,3 +96,46 @@ def points_in_boxes(points: Tensor, boxes: Tensor, path: str) -> Tensor:
     inside = points.new_zeros(1, len(points), len(boxes), dtype=torch.int)
     OPERATORS["points_in_boxes_all_forward"](boxes[None], points[None], inside)
     return inside[0]
+
+
+class DeformConv(torch.autograd.Function):
+    """The function that mmcv.ops makes of the three operators of deformable convolution."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        maps: Tensor,
+        offsets: Tensor,
+        kernels: Tensor,
+        stride: int,
+        padding: int,
+        dilation: int,
+        groups: int,
+        offset_groups: int,
+    ) -> Tensor:
+        """Maps (B, C, H, W), offsets (B, G K 2, h, w), kernels (O, C / groups, kH, kW)."""
+        rows, columns = kernels.shape[2:]
+        ctx.geometry = dict(zip(("kW", "kH"), (columns, rows), strict=True))
+        ctx.geometry |= {"dW": stride, "dH": stride, "padW": padding, "padH": padding}
+        ctx.geometry |= {"dilationW": dilation, "dilationH": dilation, "group": groups}
+        ctx.geometry |= {"deformable_group": offset_groups, "im2col_step": 1}
+        ctx.save_for_backward(maps, offsets, kernels)
+        output = maps.new_empty(len(maps), len(kernels), *offsets.shape[2:])
+        buffers = maps.new_empty(0), maps.new_empty(0)
+        OPERATORS["deform_conv_forward"](maps, kernels, offsets, output, *buffers, **ctx.geometry)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of maps, offsets and kernels."""
+        maps, offsets, kernels = ctx.saved_tensors
+        grads = [torch.zeros_like(tensor) for tensor in (maps, offsets, kernels)]
+        buffer = maps.new_empty(0)
+        inputs = (maps, offsets, grad.contiguous())
+        OPERATORS["deform_conv_backward_input"](
+            *inputs, grads[0], grads[1], kernels, buffer, **ctx.geometry
+        )
+        OPERATORS["deform_conv_backward_parameters"](
+            *inputs, grads[2], buffer, buffer, scale=1, **ctx.geometry
+        )
+        return (*grads, None, None, None, None, None)

@@ -150,7 +150,9 @@ def test_the_gradient_reads_nothing_on_the_host(kind: str) -> None:
         return torch.empty(shape, dtype=dtype, device="meta")
 
     ints = empty(9, dtype=torch.int32), empty(4, dtype=torch.int32)
-    backward(empty(9, 2), empty(4, 2), empty(9, 2), empty(4, 2), *ints, kind)
+    grad = empty(9, 2)
+    backward(grad, empty(4, 2), empty(9, 2), empty(4, 2), *ints, kind)
+    assert grad.shape == (9, 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -62,10 +62,10 @@ def test_every_name_that_mmcv_asks_for_is_there():
 
 
 def test_a_missing_operator_says_which_what_for_and_the_remedy():
-    with pytest.raises(NotImplementedError, match=r"mmcv\._ext\.deform_conv_forward") as caught:
-        missing_operator("deform_conv_forward")(torch.ones(1), offset=2)
+    with pytest.raises(RuntimeError, match=r"mmcv\._ext\.roi_align_forward") as caught:
+        missing_operator("roi_align_forward")(torch.ones(1), offset=2)
     message = str(caught.value)
-    assert "deformable convolution" in message
+    assert "pooling of regions of an image" in message
     assert "pip install mmcv==2.1.0" in message
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ebm3d.adapters.operators import OPERATORS
 from tests.adapters.operators.calls import (
+    DeformConv,
     choose,
     points_in_boxes,
     rotated_iou,
@@ -27,6 +28,7 @@ from tests.adapters.operators.calls import (
 from tests.golden.mmcv_operator_inputs import (
     THRESHOLDS,
     corners,
+    deform_cases,
     iou_pairs,
     points_and_boxes,
     scene_points,
@@ -42,7 +44,7 @@ with np.load(_RECORD) as file:
     RECORD: dict[str, Array] = dict(file)
 _SCENE = scene_points(RECORD)
 _CLOUDS, _SUPPRESSIONS = voxel_cases(_SCENE), suppression_cases()
-_POINTS, _PAIRS = points_and_boxes(_SCENE), iou_pairs()
+_POINTS, _PAIRS, _CONVOLUTIONS = points_and_boxes(_SCENE), iou_pairs(), deform_cases()
 
 
 @pytest.fixture(params=["numba", "torch"], autouse=True)
@@ -131,6 +133,23 @@ def test_points_inside_are_identical(name: str, path: str) -> None:
     points, boxes = (torch.from_numpy(array) for array in _POINTS[name])
     inside = points_in_boxes(points, boxes, path).numpy().astype(bool)
     np.testing.assert_array_equal(np.packbits(inside), RECORD[f"points/{name}"])
+
+
+@pytest.mark.parametrize("name", _CONVOLUTIONS)
+def test_deformable_convolutions_and_gradients_are_those_of_mmcv(name: str) -> None:
+    case = _CONVOLUTIONS[name]
+    leaves = {
+        part: torch.tensor(getattr(case, part), requires_grad=True)
+        for part in ("maps", "offsets", "kernels")
+    }
+    geometry = (case.stride, case.padding, case.dilation, case.groups, case.offset_groups)
+    output = DeformConv.apply(*leaves.values(), *geometry)
+    output.backward(torch.from_numpy(case.grad))
+    results = {"output": output.detach(), **{part: leaf.grad for part, leaf in leaves.items()}}
+    for part, values in results.items():
+        recorded = RECORD[f"deform/{name}/{part}"]
+        np.testing.assert_allclose(values, recorded, rtol=0.0, atol=1e-12)
+        assert np.abs(recorded).max() > 1.0
 
 
 def test_the_record_covers_what_it_says() -> None:

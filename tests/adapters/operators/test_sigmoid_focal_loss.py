@@ -120,7 +120,9 @@ def test_nothing_is_read_on_the_host(weight: tuple[float, ...]) -> None:
     given = torch.empty(len(weight), device="meta")
     for name in ("sigmoid_focal_loss_forward", "sigmoid_focal_loss_backward"):
         target = torch.empty(5, dtype=torch.long, device="meta")
-        OPERATORS[name](logits, target, given, torch.empty_like(logits), GAMMA, ALPHA)
+        filled = torch.empty_like(logits)
+        OPERATORS[name](logits, target, given, filled, GAMMA, ALPHA)
+        assert filled.shape == (5, 3)
 
 
 def test_cuda_agrees_with_the_cpu(rng: np.random.Generator, cuda: torch.device) -> None:

@@ -66,6 +66,7 @@ def test_without_the_repair_an_empty_cloud_is_an_index_error() -> None:
     script = """
     import torch
     from types import SimpleNamespace
+    import ebm3d.adapters  # operators, no repairs
     from mmdet3d.models.detectors import VoxelNet
     encoder = lambda *inputs: inputs[0]
     model = SimpleNamespace(voxel_encoder=encoder, middle_encoder=encoder)

@@ -52,6 +52,7 @@ def test_compiled_kernels_of_the_host_are_kept() -> None:
 def test_without_the_repairs_there_is_neither_long_nor_a_kept_kernel() -> None:
     """The defects, in a process without repairs; numpy 2 has the name again."""
     script = """
+    import ebm3d.adapters  # operators, no repairs
     from mmdet3d.datasets.transforms import dbsampler
     from mmdet3d.structures.ops import box_np_ops
     print("long" in vars(dbsampler.np), box_np_ops.corner_to_surfaces_3d_jit.stats.cache_path)

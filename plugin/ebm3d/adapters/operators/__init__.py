@@ -17,6 +17,7 @@ Who calls them, in mmdet3d 1.4.0:
 * ``points_in_boxes_part_forward``, ``_all_forward``, ``_cpu_forward``: methods of the box
   structures, and ``mmcv.ops.points_in_boxes_cpu``;
 * ``sigmoid_focal_loss_forward`` and ``_backward``: ``FocalLoss`` on CUDA;
+* ``deform_conv_forward`` and its two ``_backward``: CenterPoint's head with dcn;
 * ``get_compiler_version``, ``get_compiling_cuda_version``: ``collect_env``.
 
 ``ObjectSample``, ``ObjectRangeFilter`` and the ground-truth database of ``create_data`` call none
@@ -29,6 +30,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ebm3d.adapters.operators.box_iou_rotated import box_iou_rotated
+from ebm3d.adapters.operators.deform_conv import (
+    deform_conv_backward_input,
+    deform_conv_backward_parameters,
+    deform_conv_forward,
+)
 from ebm3d.adapters.operators.dynamic_scatter import (
     dynamic_point_to_voxel_backward,
     dynamic_point_to_voxel_forward,
@@ -62,6 +68,9 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         box_iou_rotated,
+        deform_conv_backward_input,
+        deform_conv_backward_parameters,
+        deform_conv_forward,
         dynamic_point_to_voxel_backward,
         dynamic_point_to_voxel_forward,
         dynamic_voxelize_forward,

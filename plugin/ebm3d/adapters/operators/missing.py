@@ -26,8 +26,7 @@ _NAMES = {
     "correlation of two feature maps, for optical flow": (
         "correlation_forward correlation_backward"
     ),
-    "deformable convolution, for example of CenterPoint's head with dcn": (
-        "deform_conv_forward deform_conv_backward_input deform_conv_backward_parameters "
+    "modulated deformable convolution of detectors in images": (
         "modulated_deform_conv_forward modulated_deform_conv_backward"
     ),
     "deformable pooling of regions of an image": (

@@ -33,11 +33,11 @@ def missing_operator(name: str) -> Callable[..., Any]:
         name: the operator's name in ``mmcv._ext``.
 
     Returns:
-        A function that raises ``NotImplementedError`` with the operator's purpose and the remedy.
+        A function that raises ``RuntimeError`` with the operator's purpose and the remedy.
     """
 
     def raise_missing(*_: Any, **__: Any) -> NoReturn:
-        raise NotImplementedError(
+        raise RuntimeError(
             f"mmcv._ext.{name} ({PURPOSES[name]}) needs a compiled mmcv, but mmcv-lite is "
             "installed and ebm3d.adapters.operators does not provide it; run "
             '"pip uninstall mmcv-lite" and "pip install mmcv==2.1.0" (a wheel from OpenMMLab\'s '

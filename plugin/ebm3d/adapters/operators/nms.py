@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ebm3d.adapters.operators.box_iou_rotated import row_blocks
 from ebm3d.adapters.operators.suppression import kept_rows
 from ebm3d.boxes.kernel_choice import kernels_serve
 
@@ -53,11 +54,15 @@ def suppressions(boxes: Tensor, iou_threshold: float, offset: int) -> Tensor:
     Returns:
         Booleans.
     """
-    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    common = (high - low + offset).clamp(min=0).prod(dim=2)
     areas = (boxes[:, 2:] - boxes[:, :2] + offset).prod(dim=1)
-    return common / (areas[:, None] + areas[None] - common) > iou_threshold
+    table = torch.empty(len(boxes), len(boxes), dtype=torch.bool, device=boxes.device)
+    for start, stop in row_blocks(len(boxes), len(boxes)):
+        rows = boxes[start:stop, None]
+        low = torch.maximum(rows[..., :2], boxes[None, :, :2])
+        high = torch.minimum(rows[..., 2:], boxes[None, :, 2:])
+        common = (high - low + offset).clamp(min=0).prod(dim=2)
+        table[start:stop] = common / (areas[start:stop, None] + areas - common) > iou_threshold
+    return table
 
 
 @numba.njit(cache=True, error_model="numpy")

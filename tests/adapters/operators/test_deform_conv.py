@@ -1,0 +1,96 @@
+"""Deformable convolution against four nested loops."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ebm3d.adapters.operators import OPERATORS
+from tests.adapters.operators.calls import DeformConv
+
+
+def tensors(
+    rng: np.random.Generator, groups: int = 1, sharing: int = 1, size: tuple[int, int] = (4, 5)
+) -> list[Tensor]:
+    """Maps (2, 4, H, W), offsets for kernels of 3 x 3 and stride 1, kernels, float64."""
+    shapes = (2, 4, *size), (2, sharing * 18, *size), (6, 4 // groups, 3, 3)
+    return [torch.from_numpy(rng.normal(size=shape)) for shape in shapes]
+
+
+def interpolate(image: Tensor, row: float, column: float) -> float:
+    """The map (H, W) between its cells, 0 outside."""
+    total = 0.0
+    for y in (math.floor(row), math.floor(row) + 1):
+        for x in (math.floor(column), math.floor(column) + 1):
+            if 0 <= y < image.shape[0] and 0 <= x < image.shape[1]:
+                total += (1 - abs(row - y)) * (1 - abs(column - x)) * float(image[y, x])
+    return total
+
+
+@pytest.mark.parametrize(("groups", "sharing"), [(1, 1), (2, 1), (1, 2), (2, 4)])
+def test_outputs_are_sums_of_interpolated_cells(
+    rng: np.random.Generator, groups: int, sharing: int
+) -> None:
+    maps, offsets, kernels = tensors(rng, groups, sharing)
+    output = DeformConv.apply(maps, offsets, kernels, 1, 1, 1, groups, sharing)
+    for _ in range(40):
+        b, o, y, x = (int(rng.integers(n)) for n in output.shape)
+        expected = 0.0
+        for c in range(4 // groups):
+            channel = o // (6 // groups) * (4 // groups) + c
+            moves = offsets[b].view(sharing, 9, 2, 4, 5)[channel // (4 // sharing), :, :, y, x]
+            for k in range(9):
+                place = y - 1 + k // 3 + float(moves[k, 0]), x - 1 + k % 3 + float(moves[k, 1])
+                expected += float(kernels[o, c].flatten()[k]) * interpolate(
+                    maps[b, channel], *place
+                )
+        assert output[b, o, y, x].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_offsets_of_zero_are_a_convolution(rng: np.random.Generator) -> None:
+    maps, offsets, kernels = tensors(rng, groups=2, size=(7, 9))
+    for stride, padding, dilation in ((1, 1, 1), (2, 1, 1), (1, 2, 2), (2, 0, 2)):
+        expected = torch.nn.functional.conv2d(maps, kernels, None, stride, padding, dilation, 2)
+        none = offsets.new_zeros(2, 18, *expected.shape[2:])
+        output = DeformConv.apply(maps, none, kernels, stride, padding, dilation, 2, 1)
+        torch.testing.assert_close(output, expected, rtol=0.0, atol=1e-12)
+
+
+def test_gradients_are_those_of_finite_differences(rng: np.random.Generator) -> None:
+    """Random offsets: none of them near a whole cell, where there is a kink."""
+    leaves = [tensor.requires_grad_() for tensor in tensors(rng, 2, 2, size=(3, 3))]
+    distance = (leaves[1] - leaves[1].round()).abs().min()
+    assert distance > 1e-5
+    assert torch.autograd.gradcheck(
+        lambda *t: DeformConv.apply(*t, 1, 1, 1, 2, 2), leaves, eps=1e-7, atol=1e-5
+    )
+
+
+def test_no_maps_and_an_unknown_name(rng: np.random.Generator) -> None:
+    maps, offsets, kernels = tensors(rng)
+    empty = DeformConv.apply(maps[:0], offsets[:0], kernels, 1, 1, 1, 1, 1)
+    assert empty.shape == (0, 6, 4, 5)
+    with pytest.raises(TypeError, match="strideW"):
+        OPERATORS["deform_conv_forward"](maps, kernels, offsets, maps, maps, maps, strideW=1)
+
+
+def test_nothing_is_read_on_the_host(rng: np.random.Generator) -> None:
+    leaves = [tensor.to("meta").requires_grad_() for tensor in tensors(rng)]
+    DeformConv.apply(*leaves, 1, 1, 1, 1, 1).sum().backward()
+    assert all(leaf.grad.shape == leaf.shape for leaf in leaves)
+
+
+def test_cuda_agrees_with_the_cpu(rng: np.random.Generator, cuda: torch.device) -> None:
+    inputs = tensors(rng, size=(12, 10))
+    results = []
+    for device in ("cpu", cuda):
+        leaves = [tensor.to(device, copy=True).requires_grad_() for tensor in inputs]
+        output = DeformConv.apply(*leaves, 1, 1, 1, 1, 1)
+        output.square().sum().backward()
+        results.append([tensor.detach().cpu() for tensor in (output, *(t.grad for t in leaves))])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-9)

@@ -51,8 +51,6 @@ bench: setup
 	@echo "  tools/benchmarks/compare_inference.py    ways to infer boxes from the energies it trained"
 	@echo "Not run, as it trains models for half an hour (--work-dir keeps them):"
 	@echo "  tools/benchmarks/regression_1d.py        every training method on a known density"
-	@echo "Not run, as its figures stand beside those of a compiled mmcv (--python names one that has it):"
-	@echo "  tools/benchmarks/operators.py            mmcv's operators: milliseconds a call"
 	@echo "Not run, as it measures a GPU (a minute; --device cpu tries it without one):"
 	@echo "  tools/benchmarks/gpu.py                  figures against the CPU's, time, launches, waits"
 

@@ -100,6 +100,24 @@ def test_without_a_card_nothing_is_measured(tmp_path: Path):
     assert not file.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--device", "gpu"), "--device: must be cuda, cuda with a number or cpu, but got 'gpu'"),
+        (("--device", "meta"), "--device: must be cuda"),
+        (("--repeats", "0"), "--repeats: must be a whole number from 1 on, but got '0'"),
+        (("--boxes", "3", "-1"), "--boxes"),
+        (("--steps", "32"), "--steps: must be two numbers as in 32x128, but got '32'"),
+        (("--steps", "3x0"), "--steps: must be a whole number from 1 on"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(arguments: tuple[str, ...], told: str):
+    status, said = _run("--device", "cpu", *arguments)
+    assert status == 2
+    assert told in said
+    assert "Traceback" not in said
+
+
 def test_on_a_card_float64_is_that_of_the_cpu(cuda: torch.device, tmp_path: Path):
     report, _ = _report(tmp_path / "gpu.json", "--device", cuda.type, "--parts", *_CORE)
     exact = report["correctness"]["float64"]

@@ -11,6 +11,7 @@ there is no card: differences are of torch and kernels, launches counted, times 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import sys
@@ -35,21 +36,54 @@ _NO_CARD = (
 Row = dict[str, Any]
 
 
+def _device(text: str) -> torch.device:
+    """A device that there are figures of, by its name."""
+    with contextlib.suppress(RuntimeError):
+        device = torch.device(text)
+        if device.type in _REPEATS:
+            return device
+    raise argparse.ArgumentTypeError(f"must be cuda, cuda with a number or cpu, but got {text!r}")
+
+
+def _count(text: str) -> int:
+    """A whole number from one on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, but got {text!r}")
+    return int(text)
+
+
+def _step(text: str) -> tuple[int, int]:
+    """Boxes and noise samples of a training step."""
+    numbers = text.split("x")
+    if len(numbers) != 2:
+        raise argparse.ArgumentTypeError(f"must be two numbers as in 32x128, but got {text!r}")
+    return _count(numbers[0]), _count(numbers[1])
+
+
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--device", default="cuda", help="default: %(default)s")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--boxes", type=int, nargs="+", default=_BOXES, help="of refinements")
     parser.add_argument(
-        "--steps", nargs="+", default=_STEPS, metavar="NxM", help="boxes and noise samples of steps"
+        "--device", type=_device, default="cuda", help="cuda, cuda:1, cpu; default: %(default)s"
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--boxes", type=_count, nargs="+", default=_BOXES, help="of refinements")
+    parser.add_argument(
+        "--steps",
+        type=_step,
+        nargs="+",
+        default=[_step(step) for step in _STEPS],
+        metavar="NxM",
+        help="boxes and noise samples of steps",
     )
     parser.add_argument(
-        "--map", type=int, nargs=3, default=MAP, help="channels, rows, columns; %(default)s"
+        "--map", type=_count, nargs=3, default=MAP, help="channels, rows, columns; %(default)s"
     )
     parser.add_argument("--config", default="ebm_second_kitti.py", help="default: %(default)s")
-    parser.add_argument("--frames", type=int, default=2, help="of a training step of the detector")
-    parser.add_argument("--repeats", type=int, help="timed calls, 20; on a CPU 2")
+    parser.add_argument(
+        "--frames", type=_count, default=2, help="of a training step of the detector"
+    )
+    parser.add_argument("--repeats", type=_count, help="timed calls, 20; on a CPU 2")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     return parser.parse_args()
 
@@ -107,17 +141,16 @@ def _cell(value: Any) -> str:
 def main() -> int:
     """Measure, print, write; 1 without a device, or if a call failed."""
     args = parse_args()
-    device = torch.device(args.device)
+    device = args.device
     if device.type == "cuda" and not torch.cuda.is_available():
         say(_NO_CARD.format(version=torch.__version__))
         return 1
     repeats = args.repeats or _REPEATS[device.type]
-    sizes = [(int(n), int(m)) for n, m in (step.split("x") for step in args.steps)]
     problem = Problem(args.map)
     parts: dict[str, Callable[[], Any]] = {
         "correctness": lambda: correctness(problem, device, min(_COMPARED, max(args.boxes))),
         "refinement": lambda: refinement(problem, device, args.boxes, repeats),
-        "training": lambda: training(problem, device, sizes, repeats),
+        "training": lambda: training(problem, device, args.steps, repeats),
         "calls": lambda: run_calls(problem, device),
         "detector": lambda: detector(args, device, repeats),
     }

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ebm3d.errors import (
     can_read,
+    check_count,
     check_floating_boxes,
     check_index_type,
     check_labels,
@@ -82,6 +83,8 @@ class BoundNetwork:
             scene_index = torch.zeros_like(labels)
         else:
             _check_scene_index(scene_index, len(boxes), len(scenes.bev))
+        if max_evaluations is not None:
+            check_count("max_evaluations", max_evaluations)
         _check_places(scenes, boxes, labels, scene_index)
         self._pools, self._network, self._labels = tuple(pools), network, labels
         self._dtype = boxes.dtype

@@ -18,13 +18,20 @@ def test_whole_numbers_are_cell_centers():
     geometry = BEVGeometry((0.0, -40.0), (0.4, 0.5))
     positions = torch.tensor([[0.2, -39.75], [0.6, -39.75], [0.2, -39.25]], dtype=torch.float64)
     expected = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
-    torch.testing.assert_close(geometry.meters_to_cells(positions), expected)
+    factor, offset = geometry.meters_to_map()
+    cells = positions * torch.tensor(factor, dtype=torch.float64) + torch.tensor(
+        offset, dtype=torch.float64
+    )
+    torch.testing.assert_close(cells, expected)
 
 
 def test_center_offset_zero_puts_whole_numbers_at_cell_edges():
     geometry = BEVGeometry((0.0, -40.0), (0.4, 0.5))
     edge = torch.tensor([[0.4, -40.0]], dtype=torch.float64)
-    cells = geometry.meters_to_cells(edge, center_offset=0.0)
+    factor, offset = geometry.meters_to_map(center_offset=0.0)
+    cells = edge * torch.tensor(factor, dtype=torch.float64) + torch.tensor(
+        offset, dtype=torch.float64
+    )
     torch.testing.assert_close(cells, torch.tensor([[1.0, 0.0]], dtype=torch.float64))
 
 

@@ -42,7 +42,7 @@ class BEVGridPool(nn.Module):
         grid: points across the width and along the length.
         projection: C', or None for no projection.
         extent: size of the grid relative to the box; above 1 it looks beyond the edges.
-        center_offset: see :meth:`ebm3d.pooling.geometry.BEVGeometry.meters_to_cells`.
+        center_offset: see :meth:`ebm3d.pooling.geometry.BEVGeometry.meters_to_map`.
     """
 
     def __init__(
@@ -113,11 +113,6 @@ class BEVGridPool(nn.Module):
         Returns:
             ``(N, S, out_channels)``, differentiable in boxes, map and projection.
         """
-        maps, geometry = context.maps, context.geometry
-        (x, y), (to_x, to_y), (shift_x, shift_y) = geometry.origin, maps.scale, maps.shift
-        scale = to_x / geometry.cell_size[0], to_y / geometry.cell_size[1]
-        origin = (
-            shift_x - scale[0] * x - to_x * self.center_offset,
-            shift_y - scale[1] * y - to_y * self.center_offset,
-        )
+        maps = context.maps
+        scale, origin = context.geometry.meters_to_map(maps.scale, maps.shift, self.center_offset)
         return maps.read(grid_positions(boxes, self.template.to(boxes), scale, origin))

@@ -52,19 +52,24 @@ class BEVGeometry:
         check_count("width", width)
         return cls((x_min, y_min), ((x_max - x_min) / width, (y_max - y_min) / height))
 
-    def meters_to_cells(self, positions: Tensor, center_offset: float = 0.5) -> Tensor:
-        """Convert positions to fractional cell indices.
+    def meters_to_map(
+        self,
+        scale: tuple[float, float] = (1.0, 1.0),
+        shift: tuple[float, float] = (0.0, 0.0),
+        center_offset: float = 0.5,
+    ) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return factor and offset, in x and in y, from meters to coordinates of a map.
 
         Args:
-            positions: ``(..., 2)`` x and y in meters.
+            scale: of the coordinates, per cell; 1 for fractional cell indices.
+            shift: the coordinates of index 0.
             center_offset: where in its cell an index lies; 0.5 is the cell's center. The 2020 paper
                 has 0 (its map is shifted by half a cell, which its network learned).
-
-        Returns:
-            ``(..., 2)`` column and row; whole numbers at cell centers.
         """
-        origin = positions.new_tensor(self.origin)
-        return (positions - origin) / positions.new_tensor(self.cell_size) - center_offset
+        x, y = (s / size for s, size in zip(scale, self.cell_size, strict=True))
+        at_x = shift[0] - x * self.origin[0] - scale[0] * center_offset
+        at_y = shift[1] - y * self.origin[1] - scale[1] * center_offset
+        return (x, y), (at_x, at_y)
 
 
 def stack_maps(bev: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class TensorRecord:
             joined[name] = torch.cat(parts) if isinstance(value, Tensor) else value.cat(parts)
         return replace(first, **joined)  # type: ignore[type-var]
 
-    def placed(self: Record, index: Tensor, count: int) -> Record:
+    def scatter(self: Record, index: Tensor, count: int) -> Record:
         """Return a record of more rows, NaN but for these.
 
         Args:
@@ -67,7 +67,7 @@ class TensorRecord:
 
         def place(value: Any) -> Any:
             if isinstance(value, TensorRecord):
-                return value.placed(index, count)
+                return value.scatter(index, count)
             return value.new_full((count, *value.shape[1:]), math.nan).index_copy(0, index, value)
 
         return self._map(place)

@@ -164,7 +164,7 @@ def test_modes_follow_their_box_through_nms():
     starts = {
         "type": "MultiStart",
         "base": REFINEMENT_HEAD["refiner"],
-        "units": REFINEMENT_HEAD["noise"]["stds"],
+        "noise_std": REFINEMENT_HEAD["noise"]["stds"],
         "num_starts": 2,
     }
     head = {**REFINEMENT_HEAD, "refiner": starts}

@@ -49,9 +49,9 @@ def test_laplace_density_is_that_of_the_energy_in_units_of_the_noise(axes: str, 
     head = build_head(uncertainty="laplace", noise=noise)
     out = _refine(head, frames)[0]
     energy = head.bind(frames.bev, frames.points, frames.boxes, frames.labels)
-    units = head.noise.units(out["boxes"], frames.labels[0])
+    noise_std = head.noise.noise_std(out["boxes"], frames.labels[0])
     # Crops are made around the detected boxes, in the head as here.
-    expected = laplace_approximation(energy, out["boxes"], units).distribution(math.pi)
+    expected = laplace_approximation(energy, out["boxes"], noise_std).distribution(math.pi)
     torch.testing.assert_close(out["box_covariance"], expected.covariance, rtol=1e-3, atol=1e-6)
 
 
@@ -180,7 +180,7 @@ _QUASI_NEWTON = {
 _MULTI_START = {
     "type": "MultiStart",
     "base": _QUASI_NEWTON,
-    "units": REFINEMENT_HEAD["noise"]["stds"],
+    "noise_std": REFINEMENT_HEAD["noise"]["stds"],
     "num_starts": 3,
     "turned": True,
 }
@@ -202,8 +202,8 @@ def test_refiners_are_built_from_configs_and_several_starts_end_no_lower():
 
 
 def test_units_of_several_starts_are_named_where_their_rows_are_too_many():
-    with pytest.raises(ValueError, match=r"rows of refiner\.units must be 1 or 1"):
-        build_head(refiner={**_MULTI_START, "units": [[0.1] * 7] * 3})
+    with pytest.raises(ValueError, match=r"rows of refiner\.noise_std must be 1 or 1"):
+        build_head(refiner={**_MULTI_START, "noise_std": [[0.1] * 7] * 3})
 
 
 def test_modes_of_several_starts_are_those_of_the_refiner_alone():

@@ -201,7 +201,7 @@ def test_importance_mean_of_a_gaussian_energy_is_its_mean():
     frames, mean, std = build_frames((2, 1)), 0.5, 0.8
     frames.scores[0] = torch.tensor([0.9, 0.5])  # in this order the head binds them
     boxes = torch.cat(frames.boxes)
-    coding = LocalCoding(boxes, head.noise.units(boxes, torch.cat(frames.labels)))
+    coding = LocalCoding(boxes, head.noise.noise_std(boxes, torch.cat(frames.labels)))
 
     def f(variants: Tensor) -> Tensor:
         flat = variants[:, None] if variants.ndim == 2 else variants

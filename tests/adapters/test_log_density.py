@@ -29,7 +29,7 @@ class _Gaussian:
 
     def __init__(self, head: Any, boxes: Tensor, labels: Tensor) -> None:
         self.labels = labels
-        self.coding = LocalCoding(boxes, head.noise.units(boxes, labels))
+        self.coding = LocalCoding(boxes, head.noise.noise_std(boxes, labels))
 
     def log_prob(self, boxes: Tensor) -> Tensor:
         residuals = Normal(0, STD).log_prob(self.coding.encode(boxes)).sum(-1)
@@ -79,9 +79,9 @@ def test_learned_normalizer_is_that_of_the_loss_at_the_detected_box(noise: dict[
     frames.scores[0] = torch.tensor([0.9, 0.7])
     (out,) = _refine(head, frames)
     energy = head.bind(frames.bev, frames.points, frames.boxes, frames.labels)
-    units = head.noise.around(frames.boxes[0], frames.labels[0]).units
+    noise_std = head.noise.around(frames.boxes[0], frames.labels[0]).noise_std
     with torch.no_grad():
-        b = head.criterion.log_normalizer(energy, frames.boxes[0], units)
+        b = head.criterion.log_normalizer(energy, frames.boxes[0], noise_std)
     assert float(b.std()) > 0
     torch.testing.assert_close(out["log_density"], out["f_refined"] - b, atol=1e-4, rtol=1e-4)
 

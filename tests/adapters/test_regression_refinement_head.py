@@ -15,7 +15,7 @@ from tests.adapters.regressed import REGRESSION_HEAD, build_regression_head, los
 pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered")]
 
 
-def _local_residuals(boxes: torch.Tensor, target: list[float], units: list[float]) -> list[Any]:
+def _local_residuals(boxes: torch.Tensor, target: list[float], noise_std: list[float]) -> list[Any]:
     """Residuals of a true box from noisy boxes, by hand."""
     found = []
     for x, y, z, *sizes, yaw in boxes.tolist():
@@ -24,7 +24,7 @@ def _local_residuals(boxes: torch.Tensor, target: list[float], units: list[float
         logs = [math.log(target[3 + d] / sizes[d]) for d in range(3)]
         turn = math.remainder(target[6] - yaw, 2 * math.pi)
         row = [along, across, target[2] - z, *logs, turn]
-        found.append([r / unit for r, unit in zip(row, units, strict=True)])
+        found.append([r / unit for r, unit in zip(row, noise_std, strict=True)])
     return found
 
 
@@ -49,14 +49,14 @@ def test_loss_is_the_sum_over_residuals_and_the_mean_over_noise_and_boxes(regres
     head.regression.loss_weight = 3.0
     found = losses_of(head, frames)["loss_regression"]
     torch.manual_seed(0)
-    units = head.noise.stds[0].tolist()
+    noise_std = head.noise.stds[0].tolist()
     per_sample = []
     for index in range(2):
         one = frames.one(index)
         noisy = head.noise.sample(one.boxes[0], one.labels[0], 8).boxes[:, 1:]
         outputs = head.bind(one.bev, one.points, one.boxes, one.labels)(noisy)
         for true, variants, own in zip(one.boxes[0].tolist(), noisy, outputs, strict=True):
-            targets = torch.tensor(_local_residuals(variants, true, units))
+            targets = torch.tensor(_local_residuals(variants, true, noise_std))
             per_sample.append(head.regression.loss(own, targets).sum(dim=1))
     assert len(per_sample) == 5
     torch.testing.assert_close(found, 3 * torch.stack(per_sample).mean(), rtol=1e-4, atol=1e-4)

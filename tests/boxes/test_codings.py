@@ -20,9 +20,9 @@ def _anchor(reference: Tensor) -> BoxCoding:
 
 
 def _local(reference: Tensor) -> BoxCoding:
-    units = torch.tensor(_UNITS, dtype=reference.dtype)
+    noise_std = torch.tensor(_UNITS, dtype=reference.dtype)
     factors = torch.linspace(0.5, 2, max(len(reference), 1))[: len(reference), None]
-    return LocalCoding(reference, units * factors.to(reference))
+    return LocalCoding(reference, noise_std * factors.to(reference))
 
 
 every_coding = pytest.mark.parametrize("coding_of", [_anchor, _local])
@@ -181,10 +181,10 @@ def test_residuals_from_an_anchor_by_hand():
 def test_residuals_along_a_turned_box_by_hand():
     reference = torch.tensor([[10.0, 5.0, -2.0, 4.0, 2.0, 1.5, math.pi / 2]], dtype=torch.float64)
     box = torch.tensor([[10.5, 7.0, -1.7, 8.0, 2.0, 1.5, -math.pi + 0.3]], dtype=torch.float64)
-    units = torch.tensor([[1.0, 0.5, 0.1, 2.0, 1.0, 1.0, 0.1]], dtype=torch.float64)
+    noise_std = torch.tensor([[1.0, 0.5, 0.1, 2.0, 1.0, 1.0, 0.1]], dtype=torch.float64)
     # Two meters ahead, half a meter to the right; a quarter turn and 0.3 further to the left.
     expected = [2.0, -1.0, 3.0, math.log(2) / 2, 0.0, 0.0, 10 * (math.pi / 2 + 0.3)]
-    encoded = LocalCoding(reference, units).encode(box)
+    encoded = LocalCoding(reference, noise_std).encode(box)
     torch.testing.assert_close(encoded, torch.tensor([expected], dtype=torch.float64))
 
 

@@ -62,7 +62,7 @@ def _learned_proposal(place: Place) -> dict[str, Tensor]:
 @case(
     "posterior",
     "energy.sample_posterior",
-    "energy.EnergyPosterior",
+    "energy.ImportanceSamples",
     always_float64=("posterior", "by sample", "gaussian"),
 )
 def _posterior(place: Place) -> dict[str, Tensor]:
@@ -91,9 +91,9 @@ class _Normalizer:
 
     is_density = True
 
-    def log_normalizer(self, f: Any, boxes: Tensor, units: Tensor) -> Tensor:
+    def log_normalizer(self, f: Any, boxes: Tensor, noise_std: Tensor) -> Tensor:
         """Of no energy."""
-        return units.log().sum(-1)
+        return noise_std.log().sum(-1)
 
 
 def _add_log_density(method: str, reason: str = "") -> None:

@@ -50,7 +50,7 @@ def hill(place: Place, count: int = 4) -> tuple[Hill, Tensor, Tensor]:
 
 
 def units_of(boxes: Tensor) -> Tensor:
-    return boxes.new_full((), 1.0) * LocalCoding(boxes, torch.ones_like(boxes) * 0.2).units
+    return boxes.new_full((), 1.0) * LocalCoding(boxes, torch.ones_like(boxes) * 0.2).noise_std
 
 
 def _add_noise(axes: str, sizes: str, shared: bool) -> None:
@@ -64,12 +64,12 @@ def _add_noise(axes: str, sizes: str, shared: bool) -> None:
         drawn = bound.sample(6)
         at = drawn.boxes.detach().requires_grad_()
         log_prob = bound.log_prob(at)
-        around = bound.narrowed(0.5).recentered(bound.reference)
+        around = bound.scale_std(0.5).with_centers(bound.reference)
         return {
             **tensors_of(drawn),
             "log_prob": log_prob,
             **gradients(log_prob, boxes=at),
-            "units": bound.units,
+            "noise_std": bound.noise_std,
             "reference": bound.reference,
             "reference_units": bound.reference_units,
             "around": around.log_prob_around(drawn.boxes),
@@ -102,7 +102,7 @@ def _detection_noise(place: Place) -> dict[str, Tensor]:
         "log_prob": log_prob,
         **gradients(log_prob, boxes=at),
         "reference": bound.reference,
-        "units": bound.reference_units,
+        "noise_std": bound.reference_units,
     }
 
 
@@ -123,13 +123,13 @@ def _fit(place: Place) -> dict[str, Tensor]:
 )
 def _laplace(place: Place) -> dict[str, Tensor]:
     f, boxes, _ = hill(place)
-    units = units_of(boxes)
-    near = laplace_approximation(f, boxes, units)
-    exact = laplace_approximation(f, boxes, units, radius=None)
+    noise_std = units_of(boxes)
+    near = laplace_approximation(f, boxes, noise_std)
+    exact = laplace_approximation(f, boxes, noise_std, radius=None)
     return {
-        **tensors_of(expand_by_differences(f, boxes, units), "differences"),
-        **tensors_of(expand_exactly(f, boxes, units), "exact"),
-        **tensors_of(approximate_by_gaussian(expand_exactly(f, boxes, units)), "gaussian"),
+        **tensors_of(expand_by_differences(f, boxes, noise_std), "differences"),
+        **tensors_of(expand_exactly(f, boxes, noise_std), "exact"),
+        **tensors_of(approximate_by_gaussian(expand_exactly(f, boxes, noise_std)), "gaussian"),
         "near": near.distribution().log_prob(boxes + 0.01),
         "near, covariance": near.distribution().covariance,
         "exact": exact.distribution(math.pi).log_prob(boxes + 0.01),

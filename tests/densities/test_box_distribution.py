@@ -44,8 +44,8 @@ def _coding(kind: str, rows: int = 1) -> BoxCoding:
     reference = _tensor(_REFERENCE) + apart * _tensor([1, 1, 0, 0, 0, 0, 0.7])
     if kind == "anchor":
         return AnchorCoding(reference)
-    units = _tensor([3.0, 2.0, 1.5, 1.2, 0.8, 1.1, 0.9])
-    return LocalCoding(reference, units.expand(rows, 7).clone())
+    noise_std = _tensor([3.0, 2.0, 1.5, 1.2, 0.8, 1.1, 0.9])
+    return LocalCoding(reference, noise_std.expand(rows, 7).clone())
 
 
 def _gaussian(rows: int = 1, yaw_std: float = 0.08, factor: float = 1.0) -> GaussianDensity:

@@ -23,13 +23,13 @@ def _scene(copies: int = 6) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     candidates[4, 6] -= math.pi
     variances = 0.01 + torch.rand(len(candidates), 7)
     classes = torch.arange(len(candidates)) % 3 > 0
-    alike = torch.stack((classes, ~classes | (torch.arange(len(candidates)) == 1)))
-    alike[0, 0] = True
-    return kept, candidates, variances, alike
+    same_class = torch.stack((classes, ~classes | (torch.arange(len(candidates)) == 1)))
+    same_class[0, 0] = True
+    return kept, candidates, variances, same_class
 
 
 def _by_loops(voting: VarianceVoting, scene: tuple[Tensor, ...], yaw_period: float) -> Tensor:
-    kept, candidates, variances, alike = scene
+    kept, candidates, variances, same_class = scene
     overlaps = iou_bev(kept.numpy(), candidates.numpy())
     result = kept.clone()
     for k in range(len(kept)):
@@ -37,7 +37,7 @@ def _by_loops(voting: VarianceVoting, scene: tuple[Tensor, ...], yaw_period: flo
             above = below = 0.0
             for m in range(len(candidates)):
                 overlap = overlaps[k, m]
-                if not alike[k, m] or overlap <= voting.iou_threshold:
+                if not same_class[k, m] or overlap <= voting.iou_threshold:
                     continue
                 weight = math.exp(-((1 - overlap) ** 2) / voting.temperature)
                 weight /= float(variances[m, d])
@@ -60,35 +60,35 @@ def test_vote_is_the_weighted_mean_of_a_double_loop(yaw_period: float, threshold
 
 
 def test_box_alone_stays_where_it_is():
-    kept, candidates, variances, alike = _scene()
+    kept, candidates, variances, same_class = _scene()
     kept, candidates = kept[:1], torch.cat((kept[:1], kept[:1] + 50))
-    found = VarianceVoting(0.0, 1.0)(kept, candidates, variances[:2], alike[:1, :2], math.pi)
+    found = VarianceVoting(0.0, 1.0)(kept, candidates, variances[:2], same_class[:1, :2], math.pi)
     torch.testing.assert_close(found, kept)
 
 
 def test_candidate_that_points_the_other_way_votes_as_if_turned():
-    kept, candidates, variances, alike = _scene()
+    kept, candidates, variances, same_class = _scene()
     voting = VarianceVoting(0.0, 0.3)
     turned = candidates.clone()
     turned[::2, 6] += math.pi
     torch.testing.assert_close(
-        voting(kept, turned, variances, alike, math.pi),
-        voting(kept, candidates, variances, alike, math.pi),
+        voting(kept, turned, variances, same_class, math.pi),
+        voting(kept, candidates, variances, same_class, math.pi),
     )
 
 
 def test_sure_candidate_outvotes_the_others():
-    kept, candidates, variances, alike = _scene()
+    kept, candidates, variances, same_class = _scene()
     variances[2] = 0.0
-    alike[:] = True
-    found = VarianceVoting(0.0, 10.0)(kept[:1], candidates, variances, alike[:1], math.pi)
+    same_class[:] = True
+    found = VarianceVoting(0.0, 10.0)(kept[:1], candidates, variances, same_class[:1], math.pi)
     torch.testing.assert_close(found[0], candidates[2], atol=1e-6, rtol=0)
 
 
 def test_box_without_area_stays_where_it_is():
-    kept, candidates, variances, alike = _scene()
+    kept, candidates, variances, same_class = _scene()
     kept[0, 3:6] = candidates[0, 3:6] = 0.0
-    found = VarianceVoting(0.0, 1.0)(kept, candidates, variances, alike, math.pi)
+    found = VarianceVoting(0.0, 1.0)(kept, candidates, variances, same_class, math.pi)
     assert torch.equal(found[0], kept[0])
 
 
@@ -112,10 +112,10 @@ def test_nothing_kept_is_nothing_voted(num_kept: int, num_candidates: int):
 
 
 def test_unknown_variance_is_refused_with_the_remedy():
-    kept, candidates, variances, alike = _scene()
+    kept, candidates, variances, same_class = _scene()
     variances[4, 2] = math.nan
     with pytest.raises(ValueError, match=r"row 4.*leave out score_decay and voting"):
-        VarianceVoting(0.1, 1.0)(kept, candidates, variances, alike, math.pi)
+        VarianceVoting(0.1, 1.0)(kept, candidates, variances, same_class, math.pi)
 
 
 @pytest.mark.parametrize("changed", [2, 3])

@@ -21,7 +21,7 @@ class GaussianEnergy:
         spread = torch.tensor([20.0, 20, 1, 2, 1, 1, 6])
         self.boxes = low + spread * torch.rand(count, 7, dtype=torch.float64)
         self.labels = torch.zeros(count, dtype=torch.int64)
-        self.coding = LocalCoding(self.boxes, NOISE.units(self.boxes, self.labels))
+        self.coding = LocalCoding(self.boxes, NOISE.noise_std(self.boxes, self.labels))
         self.num_calls = 0
 
     def log_prob(self, boxes: Tensor) -> Tensor:

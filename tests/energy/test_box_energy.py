@@ -21,7 +21,7 @@ class _Model:
         self.pools = nn.ModuleList(
             [
                 BEVGridPool(6, projection=4),
-                PointBoxPool(channels=(8, 8), max_points=max_points, slack=1.0),
+                PointBoxPool(channels=(8, 8), max_points=max_points, max_box_shift=1.0),
             ]
         ).double()
         channels = sum(int(pool.out_channels) for pool in self.pools)  # type: ignore[arg-type]
@@ -74,9 +74,9 @@ def test_gradient_through_everything_equals_central_differences():
 def test_hessian_through_everything_equals_central_differences_of_the_gradient():
     # Exact and by differences, in residuals: short steps, as f has kinks at the cells' borders.
     model = _Model()
-    f, units = model.energy(), torch.full_like(model.boxes, 0.1)
-    exact = expand_exactly(f, model.boxes, units)
-    close = expand_by_differences(f, model.boxes, units, radius=1e-5)
+    f, noise_std = model.energy(), torch.full_like(model.boxes, 0.1)
+    exact = expand_exactly(f, model.boxes, noise_std)
+    close = expand_by_differences(f, model.boxes, noise_std, radius=1e-5)
     torch.testing.assert_close(close.hessian, exact.hessian, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(close.gradient, exact.gradient, rtol=1e-5, atol=1e-5)
     assert float(exact.hessian.abs().amax(dim=(1, 2)).min()) > 1e-2

@@ -222,8 +222,8 @@ def _train(proposal: LearnedProposal, by_energy: bool, steps: int = 150) -> tupl
     features = _Features(torch.randn(count, _CHANNELS, dtype=torch.float64))
     labels = torch.zeros(count, dtype=torch.int64)
     references = _boxes(count)
-    units = BoxNoise(_STDS).units(references, labels)
-    coding = LocalCoding(references, units)
+    noise_std = BoxNoise(_STDS).noise_std(references, labels)
+    coding = LocalCoding(references, noise_std)
     target = Normal(0.5 * features.values.detach(), std.expand(count, 7))
     for _ in range(steps):
         true = coding.decode(target.sample())
@@ -288,9 +288,9 @@ def test_what_was_detected_can_be_the_place_to_look_at():
 
 def test_narrowed_noise_is_the_base_around_the_true_boxes():
     bound = _bound(_proposal())
-    narrow = bound.narrowed(0.2)
+    narrow = bound.scale_std(0.2)
     torch.testing.assert_close(narrow.boxes, bound.boxes)
-    torch.testing.assert_close(narrow.units, 0.2 * bound.units)
+    torch.testing.assert_close(narrow.noise_std, 0.2 * bound.noise_std)
 
 
 def test_no_boxes_are_fine():

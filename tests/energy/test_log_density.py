@@ -17,14 +17,14 @@ class _Criterion:
 
     is_density = True
 
-    def log_normalizer(self, f: Any, boxes: Tensor, units: Tensor) -> Tensor:
+    def log_normalizer(self, f: Any, boxes: Tensor, noise_std: Tensor) -> Tensor:
         """The first coordinate and the first unit."""
-        return boxes[:, 0] + units[:, 0]
+        return boxes[:, 0] + noise_std[:, 0]
 
 
 def _near(f: GaussianEnergy) -> Tensor:
     """Boxes beside the modes."""
-    coding = LocalCoding(f.boxes, f.coding.units)
+    coding = LocalCoding(f.boxes, f.coding.noise_std)
     return coding.decode(0.2 * torch.randn_like(f.boxes))
 
 
@@ -54,7 +54,7 @@ def test_log_density_of_a_gaussian_energy_is_the_gaussians(options: Any, toleran
 def test_learned_normalizer_is_asked_for_at_the_detected_box():
     f = GaussianEnergy(4)
     boxes = _near(f)
-    b = f.boxes[:, 0] + NOISE.units(f.boxes, f.labels)[:, 0]
+    b = f.boxes[:, 0] + NOISE.noise_std(f.boxes, f.labels)[:, 0]
     torch.testing.assert_close(
         _found(f, boxes, "learned"), f.log_prob(boxes) + CONSTANT - b, atol=1e-12, rtol=0
     )

@@ -31,5 +31,5 @@ def test_what_is_asked_for_twice_is_found_once():
 def test_units_are_those_of_the_noise_at_the_boxes_asked_for():
     f = GaussianEnergy(2)
     boxes = f.boxes * 1.5
-    found = NormalizedEnergy(f, f.boxes, NOISE).units(boxes)
-    assert torch.equal(found, NOISE.units(boxes, f.labels))
+    found = NormalizedEnergy(f, f.boxes, NOISE).noise_std(boxes)
+    assert torch.equal(found, NOISE.noise_std(boxes, f.labels))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.energy import EnergyPosterior, sample_posterior
+from ebm3d.energy import ImportanceSamples, sample_posterior
 from ebm3d.noise import BoxNoise
 
 _STDS = [0.25, 0.12, 0.08, 0.06, 0.05, 0.07, 0.04]
@@ -33,7 +33,7 @@ class _Gaussian:
 
     @property
     def coding(self) -> LocalCoding:
-        return LocalCoding(self.boxes, self.noise.units(self.boxes, self.labels))
+        return LocalCoding(self.boxes, self.noise.noise_std(self.boxes, self.labels))
 
     def __call__(self, boxes: Tensor) -> Tensor:
         flat = boxes.transpose(0, 1)
@@ -42,7 +42,7 @@ class _Gaussian:
         log_p = density.log_prob(residuals) - self.coding.log_volume(flat)
         return log_p.transpose(0, 1) + _CONSTANT
 
-    def posterior(self, num_samples: int = 4096, num_rounds: int = 4) -> EnergyPosterior:
+    def posterior(self, num_samples: int = 4096, num_rounds: int = 4) -> ImportanceSamples:
         """Samples of a fixed seed."""
         generator = torch.Generator().manual_seed(3)
         return sample_posterior(
@@ -193,10 +193,10 @@ def test_temperature_scales_the_covariance_of_a_gaussian():
     posterior = g.posterior(8192).tempered(tau)
     size = posterior.effective_sample_size
     assert float(size.min()) > 1000
-    units = torch.tensor([0.0, 0, 0, *_STDS[3:6], 0], dtype=torch.float64)
+    noise_std = torch.tensor([0.0, 0, 0, *_STDS[3:6], 0], dtype=torch.float64)
     covariance = tau * g.covariance
     variance = covariance.diagonal(dim1=1, dim2=2)
-    mean = g.mean + (tau - 1) * g.covariance @ units
+    mean = g.mean + (tau - 1) * g.covariance @ noise_std
     _assert_within(posterior.mean_residuals, mean, (variance / size[:, None]).sqrt())
     products = variance[:, :, None] * variance[:, None] + covariance.square()
     error = (products / size[:, None, None]).sqrt()
@@ -250,7 +250,7 @@ def test_one_more_box_changes_no_other():
 def test_rows_of_a_posterior_are_posteriors():
     posterior = _gaussian().posterior(64)
     part = posterior.tempered(1.5)[torch.tensor([2, 0])]
-    joined = EnergyPosterior.cat([posterior[2:3], posterior[:1]]).tempered(1.5)
+    joined = ImportanceSamples.cat([posterior[2:3], posterior[:1]]).tempered(1.5)
     for name in ("log_normalizer", "entropy", "std"):
         expected = getattr(posterior.tempered(1.5), name)[[2, 0]]
         torch.testing.assert_close(getattr(part, name), expected)

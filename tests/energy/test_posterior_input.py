@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebm3d.energy import EnergyPosterior, sample_posterior
+from ebm3d.energy import ImportanceSamples, sample_posterior
 from ebm3d.noise import BoxNoise
 
 _BOXES = torch.tensor([[10.0, 2, -1, 4, 2, 1.5, 0.3], [20, -3, -1, 4, 2, 1.5, 3.0]]).double()
 
 
-def _posterior(f: Callable[[Tensor], Tensor]) -> EnergyPosterior:
+def _posterior(f: Callable[[Tensor], Tensor]) -> ImportanceSamples:
     labels = torch.zeros(2, dtype=torch.long)
     generator = torch.Generator().manual_seed(0)
     return sample_posterior(f, _BOXES, labels, BoxNoise([0.1] * 7), 64, generator=generator)

@@ -41,7 +41,7 @@ class FixedNoise:
 
     boxes: Tensor
     labels: Tensor
-    units: Tensor
+    noise_std: Tensor
     reference: Tensor
     drawn: NoiseSamples
     noise: BoxNoise
@@ -50,7 +50,7 @@ class FixedNoise:
 
     @property
     def reference_units(self) -> Tensor:
-        return self.noise.units(self.reference, self.labels)
+        return self.noise.noise_std(self.reference, self.labels)
 
     def sample(self, num_samples: int) -> NoiseSamples:
         assert num_samples < self.drawn.boxes.shape[1]
@@ -60,7 +60,7 @@ class FixedNoise:
     def log_prob(self, boxes: Tensor) -> Tensor:
         return self.noise.log_prob(self.boxes, boxes, self.labels)
 
-    def narrowed(self, factor: float) -> FixedNoise:
+    def scale_std(self, factor: float) -> FixedNoise:
         self.factor = factor
         narrow = BoxNoise((self.noise.stds * factor).tolist())
         return fixed_noise(self.boxes, self.labels, narrow, 1)
@@ -72,16 +72,16 @@ def fixed_noise(
     """Samples of a noise drawn once."""
     noise = BoxNoise(STDS) if noise is None else noise
     drawn = noise.sample(boxes, labels, num_samples)
-    units = noise.units(boxes, labels)
+    noise_std = noise.noise_std(boxes, labels)
     reference = noise.sample(boxes, labels, 1).boxes[:, 1]
-    return FixedNoise(boxes, labels, units, reference, drawn, noise)
+    return FixedNoise(boxes, labels, noise_std, reference, drawn, noise)
 
 
 class ResidualEnergy:
     """f whose log density of residuals is a given function h, so that Z is that of exp h."""
 
     def __init__(self, noise: FixedNoise, h: Callable[[Tensor], Tensor]) -> None:
-        self.coding, self.h = LocalCoding(noise.boxes, noise.units), h
+        self.coding, self.h = LocalCoding(noise.boxes, noise.noise_std), h
         self.labels = noise.labels
 
     def __call__(self, boxes: Tensor) -> Tensor:

@@ -138,11 +138,11 @@ def test_targets_of_another_shape_are_refused():
     ("options", "message"),
     [
         ({"target": "giou"}, "'iou' or 'gaussian'"),
-        ({"target": "gaussian"}, "units"),
-        ({"target": "iou", "units": _UNITS}, "units"),
-        ({"target": "gaussian", "units": _UNITS[:6]}, "seven positive"),
-        ({"target": "gaussian", "units": [*_UNITS[:6], 0.0]}, "seven positive"),
-        ({"target": "gaussian", "units": [*_UNITS[:6], math.nan]}, "seven positive"),
+        ({"target": "gaussian"}, "noise_std"),
+        ({"target": "iou", "noise_std": _UNITS}, "noise_std"),
+        ({"target": "gaussian", "noise_std": _UNITS[:6]}, "seven positive"),
+        ({"target": "gaussian", "noise_std": [*_UNITS[:6], 0.0]}, "seven positive"),
+        ({"target": "gaussian", "noise_std": [*_UNITS[:6], math.nan]}, "seven positive"),
     ],
 )
 def test_wrong_settings_are_refused(options: dict[str, Any], message: str):

@@ -101,14 +101,14 @@ def test_trace_is_that_of_the_hessian_in_residuals():
 
     def h(residuals: Tensor) -> Tensor:
         # Along, across and up in the box's axes; log sizes; yaw: written out by hand.
-        moved = residuals * noise.units
+        moved = residuals * noise.noise_std
         cos, sin = torch.cos(model.boxes[:, 6]), torch.sin(model.boxes[:, 6])
         x = model.boxes[:, 0] + cos * moved[:, 0] - sin * moved[:, 1]
         y = model.boxes[:, 1] + sin * moved[:, 0] + cos * moved[:, 1]
         sizes = model.boxes[:, 3:6] * torch.exp(moved[:, 3:6])
         rest = (model.boxes[:, 2] + moved[:, 2], *sizes.T, model.boxes[:, 6] + moved[:, 6])
         with torch.no_grad():
-            volume = torch.log(sizes).sum(1) + torch.log(noise.units).sum(1)
+            volume = torch.log(sizes).sum(1) + torch.log(noise.noise_std).sum(1)
             return f(torch.stack((x, y, *rest), dim=1)) + volume
 
     zero = torch.zeros(4, 7, dtype=torch.float64)
@@ -139,7 +139,7 @@ def test_learned_normalizer_leaves_the_pools_alone():
     model = _Model()
     snl = SNLLoss(model.channels).double()
     f, noise = model.energy(), BoxNoise(STDS).around(model.boxes, model.labels)
-    b = snl.log_normalizer(f, noise.reference, noise.units)
+    b = snl.log_normalizer(f, noise.reference, noise.noise_std)
     assert b.shape == (4,)
     b.sum().backward()
     assert all(p.grad is None for p in model.parameters())

@@ -100,7 +100,7 @@ def test_evaluations_are_handed_on_where_they_are_log_densities_of_noise_samples
         method.double()
     result = method(f, BoxNoise(STDS).around(random_boxes(4), labels))
     assert (result.samples is not None) == (result.f is not None) == (name in _SHARING)
-    assert method.gives_samples == (name in _SHARING)
+    assert method.returns_samples == (name in _SHARING)
     if result.samples is not None:
         torch.testing.assert_close(result.f, f(result.samples.boxes).detach())
         assert not result.f.requires_grad
@@ -163,7 +163,7 @@ def test_likelihoods_on_boxes_are_the_functions_at_the_samples():
     log_p = kldis.target_log_prob(noise, drawn.boxes[:, 1:])
     torch.testing.assert_close(kldis(f, noise).per_box, kldis_loss(others, log_q, log_p))
     snl = SNLLoss(8, 64).double()
-    b = snl.log_normalizer(f, noise.reference, noise.units)
+    b = snl.log_normalizer(f, noise.reference, noise.noise_std)
     torch.testing.assert_close(snl(f, noise).per_box, snl_loss(true, others, log_q, b))
 
 
@@ -179,7 +179,7 @@ def test_perturbed_positive_has_the_density_of_the_wide_noise(scales: str, facto
     torch.testing.assert_close(result.per_box, nce_loss(f(boxes), log_q))
     offsets = (boxes[:, 0, 2] - noise.boxes[:, 2]).abs()
     assert bool((offsets > 0).all())
-    assert bool((offsets < 5 * 2 * factor * noise.units[:, 2]).all())
+    assert bool((offsets < 5 * 2 * factor * noise.noise_std[:, 2]).all())
 
 
 @pytest.mark.parametrize("name", ["nce", "nce+"])
@@ -274,7 +274,7 @@ def test_normalizer_starts_as_that_of_a_gaussian_of_the_noise_with_its_peak_at_z
     noise = _noise(3)
     snl = SNLLoss(1).double()
     f = ResidualEnergy(noise, quadratic(1.0))
-    found = snl.log_normalizer(f, noise.boxes, noise.units)
+    found = snl.log_normalizer(f, noise.boxes, noise.noise_std)
     # Raised by the log volume at the true box, f is zero there and log Z grows by as much.
     expected = 3.5 * LOG_2PI - f(noise.boxes[:, None])[:, 0]
     torch.testing.assert_close(found, expected)
@@ -284,7 +284,7 @@ def test_learned_normalizer_is_the_known_one_of_each_class():
     # f = log N(t) + c by class, in meters and raised by the log volume at the true box.
     noise = _noise(6, 4000)
     noise.reference = noise.boxes  # the volume there is then known without error
-    volume = LocalCoding(noise.boxes, noise.units).log_volume(noise.boxes)
+    volume = LocalCoding(noise.boxes, noise.noise_std).log_volume(noise.boxes)
     known = torch.tensor([2.0, -1.0], dtype=torch.float64)[noise.labels] + volume
     f = ResidualEnergy(noise, lambda t: quadratic(1.0)(t) + (known - 3.5 * LOG_2PI)[:, None])
     snl = SNLLoss(1, 4000, (16,)).double()
@@ -297,7 +297,7 @@ def test_learned_normalizer_is_the_known_one_of_each_class():
         return loss
 
     optimizer.step(closure)
-    found = snl.log_normalizer(f, noise.reference, noise.units).detach()
+    found = snl.log_normalizer(f, noise.reference, noise.noise_std).detach()
     weights = torch.exp(f(noise.drawn.boxes) - noise.drawn.log_q)[:, 1:]
     error = weights.std(dim=1) / weights.mean(dim=1) / math.sqrt(4000)
     assert float(error.max()) < 0.05
@@ -311,7 +311,7 @@ def test_normalizer_sees_the_true_box_by_the_reference_alone():
     snl = SNLLoss(1, 64).double()
     torch.nn.init.normal_(snl.network[-1].weight)  # type: ignore[arg-type]
     f = ResidualEnergy(noise, quadratic(1.0))
-    b = snl.log_normalizer(f, noise.reference, metric.units(noise.reference, noise.labels))
+    b = snl.log_normalizer(f, noise.reference, metric.noise_std(noise.reference, noise.labels))
     for bound in (noise, other):
         sampled = log_normalizer(f(bound.drawn.boxes)[:, 1:], bound.drawn.log_q[:, 1:])
         found = snl(f, bound).logged["normalizer_error"]
@@ -321,7 +321,7 @@ def test_normalizer_sees_the_true_box_by_the_reference_alone():
 def test_normalizer_gives_no_gradient_to_the_features():
     noise = _noise()
     snl, f = SNLLoss(8).double(), SmallEnergy(noise.labels)
-    snl.log_normalizer(f, noise.reference, noise.units).sum().backward()
+    snl.log_normalizer(f, noise.reference, noise.noise_std).sum().backward()
     assert all(p.grad is None for p in f.parameters())
     assert all(p.grad is not None for p in snl.network[-1].parameters())
 
@@ -330,7 +330,7 @@ def test_normalizer_error_is_the_distance_from_the_sampled_one():
     noise = _noise()
     snl, f = SNLLoss(8, 64).double(), SmallEnergy(noise.labels)
     found = snl(f, noise).logged["normalizer_error"]
-    b = snl.log_normalizer(f, noise.reference, noise.units)
+    b = snl.log_normalizer(f, noise.reference, noise.noise_std)
     sampled = log_normalizer(f(noise.drawn.boxes[:, 1:]), noise.drawn.log_q[:, 1:])
     np.testing.assert_allclose(found, (b - sampled).abs().detach())
 

@@ -71,7 +71,7 @@ def test_reference_is_drawn_once():
 def test_reference_is_a_draw_of_the_noise():
     # The sum of a mixture's squared standardized offsets: 7 times the mean squared multiplier.
     bound = _bound(4000)
-    z = LocalCoding(bound.boxes, bound.units).encode(bound.reference)
+    z = LocalCoding(bound.boxes, bound.noise_std).encode(bound.reference)
     squared = z.square().sum(-1)
     expected = 7 * (0.25 + 1 + 4) / 3
     assert abs(float(squared.mean()) - expected) < 5 * float(squared.std()) / math.sqrt(4000)
@@ -91,7 +91,7 @@ def test_density_is_that_of_the_noise():
 
 @pytest.mark.parametrize("factor", [0.1, 2.5])
 def test_narrowed_noise_has_offsets_times_the_factor(factor: float):
-    wide, narrow = _bound(seed=3), _bound(seed=3).narrowed(factor)
+    wide, narrow = _bound(seed=3), _bound(seed=3).scale_std(factor)
     one, other = wide.sample(8).boxes, narrow.sample(8).boxes
     reference = wide.boxes[:, None]
     offsets, shrunk = local_offsets(reference, one), local_offsets(reference, other)
@@ -101,11 +101,11 @@ def test_narrowed_noise_has_offsets_times_the_factor(factor: float):
         torch.log(other[..., 3:6] / reference[..., 3:6]),
         factor * torch.log(one[..., 3:6] / reference[..., 3:6]),
     )
-    torch.testing.assert_close(narrow.units, factor * wide.units)
+    torch.testing.assert_close(narrow.noise_std, factor * wide.noise_std)
 
 
 def test_narrowed_density_is_scaled():
-    wide, narrow = _bound(seed=3), _bound(seed=3).narrowed(0.5)
+    wide, narrow = _bound(seed=3), _bound(seed=3).scale_std(0.5)
     torch.testing.assert_close(
         narrow.log_prob(narrow.boxes[:, None]),
         wide.log_prob(wide.boxes[:, None]) + 7 * math.log(2),
@@ -121,7 +121,7 @@ def test_units_are_the_deviations_of_local_residuals(axes: str, sizes: str):
     bound = noise.around(boxes, torch.zeros(3, dtype=torch.int64))
     count = 20_000
     drawn = bound.sample(count).boxes[:, 1:]
-    z = LocalCoding(boxes, bound.units).encode(drawn.transpose(0, 1))
+    z = LocalCoding(boxes, bound.noise_std).encode(drawn.transpose(0, 1))
     # Standard error of a standard deviation of n Gaussian samples: 1 / sqrt(2 n).
     np.testing.assert_allclose(z.std(dim=0), 1, atol=5 / math.sqrt(2 * count))
 
@@ -132,21 +132,21 @@ def test_units_at_the_reference_say_nothing_of_the_true_box(axes: str, sizes: st
     reference = _boxes(3)
     found = [noise.around(_boxes(3), labels, reference=reference).reference_units for _ in "ab"]
     assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], noise.around(reference, labels).units)
+    assert torch.equal(found[0], noise.around(reference, labels).noise_std)
 
 
 def test_units_of_a_class_are_its_row():
     table = [[0.1] * 7, [0.2] * 7]
     boxes = _boxes(2)
-    units = BoxNoise(table).around(boxes, torch.tensor([1, 0])).units
-    torch.testing.assert_close(units[:, 0], torch.tensor([0.2, 0.1], dtype=torch.float64))
+    noise_std = BoxNoise(table).around(boxes, torch.tensor([1, 0])).noise_std
+    torch.testing.assert_close(noise_std[:, 0], torch.tensor([0.2, 0.1], dtype=torch.float64))
 
 
 def test_no_boxes_have_no_samples():
     bound = _bound(0)
     assert bound.sample(3).boxes.shape == (0, 4, 7)
     assert bound.reference.shape == (0, 7)
-    assert bound.narrowed(0.5).sample(2).log_q.shape == (0, 3)
+    assert bound.scale_std(0.5).sample(2).log_q.shape == (0, 3)
 
 
 def test_frames_of_another_number_of_boxes_are_refused():
@@ -158,7 +158,7 @@ def test_frames_of_another_number_of_boxes_are_refused():
 @pytest.mark.parametrize("factor", [0.0, -1.0, math.inf, math.nan])
 def test_factor_out_of_range_is_refused(factor: float):
     with pytest.raises(ValueError, match="factor must be positive and finite"):
-        _bound().narrowed(factor)
+        _bound().scale_std(factor)
 
 
 def test_noise_is_its_own_base():

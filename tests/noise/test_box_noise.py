@@ -334,6 +334,6 @@ def test_labels_that_are_no_indices_are_refused(kind: torch.dtype):
 def test_units_of_boxes_and_labels_that_do_not_fit_are_refused():
     noise = BoxNoise(_STDS, axes="world", sizes="metric")
     with pytest.raises(ValueError, match=r"labels must have shape \(1,\)"):
-        noise.units(torch.tensor([_BOX]), torch.zeros(2, dtype=torch.int64))
+        noise.noise_std(torch.tensor([_BOX]), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"boxes must have shape \(N, 7\)"):
-        noise.units(torch.tensor([_BOX])[:, :6], torch.zeros(1, dtype=torch.int64))
+        noise.noise_std(torch.tensor([_BOX])[:, :6], torch.zeros(1, dtype=torch.int64))

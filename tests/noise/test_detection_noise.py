@@ -144,9 +144,9 @@ def test_reference_is_the_detection_of_most_overlap_or_a_draw_of_the_base():
 def test_units_at_the_reference_are_those_of_the_base_around_it():
     base = BoxNoise(_STDS, axes="world", sizes="metric")
     bound = _bound(DetectionNoise(base))
-    expected = base.units(bound.reference, bound.labels)
+    expected = base.noise_std(bound.reference, bound.labels)
     torch.testing.assert_close(bound.reference_units, expected)
-    assert not torch.allclose(bound.reference_units, bound.units)
+    assert not torch.allclose(bound.reference_units, bound.noise_std)
 
 
 def test_of_more_detections_than_the_bound_those_of_most_overlap_count():
@@ -173,9 +173,9 @@ def test_detection_that_looks_backwards_is_turned():
 
 
 def test_narrowed_noise_is_the_base_around_the_true_box():
-    narrow = _bound().narrowed(0.1)
+    narrow = _bound().scale_std(0.1)
     labels = torch.zeros(2, dtype=torch.int64)
-    expected = BoxNoise(_STDS).narrowed(0.1).around(_BOXES, labels)
+    expected = BoxNoise(_STDS).scale_std(0.1).around(_BOXES, labels)
     at = expected.sample(5).boxes
     torch.testing.assert_close(narrow.log_prob(at), expected.log_prob(at))
 

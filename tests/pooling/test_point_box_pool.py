@@ -48,7 +48,7 @@ def _pooled(
 def test_features_do_not_depend_on_where_the_crop_was_made():
     boxes = _box()
     clouds = [_cloud_around(boxes, 400)]
-    pool = _pool(slack=0.6)
+    pool = _pool(max_box_shift=0.6)
     expected = _pooled(pool, clouds, boxes)
     for _ in range(5):
         crop = boxes.clone()
@@ -61,7 +61,7 @@ def test_features_change_when_the_box_leaves_its_crop():
     clouds = [_cloud_around(boxes, 400)]
     crop = boxes.clone()
     crop[:, 0] += 4.0
-    pool = _pool(slack=0.6)
+    pool = _pool(max_box_shift=0.6)
     difference = _pooled(pool, clouds, boxes, cropped_at=crop) - _pooled(pool, clouds, boxes)
     assert float(difference.detach().abs().max()) > 0.01
 
@@ -69,7 +69,7 @@ def test_features_change_when_the_box_leaves_its_crop():
 def test_features_do_not_jump_while_points_enter_and_leave():
     boxes = _box(1)
     clouds = [_cloud_around(boxes, 30)]
-    pool = _pool(slack=3.0)
+    pool = _pool(max_box_shift=3.0)
     steps = 2000
     path = boxes.repeat(steps, 1)
     path[:, 0] += torch.linspace(-2, 2, steps, dtype=torch.float64)
@@ -213,7 +213,12 @@ def test_clouds_of_too_few_columns_are_refused_with_the_remedy():
 
 @pytest.mark.parametrize(
     "options",
-    [{"margin": (0.5, 0.5)}, {"margin": (0.5, 0.5, 0.0)}, {"slack": -0.1}, {"max_points": 0}],
+    [
+        {"margin": (0.5, 0.5)},
+        {"margin": (0.5, 0.5, 0.0)},
+        {"max_box_shift": -0.1},
+        {"max_points": 0},
+    ],
 )
 def test_constants_out_of_range_are_refused(options: dict[str, Any]):
     with pytest.raises(ValueError, match="must be"):

@@ -72,16 +72,16 @@ def test_index_selects_the_rows_of_every_tensor(index: object):
 def test_placed_rows_are_where_the_index_says_and_the_others_not_numbers():
     record = BoxDistribution(GaussianDensity(*torch.randn(2, 3, 7)), AnchorCoding(torch.rand(3, 7)))
     index = torch.tensor([4, 0, 2])
-    placed = record.placed(index, 5)
-    assert len(placed) == 5
-    assert placed.yaw_period == record.yaw_period
+    scatter = record.scatter(index, 5)
+    assert len(scatter) == 5
+    assert scatter.yaw_period == record.yaw_period
     for got, expected in (
-        (placed.coding.reference, record.coding.reference),
-        (placed.density.mean, record.density.mean),
+        (scatter.coding.reference, record.coding.reference),
+        (scatter.density.mean, record.density.mean),
     ):
         assert torch.equal(got[index], expected)
         assert bool(torch.isnan(got[[1, 3]]).all())
-    assert len(record[:0].placed(index[:0], 2)) == 2
+    assert len(record[:0].scatter(index[:0], 2)) == 2
 
 
 def test_fields_that_are_no_tensors_belong_to_all_rows():

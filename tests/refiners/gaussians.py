@@ -23,19 +23,19 @@ class KnownGaussian:
     """
 
     boxes: Tensor
-    units: Tensor
+    noise_std: Tensor
     mean: Tensor
     covariance: Tensor
 
     @property
     def coding(self) -> LocalCoding:
         """Residuals around the boxes."""
-        return LocalCoding(self.boxes, self.units)
+        return LocalCoding(self.boxes, self.noise_std)
 
     @property
     def modes(self) -> Tensor:
         """Where the density in meters is highest: the volume moves it to smaller sizes."""
-        volume = torch.cat((torch.zeros(3), torch.ones(3), torch.zeros(1))) * self.units
+        volume = torch.cat((torch.zeros(3), torch.ones(3), torch.zeros(1))) * self.noise_std
         return self.coding.decode(self.mean - (self.covariance @ volume[..., None])[..., 0])
 
     def __call__(self, boxes: Tensor) -> Tensor:
@@ -59,5 +59,5 @@ def known_gaussian(count: int = 4) -> KnownGaussian:
     boxes[:1, 6] = math.pi - 1e-3
     mean = 0.3 * torch.randn(count, 7, **options)
     root = 0.3 * torch.eye(7, dtype=torch.float64) + 0.06 * torch.randn(count, 7, 7, **options)
-    units = torch.tensor(UNITS, dtype=torch.float64).expand(count, 7)
-    return KnownGaussian(boxes, units, mean, root @ root.transpose(1, 2))
+    noise_std = torch.tensor(UNITS, dtype=torch.float64).expand(count, 7)
+    return KnownGaussian(boxes, noise_std, mean, root @ root.transpose(1, 2))

@@ -38,9 +38,9 @@ def test_expansion_of_a_gaussian_is_the_closed_form(radius: float | None):
     g = known_gaussian()
     precision = torch.linalg.inv(g.covariance)
     expansion = (
-        expand_exactly(g, g.boxes, g.units)
+        expand_exactly(g, g.boxes, g.noise_std)
         if radius is None
-        else expand_by_differences(g, g.boxes, g.units, radius)
+        else expand_by_differences(g, g.boxes, g.noise_std, radius)
     )
     torch.testing.assert_close(expansion.hessian, -precision, rtol=1e-7, atol=1e-7)
     slope = (precision @ g.mean[..., None])[..., 0]
@@ -51,10 +51,10 @@ def test_expansion_of_a_gaussian_is_the_closed_form(radius: float | None):
 
 def test_differences_approach_the_exact_expansion_by_first_order():
     g = known_gaussian()
-    exact = expand_exactly(_smooth, g.boxes, g.units)
+    exact = expand_exactly(_smooth, g.boxes, g.noise_std)
     errors = []
     for radius in (0.2, 0.1, 0.05):
-        found = expand_by_differences(_smooth, g.boxes, g.units, radius)
+        found = expand_by_differences(_smooth, g.boxes, g.noise_std, radius)
         errors.append((found.hessian - exact.hessian).norm(dim=(1, 2)).max().item())
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)
     assert errors[1] / errors[2] == pytest.approx(2, rel=0.1)
@@ -67,7 +67,7 @@ def test_simplex_takes_eight_gradients_and_a_value():
         evaluated.append((boxes.shape[1], boxes.requires_grad))
         return g(boxes)
 
-    expand_by_differences(counting, g.boxes, g.units)
+    expand_by_differences(counting, g.boxes, g.noise_std)
     assert evaluated == [(8, True), (1, False)]
 
 
@@ -80,7 +80,7 @@ def test_fit_weighs_values_and_slopes_of_a_simplex_as_least_squares():
         return _smooth(boxes)
 
     radius = 0.7
-    found = expand_by_differences(recording, g.boxes, g.units, radius)
+    found = expand_by_differences(recording, g.boxes, g.noise_std, radius)
     for n in range(2):
         coding = g.coding[n : n + 1]
         points = coding.encode(asked[0][n][:, None])[:, 0]
@@ -123,13 +123,13 @@ def test_exact_hessian_is_that_of_torch():
     at = torch.zeros(2, 7, dtype=torch.float64)
     full = torch.autograd.functional.hessian(log_density, at)
     expected = torch.stack([full[n, :, n] for n in range(2)])
-    torch.testing.assert_close(expand_exactly(_smooth, g.boxes, g.units).hessian, expected)
+    torch.testing.assert_close(expand_exactly(_smooth, g.boxes, g.noise_std).hessian, expected)
 
 
 @every_method
 def test_laplace_approximation_of_a_gaussian_is_the_gaussian_and_its_mass(radius: float | None):
     g = known_gaussian()
-    found = laplace_approximation(g, g.boxes, g.units, radius)
+    found = laplace_approximation(g, g.boxes, g.noise_std, radius)
     torch.testing.assert_close(found.mean, g.mean, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(found.covariance, g.covariance, rtol=1e-6, atol=1e-6)
     expected = torch.full((4,), LOG_Z, dtype=torch.float64)
@@ -140,7 +140,7 @@ def test_laplace_approximation_of_a_gaussian_is_the_gaussian_and_its_mass(radius
 
 def test_density_in_meters_is_exp_f_over_its_mass():
     g = known_gaussian()
-    distribution = laplace_approximation(g, g.boxes, g.units).distribution()
+    distribution = laplace_approximation(g, g.boxes, g.noise_std).distribution()
     at = g.coding.decode(g.mean + 0.2 * torch.randn(5, 4, 7, dtype=torch.float64))
     expected = g(at.transpose(0, 1)).transpose(0, 1) - LOG_Z
     torch.testing.assert_close(distribution.log_prob(at), expected)
@@ -151,7 +151,7 @@ def test_covariance_at_a_mode_of_f_is_the_inverse_of_minus_the_hessian_in_meters
     modes = g.modes
     full = torch.autograd.functional.hessian(lambda boxes: g(boxes).sum(), modes)
     expected = torch.stack([torch.linalg.inv(-full[n, :, n]) for n in range(2)])
-    found = laplace_approximation(g, modes, g.units, None).distribution()
+    found = laplace_approximation(g, modes, g.noise_std, None).distribution()
     torch.testing.assert_close(found.covariance, expected)
 
 
@@ -159,18 +159,18 @@ def test_normalizer_of_a_density_in_meters_is_that_of_quadrature():
     # Only the length matters: exp f dl over a narrow Gaussian of the length in meters; the other
     # six are Gaussians of unit mass in their own coordinates.
     center, width = 4.0, 0.05
-    units = torch.tensor([UNITS], dtype=torch.float64)
+    noise_std = torch.tensor([UNITS], dtype=torch.float64)
     box = torch.tensor([[10.0, 2.0, -1.0, center, 1.8, 1.5, 0.3]], dtype=torch.float64)
     others = [0, 1, 2, 4, 5, 6]
 
     def f(boxes: Tensor) -> Tensor:
-        away = (boxes - box[:, None])[..., others] / (0.3 * units[0, others])
+        away = (boxes - box[:, None])[..., others] / (0.3 * noise_std[0, others])
         away = torch.cat((away[..., :5], wrap_to_pi(away[..., 5:])), dim=-1)
         return -0.5 * ((boxes[..., 3] - center) / width).square() - 0.5 * away.square().sum(-1)
 
     mass, _ = integrate.quad(lambda x: math.exp(-0.5 * ((x - center) / width) ** 2), 3, 5)
-    rest = sum(math.log(0.3 * units[0, d].item() * math.sqrt(2 * math.pi)) for d in others)
-    found = laplace_approximation(f, box, units, None).log_normalizer.item()
+    rest = sum(math.log(0.3 * noise_std[0, d].item() * math.sqrt(2 * math.pi)) for d in others)
+    found = laplace_approximation(f, box, noise_std, None).log_normalizer.item()
     assert found == pytest.approx(math.log(mass) + rest, abs=2e-3)
 
 
@@ -189,7 +189,7 @@ def _of_curvature(curvature: list[float], slope: float = 0.0) -> Any:
 
 def test_directions_that_do_not_fall_have_the_width_of_the_noise_and_are_counted():
     f, g = _of_curvature([4.0, -3.0, 0.0, 0.25, 1.0, 1e6, 9.0])
-    found = laplace_approximation(f, g.boxes, g.units, min_std=0.02)
+    found = laplace_approximation(f, g.boxes, g.noise_std, min_std=0.02)
     variances = torch.tensor([[0.25, 1, 1, 1, 1, 0.0004, 1 / 9]], dtype=torch.float64)
     torch.testing.assert_close(found.covariance, torch.diag_embed(variances), atol=1e-9, rtol=1e-7)
     # Convex, flat, wider than the noise, and narrower than the least width; one is just as wide.
@@ -199,8 +199,8 @@ def test_directions_that_do_not_fall_have_the_width_of_the_noise_and_are_counted
 
 def test_shift_is_shortened_as_a_whole_and_the_mass_is_that_of_the_shortened_gaussian():
     f, g = _of_curvature([4.0] * 7, slope=6.0)
-    free = laplace_approximation(f, g.boxes, g.units, max_shift=10.0)
-    short = laplace_approximation(f, g.boxes, g.units, max_shift=0.5)
+    free = laplace_approximation(f, g.boxes, g.noise_std, max_shift=10.0)
+    short = laplace_approximation(f, g.boxes, g.noise_std, max_shift=0.5)
     torch.testing.assert_close(free.mean, torch.full((1, 7), 1.5, dtype=torch.float64))
     torch.testing.assert_close(short.mean, torch.full((1, 7), 0.5, dtype=torch.float64))
     height = f(g.coding.decode(short.mean)[:, None])[:, 0] + g.coding.log_volume(
@@ -213,7 +213,7 @@ def test_shift_is_shortened_as_a_whole_and_the_mass_is_that_of_the_shortened_gau
 def test_point_estimates_are_the_boxes_themselves():
     g = known_gaussian()
     torch.testing.assert_close(
-        laplace_approximation(g, g.boxes, g.units).distribution().boxes, g.boxes
+        laplace_approximation(g, g.boxes, g.noise_std).distribution().boxes, g.boxes
     )
 
 
@@ -222,29 +222,29 @@ def test_covariance_turns_with_the_box(radius: float | None):
     # f of the residuals alone: a box that heads elsewhere has the same widths along and across.
     g = known_gaussian(1)
     turn = torch.tensor([0.9], dtype=torch.float64)
-    turned = LocalCoding(g.boxes, g.units).turned(turn)
+    turned = LocalCoding(g.boxes, g.noise_std).turned(turn)
 
     def f(boxes: Tensor) -> Tensor:
         back = g.coding.decode(turned.encode(boxes.transpose(0, 1)))
         return g(back.transpose(0, 1))
 
-    here = laplace_approximation(g, g.boxes, g.units, radius)
-    there = laplace_approximation(f, turned.reference, g.units, radius)
+    here = laplace_approximation(g, g.boxes, g.noise_std, radius)
+    there = laplace_approximation(f, turned.reference, g.noise_std, radius)
     torch.testing.assert_close(there.covariance, here.covariance)
 
 
 def test_float32_agrees_with_float64():
     g = known_gaussian()
-    single = type(g)(*(t.float() for t in (g.boxes, g.units, g.mean, g.covariance)))
-    found = laplace_approximation(single, single.boxes, single.units)
+    single = type(g)(*(t.float() for t in (g.boxes, g.noise_std, g.mean, g.covariance)))
+    found = laplace_approximation(single, single.boxes, single.noise_std)
     assert found.mean.dtype == found.scale_tril.dtype == torch.float32
     torch.testing.assert_close(found.covariance.double(), g.covariance, rtol=0, atol=2e-4)
 
 
 def test_boxes_do_not_see_each_other_and_many_are_split():
     g = known_gaussian(3)
-    together = laplace_approximation(_smooth, g.boxes.repeat(80, 1), g.units.repeat(80, 1))
-    alone = laplace_approximation(_smooth, g.boxes[1:2], g.units[1:2])
+    together = laplace_approximation(_smooth, g.boxes.repeat(80, 1), g.noise_std.repeat(80, 1))
+    alone = laplace_approximation(_smooth, g.boxes[1:2], g.noise_std[1:2])
     torch.testing.assert_close(together.covariance[1], alone.covariance[0])
     torch.testing.assert_close(together.covariance[-2], alone.covariance[0])
 
@@ -256,7 +256,7 @@ def test_unsound_f_has_no_density_and_its_neighbor_does(radius: float | None):
     def f(boxes: Tensor) -> Tensor:
         return g(boxes) + torch.tensor([[math.nan], [0.0]], dtype=torch.float64)
 
-    found = laplace_approximation(f, g.boxes, g.units, radius)
+    found = laplace_approximation(f, g.boxes, g.noise_std, radius)
     assert bool(torch.isnan(found.covariance[0]).any())
     assert bool(torch.isnan(found.log_normalizer[0]))
     torch.testing.assert_close(found.covariance[1], g.covariance[1], rtol=1e-6, atol=1e-6)
@@ -268,7 +268,7 @@ def test_unsound_f_has_no_density_and_its_neighbor_does(radius: float | None):
 def test_no_boxes_have_no_densities(radius: float | None):
     g = known_gaussian(0)
     for f in (_smooth, lambda boxes: boxes.new_zeros(boxes.shape[:2])):
-        found = laplace_approximation(f, g.boxes, g.units, radius)
+        found = laplace_approximation(f, g.boxes, g.noise_std, radius)
         assert found.covariance.shape == (0, 7, 7)
         assert found.distribution().std.shape == (0, 7)
 
@@ -278,7 +278,7 @@ def test_runs_without_gradients_around_it_and_leaves_none_behind():
     weight = torch.ones(7, dtype=torch.float64, requires_grad=True)
     with torch.no_grad():
         for radius in (1.25, None):
-            found = laplace_approximation(lambda b: g(b * weight), g.boxes, g.units, radius)
+            found = laplace_approximation(lambda b: g(b * weight), g.boxes, g.noise_std, radius)
             assert not found.covariance.requires_grad
     assert weight.grad is None
 
@@ -298,41 +298,41 @@ def test_runs_without_gradients_around_it_and_leaves_none_behind():
 def test_constants_out_of_range_are_refused(options: dict[str, float], message: str):
     g = known_gaussian()
     with pytest.raises(ValueError, match=message):
-        laplace_approximation(g, g.boxes, g.units, **options)
+        laplace_approximation(g, g.boxes, g.noise_std, **options)
 
 
 @pytest.mark.parametrize("expand", [expand_by_differences, expand_exactly])
 def test_f_without_a_graph_or_of_another_shape_is_refused(expand: Any):
     g = known_gaussian()
     with pytest.raises(ValueError, match="f must be differentiable in boxes"):
-        expand(lambda boxes: boxes[..., 0].detach(), g.boxes, g.units)
+        expand(lambda boxes: boxes[..., 0].detach(), g.boxes, g.noise_std)
     with pytest.raises(ValueError, match=r"f\(boxes\) must have shape"):
-        expand(lambda boxes: boxes.sum(), g.boxes, g.units)
+        expand(lambda boxes: boxes.sum(), g.boxes, g.noise_std)
 
 
 @pytest.mark.parametrize("expand", [expand_by_differences, expand_exactly])
 def test_boxes_and_units_without_a_size_are_refused_by_number(expand: Any):
     g = known_gaussian()
-    flat, none = g.boxes.clone(), g.units.clone()
+    flat, none = g.boxes.clone(), g.noise_std.clone()
     flat[1, 4], none[1, 2] = 0, 0
     with pytest.raises(ValueError, match=r"of positive size, but got boxes\[1\]"):
-        expand(g, flat, g.units)
+        expand(g, flat, g.noise_std)
     with pytest.raises(ValueError, match=r"positive and finite, but got units\[1\]"):
         expand(g, g.boxes, none)
     with pytest.raises(ValueError, match="units must have shape"):
-        expand(g, g.boxes, g.units[:1])
+        expand(g, g.boxes, g.noise_std[:1])
 
 
 def test_expansion_can_be_turned_into_several_gaussians():
     g = known_gaussian()
-    expansion = expand_by_differences(g, g.boxes, g.units)
+    expansion = expand_by_differences(g, g.boxes, g.noise_std)
     narrow = approximate_by_gaussian(expansion, max_std=0.1)
     assert bool((narrow.covariance.diagonal(dim1=1, dim2=2) <= 0.01 + 1e-12).all())
 
 
 def test_expansion_has_the_type_of_the_boxes_whatever_that_of_f():
     g = known_gaussian()
-    exact = expand_by_differences(g, g.boxes, g.units).hessian
-    rough = expand_by_differences(lambda b: g(b.double()), g.boxes.float(), g.units).hessian
+    exact = expand_by_differences(g, g.boxes, g.noise_std).hessian
+    rough = expand_by_differences(lambda b: g(b.double()), g.boxes.float(), g.noise_std).hessian
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough.double(), exact, atol=0.01, rtol=0.01)

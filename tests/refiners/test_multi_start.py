@@ -75,7 +75,7 @@ def test_weights_by_mass_are_those_of_the_hills_whatever_their_width():
     f = _front_and_rear(boxes, 0.6, 0.4, widths=(0.8, 0.4))
     result = MultiStart(_ASCENT, _UNITS, 1, turned=True)(f, boxes)
     assert result.modes is not None
-    by_mass = weigh_modes(f, result.modes, f.coding.units)
+    by_mass = weigh_modes(f, result.modes, f.coding.noise_std)
     # The narrow hill is the higher one, and has the smaller mass.
     torch.testing.assert_close(result.boxes, result.modes.boxes[:, 0])
     assert bool((result.modes.weights[:, 0] > 0.9).all())
@@ -109,8 +109,8 @@ class _Ends:
     """A refiner that ends at given residuals ``(S, 7)`` whatever the starts."""
 
     def __init__(self, boxes: Tensor, residuals: Tensor) -> None:
-        units = torch.tensor([_UNITS] * len(boxes), dtype=torch.float64)
-        coding = LocalCoding(boxes, units)
+        noise_std = torch.tensor([_UNITS] * len(boxes), dtype=torch.float64)
+        coding = LocalCoding(boxes, noise_std)
         at = residuals[:, None].expand(-1, len(boxes), -1)
         self.ends = coding.decode(at).transpose(0, 1).flatten(0, 1)
 
@@ -239,10 +239,10 @@ def test_no_boxes_have_no_modes(turned: bool):
         ({"base": MultiStart(_ASCENT, _UNITS)}, "base must be a refiner with one start"),
         ({"num_starts": 2.5}, "num_starts must be at least 1, a whole number"),
         ({"seed": None}, "seed must be at least 0, a whole number"),
-        ({"units": "wide"}, "units must be seven positive numbers"),
-        ({"units": [0.1] * 6}, "units must be seven positive numbers"),
+        ({"noise_std": "wide"}, "units must be seven positive numbers"),
+        ({"noise_std": [0.1] * 6}, "units must be seven positive numbers"),
     ],
 )
 def test_constants_out_of_range_are_refused(options: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
-        MultiStart(**{"base": _ASCENT, "units": _UNITS, **options})
+        MultiStart(**{"base": _ASCENT, "noise_std": _UNITS, **options})

@@ -15,7 +15,7 @@ def test_chains_from_a_wrong_gaussian_reach_the_density_of_f():
     # The start is twice as wide as the density and off by half a unit; the law of the chain on a
     # quadratic is exact: variance 1 / (1 - step^2 k / 4) in coordinates where the curvature is k.
     g = known_gaussian(2)
-    right = laplace_approximation(g, g.boxes, g.units)
+    right = laplace_approximation(g, g.boxes, g.noise_std)
     wrong = type(right)(
         right.coding,
         right.mean + 0.5,
@@ -38,7 +38,7 @@ def test_chains_from_a_wrong_gaussian_reach_the_density_of_f():
 
 def test_no_steps_draw_from_the_approximation():
     g = known_gaussian(2)
-    approximation = laplace_approximation(g, g.boxes, g.units)
+    approximation = laplace_approximation(g, g.boxes, g.noise_std)
     drawn = sample_boxes(g, approximation, 3, 0, generator=torch.Generator().manual_seed(5))
     normal = torch.randn(3, 2, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     roots = torch.linalg.cholesky(g.covariance)
@@ -49,7 +49,7 @@ def test_no_steps_draw_from_the_approximation():
 
 def test_samples_are_those_of_the_generator_and_have_no_graph():
     g = known_gaussian(2)
-    approximation = laplace_approximation(g, g.boxes, g.units)
+    approximation = laplace_approximation(g, g.boxes, g.noise_std)
     first, second = (
         sample_boxes(g, approximation, 2, 3, generator=torch.Generator().manual_seed(1))
         for _ in range(2)
@@ -60,11 +60,11 @@ def test_samples_are_those_of_the_generator_and_have_no_graph():
 
 def test_no_boxes_have_no_samples():
     g = known_gaussian(0)
-    approximation = laplace_approximation(lambda b: b.sum(-1), g.boxes, g.units)
+    approximation = laplace_approximation(lambda b: b.sum(-1), g.boxes, g.noise_std)
     assert sample_boxes(lambda b: b.sum(-1), approximation, 4).shape == (4, 0, 7)
 
 
 def test_no_chains_are_refused():
     g = known_gaussian(1)
     with pytest.raises(ValueError, match="num_samples must be at least 1"):
-        sample_boxes(g, laplace_approximation(g, g.boxes, g.units), 0)
+        sample_boxes(g, laplace_approximation(g, g.boxes, g.noise_std), 0)

@@ -141,15 +141,15 @@ def curvature_stages(
     """Return what is done with the bound energy of a head, the map's cells already read."""
     with torch.no_grad():
         energy = head.bind(bev, [points], [boxes], [labels])
-    quasi_newton, units = head.refiner, head.noise.units(boxes, labels)
+    quasi_newton, noise_std = head.refiner, head.noise.noise_std(boxes, labels)
     ascent = GradientAscent(quasi_newton.num_steps, quasi_newton.step_size)
     ascent = ascent.within_limits_of(quasi_newton)
     refined = ascent(energy, boxes, labels).boxes
     return {
         ASCENT: lambda: ascent(energy, boxes, labels),
         QUASI_NEWTON: lambda: quasi_newton(energy, boxes, labels),
-        LAPLACE: lambda: laplace_approximation(energy, refined, units),
-        "Laplace, exact": lambda: laplace_approximation(energy, refined, units, None),
+        LAPLACE: lambda: laplace_approximation(energy, refined, noise_std),
+        "Laplace, exact": lambda: laplace_approximation(energy, refined, noise_std, None),
     }
 
 

@@ -6,7 +6,7 @@ mean_sizes = [[3.9, 1.6, 1.56]]  # m, the anchor's
 box_features = dict(
     pooling=[
         dict(type="BEVGridPool", grid=(4, 7), projection=32),
-        dict(type="PointBoxPool", channels=(32, 64), slack=1.5, max_points=256),
+        dict(type="PointBoxPool", channels=(32, 64), max_box_shift=1.5, max_points=256),
     ],
     noise=dict(
         type="BoxNoise",

@@ -35,7 +35,7 @@ class InferredFrame:
         frame: points, boxes before and after refinement, scores, f, true boxes if known.
         energy: from a row of ``frame.refined`` to f near that box, a callable from ``(S, 7)`` to
             ``(S,)`` for boxes on any device; ``None`` for a model without an energy. f is the
-            model's exactly as long as a box stays within the slack of the points cropped around
+            model's exactly as long as a box stays within `max_box_shift` of the points cropped around
             that row's box.
     """
 

@@ -160,45 +160,49 @@ class LocalCoding(BoxCoding):
 
     Attributes:
         reference: ``(N, 7)``.
-        units: ``(N, 7)``: along, across, up (m); length, width, height (log ratio); yaw (rad).
+        noise_std: ``(N, 7)``: along, across, up (m); length, width, height (log ratio); yaw (rad).
             Positive.
     """
 
-    units: Tensor
+    noise_std: Tensor
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.units.shape != self.reference.shape:
-            raise shape_error("units", f"{tuple(self.reference.shape)}, as reference", self.units)
+        if self.noise_std.shape != self.reference.shape:
+            raise shape_error(
+                "noise_std", f"{tuple(self.reference.shape)}, as reference", self.noise_std
+            )
 
     def encode(self, boxes: Tensor) -> Tensor:
         """Return residuals of boxes; see :meth:`BoxCoding.encode`."""
         self._check("boxes", boxes)
         offsets = local_offsets(self.reference, boxes)
         sizes = torch.log(boxes[..., 3:6]) - torch.log(self.reference[:, 3:6])
-        return torch.cat((offsets[..., :3], sizes, offsets[..., 6:]), dim=-1) / self.units
+        return torch.cat((offsets[..., :3], sizes, offsets[..., 6:]), dim=-1) / self.noise_std
 
     def decode(self, residuals: Tensor) -> Tensor:
         """Return boxes of residuals; see :meth:`BoxCoding.decode`."""
         self._check("residuals", residuals)
-        offsets = residuals * self.units
+        offsets = residuals * self.noise_std
         moved = add_local_offsets(self.reference, offsets)
         sizes = self.reference[:, 3:6] * torch.exp(offsets[..., 3:6])
         return torch.cat((moved[..., :3], sizes, moved[..., 6:]), dim=-1)
 
     def jacobian(self, residuals: Tensor) -> Tensor:
         """Return derivatives of the boxes; x and y share those of along and across."""
-        sizes = self.reference[:, 3:6] * torch.exp(residuals[..., 3:6] * self.units[:, 3:6])
-        stretch = torch.cat((self.units[:, :3], sizes * self.units[:, 3:6], self.units[:, 6:]), -1)
+        sizes = self.reference[:, 3:6] * torch.exp(residuals[..., 3:6] * self.noise_std[:, 3:6])
+        stretch = torch.cat(
+            (self.noise_std[:, :3], sizes * self.noise_std[:, 3:6], self.noise_std[:, 6:]), -1
+        )
         columns = rotate_about_z(torch.diag_embed(stretch), self.reference[:, 6:])
         return columns.transpose(-1, -2)
 
     def log_volume(self, boxes: Tensor) -> Tensor:
         """Return log |det| of the Jacobian; see :meth:`BoxCoding.log_volume`."""
         self._check("boxes", boxes)
-        return torch.log(self.units).sum(-1) + torch.log(boxes[..., 3:6]).sum(-1)
+        return torch.log(self.noise_std).sum(-1) + torch.log(boxes[..., 3:6]).sum(-1)
 
     @property
     def yaw_unit(self) -> Tensor:
         """The unit of the yaw."""
-        return self.units[:, 6]
+        return self.noise_std[:, 6]

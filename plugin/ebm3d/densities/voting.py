@@ -57,7 +57,7 @@ class VarianceVoting:
         kept: Tensor,
         candidates: Tensor,
         variances: Tensor,
-        alike: Tensor,
+        same_class: Tensor,
         yaw_period: float,
     ) -> Tensor:
         """Return the boxes voted for.
@@ -66,7 +66,7 @@ class VarianceVoting:
             kept: ``(K, 7)``, each of them, up to its yaw's period, a candidate too.
             candidates: ``(M, 7)``.
             variances: ``(M, 7)``, m^2 and rad^2; none counts as less than 1e-12.
-            alike: ``(K, M)`` boolean: whether the candidate is of the kept box's class.
+            same_class: ``(K, M)`` boolean: whether the candidate is of the kept box's class.
             yaw_period: pi if candidates do not know their front, otherwise 2 pi.
 
         Returns:
@@ -80,12 +80,12 @@ class VarianceVoting:
         check_boxes(candidates, "candidates")
         if variances.shape != candidates.shape:
             raise shape_error("variances", f"({len(candidates)}, 7), as candidates", variances)
-        if alike.shape != (len(kept), len(candidates)):
-            raise shape_error("alike", f"({len(kept)}, {len(candidates)})", alike)
+        if same_class.shape != (len(kept), len(candidates)):
+            raise shape_error("same_class", f"({len(kept)}, {len(candidates)})", same_class)
         if can_read(variances):
             check_known(variances, "variances")
         overlaps = iou_bev(kept, candidates)
-        voters = alike & (overlaps > self.iou_threshold)
+        voters = same_class & (overlaps > self.iou_threshold)
         weights = torch.exp(-(1 - overlaps).square() / self.temperature) * voters
         precisions = 1 / variances.clamp_min(_LEAST_VARIANCE)
         # To the kept box, whose own difference is 0: rounding stays small beside the votes.

@@ -6,7 +6,7 @@ from ebm3d.energy.learned_proposal import BoundProposal, LearnedProposal
 from ebm3d.energy.log_density import LogDensity
 from ebm3d.energy.network import EnergyNetwork, Paper2020EnergyNetwork, RegressionNetwork
 from ebm3d.energy.normalized_energy import NormalizedEnergy
-from ebm3d.energy.posterior import EnergyPosterior, sample_posterior
+from ebm3d.energy.posterior import ImportanceSamples, sample_posterior
 from ebm3d.energy.uncertainty import energy_distribution
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "BoundProposal",
     "BoxEnergy",
     "EnergyNetwork",
-    "EnergyPosterior",
+    "ImportanceSamples",
     "LearnedProposal",
     "LogDensity",
     "NormalizedEnergy",

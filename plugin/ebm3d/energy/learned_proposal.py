@@ -18,6 +18,7 @@ from ebm3d.densities import BoxDistribution, MixtureDensity
 from ebm3d.energy.network import RegressionNetwork
 from ebm3d.errors import check_count, check_positive, input_error, is_number, shape_error
 from ebm3d.noise import BoundDetectionNoise, BoundNoise, BoxNoise, DetectionNoise, NoiseSamples
+from ebm3d.registry import register
 
 _PER_COMPONENT = 15  # a weight, seven means, seven log variances
 
@@ -68,6 +69,7 @@ class FeaturePool(Protocol):
         ...
 
 
+@register
 class LearnedProposal(nn.Module):
     r"""Noise drawn in part from a mixture that is learned beside the energy.
 
@@ -129,7 +131,7 @@ class LearnedProposal(nn.Module):
             raise input_error("std_range", "two numbers, positive, finite and rising", std_range)
         check_positive("max_mean", max_mean)
         low, high = std_range
-        self.mixed_in = base
+        self.base_noise = base
         self.num_components, self.base_share, self.nll_weight = (
             num_components,
             base_share,
@@ -144,7 +146,7 @@ class LearnedProposal(nn.Module):
     @property
     def base(self) -> BoxNoise:
         """The noise that needs neither features nor detections."""
-        return self.mixed_in.base
+        return self.base_noise.base
 
     def around(
         self,
@@ -156,7 +158,7 @@ class LearnedProposal(nn.Module):
         """Predict the proposal at the references of base noise.
 
         Args:
-            noise: of ``mixed_in``, bound to the boxes; its reference is what the proposal sees.
+            noise: of ``base_noise``, bound to the boxes; its reference is what the proposal sees.
             f: pools features of boxes near those.
             generator: source of randomness on the device of the boxes.
             shared: see :class:`BoundProposal`.
@@ -167,7 +169,7 @@ class LearnedProposal(nn.Module):
         r"""Return :math:`q_\phi` at the references of bound noise; gradients reach the network.
 
         Args:
-            noise: of ``mixed_in``, bound to N boxes.
+            noise: of ``base_noise``, bound to N boxes.
             f: pools features of boxes near those.
 
         Returns:
@@ -230,9 +232,9 @@ class BoundProposal:
         self.generator, self._shared = generator, shared
 
     @property
-    def units(self) -> Tensor:
-        """``(N, 7)``, those of the base noise; see :meth:`ebm3d.noise.BoxNoise.units`."""
-        return self._around.units
+    def noise_std(self) -> Tensor:
+        """``(N, 7)``, those of the base noise; see :meth:`ebm3d.noise.BoxNoise.noise_std`."""
+        return self._around.noise_std
 
     @property
     def reference_units(self) -> Tensor:
@@ -282,12 +284,12 @@ class BoundProposal:
         base = self._around.log_prob(boxes)
         return torch.logaddexp(math.log1p(-share) + learned, math.log(share) + base)
 
-    def narrowed(self, factor: float) -> BoundNoise:
-        """Return the base noise around the true boxes; see :meth:`ebm3d.noise.BoxNoise.narrowed`.
+    def scale_std(self, factor: float) -> BoundNoise:
+        """Return the base noise around the true boxes; see :meth:`ebm3d.noise.BoxNoise.scale_std`.
 
         What is drawn from the proposal does not lie around the true box.
         """
-        return self._around.narrowed(factor)
+        return self._around.scale_std(factor)
 
     def loss(self, samples: NoiseSamples | None, f: Tensor | None) -> Tensor:
         r"""Teach the proposal by the energy's samples, and by the true box.

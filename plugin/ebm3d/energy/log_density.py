@@ -75,8 +75,8 @@ class LogDensity:
         if len(f) == 0:
             return f
         if self.method == "learned":
-            units = normalized.units(detected)
-            log_normalizer = criterion.log_normalizer(normalized.energy, detected, units)
+            noise_std = normalized.noise_std(detected)
+            log_normalizer = criterion.log_normalizer(normalized.energy, detected, noise_std)
         elif self.method == "laplace":
             log_normalizer = normalized.laplace.log_normalizer
         else:

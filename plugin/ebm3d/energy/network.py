@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ebm3d.energy.box_features import NUM_BOX_FEATURES, box_features, class_shift
 from ebm3d.errors import check_count, input_error, shape_error
+from ebm3d.registry import register
 
 
 class BoxNetwork(nn.Module):
@@ -91,6 +92,7 @@ class BoxNetwork(nn.Module):
         return values
 
 
+@register
 class EnergyNetwork(BoxNetwork):
     """The network of :class:`BoxNetwork` with one output, f.
 
@@ -125,6 +127,7 @@ class EnergyNetwork(BoxNetwork):
         return super().forward(pooled, boxes, labels).squeeze(-1)
 
 
+@register
 class RegressionNetwork(BoxNetwork):
     """The network of :class:`BoxNetwork` with the outputs of a box regression.
 
@@ -149,6 +152,7 @@ class RegressionNetwork(BoxNetwork):
         )
 
 
+@register
 class Paper2020EnergyNetwork(nn.Module):
     """The network of the 2020 paper.
 

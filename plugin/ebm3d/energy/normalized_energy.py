@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ebm3d.devices import seeded_generator
 from ebm3d.energy.bound_network import BoundNetwork
-from ebm3d.energy.posterior import EnergyPosterior, sample_posterior
+from ebm3d.energy.posterior import ImportanceSamples, sample_posterior
 from ebm3d.noise import BoxNoise
 from ebm3d.refiners.laplace import LaplaceApproximation, laplace_approximation
 
@@ -31,19 +31,19 @@ class NormalizedEnergy:
 
     def __init__(self, energy: BoundNetwork, boxes: Tensor, noise: BoxNoise) -> None:
         self.energy, self.boxes, self._noise = energy, boxes, noise
-        self._posteriors: dict[tuple[int, int], EnergyPosterior] = {}
+        self._posteriors: dict[tuple[int, int], ImportanceSamples] = {}
 
-    def units(self, boxes: Tensor) -> Tensor:
+    def noise_std(self, boxes: Tensor) -> Tensor:
         """Return the noise's standard deviations ``(N, 7)`` around boxes ``(N, 7)``."""
-        return self._noise.units(boxes, self.energy.labels)
+        return self._noise.noise_std(boxes, self.energy.labels)
 
     @cached_property
     def laplace(self) -> LaplaceApproximation:
         """The Gaussian of the curvature of f; docs/method.md, M-30."""
         with torch.no_grad():
-            return laplace_approximation(self.energy, self.boxes, self.units(self.boxes))
+            return laplace_approximation(self.energy, self.boxes, self.noise_std(self.boxes))
 
-    def posterior(self, num_samples: int, num_rounds: int) -> EnergyPosterior:
+    def posterior(self, num_samples: int, num_rounds: int) -> ImportanceSamples:
         """Return weighted samples; docs/method.md, M-20.
 
         Args:

@@ -25,7 +25,7 @@ _DEFENSE = 0.1  # share of samples that are drawn from the noise in every round
 
 
 @dataclass(frozen=True)
-class EnergyPosterior(TensorRecord):
+class ImportanceSamples(TensorRecord):
     r"""Weighted samples of :math:`p(y) = e^{f(y) / \tau} / Z`, and Z.
 
     .. math::
@@ -172,7 +172,7 @@ class EnergyPosterior(TensorRecord):
             MultivariateGaussianDensity(self.mean_residuals, root), self.coding, yaw_period
         )
 
-    def tempered(self, temperature: float) -> EnergyPosterior:
+    def tempered(self, temperature: float) -> ImportanceSamples:
         """Return the density of another tau, from the same samples.
 
         Args:
@@ -204,7 +204,7 @@ def sample_posterior(
     num_samples: int = 512,
     num_rounds: int = 4,
     generator: torch.Generator | None = None,
-) -> EnergyPosterior:
+) -> ImportanceSamples:
     r"""Normalize exp(f) around boxes.
 
     Of the samples of one Gaussian, a Gaussian density half as wide in each of seven dimensions
@@ -242,7 +242,7 @@ def sample_posterior(
     check_count("num_samples", num_samples)
     check_count("num_rounds", num_rounds)
     wide = boxes.double()
-    coding = LocalCoding(wide, noise.units(wide, labels))
+    coding = LocalCoding(wide, noise.noise_std(wide, labels))
     noise = noise.shared()
     drawn = noise.sample(wide, labels, num_samples, generator)
     posterior = _weigh(f, coding, drawn.boxes[:, 1:], drawn.log_q[:, 1:], boxes.dtype)
@@ -271,7 +271,7 @@ def _weigh(
     samples: Tensor,
     log_q: Tensor,
     dtype: torch.dtype,
-) -> EnergyPosterior:
+) -> ImportanceSamples:
     """Evaluate f, in its own dtype, at samples ``(N, K, 7)``."""
     given = f(samples.to(dtype))
     if getattr(given, "shape", None) != samples.shape[:2]:
@@ -282,4 +282,4 @@ def _weigh(
         row = int((~good).nonzero()[0, 0])
         expected = "below infinity at every sample of a box, and finite at one"
         raise input_error("f", expected, f"f[{row}] = {values[row].tolist()[:8]}", _DIVERGED)
-    return EnergyPosterior(coding, samples, values, log_q)
+    return ImportanceSamples(coding, samples, values, log_q)

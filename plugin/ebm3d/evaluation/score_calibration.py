@@ -160,12 +160,12 @@ def detection_outcomes(
         part = slice(pair, overlaps.pair_starts[frame + 1])
         volume = overlaps.volume[part].reshape(shape)
         in_region = overlaps.bbox[part].reshape(shape)[label_names[rows] == DONT_CARE]
-        is_lost = (in_region > _LOST).any(axis=0)
+        in_dont_care = (in_region > _LOST).any(axis=0)
         for name, limit in limits.items():
             own = names[columns] == name
             high = volume >= limit
             true = high[label_names[rows] == name].any(axis=0)
-            alike = high[np.isin(label_names[rows], NEIGHBORS[name])].any(axis=0)
+            same_class = high[np.isin(label_names[rows], NEIGHBORS[name])].any(axis=0)
             is_true[columns] |= own & true
-            is_judged[columns] |= own & (true | ~(alike | is_lost))
+            is_judged[columns] |= own & (true | ~(same_class | in_dont_care))
     return is_true, is_judged

@@ -14,6 +14,7 @@ from ebm3d.boxes.device_constants import constant
 from ebm3d.boxes.iou import iou_3d
 from ebm3d.errors import check_count, input_error, shape_error
 from ebm3d.losses.training import BatchScorer, NoiseAround, TrainingLoss
+from ebm3d.registry import register
 
 
 def confidence_loss(f: Tensor, targets: Tensor) -> Tensor:
@@ -42,44 +43,45 @@ def confidence_loss(f: Tensor, targets: Tensor) -> Tensor:
     return binary_cross_entropy_with_logits(f, targets, reduction="none").mean(dim=-1)
 
 
+@register
 class ConfidenceLoss:
     """Trains f as the logit of a box's confidence on the noise samples of the true boxes.
 
     Args:
         target: "iou" for the 3D IoU with the true box; "gaussian" for the pseudo label
-            exp(-|t|^2 / 2) of the residuals t in units of ``units``.
-        units: seven standard deviations of the pseudo label: along, across, up (m); length, width,
+            exp(-|t|^2 / 2) of the residuals t in units of ``noise_std``.
+        noise_std: seven standard deviations of the pseudo label: along, across, up (m); length, width,
             height (log ratio); yaw (rad). With "gaussian" only.
         num_noise_samples: M per true box.
 
     Attributes:
         is_density: f is the logit of a confidence, no log density.
-        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
+        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: for an unknown target, units that do not go with it, or M below one.
     """
 
     is_density = False
-    draws_noise, gives_samples = True, False
+    draws_noise, returns_samples = True, False
 
     def __init__(
         self,
         target: str = "iou",
-        units: Sequence[float] | None = None,
+        noise_std: Sequence[float] | None = None,
         num_noise_samples: int = 128,
     ) -> None:
         check_count("num_noise_samples", num_noise_samples)
         if target not in ("iou", "gaussian"):
             raise input_error("target", "'iou' or 'gaussian'", repr(target))
-        if (units is not None) != (target == "gaussian"):
-            raise input_error("units", "given with target='gaussian', and only then", units)
-        if units is not None and (
-            len(units) != 7 or not all(0 < unit < math.inf for unit in units)
+        if (noise_std is not None) != (target == "gaussian"):
+            raise input_error("noise_std", "given with target='gaussian', and only then", noise_std)
+        if noise_std is not None and (
+            len(noise_std) != 7 or not all(0 < unit < math.inf for unit in noise_std)
         ):
-            raise input_error("units", "seven positive numbers", units)
+            raise input_error("noise_std", "seven positive numbers", noise_std)
         self.target, self.num_noise_samples = target, num_noise_samples
-        self.units = None if units is None else tuple(float(unit) for unit in units)
+        self.noise_std = None if noise_std is None else tuple(float(unit) for unit in noise_std)
 
     def __call__(self, f: BatchScorer, noise: NoiseAround) -> TrainingLoss:
         """Evaluate the loss.
@@ -108,7 +110,7 @@ class ConfidenceLoss:
         """
         true = boxes[:, :1].expand_as(boxes).reshape(-1, 7)
         flat = boxes.reshape(-1, 7)
-        if self.units is None:
+        if self.noise_std is None:
             return iou_3d(flat, true, aligned=True).reshape(boxes.shape[:2])
-        residuals = LocalCoding(true, constant(self.units, true).expand_as(true)).encode(flat)
+        residuals = LocalCoding(true, constant(self.noise_std, true).expand_as(true)).encode(flat)
         return torch.exp(-0.5 * residuals.square().sum(-1)).reshape(boxes.shape[:2])

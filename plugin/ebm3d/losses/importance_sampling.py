@@ -17,6 +17,7 @@ from ebm3d.losses.training import (
     NoiseAround,
     TrainingLoss,
 )
+from ebm3d.registry import register
 
 
 def log_normalizer(f: Tensor, log_q: Tensor) -> Tensor:
@@ -113,6 +114,7 @@ def effective_share(f: Tensor, log_q: Tensor) -> Tensor:
     return 1 / (weights.square().sum(dim=-1) * weights.shape[-1])
 
 
+@register
 class MLISLoss:
     """Trains f by :func:`mlis_loss` with samples of the noise.
 
@@ -121,14 +123,14 @@ class MLISLoss:
 
     Attributes:
         is_density: f becomes an unnormalized log density.
-        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
+        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if M is below one.
     """
 
     is_density = True
-    draws_noise, gives_samples = True, True
+    draws_noise, returns_samples = True, True
 
     def __init__(self, num_noise_samples: int = 128) -> None:
         check_count("num_noise_samples", num_noise_samples)
@@ -151,6 +153,7 @@ class MLISLoss:
         return TrainingLoss(loss, logged, samples, values.detach())
 
 
+@register
 class KLDISLoss:
     """Trains f by :func:`kldis_loss` towards a Gaussian of residuals around the true box.
 
@@ -165,14 +168,14 @@ class KLDISLoss:
 
     Attributes:
         is_density: f becomes an unnormalized log density.
-        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
+        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if M is below one or the standard deviation is not positive and finite.
     """
 
     is_density = True
-    draws_noise, gives_samples = True, True
+    draws_noise, returns_samples = True, True
 
     def __init__(self, num_noise_samples: int = 128, target_std: float = 0.5) -> None:
         check_count("num_noise_samples", num_noise_samples)
@@ -205,7 +208,7 @@ class KLDISLoss:
         Returns:
             ``(N, S)`` nats, in meters and radians.
         """
-        coding = LocalCoding(noise.boxes, noise.units * self.target_std)
+        coding = LocalCoding(noise.boxes, noise.noise_std * self.target_std)
         variants = boxes.transpose(0, 1)
         residuals, log_volume = coding.encode(variants), coding.log_volume(variants)
         log_p = -0.5 * residuals.square().sum(-1) - 3.5 * math.log(2 * math.pi) - log_volume

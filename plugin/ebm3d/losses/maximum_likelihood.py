@@ -14,6 +14,7 @@ from ebm3d.losses.training import (
 )
 from ebm3d.refiners.langevin import langevin
 from ebm3d.refiners.residual_density import ResidualDensity
+from ebm3d.registry import register
 
 
 def mcmc_loss(f_true: Tensor, f_samples: Tensor) -> Tensor:
@@ -45,6 +46,7 @@ def mcmc_loss(f_true: Tensor, f_samples: Tensor) -> Tensor:
     return f_samples.mean(dim=-1) - f_true
 
 
+@register
 class MLMCMCLoss:
     """Trains f by :func:`mcmc_loss` with Langevin chains that start at the true boxes.
 
@@ -59,14 +61,14 @@ class MLMCMCLoss:
     Attributes:
         is_density: f becomes an unnormalized log density, near the true boxes: the chains see no
             others.
-        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
+        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if a count is below one or the step is not positive and finite.
     """
 
     is_density = True
-    draws_noise, gives_samples = False, False
+    draws_noise, returns_samples = False, False
 
     def __init__(self, num_steps: int = 16, step_size: float = 0.1, num_chains: int = 8) -> None:
         check_count("num_steps", num_steps)
@@ -86,7 +88,7 @@ class MLMCMCLoss:
             root mean square in units of the noise: the same as without f,
             ``step_size * sqrt(num_steps)``, while f is flat.
         """
-        scorer = ResidualDensity(f, LocalCoding(noise.boxes, noise.units))
+        scorer = ResidualDensity(f, LocalCoding(noise.boxes, noise.noise_std))
         start = noise.boxes.new_zeros(len(noise.boxes), self.num_chains, 7)
         found = langevin(scorer, start, self.step_size, self.num_steps, generator=noise.generator)
         values = scorer(torch.cat((start[:, :1], found), dim=1))

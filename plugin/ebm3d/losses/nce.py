@@ -16,6 +16,7 @@ from ebm3d.losses.training import (
     NoiseAround,
     TrainingLoss,
 )
+from ebm3d.registry import register
 
 
 def nce_loss(f: Tensor, log_q: Tensor) -> Tensor:
@@ -49,6 +50,7 @@ def nce_loss(f: Tensor, log_q: Tensor) -> Tensor:
     return torch.logsumexp(logits, dim=-1) - logits[..., 0]
 
 
+@register
 class NCELoss:
     """Trains f by :func:`nce_loss` with samples of the noise.
 
@@ -57,14 +59,14 @@ class NCELoss:
 
     Attributes:
         is_density: f becomes an unnormalized log density.
-        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
+        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if M is below one.
     """
 
     is_density = True
-    draws_noise, gives_samples = True, True
+    draws_noise, returns_samples = True, True
 
     def __init__(self, num_noise_samples: int = 128) -> None:
         check_count("num_noise_samples", num_noise_samples)
@@ -84,6 +86,7 @@ class NCELoss:
         return _contrasted(f, noise.sample(self.num_noise_samples))
 
 
+@register
 class NCEPlusLoss:
     r"""Trains f by :func:`nce_loss` with a perturbed true box (NCE+).
 
@@ -102,7 +105,7 @@ class NCEPlusLoss:
 
     Attributes:
         is_density: f becomes an unnormalized log density.
-        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
+        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if M is below one, beta is not positive and finite, or ``beta_scales`` is
@@ -110,7 +113,7 @@ class NCEPlusLoss:
     """
 
     is_density = True
-    draws_noise, gives_samples = True, True
+    draws_noise, returns_samples = True, True
 
     def __init__(
         self, beta: float = 0.1, beta_scales: str = "std", num_noise_samples: int = 128
@@ -133,13 +136,14 @@ class NCEPlusLoss:
             Loss per true box; logs ``rank_first``, whether the perturbed true box is ranked before
             all noise samples by ``f - log_q``.
         """
-        positive = noise.narrowed(self.factor).sample(1).boxes[:, 1:]
+        positive = noise.scale_std(self.factor).sample(1).boxes[:, 1:]
         drawn = noise.sample(self.num_noise_samples)
         boxes = torch.cat((positive, drawn.boxes[:, 1:]), dim=1)
         log_q = torch.cat((noise.log_prob(positive), drawn.log_q[:, 1:]), dim=1)
         return _contrasted(f, Examples(boxes, log_q))
 
 
+@register
 class ConditionalNCELoss:
     r"""Trains f by :func:`nce_loss` with noise around a noisy box, not around the true one.
 
@@ -161,14 +165,14 @@ class ConditionalNCELoss:
 
     Attributes:
         is_density: f becomes an unnormalized log density.
-        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
+        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if M is below one.
     """
 
     is_density = True
-    draws_noise, gives_samples = False, True
+    draws_noise, returns_samples = False, True
 
     def __init__(self, num_noise_samples: int = 128) -> None:
         check_count("num_noise_samples", num_noise_samples)
@@ -184,8 +188,8 @@ class ConditionalNCELoss:
         Returns:
             Loss per true box; logs ``rank_first``, whether the true box is the likeliest one.
         """
-        around_true = noise.narrowed(1.0)
-        around = around_true.recentered(around_true.sample(1).boxes[:, 1])
+        around_true = noise.scale_std(1.0)
+        around = around_true.with_centers(around_true.sample(1).boxes[:, 1])
         drawn = around.sample(self.num_noise_samples).boxes[:, 1:]
         boxes = torch.cat((noise.boxes[:, None], drawn), dim=1)
         log_q = around.log_prob(boxes)

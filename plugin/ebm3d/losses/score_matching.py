@@ -19,6 +19,7 @@ from ebm3d.losses.training import (
     TrainingLoss,
 )
 from ebm3d.refiners.residual_density import ResidualDensity
+from ebm3d.registry import register
 
 PointScorer = Callable[[Tensor], Tensor]
 
@@ -143,6 +144,7 @@ def dsm_loss(gradient: Tensor, residual: Tensor, variance: Tensor | float) -> Te
     return (gradient + residual / variance).square().sum(-1)
 
 
+@register
 class ScoreMatchingLoss:
     """Trains f by score matching at the true boxes, in residuals of the noise's units.
 
@@ -157,14 +159,14 @@ class ScoreMatchingLoss:
 
     Attributes:
         is_density: f becomes an unnormalized log density.
-        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
+        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: for an unknown kind, no slice, or a number of them with "exact".
     """
 
     is_density = True
-    draws_noise, gives_samples = False, False
+    draws_noise, returns_samples = False, False
 
     def __init__(self, kind: str = "exact", num_slices: int | None = None) -> None:
         if kind not in ("exact", "sliced"):
@@ -184,7 +186,7 @@ class ScoreMatchingLoss:
         Returns:
             Loss per true box.
         """
-        scorer = ResidualDensity(f, LocalCoding(noise.boxes, noise.units))
+        scorer = ResidualDensity(f, LocalCoding(noise.boxes, noise.noise_std))
         points = noise.boxes.new_zeros(len(noise.boxes), 1, 7)
         if self.kind == "exact":
             return TrainingLoss(score_matching_loss(scorer, points)[:, 0])
@@ -192,6 +194,7 @@ class ScoreMatchingLoss:
         return TrainingLoss(loss[:, 0])
 
 
+@register
 class DSMLoss:
     """Trains f by :func:`dsm_loss` on Gaussian residuals around the true boxes.
 
@@ -205,14 +208,14 @@ class DSMLoss:
 
     Attributes:
         is_density: f becomes an unnormalized log density, that of the perturbed boxes.
-        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
+        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if M is below one or the standard deviation is not positive and finite.
     """
 
     is_density = True
-    draws_noise, gives_samples = False, False
+    draws_noise, returns_samples = False, False
 
     def __init__(self, std: float = 0.5, num_noise_samples: int = 32) -> None:
         check_positive("std", std)
@@ -229,7 +232,7 @@ class DSMLoss:
         Returns:
             Loss per true box, the mean over its perturbed boxes.
         """
-        scorer = ResidualDensity(f, LocalCoding(noise.boxes, noise.units * self.std))
+        scorer = ResidualDensity(f, LocalCoding(noise.boxes, noise.noise_std * self.std))
         shape = (len(noise.boxes), self.num_noise_samples, 7)
         residuals = standard_normal(shape, noise.boxes, noise.generator)
         loss = dsm_loss(gradient_of(scorer, residuals), residuals, 1.0)

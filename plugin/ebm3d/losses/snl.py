@@ -18,6 +18,7 @@ from ebm3d.losses.training import (
     NoiseAround,
     TrainingLoss,
 )
+from ebm3d.registry import register
 
 # Nats beyond which the exponential goes on as its tangent. A larger bound would leave Adam's second
 # moments with gradients of e^10 and more from the first steps, and its steps small for thousands.
@@ -63,6 +64,7 @@ def snl_loss(f_true: Tensor, f: Tensor, log_q: Tensor, log_normalizer: Tensor) -
     return log_normalizer - f_true + ratio - 1
 
 
+@register
 class SNLLoss(nn.Module):
     r"""Trains f and its log normalizer b by :func:`snl_loss`.
 
@@ -83,14 +85,14 @@ class SNLLoss(nn.Module):
 
     Attributes:
         is_density: f becomes an unnormalized log density; f - b is a normalized one.
-        draws_noise, gives_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
+        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
 
     Raises:
         ValueError: if a number is below one.
     """
 
     is_density = True
-    draws_noise, gives_samples = True, True
+    draws_noise, returns_samples = True, True
 
     def __init__(
         self,
@@ -136,19 +138,19 @@ class SNLLoss(nn.Module):
         loss = snl_loss(values[:, 0], values[:, 1:], log_q, b)
         return TrainingLoss(loss, logged, samples, values.detach())
 
-    def log_normalizer(self, f: FeatureScorer, reference: Tensor, units: Tensor) -> Tensor:
+    def log_normalizer(self, f: FeatureScorer, reference: Tensor, noise_std: Tensor) -> Tensor:
         """Return b: ``f(boxes) - b`` is the log density of boxes near the reference.
 
         Args:
             f: shows the features of N boxes.
             reference: ``(N, 7)`` boxes as a detector found them.
-            units: ``(N, 7)`` standard deviations of the noise around such boxes.
+            noise_std: ``(N, 7)`` standard deviations of the noise around such boxes.
 
         Returns:
             ``(N,)`` nats, meters and radians; differentiable in the parameters of b alone.
         """
-        reference, units = reference.detach(), units.detach()
-        known = (f.pooled(reference[:, None])[:, 0], reference[:, 3:6].log(), units.log())
+        reference, noise_std = reference.detach(), noise_std.detach()
+        known = (f.pooled(reference[:, None])[:, 0], reference[:, 3:6].log(), noise_std.log())
         learned: Tensor = self.network(torch.cat(known, dim=1))[:, 0]
-        volume = LocalCoding(reference, units).log_volume(reference)
+        volume = LocalCoding(reference, noise_std).log_volume(reference)
         return learned + volume + 3.5 * math.log(2 * math.pi)

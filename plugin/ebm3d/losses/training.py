@@ -73,7 +73,7 @@ class NoiseAround(Protocol):
         ...
 
     @property
-    def units(self) -> Tensor:
+    def noise_std(self) -> Tensor:
         """``(N, 7)`` standard deviations of the noise, units of ``LocalCoding(boxes, units)``."""
         ...
 
@@ -89,7 +89,7 @@ class NoiseAround(Protocol):
     def reference_units(self) -> Tensor:
         """``(N, 7)`` standard deviations of the noise around the reference.
 
-        As ``units``, but without what those of metric noise tell of the true box: its size and
+        As ``noise_std``, but without what those of metric noise tell of the true box: its size and
         heading.
         """
         ...
@@ -107,7 +107,7 @@ class NoiseAround(Protocol):
         """Return log densities ``(N, S)`` at boxes ``(N, S, 7)``, nats, meters and radians."""
         ...
 
-    def narrowed(self, factor: float) -> CenteredNoise:
+    def scale_std(self, factor: float) -> CenteredNoise:
         """Return noise centered on the true boxes, all standard deviations times ``factor``."""
         ...
 
@@ -115,7 +115,7 @@ class NoiseAround(Protocol):
 class CenteredNoise(NoiseAround, Protocol):
     """Noise of one kind around any box, as that of :class:`ebm3d.noise.BoxNoise`."""
 
-    def recentered(self, boxes: Tensor) -> CenteredNoise:
+    def with_centers(self, boxes: Tensor) -> CenteredNoise:
         """Return the same noise around boxes ``(N, 7)`` of the same classes."""
         ...
 
@@ -163,12 +163,12 @@ class TrainingMethod(Protocol):
         draws_noise: f is evaluated at samples of the noise it is given. Otherwise what is mixed
             into that noise (hard negatives, a learned proposal) teaches f nothing: the method knows
             its units, or the plain noise beneath it, alone.
-        gives_samples: the loss comes with the samples and f there, which teach a learned proposal.
+        returns_samples: the loss comes with the samples and f there, which teach a learned proposal.
     """
 
     is_density: bool
     draws_noise: bool
-    gives_samples: bool
+    returns_samples: bool
 
     def __call__(self, f: FeatureScorer, noise: NoiseAround) -> TrainingLoss:
         """Evaluate the loss per true box.

@@ -93,14 +93,14 @@ class BoundNoise:
         self._noise, self._reference, self.generator = noise, reference, generator
 
     @property
-    def units(self) -> Tensor:
-        """``(N, 7)``; see :meth:`BoxNoise.units`."""
-        return self._noise.units(self.boxes, self.labels)
+    def noise_std(self) -> Tensor:
+        """``(N, 7)``; see :meth:`BoxNoise.noise_std`."""
+        return self._noise.noise_std(self.boxes, self.labels)
 
     @property
     def reference_units(self) -> Tensor:
         """``(N, 7)``, the same at the reference: they say nothing of the true box."""
-        return self._noise.units(self.reference, self.labels)
+        return self._noise.noise_std(self.reference, self.labels)
 
     @property
     def reference(self) -> Tensor:
@@ -126,12 +126,12 @@ class BoundNoise:
         """Log densities ``(N, S)`` at boxes ``(N, S, 7)``; see :meth:`BoxNoise.log_prob`."""
         return self._noise.log_prob(self.boxes, boxes, self.labels)
 
-    def narrowed(self, factor: float) -> BoundNoise:
-        """Return noise around the same boxes; see :meth:`BoxNoise.narrowed`."""
-        noise = self._noise.narrowed(factor)
+    def scale_std(self, factor: float) -> BoundNoise:
+        """Return noise around the same boxes; see :meth:`BoxNoise.scale_std`."""
+        noise = self._noise.scale_std(factor)
         return noise.around(self.boxes, self.labels, self.frame_sizes, generator=self.generator)
 
-    def recentered(self, boxes: Tensor) -> BoundNoise:
+    def with_centers(self, boxes: Tensor) -> BoundNoise:
         """Return the same noise around other boxes.
 
         Args:

@@ -26,11 +26,13 @@ from ebm3d.errors import (
 )
 from ebm3d.noise.bound_noise import BoundNoise, NoiseSamples
 from ebm3d.noise.mixture_tables import MixtureTables
+from ebm3d.registry import register
 
 _AXES = ("box", "world")
 _SIZES = ("log", "metric")
 
 
+@register
 class BoxNoise:
     r"""Mixture of Gaussians around each true box, one component index for all seven dimensions.
 
@@ -96,7 +98,7 @@ class BoxNoise:
         """The noise that needs no features: itself."""
         return self
 
-    def units(self, boxes: Tensor, labels: Tensor) -> Tensor:
+    def noise_std(self, boxes: Tensor, labels: Tensor) -> Tensor:
         """Return the standard deviations as units of a ``LocalCoding`` around boxes.
 
         Args:
@@ -123,7 +125,7 @@ class BoxNoise:
             sizes = sizes / boxes[:, 3:6]
         return torch.cat((plane, stds[:, 2:3], sizes, stds[:, 6:]), dim=1)
 
-    def narrowed(self, factor: float) -> BoxNoise:
+    def scale_std(self, factor: float) -> BoxNoise:
         """Return the noise of all standard deviations times a factor.
 
         Args:

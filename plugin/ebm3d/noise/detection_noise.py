@@ -192,7 +192,7 @@ class BoundDetectionNoise:
     ) -> None:
         self.boxes, self.labels, self.generator = around.boxes, around.labels, around.generator
         self._noise, self._around, self._counts = noise, around, counts
-        self._coding = LocalCoding(self.boxes, around.units)
+        self._coding = LocalCoding(self.boxes, around.noise_std)
         # One place at least, and beyond the count the true box.
         near = torch.cat((near, self.boxes[:, None]), dim=1)
         place = torch.arange(near.shape[1], device=near.device)
@@ -202,14 +202,14 @@ class BoundDetectionNoise:
         self._reference = reference
 
     @property
-    def units(self) -> Tensor:
-        """``(N, 7)``, those of the base noise; see :meth:`BoxNoise.units`."""
-        return self._around.units
+    def noise_std(self) -> Tensor:
+        """``(N, 7)``, those of the base noise; see :meth:`BoxNoise.noise_std`."""
+        return self._around.noise_std
 
     @property
     def reference_units(self) -> Tensor:
         """``(N, 7)``, the same at the reference."""
-        return self._noise.base.units(self.reference, self.labels)
+        return self._noise.base.noise_std(self.reference, self.labels)
 
     @property
     def reference(self) -> Tensor:
@@ -265,9 +265,9 @@ class BoundDetectionNoise:
         mixed = torch.logaddexp(math.log1p(-self._noise.share) + base, around_detections)
         return torch.where((self._counts > 0)[:, None], mixed, base)
 
-    def narrowed(self, factor: float) -> BoundNoise:
-        """Return the base noise around the true boxes; see :meth:`BoxNoise.narrowed`.
+    def scale_std(self, factor: float) -> BoundNoise:
+        """Return the base noise around the true boxes; see :meth:`BoxNoise.scale_std`.
 
         What is drawn around detections does not lie around the true box.
         """
-        return self._around.narrowed(factor)
+        return self._around.scale_std(factor)

@@ -17,6 +17,7 @@ from ebm3d.pooling.box_grid import grid_positions
 from ebm3d.pooling.geometry import BEVGeometry
 from ebm3d.pooling.map_rows import MapReader, read_maps
 from ebm3d.pooling.scene import Scenes
+from ebm3d.registry import register
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class BEVContext:
     geometry: BEVGeometry
 
 
+@register
 class BEVGridPool(nn.Module):
     r"""Read the map at ``across x along`` positions spread over the box.
 

@@ -17,8 +17,10 @@ from ebm3d.pooling.point_crops import PaddedCrops, PointCrops, crop_points
 from ebm3d.pooling.point_features import NUM_GEOMETRIC, point_features
 from ebm3d.pooling.scene import MAX_BYTES, MAX_CACHED, Scenes
 from ebm3d.pooling.segments import pool_segments
+from ebm3d.registry import register
 
 
+@register
 class PointBoxPool(nn.Module):
     r"""A small point network in the frame of the evaluated box.
 
@@ -28,14 +30,14 @@ class PointBoxPool(nn.Module):
     window falls smoothly to zero at ``margin`` outside the box, so that the features depend on the
     evaluated box and not on where the crop was made, which would tell the network the true box
     during training, and do not jump when a point enters. Two limits of that: a box moved by more
-    than ``slack`` misses points, and where a crop is thinned to ``max_points`` the choice depends
+    than ``max_box_shift`` misses points, and where a crop is thinned to ``max_points`` the choice depends
     weakly on the crop. Source: docs/method.md, M-5 (our own; the 2020 paper sees the height
     only through the map).
 
     Args:
         channels: widths of the two point layers.
         margin: how far outside the box points still count, meters: along, across, vertically.
-        slack: how far the faces of a box may move from where its crop was made, meters, before
+        max_box_shift: how far the faces of a box may move from where its crop was made, meters, before
             points are missed; added to the margin of the crop. Choose it above the reach of the
             noise and of the refiner. Points out of the window cost nothing.
         max_points: largest number of points kept per crop, those out of the window included.
@@ -46,20 +48,20 @@ class PointBoxPool(nn.Module):
         self,
         channels: tuple[int, int] = (32, 64),
         margin: Sequence[float] = (0.6, 0.6, 0.4),
-        slack: float = 1.5,
+        max_box_shift: float = 1.5,
         max_points: int = 256,
         num_features: int = 4,
     ) -> None:
         super().__init__()
         if len(margin) != 3 or not all(0 < value < math.inf for value in margin):
             raise input_error("margin", "three positive numbers of meters", margin)
-        if num_features < 3 or max_points < 1 or not 0 <= slack < math.inf:
+        if num_features < 3 or max_points < 1 or not 0 <= max_box_shift < math.inf:
             raise input_error(
-                "num_features, max_points, slack",
+                "num_features, max_points, max_box_shift",
                 "at least 3, 1 and 0",
-                (num_features, max_points, slack),
+                (num_features, max_points, max_box_shift),
             )
-        self.margin, self.slack = tuple(margin), slack
+        self.margin, self.max_box_shift = tuple(margin), max_box_shift
         self.max_points, self.num_features = max_points, num_features
         self.first = nn.Linear(NUM_GEOMETRIC + num_features - 3, channels[0])
         self.second = nn.Linear(channels[0], channels[1])
@@ -72,7 +74,7 @@ class PointBoxPool(nn.Module):
 
         Args:
             scenes: must have points.
-            boxes: ``(N, 7)``; later calls may move each by up to ``slack``.
+            boxes: ``(N, 7)``; later calls may move each by up to ``max_box_shift``.
             scene_index: ``(N,)``.
 
         Returns:
@@ -96,7 +98,7 @@ class PointBoxPool(nn.Module):
                 tuple(clouds[0].shape),
                 "set num_features of PointBoxPool to the columns of your clouds",
             )
-        reach = [m + self.slack for m in self.margin]
+        reach = [m + self.max_box_shift for m in self.margin]
         crops = crop_points(clouds, boxes.detach(), scene_index, reach, self.max_points)
         if isinstance(crops, PaddedCrops):
             return PaddedContext.of(crops, self.first, self.second, self.margin)

@@ -48,7 +48,7 @@ class Expansion(TensorRecord):
 def expand_by_differences(
     f: VariantScorer,
     boxes: Tensor,
-    units: Tensor,
+    noise_std: Tensor,
     radius: float = 1.25,
 ) -> Expansion:
     r"""Expand h by its values and slopes at the vertices of a simplex around each box.
@@ -69,7 +69,7 @@ def expand_by_differences(
     Args:
         f: evaluates S variants of each box.
         boxes: ``(N, 7)`` finite, sizes positive.
-        units: ``(N, 7)``: along, across, up (m); length, width, height (log ratio); yaw (rad).
+        noise_std: ``(N, 7)``: along, across, up (m); length, width, height (log ratio); yaw (rad).
         radius: :math:`\rho`, in units.
 
     Returns:
@@ -81,8 +81,8 @@ def expand_by_differences(
             which elsewhere give NaN.
     """
     check_positive("radius", radius)
-    _check(boxes, units)
-    coding = LocalCoding(boxes.detach(), units.to(boxes))
+    _check(boxes, noise_std)
+    coding = LocalCoding(boxes.detach(), noise_std.to(boxes))
     log_density = ResidualDensity(f, coding)
     points, solution, entries = _simplex(boxes.dtype, boxes.device)
     at = radius * points.expand(len(boxes), -1, -1)
@@ -135,13 +135,13 @@ def _least_squares() -> tuple[Tensor, Tensor]:
     return points, torch.linalg.pinv(design.flatten(0, 1))
 
 
-def expand_exactly(f: VariantScorer, boxes: Tensor, units: Tensor) -> Expansion:
+def expand_exactly(f: VariantScorer, boxes: Tensor, noise_std: Tensor) -> Expansion:
     """Expand h by differentiating twice, at the very box: for an f without kinks.
 
     Args:
         f: evaluates S variants of each box.
         boxes: ``(N, 7)`` finite, sizes positive.
-        units: ``(N, 7)``, see :func:`expand_by_differences`.
+        noise_std: ``(N, 7)``, see :func:`expand_by_differences`.
 
     Returns:
         The expansion, in the dtype of the boxes.
@@ -149,8 +149,8 @@ def expand_exactly(f: VariantScorer, boxes: Tensor, units: Tensor) -> Expansion:
     Raises:
         ValueError: as :func:`expand_by_differences`.
     """
-    _check(boxes, units)
-    coding = LocalCoding(boxes.detach(), units.to(boxes))
+    _check(boxes, noise_std)
+    coding = LocalCoding(boxes.detach(), noise_std.to(boxes))
     with torch.enable_grad():
         at = torch.zeros_like(boxes, requires_grad=True)
         value = ResidualDensity(f, coding)(at[:, None])[:, 0]
@@ -163,17 +163,19 @@ def expand_exactly(f: VariantScorer, boxes: Tensor, units: Tensor) -> Expansion:
     return Expansion(coding, value.detach(), gradient.detach(), hessian)
 
 
-def _check(boxes: Tensor, units: Tensor) -> None:
+def _check(boxes: Tensor, noise_std: Tensor) -> None:
     """Raise unless boxes ``(N, 7)`` are sound and the units ``(N, 7)`` positive and finite.
 
     Values are looked at in main memory alone, where that waits for no device.
     """
     check_sound_boxes(boxes)
-    if getattr(units, "shape", None) != boxes.shape:
-        raise shape_error("units", f"{tuple(boxes.shape)} like boxes", units)
-    if not can_read(units):
+    if getattr(noise_std, "shape", None) != boxes.shape:
+        raise shape_error("noise_std", f"{tuple(boxes.shape)} like boxes", noise_std)
+    if not can_read(noise_std):
         return
-    good = (units > 0) & torch.isfinite(units)
+    good = (noise_std > 0) & torch.isfinite(noise_std)
     if not bool(good.all()):
         row = int((~good).any(dim=1).nonzero()[0, 0])
-        raise input_error("units", "positive and finite", f"units[{row}] = {units[row].tolist()}")
+        raise input_error(
+            "noise_std", "positive and finite", f"noise_std[{row}] = {noise_std[row].tolist()}"
+        )

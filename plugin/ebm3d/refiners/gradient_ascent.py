@@ -14,8 +14,10 @@ from ebm3d.boxes.device_constants import constant
 from ebm3d.errors import check_positive, input_error, is_number
 from ebm3d.refiners.ascent import Ascent, StepRule, Trial
 from ebm3d.refiners.steps import StepLimits
+from ebm3d.registry import register
 
 
+@register
 class GradientAscent(Ascent):
     r"""Refine boxes by gradient ascent on f.
 

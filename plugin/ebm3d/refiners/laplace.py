@@ -137,7 +137,7 @@ def approximate_by_gaussian(
 def laplace_approximation(
     f: VariantScorer,
     boxes: Tensor,
-    units: Tensor,
+    noise_std: Tensor,
     radius: float | None = 1.25,
     min_std: float = 0.02,
     max_std: float = 1.0,
@@ -155,7 +155,7 @@ def laplace_approximation(
     Args:
         f: evaluates S variants of each box, ``(N, S, 7)`` to ``(N, S)``.
         boxes: ``(N, 7)`` near modes of f.
-        units: ``(N, 7)`` standard deviations of the noise.
+        noise_std: ``(N, 7)`` standard deviations of the noise.
         radius: of :func:`expand_by_differences`, or None for :func:`expand_exactly`.
         min_std: see :func:`approximate_by_gaussian`.
         max_std: the same.
@@ -168,8 +168,8 @@ def laplace_approximation(
         ValueError: as the functions it is made of.
     """
     expansion = (
-        expand_exactly(f, boxes, units)
+        expand_exactly(f, boxes, noise_std)
         if radius is None
-        else expand_by_differences(f, boxes, units, radius)
+        else expand_by_differences(f, boxes, noise_std, radius)
     )
     return approximate_by_gaussian(expansion, min_std, max_std, max_shift)

@@ -47,7 +47,7 @@ class MultiStart:
 
     Args:
         base: refiner that climbs from each start.
-        units: seven standard deviations of the noise: along, across, up (m); length, width, height
+        noise_std: seven standard deviations of the noise: along, across, up (m); length, width, height
             (log ratio); yaw (rad); or one row per class.
         num_starts: K, the box and the draws; at least 1.
         turned: whether to start from the box turned by pi, too.
@@ -62,7 +62,7 @@ class MultiStart:
     def __init__(
         self,
         base: Refiner,
-        units: Sequence[float] | Sequence[Sequence[float]],
+        noise_std: Sequence[float] | Sequence[Sequence[float]],
         num_starts: int = 4,
         turned: bool = False,
         spread: float = 1.0,
@@ -75,7 +75,7 @@ class MultiStart:
         check_count("seed", seed, least=0)
         check_positive("spread", spread)
         check_positive("merge_radius", merge_radius)
-        self.base, self.units = base, scale_table("units", units)
+        self.base, self.noise_std = base, scale_table("noise_std", noise_std)
         self.num_starts, self.turned, self.spread = num_starts, turned, spread
         self.merge_radius, self.seed = merge_radius, seed
         generator = torch.Generator().manual_seed(seed)
@@ -105,7 +105,7 @@ class MultiStart:
                 positive size.
         """
         check_sound_boxes(boxes)
-        coding = LocalCoding(boxes.detach(), scale_of("units", self.units, boxes, labels))
+        coding = LocalCoding(boxes.detach(), scale_of("noise_std", self.noise_std, boxes, labels))
         starts = self._starts(coding)
         shape = starts.shape[:2]
         repeated = None if labels is None else labels[:, None].expand(shape).reshape(-1)
@@ -163,7 +163,7 @@ class MultiStart:
         return largest <= self.merge_radius
 
 
-def weigh_modes(f: VariantScorer, modes: Modes, units: Tensor) -> Modes:
+def weigh_modes(f: VariantScorer, modes: Modes, noise_std: Tensor) -> Modes:
     """Weigh modes by their masses under exp f instead of their heights.
 
     The masses are the normalizers of Laplace approximations: a mode twice as wide in each of seven
@@ -172,7 +172,7 @@ def weigh_modes(f: VariantScorer, modes: Modes, units: Tensor) -> Modes:
     Args:
         f: evaluates S variants of each box, ``(N, S, 7)`` to ``(N, S)``.
         modes: of N boxes.
-        units: ``(N, 7)`` standard deviations of the noise.
+        noise_std: ``(N, 7)`` standard deviations of the noise.
 
     Returns:
         The same modes, in the same order, with other weights.
@@ -185,7 +185,7 @@ def weigh_modes(f: VariantScorer, modes: Modes, units: Tensor) -> Modes:
         variants_of_each = shape[1] * boxes.shape[1]  # no -1: without boxes it is ambiguous
         return f(boxes.reshape(shape[0], variants_of_each, 7)).reshape(boxes.shape[:2])
 
-    repeated = units[:, None].expand_as(padded).flatten(0, 1)
+    repeated = noise_std[:, None].expand_as(padded).flatten(0, 1)
     laplace = laplace_approximation(variants, padded.flatten(0, 1), repeated)
     log_masses = laplace.log_normalizer.view(shape)
     log_masses = torch.where(modes.weights > 0, log_masses, -math.inf)

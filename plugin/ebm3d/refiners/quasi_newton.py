@@ -14,10 +14,12 @@ from ebm3d.boxes.device_constants import constant
 from ebm3d.errors import check_positive, input_error, is_number
 from ebm3d.refiners.ascent import Ascent, StepRule, Trial
 from ebm3d.refiners.steps import StepLimits
+from ebm3d.registry import register
 
 _LEAST_ANGLE = 1e-4  # cosine below which the update divides by next to nothing
 
 
+@register
 class QuasiNewtonAscent(Ascent):
     r"""Refine boxes by steps that the curvature of f scales.
 

@@ -21,6 +21,7 @@ from ebm3d.codecs import (
 from ebm3d.densities import DecodedDensity, Density
 from ebm3d.errors import input_error
 from ebm3d.losses import bit_cross_entropy, l1_loss, l2_loss, soft_cross_entropy
+from ebm3d.registry import register
 from ebm3d.regressions.label_encoded import (
     DEFAULT_LOWER,
     DEFAULT_UPPER,
@@ -30,6 +31,7 @@ from ebm3d.regressions.label_encoded import (
 LOSSES = ("bce", "ce", "expected_l1", "expected_l2")
 
 
+@register
 class BELBoxRegression(LabelEncodedBoxRegression):
     r"""A binary classifier for each bit of a level's code.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ebm3d.codecs import check_soft_labels, soft_labels
 from ebm3d.losses import soft_cross_entropy
+from ebm3d.registry import register
 from ebm3d.regressions.label_encoded import (
     DEFAULT_LOWER,
     DEFAULT_UPPER,
@@ -15,6 +16,7 @@ from ebm3d.regressions.label_encoded import (
 )
 
 
+@register
 class BinnedBoxRegression(LabelEncodedBoxRegression):
     r"""A class for every level, learned by cross entropy with soft labels.
 

@@ -11,10 +11,12 @@ from torch import Tensor
 from ebm3d.densities import Density, GaussianDensity, HuberDensity, LaplaceDensity
 from ebm3d.errors import input_error
 from ebm3d.losses import l1_loss, l2_loss, smooth_l1_loss
+from ebm3d.registry import register
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
 from ebm3d.regressions.outputs import check_outputs, check_targets
 
 
+@register
 class DirectBoxRegression(BoxRegression):
     r"""Seven residuals, learned by smooth L1, L1 or L2.
 

@@ -6,10 +6,12 @@ from torch import Tensor
 
 from ebm3d.densities import Density, GaussianDensity
 from ebm3d.losses import gaussian_nll
+from ebm3d.registry import register
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
 from ebm3d.regressions.outputs import check_bound, check_outputs, check_targets, clamp_inward
 
 
+@register
 class GaussianBoxRegression(BoxRegression):
     """A mean and a log variance per residual, learned by the negative log likelihood.
 

@@ -6,10 +6,12 @@ from torch import Tensor
 
 from ebm3d.densities import Density, LaplaceDensity
 from ebm3d.losses import laplace_nll
+from ebm3d.registry import register
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
 from ebm3d.regressions.outputs import check_bound, check_outputs, check_targets, clamp_inward
 
 
+@register
 class LaplaceBoxRegression(BoxRegression):
     """A location and a log scale per residual, learned by the negative log likelihood.
 

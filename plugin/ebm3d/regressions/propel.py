@@ -10,12 +10,14 @@ from torch import Tensor
 from ebm3d.densities import Density, IndependentMixtureDensity, MixtureDensity
 from ebm3d.errors import input_error
 from ebm3d.losses import propel_loss
+from ebm3d.registry import register
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
 from ebm3d.regressions.outputs import check_bound, check_outputs, check_targets, clamp_inward
 
 _OFFSET = 0.3  # in standard deviations of the Gaussian around the target
 
 
+@register
 class PROPELBoxRegression(BoxRegression):
     r"""A mixture of I equally weighted diagonal Gaussians over the seven residuals.
 

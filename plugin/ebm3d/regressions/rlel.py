@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ebm3d.codecs import soft_labels
 from ebm3d.errors import input_error
 from ebm3d.losses import code_distance_penalty, code_smoothness_penalty, soft_cross_entropy
+from ebm3d.registry import register
 from ebm3d.regressions.base import NUM_RESIDUALS
 from ebm3d.regressions.label_encoded import (
     DEFAULT_LOWER,
@@ -20,6 +21,7 @@ from ebm3d.regressions.label_encoded import (
 from ebm3d.regressions.outputs import check_targets
 
 
+@register
 class RLELBoxRegression(LabelEncodedBoxRegression):
     r"""Levels by correlation with a code that is learned with the network.
 

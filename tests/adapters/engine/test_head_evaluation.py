@@ -86,10 +86,10 @@ class _EnergyHead:
 
 def _distribution(boxes: Tensor, factor: float = 1.0) -> BoxDistribution:
     """Gaussians around boxes, ``factor`` of half the noise wide, of the axis."""
-    units = torch.tensor(_STDS).to(boxes).expand_as(boxes)
+    noise_std = torch.tensor(_STDS).to(boxes).expand_as(boxes)
     log_variance = torch.full_like(boxes, 2 * math.log(0.5 * factor))
     density = GaussianDensity(torch.zeros_like(boxes), log_variance)
-    return BoxDistribution(density, LocalCoding(boxes, units), yaw_period=math.pi)
+    return BoxDistribution(density, LocalCoding(boxes, noise_std), yaw_period=math.pi)
 
 
 def _calibrated(count: int, half_turn: bool = False) -> Any:

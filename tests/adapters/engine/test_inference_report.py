@@ -119,7 +119,7 @@ def test_head_of_several_starts_and_one_without_a_refiner_are_refused():
     starts = {
         "type": "MultiStart",
         "base": REFINEMENT_HEAD["refiner"],
-        "units": REFINEMENT_HEAD["noise"]["stds"],
+        "noise_std": REFINEMENT_HEAD["noise"]["stds"],
     }
     with pytest.raises(ValueError, match=r"QuasiNewtonAscent.*but got MultiStart; name its base"):
         settings_of(build_head(refiner=starts))

@@ -94,7 +94,7 @@ def _inference(problem: Problem, device: torch.device) -> dict[str, Callable[[],
     boxes, labels = scene.detected, scene.labels
     with torch.no_grad():
         f = model.bind(scene, boxes)
-    units = NOISE.units(boxes, labels)
+    noise_std = NOISE.noise_std(boxes, labels)
     generator = seeded_generator(device, 0)
 
     def normalized() -> NormalizedEnergy:
@@ -109,8 +109,8 @@ def _inference(problem: Problem, device: torch.device) -> dict[str, Callable[[],
         "refiner: quasi-Newton ascent": lambda: REFINER(f, boxes, labels),
         "refiner: several starts": lambda: MultiStart(REFINER, UNITS)(f, boxes, labels),
         "refiner: Langevin": lambda: langevin(f, boxes, 0.01, 5),
-        "Laplace, differences": lambda: laplace_approximation(f, boxes, units),
-        "Laplace, exact": lambda: laplace_approximation(f, boxes, units, None),
+        "Laplace, differences": lambda: laplace_approximation(f, boxes, noise_std),
+        "Laplace, exact": lambda: laplace_approximation(f, boxes, noise_std, None),
         "posterior": lambda: _use_posterior(
             sample_posterior(f, boxes, labels, NOISE, generator=generator), f(boxes), boxes
         ),
@@ -128,7 +128,7 @@ def _inference(problem: Problem, device: torch.device) -> dict[str, Callable[[],
 def _regressions(problem: Problem, device: torch.device) -> dict[str, Callable[[], Any]]:
     """Loss, backward pass and density of every box regression."""
     scene = problem.scene(_NUM_BOXES, device)
-    coding = LocalCoding(scene.detected, NOISE.units(scene.detected, scene.labels))
+    coding = LocalCoding(scene.detected, NOISE.noise_std(scene.detected, scene.labels))
     residuals = coding.encode(scene.boxes)
 
     def use(name: str) -> None:

@@ -68,8 +68,8 @@ def select_boxes(
         chosen = replace(chosen, coding=chosen.coding.turned(yaw - final[:, 6]))
         final = torch.cat((final[:, :6], yaw[:, None]), dim=1)
     if std is not None and voting:
-        alike = (scores > threshold)[:, labels].t()
-        final = voting(final, boxes, std.square(), alike, candidates.yaw_period)
+        same_class = (scores > threshold)[:, labels].t()
+        final = voting(final, boxes, std.square(), same_class, candidates.yaw_period)
         shift = chosen.residuals(final) - chosen.density.point
         chosen = replace(chosen, density=TranslatedDensity(chosen.density, shift))
     return InstanceData(

@@ -27,7 +27,7 @@ from ebm3d.adapters.metrics.calibration import measure_pairs
 from ebm3d.boxes.iou import iou_bev
 from ebm3d.densities import BoxDistribution
 from ebm3d.devices import clock, device_of, seeded_generator
-from ebm3d.energy import EnergyPosterior, sample_posterior
+from ebm3d.energy import ImportanceSamples, sample_posterior
 from ebm3d.evaluation.calibration import CalibrationPairs, energy_scores
 from ebm3d.evaluation.pairs import wrap
 from ebm3d.evaluation.temperature import fit_temperature
@@ -231,7 +231,7 @@ def calibration_pairs(run: HeadRun, temperature: Sequence[float] | None) -> Cali
         if temperature is not None:
             joined = joined.rescaled(torch.tensor(temperature, dtype=torch.float64))
         return measure_pairs(joined, boxes, truths.numpy(), run.frame_ids, NUM_SCORE_SAMPLES)
-    posterior: EnergyPosterior = joined
+    posterior: ImportanceSamples = joined
     if temperature is not None:
         posterior = posterior.tempered(temperature[0])
     samples = posterior.sample(NUM_SCORE_SAMPLES, seeded_generator(_CPU, 0))

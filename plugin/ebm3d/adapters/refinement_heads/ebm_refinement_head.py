@@ -20,7 +20,7 @@ from ebm3d.energy import (
     BoundNetwork,
     BoundProposal,
     BoxEnergy,
-    EnergyPosterior,
+    ImportanceSamples,
     LearnedProposal,
 )
 from ebm3d.energy.log_density import LogDensity
@@ -33,7 +33,7 @@ from ebm3d.noise import BoundDetectionNoise, BoundNoise, DetectionNoise, Detecti
 from ebm3d.refiners import Modes, RefinementResult
 
 _PREDICTIONS = ("refined", "importance_mean")
-_OF_METHODS = ("is_density", "draws_noise", "gives_samples")
+_OF_METHODS = ("is_density", "draws_noise", "returns_samples")
 
 
 class _Prediction(NamedTuple):
@@ -140,7 +140,7 @@ class EBMRefinementHead(BaseRefinementHead):
         base = getattr(self.refiner, "base", None)  # of several starts
         for name, part, table in (
             ("step_scale", self.refiner, "scale"),
-            ("units", self.refiner, "units"),
+            ("noise_std", self.refiner, "noise_std"),
             ("base.step_scale", base, "scale"),
         ):
             self._check_rows(f"refiner.{name}", getattr(part, table, None))
@@ -155,7 +155,7 @@ class EBMRefinementHead(BaseRefinementHead):
                 "use the DetectionNoise's base, a BoxNoise, as noise",
             )
         untaught = isinstance(self.noise, LearnedProposal) and self.noise.nll_weight == 0
-        if untaught and not self.criterion.gives_samples:
+        if untaught and not self.criterion.returns_samples:
             raise input_error(
                 "loss",
                 "one that gives samples, for a LearnedProposal of nll_weight=0",
@@ -248,7 +248,7 @@ class EBMRefinementHead(BaseRefinementHead):
     @property
     def _direct_noise(self) -> Any:
         """The noise that is no network's: a ``BoxNoise`` or a ``DetectionNoise``."""
-        return self.noise.mixed_in if isinstance(self.noise, LearnedProposal) else self.noise
+        return self.noise.base_noise if isinstance(self.noise, LearnedProposal) else self.noise
 
     def refine(
         self,
@@ -313,10 +313,10 @@ class EBMRefinementHead(BaseRefinementHead):
                 for name, value in values.items()
             }
             if result.modes is not None:
-                of_frame["modes"] = result.modes[own].placed(index, len(box))
+                of_frame["modes"] = result.modes[own].scatter(index, len(box))
             if distribution is not None:
-                placed = distribution[own].placed(index, len(box))
-                of_frame.update(self._density_fields(placed, out, score))
+                scatter = distribution[own].scatter(index, len(box))
+                of_frame.update(self._density_fields(scatter, out, score))
             refined.append({"boxes": out, **of_frame})
         return refined
 
@@ -353,8 +353,8 @@ class EBMRefinementHead(BaseRefinementHead):
         if isinstance(self.noise, LearnedProposal):
             noise = self.noise.around(around, f, generator, shared=True)
         drawn = noise.sample(self.num_prediction_samples)
-        values, coding = f(drawn.boxes), LocalCoding(boxes, noise.units)
-        posterior = EnergyPosterior(coding, drawn.boxes[:, 1:], values[:, 1:], drawn.log_q[:, 1:])
+        values, coding = f(drawn.boxes), LocalCoding(boxes, noise.noise_std)
+        posterior = ImportanceSamples(coding, drawn.boxes[:, 1:], values[:, 1:], drawn.log_q[:, 1:])
         means = posterior.boxes
         sound = torch.isfinite(means).all(dim=1)
         means = torch.where(sound[:, None], means, boxes)

@@ -212,10 +212,10 @@ class RegressionRefinementHead(BaseRefinementHead):
         coding = self._coding(reference, labels, 1)
         # A regression with one spread for all boxes has one where there are no outputs, too.
         known = torch.isfinite(outputs).all(dim=1, keepdim=True)
-        coding = replace(coding, units=torch.where(known, coding.units, math.nan))
+        coding = replace(coding, noise_std=torch.where(known, coding.noise_std, math.nan))
         return BoxDistribution(self.regression.density(outputs), coding, yaw_period=math.pi)
 
     def _coding(self, reference: Tensor, labels: Tensor, repeats: int) -> LocalCoding:
         """Coding of boxes ``(N * repeats, 7)``, ``repeats`` of each label ``(N,)`` in turn."""
-        units = self.noise.units(reference, labels.repeat_interleave(repeats))
-        return LocalCoding(reference, units)
+        noise_std = self.noise.noise_std(reference, labels.repeat_interleave(repeats))
+        return LocalCoding(reference, noise_std)

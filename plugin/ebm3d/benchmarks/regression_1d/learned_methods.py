@@ -21,6 +21,7 @@ from ebm3d.benchmarks.regression_1d.mixture import WeightedMixture
 from ebm3d.benchmarks.regression_1d.networks import EnergyModels, Head
 from ebm3d.benchmarks.regression_1d.randomness import ModelGenerators
 from ebm3d.losses import nce_loss, proposal_loss, snl_loss
+from ebm3d.registry import register
 
 
 class EnergyWithHead(EnergyModels):
@@ -67,6 +68,7 @@ class SNL(Method):
         return energy_on_grid(models, x, y)
 
 
+@register
 @dataclass(frozen=True, kw_only=True)
 class LearnedProposal(Method):
     """NCE with the samples of a mixture that learns the energy's density (M-26).

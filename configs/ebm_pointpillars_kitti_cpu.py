@@ -1,6 +1,10 @@
 # EBM refinement on the frozen detector of pointpillars_kitti_cpu.py; give its checkpoint with
 # --cfg-options load_from=CHECKPOINT.
-_base_ = ["./pointpillars_kitti_cpu.py", "./_base_/heads/ebm.py", "./_base_/schedules/refinement.py"]
+_base_ = [
+    "./pointpillars_kitti_cpu.py",
+    "./_base_/heads/ebm.py",
+    "./_base_/schedules/refinement.py",
+]
 
 model = dict(
     type="RefinedVoxelNet",

@@ -1,6 +1,10 @@
-# EBM refinement on the frozen detector of second_kitti_3class.py (or the host's); give its checkpoint with
-# --cfg-options load_from=CHECKPOINT.
-_base_ = ["./second_kitti_3class.py", "./_base_/heads/ebm_3class.py", "./_base_/schedules/refinement.py"]
+# EBM refinement of pedestrians, cyclists and cars on the frozen detector of second_kitti_3class.py,
+# or the host's; give its checkpoint with --cfg-options load_from=CHECKPOINT.
+_base_ = [
+    "./second_kitti_3class.py",
+    "./_base_/heads/ebm_3class.py",
+    "./_base_/schedules/refinement.py",
+]
 
 model = dict(
     type="RefinedVoxelNet",

@@ -1,45 +1,43 @@
-"""What every refinement head shares: pools, a network, a noise."""
+"""What the heads that read pooled features share: pools, a network, a noise."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmdet3d.registry import MODELS
 from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor
 
-from ebm3d.adapters.refinement_heads.border import frame_index
+from ebm3d.adapters.refinement_heads.inputs import frame_index
 from ebm3d.adapters.refinement_heads.refinement_head import RefinementHead
 from ebm3d.energy import BoundNetwork
 from ebm3d.errors import check_count, input_error, is_number
 from ebm3d.pooling import Scenes
 
+Bound = TypeVar("Bound", bound=BoundNetwork)
 
-class BaseRefinementHead(RefinementHead):
-    """Pools features of boxes and binds frames to a network.
+
+class PooledRefinementHead(RefinementHead):
+    """Base of heads with a network on features pooled at a box.
 
     Args:
         in_channels: channels of the bird's-eye-view map.
-        point_cloud_range: what the map covers, six numbers, meters.
+        point_cloud_range: what the map covers: x, y, z from and to, meters.
         pooling: configs of pools (``BEVGridPool``, ``PointBoxPool``); their features are joined.
-        network: config of the network, less its number of inputs (and outputs).
-        noise: config of the noise (``BoxNoise``, ``DetectionNoise``, ``LearnedProposal``).
+        network: config of the network, without its number of inputs.
+        noise: config of the noise (``BoxNoise``, ``LearnedProposal``).
         max_refined: largest number of boxes refined in a frame, those of the highest scores; the
-            rest stay as detected.
+            others stay as detected.
         max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
         init_cfg: as in mmengine.
 
-    Attributes:
-        num_classes: how many the tables of the parts have a row for; None for any number.
-
     Raises:
-        ValueError: if there is no pool, or a count is below one.
+        ValueError: if there is no pool, a config does not fit its class, or tables by class differ
+            in their number of rows.
     """
-
-    binding: type[BoundNetwork] = BoundNetwork
 
     def __init__(
         self,
@@ -63,80 +61,64 @@ class BaseRefinementHead(RefinementHead):
         if max_evaluations is not None:
             check_count("max_evaluations", max_evaluations)
         self.point_cloud_range = tuple(point_cloud_range)
+        self.max_refined, self.max_evaluations = max_refined, max_evaluations
         pools: list[Any] = [
-            build_with(f"pooling[{index}]", pool, in_channels=in_channels)
+            build(f"pooling[{index}]", pool, in_channels=in_channels)
             for index, pool in enumerate(pooling)
         ]
         self.pools = torch.nn.ModuleList(pools)
-        self._of_features = {"in_channels": sum(pool.out_channels for pool in pools)}
+        self._features = {"in_channels": sum(pool.out_channels for pool in pools)}
         if isinstance(network, dict) and "mean_sizes" in network:
-            self._of_features["mean_sizes"] = network["mean_sizes"]
+            self._features["mean_sizes"] = network["mean_sizes"]
         self.network = self.build_on_features("network", network, "output_shape")
         self.noise = self.build_on_features("noise", noise, "around", "base")
-        self.max_refined, self.max_evaluations = max_refined, max_evaluations
         sizes = getattr(self.network, "log_mean_sizes", None)
         self.num_classes = None if sizes is None else len(sizes)
-        base = getattr(self.noise, "base", None)
-        self._check_rows("noise.stds", getattr(base, "stds", None))
+        self._check_rows("noise.stds", getattr(getattr(self.noise, "base", None), "stds", None))
 
-    def build_on_features(self, name: str, config: dict[str, Any], *parts: str) -> Any:
-        """Build a part that may read pooled features; its ``base``, if it has one, first.
+    def build_on_features(self, name: str, config: dict[str, Any], *attributes: str) -> Any:
+        """Build a part that may read pooled features, its ``base`` first.
 
         Args:
             name: of the argument, for messages.
-            config: of a network, a noise or a loss; ``in_channels`` (the length of the pooled
-                features) and ``mean_sizes`` (the network's) are handed in where the class names
-                them and the config does not.
-            *parts: names of what such a part has.
+            config: of a network, a noise, a loss or a refiner; gets ``in_channels`` (the length of
+                the pooled features) and the network's ``mean_sizes`` where its class takes them.
+            *attributes: that such a part has.
 
         Raises:
-            ValueError: for no config, a class that is not registered, other arguments than its
-                own, or a class that lacks a part.
+            ValueError: if the config does not fit its class, or the class lacks an attribute.
         """
         if isinstance(config, dict) and "base" in config:
             config = {**config, "base": self.build_on_features(f"{name}.base", config["base"])}
-        built = build_with(name, config, **self._of_features)
-        missing = [part for part in parts if not hasattr(built, part)]
+        part = build(name, config, **self._features)
+        missing = [attribute for attribute in attributes if not hasattr(part, attribute)]
         if missing:
             got = f"{config['type']} without {', '.join(missing)}"
             raise input_error(f"{name}.type", f"that of a {name}", got)
-        return built
+        return part
 
-    def bind(
+    def _bound(
         self,
+        cls: type[Bound],
         bev: Tensor,
         points: Sequence[Tensor],
         boxes: Sequence[Tensor],
         labels: Sequence[Tensor],
-    ) -> BoundNetwork:
-        """Bind frames to the network; values are not looked at (``border.py`` does that).
-
-        Args:
-            bev: ``(B, C, H, W)``.
-            points: B clouds, or none.
-            boxes: B tensors ``(N_b, 7)``, near which the network will be evaluated.
-            labels: B tensors ``(N_b,)``.
-
-        Returns:
-            The network's outputs for boxes in the order of the frames.
-        """
+    ) -> Bound:
+        """The network on B frames, for boxes near ``boxes``; see :class:`BoundNetwork`."""
         pools: list[Any] = list(self.pools)
-        return self.binding(
+        return cls(
             pools,
             self.network,
             Scenes.from_range(bev.float(), self.point_cloud_range, points),
             torch.cat(list(boxes)),
             torch.cat(list(labels)),
-            frame_index([len(own) for own in boxes], bev.device),
+            frame_index([len(rows) for rows in boxes], bev.device),
             self.max_evaluations,
         )
 
     def mean_over_boxes(self, per_box: Tensor) -> Tensor:
-        """Return the mean over the true boxes of all processes, touching every parameter.
-
-        Args:
-            per_box: ``(N,)`` losses of this process.
-        """
+        """Return the mean of ``(N,)`` losses over the boxes of all processes."""
         count = per_box.new_full((), len(per_box))
         all_reduce(count)
         # The host averages gradients over processes; the mean over all boxes needs the sum.
@@ -151,9 +133,8 @@ class BaseRefinementHead(RefinementHead):
         if self.num_classes is None:  # the network knows no classes, and the first table decides
             self.num_classes = len(table)
         if len(table) != self.num_classes:
-            raise input_error(
-                f"rows of {name}", f"1 or {self.num_classes}, as network.mean_sizes", len(table)
-            )
+            expected = f"1 or {self.num_classes}, as network.mean_sizes"
+            raise input_error(f"rows of {name}", expected, len(table))
 
 
 def _is_range(values: Any) -> bool:
@@ -163,25 +144,20 @@ def _is_range(values: Any) -> bool:
     return all(map(is_number, values)) and all(values[i] < values[i + 3] for i in range(3))
 
 
-def build_with(name: str, config: dict[str, Any], **offered: Any) -> Any:
-    """Build a registered class.
-
-    Args:
-        name: of the argument that holds the config, for messages.
-        config: its config.
-        **offered: arguments it gets if its constructor names them and the config does not.
+def build(name: str, config: dict[str, Any], **defaults: Any) -> Any:
+    """Build a registered class, with ``defaults`` for arguments it takes and the config lacks.
 
     Raises:
-        ValueError: for no config, a class that is not registered, or other arguments than its own.
+        ValueError: for no config, a class that is not registered, or arguments it does not take.
     """
     if not isinstance(config, dict) or not isinstance(config.get("type"), str):
         raise input_error(name, "a config: a dict with the name of a class as 'type'", repr(config))
-    built = MODELS.get(config["type"])
-    if built is None:
+    cls = MODELS.get(config["type"])
+    if cls is None:
         remedy = "add the module that registers it to custom_imports"
         raise input_error(f"{name}.type", "the name of a registered class", config["type"], remedy)
-    signature = inspect.signature(built)
-    config = {**{k: v for k, v in offered.items() if k in signature.parameters}, **config}
+    signature = inspect.signature(cls)
+    config = {**{k: v for k, v in defaults.items() if k in signature.parameters}, **config}
     try:
         signature.bind(**{k: v for k, v in config.items() if k not in ("type", "_scope_")})
     except TypeError as error:

@@ -1,6 +1,6 @@
-"""What a refinement head is given: looked at once a batch, with one wait for the device.
+"""Validation of a batch at the border of the refinement heads, with one read from the device.
 
-Nothing behind this border looks at values again. B frames; N_b boxes of frame b.
+B frames; N_b boxes of frame b. Nothing behind this module looks at values again.
 """
 
 from __future__ import annotations
@@ -12,84 +12,75 @@ from torch import Tensor
 
 from ebm3d.errors import input_error
 
-_UNSOUND = "repair the labels, or give such boxes a negative label, which leaves them out"
-_CLASSES = "give network.mean_sizes and noise.stds one row per class"
 
-
-def is_sound(boxes: Tensor) -> Tensor:
+def is_valid(boxes: Tensor) -> Tensor:
     """Whether boxes ``(N, >= 7)`` are finite and of positive size, ``(N,)``."""
     return torch.isfinite(boxes[:, :7]).all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
 
 
 def frame_index(sizes: Sequence[int], device: torch.device) -> Tensor:
-    """Return the frame of each box, frame after frame, ``(N,)`` int64.
-
-    Args:
-        sizes: N_b of the B frames.
-        device: of the result.
-    """
+    """Return the frame of each box, frame after frame, ``(N,)`` int64; sizes: N_b of the frames."""
     parts = [torch.full((size,), frame, device=device) for frame, size in enumerate(sizes)]
     return torch.cat(parts)
 
 
-def take_true(
+def select_labeled(
     boxes: Sequence[Tensor], labels: Sequence[Tensor], num_classes: int | None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Take the true boxes of a class.
+    """Select the true boxes that are of a class.
 
     Args:
         boxes: B tensors of true boxes ``(N_b, >= 7)``.
         labels: B tensors ``(N_b,)``; boxes with a negative label are left out.
-        num_classes: how many there are; None for any number.
+        num_classes: number of classes; None for any.
 
     Returns:
         Boxes ``(N_b, 7)`` float32 and labels of each frame.
 
     Raises:
-        ValueError: for a label of no class, or a box with one that is not finite or whose sizes are
-            not positive.
+        ValueError: for a label of no class, or a labeled box that is not valid.
     """
-    kept = [own >= 0 for own in labels]
-    unsound = [mine & ~is_sound(own) for mine, own in zip(kept, boxes, strict=True)]
-    counts = _read([mine.sum() for mine in kept], unsound, labels, num_classes)
+    is_labeled = [classes >= 0 for classes in labels]
+    invalid = [mask & ~is_valid(rows) for mask, rows in zip(is_labeled, boxes, strict=True)]
+    counts = _read([mask.sum() for mask in is_labeled], invalid, labels, num_classes)
     if counts is None:
-        raise _error(unsound, boxes, labels, num_classes)
-    taken = [_first(mine, count) for mine, count in zip(kept, counts, strict=True)]
-    true = [own[rows, :7].float() for own, rows in zip(boxes, taken, strict=True)]
-    return true, [own[rows] for own, rows in zip(labels, taken, strict=True)]
+        raise _error(invalid, boxes, labels, num_classes)
+    chosen = [_first(mask, count) for mask, count in zip(is_labeled, counts, strict=True)]
+    true = [rows[index, :7].float() for rows, index in zip(boxes, chosen, strict=True)]
+    return true, [classes[index] for classes, index in zip(labels, chosen, strict=True)]
 
 
-def take_detected(
+def select_best(
     boxes: Sequence[Tensor],
     labels: Sequence[Tensor],
     scores: Sequence[Tensor],
     limit: int,
     num_classes: int | None,
 ) -> list[Tensor]:
-    """Choose the boxes to refine: sound ones, of the highest scores, at most so many a frame.
+    """Select the boxes to refine: the valid ones of the highest scores.
 
     Args:
         boxes: B tensors of detected boxes ``(N_b, >= 7)``.
         labels: B tensors ``(N_b,)``.
         scores: B tensors ``(N_b,)``.
         limit: largest number of boxes of a frame.
-        num_classes: how many there are; None for any number.
+        num_classes: number of classes; None for any.
 
     Returns:
-        Rows of each frame, from the highest score down.
+        Indices of each frame, from the highest score down.
 
     Raises:
         ValueError: for a label of no class.
     """
-    orders = [own.argsort(descending=True, stable=True) for own in scores]
-    sound = [is_sound(own)[order] for own, order in zip(boxes, orders, strict=True)]
-    wrong = [own < 0 for own in labels]
-    counts = _read([mine.sum() for mine in sound], wrong, labels, num_classes)
+    orders = [values.argsort(descending=True, stable=True) for values in scores]
+    valid = [is_valid(rows)[order] for rows, order in zip(boxes, orders, strict=True)]
+    negative = [classes < 0 for classes in labels]
+    counts = _read([mask.sum() for mask in valid], negative, labels, num_classes)
     if counts is None:
         raise _error([], boxes, labels, num_classes)
     return [
-        order[_first(mine, count)][:limit]
-        for order, mine, count in zip(orders, sound, counts, strict=True)
+        order[_first(mask, count)][:limit]
+        for order, mask, count in zip(orders, valid, counts, strict=True)
     ]
 
 
@@ -107,25 +98,27 @@ def _read(
     return None if num_bad else read
 
 
-def _first(chosen: Tensor, count: int) -> Tensor | slice:
-    """Rows of the ``count`` chosen ones of booleans ``(N,)``, in their order; no wait for them."""
-    if count == len(chosen):
+def _first(mask: Tensor, count: int) -> Tensor | slice:
+    """Rows of the ``count`` true values of a mask ``(N,)`` in their order; no device read."""
+    if count == len(mask):
         return slice(None)
-    return (~chosen).to(torch.uint8).argsort(stable=True)[:count]
+    return (~mask).to(torch.uint8).argsort(stable=True)[:count]
 
 
 def _error(
-    unsound: Sequence[Tensor],
+    invalid: Sequence[Tensor],
     boxes: Sequence[Tensor],
     labels: Sequence[Tensor],
     num_classes: int | None,
 ) -> ValueError:
     """What is wrong with a batch, and where it shows first."""
-    for frame, rows in enumerate(unsound):
+    for frame, rows in enumerate(invalid):
         for row in rows.nonzero()[:1, 0].tolist():
             got = f"boxes[{frame}][{row}] = {boxes[frame][row].tolist()}"
-            return input_error("boxes", "finite, of positive size", got, _UNSOUND)
+            remedy = "repair the labels, or give such boxes a negative label, which leaves them out"
+            return input_error("boxes", "finite, of positive size", got, remedy)
     joined = torch.cat(list(labels))
     highest = "" if num_classes is None else f" to {num_classes - 1}"
     got = f"{int(joined.min())} to {int(joined.max())}"
-    return input_error("labels", f"from 0{highest}", got, _CLASSES)
+    remedy = "give network.mean_sizes and noise.stds one row per class"
+    return input_error("labels", f"from 0{highest}", got, remedy)

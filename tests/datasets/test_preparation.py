@@ -189,8 +189,8 @@ def test_an_interrupted_run_leaves_whole_outputs_and_the_next_repairs_them(
     kitti_tree.label("000003").write_text("")
     moves = []
 
-    def interrupt(source: Path, target: Any = None) -> None:
-        if target and source.parent != target.parent:
+    def interrupt(source: Path, target: Any) -> None:
+        if move and source.parent != target.parent:
             moves.append(source)
         if len(moves) == move:
             raise KeyboardInterrupt

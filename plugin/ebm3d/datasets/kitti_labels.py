@@ -101,8 +101,10 @@ class KittiObjects:
 
     def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> KittiObjects:
         """Return the objects of a mask ``(N,)`` or of indices, as new arrays."""
-        arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return KittiObjects(**{k: None if v is None else v[which] for k, v in arrays.items()})
+        chosen: dict[str, Any] = {
+            name: None if value is None else value[which] for name, value in vars(self).items()
+        }
+        return KittiObjects(**chosen)
 
 
 def read_labels(

@@ -33,7 +33,8 @@ from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.datasets.processes import map_in_order
 from ebm3d.errors import check_count
 
-_STORE = ".prepared"  # list of the outputs; the outputs of a run until they are complete
+# Tells outputs from files of other origin; in its folder runs collect theirs until all are complete.
+_LIST_OF_OUTPUTS = ".prepared/outputs.txt"
 _FULL_FOLDER = "velodyne"
 _REDUCED_CLOUDS = f"training/{REDUCED_FOLDER}"
 _DATABASE_INFOS = "kitti_dbinfos_train.pkl"
@@ -77,9 +78,9 @@ def prepare_kitti(
 
     Written are ``kitti_infos_{train,val,trainval}.pkl``, ``kitti_gt_database/`` with
     ``kitti_dbinfos_train.pkl``, and from full scans ``training/velodyne_reduced/``; the bytes do
-    not depend on ``workers``. They are moved into place when all are complete and without defects.
-    An interrupted run changes nothing, unless it was killed during these moves: then outputs of two
-    runs stand side by side. The next run replaces them all, and removes what is left over.
+    not depend on ``workers``. They are moved into place when all are complete and without defects:
+    a run interrupted before that changes nothing, one interrupted during the moves leaves outputs of
+    two runs side by side. The next run replaces them all and removes what was left over.
 
     Args:
         root: the data set; may be read-only if ``out`` is another folder.
@@ -184,20 +185,12 @@ def _process_frame(
 def _replace_outputs(root: Path, outputs: Sequence[str]) -> Iterator[Path]:
     """Yield a folder to write the outputs to, then move them to their places below ``root``."""
     earlier = _outputs_of(root)
-    problems = [
-        Problem(
-            root / output,
-            None,
-            "no such file, or one made by an earlier run",
-            "one of other origin",
-            "move it away, or choose another output folder",
-        )
-        for output in outputs
-        if os.path.lexists(root / output) and output not in earlier
-    ]
-    if problems:
-        raise DataError(problems)
-    store = root / _STORE
+    expected, got = "no such file, or one made by an earlier run", "one of other origin"
+    remedy = "move it away, or choose another output folder"
+    foreign = [name for name in outputs if os.path.lexists(root / name) and name not in earlier]
+    if foreign:
+        raise DataError(Problem(root / name, None, expected, got, remedy) for name in foreign)
+    store = (root / _LIST_OF_OUTPUTS).parent
     try:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -206,7 +199,7 @@ def _replace_outputs(root: Path, outputs: Sequence[str]) -> Iterator[Path]:
         raise DataError([problem]) from error
     with tempfile.TemporaryDirectory(prefix="run-", dir=store) as name:
         yield Path(name)
-        write_atomically(_list_of_outputs(root), "\n".join(sorted({*outputs, *earlier})).encode())
+        write_atomically(root / _LIST_OF_OUTPUTS, "\n".join(sorted({*outputs, *earlier})).encode())
         for index, output in enumerate(outputs):
             (root / output).parent.mkdir(parents=True, exist_ok=True)
             if (root / output).exists():
@@ -216,14 +209,9 @@ def _replace_outputs(root: Path, outputs: Sequence[str]) -> Iterator[Path]:
         shutil.rmtree(leftover)
 
 
-def _list_of_outputs(root: Path) -> Path:
-    """The file that tells the outputs below ``root`` from files of other origin."""
-    return root / _STORE / "outputs.txt"
-
-
 def _outputs_of(root: Path) -> set[str]:
     """The outputs below ``root`` that earlier runs made."""
-    path = _list_of_outputs(root)
+    path = root / _LIST_OF_OUTPUTS
     return set(path.read_text().splitlines()) if path.exists() else set()
 
 

@@ -100,6 +100,15 @@ def ground_height(x: float, y: float, ground: Ground) -> float:
 
 
 @njit(cache=True)
+def ground_heights(positions: FloatArray, ground: Ground) -> FloatArray:
+    """Height of the ground at positions (x, y), shape ``(N, 2)``; shape ``(N,)``, meters."""
+    heights = np.empty(len(positions))
+    for i in range(len(positions)):
+        heights[i] = ground_height(positions[i, 0], positions[i, 1], ground)
+    return heights
+
+
+@njit(cache=True)
 def _interpolate(table: FloatArray, position: float) -> float:
     """Linear interpolation in a table centered on position zero."""
     cell = position / SPACING + (len(table) - 1) / 2

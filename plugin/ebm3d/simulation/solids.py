@@ -149,6 +149,16 @@ def place(shape: Shape, x: float, y: float, z: float, yaw: float) -> Shape:
     return _transform(shape, turn_back, np.array([x, y, z]))
 
 
+def move_rectangles(corners: FloatArray, position: FloatArray, yaw: FloatArray) -> FloatArray:
+    """Rotate corners ``(N, K, 2)`` by ``(N,)`` radians, then move them by ``(N, 2)``."""
+    c, s = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
+    x, y = corners[..., 0], corners[..., 1]
+    return np.stack(
+        [x * c - y * s + position[:, :1], x * s + y * c + position[:, 1:]],
+        axis=2,
+    )
+
+
 def _transform(shape: Shape, inverse: FloatArray, shift: FloatArray) -> Shape:
     """Apply ``x' = M x + shift`` to the rows, given the inverse of M; keep face normals unit."""
     rows = np.empty_like(shape.rows)

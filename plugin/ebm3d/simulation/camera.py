@@ -23,7 +23,7 @@ _BASELINES = {"P1": 0.54, "P3": 0.47}
 
 
 def kitti_camera() -> KittiCalibration:
-    """Return the calibration written with every frame.
+    """Calibration written with every frame.
 
     Focal length, principal point and position are the medians of KITTI's files. The rotations are
     exact: LiDAR and camera are level, so that boxes with a yaw only are tight in both frames.
@@ -58,13 +58,9 @@ def box_corners(boxes: FloatArray) -> FloatArray:
 
 
 def image_boxes(boxes: FloatArray, calibration: KittiCalibration) -> tuple[FloatArray, FloatArray]:
-    """Bound the pictures of 3D boxes, and tell what part of them lies outside the image.
+    """2D boxes of 3D boxes ``(N, 7)`` of the LiDAR frame, and what share lies outside the image.
 
     Edges are cut ``NEAR`` in front of the camera, so that a box beside the car is bounded too.
-
-    Args:
-        boxes: ``(x, y, z, dx, dy, dz, yaw)``, LiDAR frame, shape ``(N, 7)``.
-        calibration: of the camera.
 
     Returns:
         Left, top, right, bottom clipped to the image, shape ``(N, 4)``, pixels (an area of zero

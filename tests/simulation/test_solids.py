@@ -114,9 +114,9 @@ def test_placing_a_shape_moves_every_point_of_it(rng):
     points = rng.normal(size=(50, 3))
     rotation = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
     moved = points @ rotation.T + [x, y, z]
-    placed = place(shape, x, y, z, yaw)
+    result = place(shape, x, y, z, yaw)
     before = points @ shape.rows[:, :3].T + shape.rows[:, 3]
-    after = moved @ placed.rows[:, :3].T + placed.rows[:, 3]
+    after = moved @ result.rows[:, :3].T + result.rows[:, 3]
     np.testing.assert_allclose(after, before, atol=1e-12)
 
 

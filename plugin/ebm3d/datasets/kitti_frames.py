@@ -142,7 +142,7 @@ def read_frames(
 
 
 def _parse(text: bytes, num_objects: int, num_columns: int) -> KittiObjects | None:
-    """Parse correct lines at once: ten times faster than one by one; None if any is doubtful."""
+    """Parse correct lines at once: ten times faster than one by one; None if any may be wrong."""
     words = text.split()
     if len(words) != num_objects * num_columns:
         return None

@@ -33,7 +33,7 @@ from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.datasets.processes import map_in_order
 from ebm3d.errors import check_count
 
-# Tells outputs from files of other origin; in its folder runs collect theirs until all are complete.
+# Tells outputs from files of other origin. Beside it a run collects its outputs until all are there.
 _LIST_OF_OUTPUTS = ".prepared/outputs.txt"
 _FULL_FOLDER = "velodyne"
 _REDUCED_CLOUDS = f"training/{REDUCED_FOLDER}"
@@ -79,8 +79,8 @@ def prepare_kitti(
     Written are ``kitti_infos_{train,val,trainval}.pkl``, ``kitti_gt_database/`` with
     ``kitti_dbinfos_train.pkl``, and from full scans ``training/velodyne_reduced/``; the bytes do
     not depend on ``workers``. They are moved into place when all are complete and without defects:
-    a run interrupted before that changes nothing, one interrupted during the moves leaves outputs of
-    two runs side by side. The next run replaces them all and removes what was left over.
+    a run interrupted before that changes nothing, one interrupted during the moves leaves outputs
+    of two runs side by side. The next run replaces them all and removes what was left over.
 
     Args:
         root: the data set; may be read-only if ``out`` is another folder.

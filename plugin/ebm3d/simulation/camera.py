@@ -10,7 +10,7 @@ from ebm3d.simulation.solids import move_rectangles
 from ebm3d.simulation.statistics import load_statistics
 
 FloatArray = NDArray[np.float64]
-IMAGE_SIZE = (1242, 375)  # pixels, width and height; KITTI's most common picture
+IMAGE_SIZE = (1242, 375)  # pixels, width and height; KITTI's most common image
 NEAR = 0.1  # m; boxes are cut off this close to the image plane
 _EDGES = np.array(
     [

@@ -46,8 +46,8 @@ def write_dataset(
         workers: number of processes, see ``map_in_order``.
         sensor: a name in ``ebm3d.simulation.SENSORS``.
         progress: whether to show a progress bar.
-        field_of_view: "camera" or "full", as in ``simulate_frame``. Labels are the camera's
-            either way.
+        field_of_view: "camera" or "full", as in ``simulate_frame``. Labels are
+            always the camera's.
 
     Raises:
         ValueError: if an argument is out of range, or ``out`` is not empty.

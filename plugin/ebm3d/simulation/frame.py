@@ -16,7 +16,6 @@ from ebm3d.simulation.camera import IMAGE_SIZE, kitti_camera
 from ebm3d.simulation.labels import make_labels
 from ebm3d.simulation.raycast import Rays, cast_sweep
 from ebm3d.simulation.returns import MEAN_FREE_PATHS, draw_echoes, visible_rays
-from ebm3d.simulation.scene import Scene
 from ebm3d.simulation.sensors import Sensor, find_sensor
 from ebm3d.simulation.street import draw_scene
 
@@ -72,13 +71,6 @@ def simulate_frame(
     sensor = find_sensor(sensor)
     generator = np.random.default_rng(seed)
     scene = draw_scene(sensor.height, generator, behind=field_of_view == "full")
-    return scan(scene, sensor, field_of_view, generator)
-
-
-def scan(
-    scene: Scene, sensor: Sensor, field_of_view: FieldOfView, generator: np.random.Generator
-) -> Frame:
-    """Scan a scene; arguments as for ``simulate_frame``."""
     calibration = kitti_camera()
     rays = make_rays(sensor, field_of_view, calibration, float(generator.random()))
     scatter = generator.random((len(rays.elevations), rays.num_columns))

@@ -1,12 +1,12 @@
 """Labels of a simulated frame by the habits of KITTI's annotators.
 
-* An object of a class is labeled where the picture shows a part of it and at least one echo of it
+* An object of a class is labeled where the image shows a part of it and at least one echo of it
   lies in the camera's view.
-* One that the picture shows but that left no echo there (too far, between two beams, dropped out)
+* One that the image shows but that left no echo there (too far, between two beams, dropped out)
   becomes a DontCare region.
 * One that stands wholly behind others is left out: nobody could see it.
 * Occlusion is the visible share of the rays that would meet the object if it stood alone.
-* Truncation is the share of the projected box outside the picture.
+* Truncation is the share of the projected box outside the image.
 """
 
 from __future__ import annotations

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from numpy.typing import NDArray
 
 from ebm3d.simulation.materials import Material
-from ebm3d.simulation.solids import Shape, cylinder, ellipsoid, fit_to_box, union
+from ebm3d.simulation.solids import Shape, Size, cylinder, ellipsoid, fit_to_box, union
 
 
-def pedestrian(
-    size: Sequence[float] | NDArray[np.float64], generator: np.random.Generator
-) -> Shape:
+def pedestrian(size: Size, generator: np.random.Generator) -> Shape:
     """Build a standing or walking person; a long box (length, width, height) is a long stride."""
     length, _, height = size
     reach = max(length / 2 - 0.15, 0.02) * generator.uniform(0.8, 1.2)
@@ -32,7 +27,7 @@ def pedestrian(
     return fit_to_box(union(parts), size)
 
 
-def cyclist(size: Sequence[float] | NDArray[np.float64], generator: np.random.Generator) -> Shape:
+def cyclist(size: Size, generator: np.random.Generator) -> Shape:
     """Build a person on a bicycle."""
     length, _, height = size
     radius = 0.33 * generator.uniform(0.95, 1.05)

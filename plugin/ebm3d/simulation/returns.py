@@ -27,7 +27,7 @@ from ebm3d.simulation.raycast import NOTHING, Rays, Sweep
 from ebm3d.simulation.sensors import Sensor
 
 FloatArray = NDArray[np.float64]
-_REFERENCE = 0.2  # reflectance at which ``Sensor.reach`` is given
+_REFERENCE = 0.2  # reflectance at which ``Sensor.reach`` holds
 _STEEPNESS = 3.0
 _BEHIND_PANE = 0.25
 _INTENSITY_NOISE = 0.15

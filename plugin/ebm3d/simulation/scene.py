@@ -1,4 +1,4 @@
-"""A scene: the ground and the objects on it, placed without overlap.
+"""A scene: the ground and the objects on it, without overlap.
 
 Positions in the frame of the road: s along it, lateral to its left, origin below the sensor,
 meters. The road's heading in the LiDAR frame differs from frame to frame.

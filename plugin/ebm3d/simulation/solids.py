@@ -8,7 +8,7 @@ the affine function ``n . x + e`` of a position x in meters:
 * cylinder: three rows ``u(x)``, inside where ``u_0^2 + u_1^2 <= 1`` and ``|u_2| <= 1``.
 
 An affine map ``x' = M x + t`` turns every row ``(n, e)`` into ``(n M^-1, e - n M^-1 t)``, whatever
-the kind of solid, so shapes are fitted to a box and placed in a scene by one product of matrices.
+the kind of solid, so shapes are fitted to a box and moved into a scene by one product of matrices.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ebm3d.errors import input_error
 from ebm3d.simulation.materials import Material
 
 FloatArray = NDArray[np.float64]
+Size = Sequence[float] | FloatArray  # length, width, height, meters
 POLYHEDRON, ELLIPSOID, CYLINDER = 0, 1, 2
 _TOLERANCE = 1e-9  # m; a corner this far outside a face still belongs to the polyhedron
 
@@ -122,7 +123,7 @@ def union(shapes: Sequence[Shape]) -> Shape:
     )
 
 
-def fit_to_box(shape: Shape, size: Sequence[float] | NDArray[np.float64]) -> Shape:
+def fit_to_box(shape: Shape, size: Size) -> Shape:
     """Stretch a shape to a bounding box of this length, width, height, bottom center at 0."""
     low, high = shape.extent
     scale = np.asarray(size, dtype=np.float64) / (high - low)

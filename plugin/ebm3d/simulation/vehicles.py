@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ebm3d.simulation.materials import Material
-from ebm3d.simulation.solids import Shape, box, cylinder, fit_to_box, polyhedron, union
+from ebm3d.simulation.solids import Shape, Size, box, cylinder, fit_to_box, polyhedron, union
 
-Size = Sequence[float] | NDArray[np.float64]
 Row = list[float]
 
 
@@ -44,7 +42,7 @@ _SPREAD = (0.35, 0.09)  # m; standard deviation of length and height within a mo
 
 
 def draw_car_model(size: Size, generator: np.random.Generator) -> CarModel:
-    """Choose the model of a car of a given size by Bayes' rule, over Gaussian sizes per model."""
+    """Choose the model of a car from its size by Bayes' rule, over Gaussian sizes per model."""
     weights = np.array([model.share for model in CAR_MODELS])
     for axis, spread in ((0, _SPREAD[0]), (1, _SPREAD[1])):
         typical = np.array([model.typical_size[axis] for model in CAR_MODELS])

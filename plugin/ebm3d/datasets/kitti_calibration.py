@@ -129,33 +129,27 @@ def read_calibration(path: str | Path) -> KittiCalibration:
 def _parse_matrix(path: Path, number: int, name: str, words: list[str]) -> FloatArray:
     """Matrix of one line; raises with its defect."""
     rows, columns = _SHAPES[name]
-    expected, got = f"{rows * columns} finite numbers for {name}", ""
-    matrix = np.zeros((rows, columns))
+    expected = f"{rows * columns} finite numbers for {name}"
     try:
         values = np.array(words, dtype=np.float64)
-    except ValueError as error:
-        got = str(error)
-    else:
-        if values.size != matrix.size:
-            got = f"{values.size} numbers"
-        elif not np.isfinite(values).all():
-            got = repr(words[int(np.argmin(np.isfinite(values)))])
-        else:
-            matrix = values.reshape(rows, columns)
-    if not got:
+        if values.size != rows * columns:
+            raise ValueError(f"{values.size} numbers")
+        if not np.isfinite(values).all():
+            raise ValueError(repr(words[int(np.argmin(np.isfinite(values)))]))
+        matrix = values.reshape(rows, columns)
         block = matrix[:, :3]
-        deviation = np.abs(block @ block.T - np.eye(3)).max()
-        if name.startswith("P") and abs(np.linalg.det(block)) < np.finfo(np.float64).eps:
-            expected, got = f"a projection {name}", "a projection that cannot be inverted"
-        elif name.startswith(("R", "T")) and (
-            deviation > _ROTATION_TOLERANCE or np.linalg.det(block) < 0
-        ):
+        if name.startswith("P"):
+            expected = f"a projection {name}"
+            if abs(np.linalg.det(block)) < np.finfo(np.float64).eps:
+                raise ValueError("a projection that cannot be inverted")
+        else:
             expected = f"a rotation in {name}"
-            got = f"a matrix that deviates from a rotation by {deviation:.3g}"
-    if got:
-        raise DataError(
-            [Problem(path, number, expected, got, "restore the line from the data set")]
-        )
+            deviation = np.abs(block @ block.T - np.eye(3)).max()
+            if deviation > _ROTATION_TOLERANCE or np.linalg.det(block) < 0:
+                raise ValueError(f"a matrix that deviates from a rotation by {deviation:.3g}")
+    except ValueError as error:
+        remedy = "restore the line from the data set"
+        raise DataError([Problem(path, number, expected, str(error), remedy)]) from error
     return matrix
 
 

@@ -33,7 +33,7 @@ from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.datasets.processes import map_in_order
 from ebm3d.errors import check_count
 
-# Tells outputs from files of other origin. Beside it a run collects its outputs until all are there.
+# Tells outputs from files of other origin; beside it runs collect theirs until all are complete.
 _LIST_OF_OUTPUTS = ".prepared/outputs.txt"
 _FULL_FOLDER = "velodyne"
 _REDUCED_CLOUDS = f"training/{REDUCED_FOLDER}"

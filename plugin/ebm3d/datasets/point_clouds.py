@@ -73,8 +73,6 @@ def in_camera_view(
     rows = calibration.lidar_to_image_matrix
     x, y, z = points[:, :3].T.astype(np.float64)
     u, v, depth = (row[0] * x + row[1] * y + row[2] * z + row[3] for row in rows)
-    # u and v are pixels times depth, so the comparisons need no division.
-    seen: NDArray[np.bool_] = (
-        (depth > 0) & (u >= 0) & (u < width * depth) & (v >= 0) & (v < height * depth)
-    )
+    # u and v are pixels times depth: no division, and no point behind the camera passes.
+    seen: NDArray[np.bool_] = (u >= 0) & (u < width * depth) & (v >= 0) & (v < height * depth)
     return seen

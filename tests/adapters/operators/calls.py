@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
 from ebm3d.adapters.operators import OPERATORS
-
-_DISPATCHING = (
-    "box_iou_rotated",
-    "dynamic_scatter",
-    "dynamic_voxelize",
-    "hard_voxelize",
-    "nms",
-    "nms_rotated",
-)
-
-
-def choose(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    """Let ``"numba"`` work on CPU tensors, as it does, or ``"torch"``, made for other devices."""
-    if path == "torch":
-        for name in _DISPATCHING:
-            module = import_module(f"ebm3d.adapters.operators.{name}")
-            monkeypatch.setattr(module, "kernels_serve", lambda *tensors: False)
 
 
 def voxelize(
@@ -42,18 +23,10 @@ def voxelize(
     cells = points.new_zeros(max_voxels, 3, dtype=torch.int)
     counts = points.new_zeros(max_voxels, dtype=torch.int)
     num = torch.zeros((), dtype=torch.long)
+    constants = torch.tensor(size, dtype=torch.float), torch.tensor(bounds, dtype=torch.float)
     OPERATORS["hard_voxelize_forward"](
-        points,
-        torch.tensor(size, dtype=torch.float),
-        torch.tensor(bounds, dtype=torch.float),
-        voxels,
-        cells,
-        counts,
-        num,
-        max_points=max_points,
-        max_voxels=max_voxels,
-        NDim=3,
-        deterministic=True,
+        *(points, *constants, voxels, cells, counts, num),
+        **{"max_points": max_points, "max_voxels": max_voxels, "NDim": 3, "deterministic": True},
     )
     return voxels[:num], cells[:num], counts[:num]
 
@@ -61,7 +34,7 @@ def voxelize(
 def voxelize_dynamically(points: Tensor, size: Sequence[float], bounds: Sequence[float]) -> Tensor:
     """Cells (P, 3)."""
     cells = points.new_zeros(len(points), 3, dtype=torch.int)
-    constants = (torch.tensor(size, dtype=torch.float), torch.tensor(bounds, dtype=torch.float))
+    constants = torch.tensor(size, dtype=torch.float), torch.tensor(bounds, dtype=torch.float)
     OPERATORS["dynamic_voxelize_forward"](points, *constants, cells, NDim=3)
     return cells
 
@@ -75,16 +48,20 @@ def rotated_iou(first: Tensor, second: Tensor, mode: str, aligned: bool) -> Tens
     return ious.view(shape)
 
 
+def nms(boxes: Tensor, scores: Tensor, threshold: float, offset: int = 0) -> Tensor:
+    """Kept rows of boxes (x1, y1, x2, y2)."""
+    return OPERATORS["nms"](boxes, scores, iou_threshold=threshold, offset=offset)
+
+
 def rotated_nms(
     boxes: Tensor, scores: Tensor, threshold: float, labels: Tensor | None = None
 ) -> Tensor:
-    """Rows that stay."""
+    """Kept rows of boxes (x, y, w, h, angle)."""
     order = scores.sort(0, descending=True).indices
     rows = boxes if labels is None else torch.cat([boxes, labels[:, None]], dim=1)
-    given = scores.new_empty(0, dtype=torch.int) if labels is None else labels
-    return OPERATORS["nms_rotated"](
-        rows, scores, order, rows[order], given, threshold, labels is not None
-    )
+    classes = scores.new_empty(0, dtype=torch.int) if labels is None else labels
+    arguments = (rows, scores, order, rows[order], classes, threshold, labels is not None)
+    return OPERATORS["nms_rotated"](*arguments)
 
 
 def points_in_boxes(points: Tensor, boxes: Tensor, path: str) -> Tensor:
@@ -98,6 +75,48 @@ def points_in_boxes(points: Tensor, boxes: Tensor, path: str) -> Tensor:
     return inside[0]
 
 
+class Scatter(torch.autograd.Function):
+    """The function that mmcv.ops makes of the two operators of dynamic scatter."""
+
+    @staticmethod
+    def forward(ctx: Any, feats: Tensor, cells: Tensor, kind: str) -> Tensor:
+        """Features of the voxels (M, C)."""
+        voxels, _, *rows = OPERATORS["dynamic_point_to_voxel_forward"](feats, cells, kind)
+        ctx.kind = kind
+        ctx.save_for_backward(feats, voxels, *rows)
+        return voxels
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Gradient of the features (P, C)."""
+        grad_feats = torch.zeros_like(ctx.saved_tensors[0])
+        arguments = (grad_feats, grad.contiguous(), *ctx.saved_tensors, ctx.kind)
+        OPERATORS["dynamic_point_to_voxel_backward"](*arguments)
+        return grad_feats, None, None
+
+
+class FocalLoss(torch.autograd.Function):
+    """The function that mmcv.ops makes of the two operators of the focal loss."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float
+    ) -> Tensor:
+        """Loss of each logit."""
+        ctx.constants = {"gamma": gamma, "alpha": alpha}
+        ctx.save_for_backward(logits, target, weight)
+        losses = torch.zeros_like(logits)
+        OPERATORS["sigmoid_focal_loss_forward"](logits, target, weight, losses, **ctx.constants)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """Gradient of the logits."""
+        slopes = torch.zeros_like(grad)
+        OPERATORS["sigmoid_focal_loss_backward"](*ctx.saved_tensors, slopes, **ctx.constants)
+        return slopes * grad, None, None, None, None
+
+
 class DeformConv(torch.autograd.Function):
     """The function that mmcv.ops makes of the three operators of deformable convolution."""
 
@@ -107,15 +126,14 @@ class DeformConv(torch.autograd.Function):
         maps: Tensor,
         offsets: Tensor,
         kernels: Tensor,
-        stride: int,
-        padding: int,
-        dilation: int,
-        groups: int,
-        offset_groups: int,
+        stride: int = 1,
+        padding: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        offset_groups: int = 1,
     ) -> Tensor:
         """Maps (B, C, H, W), offsets (B, G K 2, h, w), kernels (O, C / groups, kH, kW)."""
-        rows, columns = kernels.shape[2:]
-        ctx.geometry = dict(zip(("kW", "kH"), (columns, rows), strict=True))
+        ctx.geometry = {"kW": kernels.shape[3], "kH": kernels.shape[2]}
         ctx.geometry |= {"dW": stride, "dH": stride, "padW": padding, "padH": padding}
         ctx.geometry |= {"dilationW": dilation, "dilationH": dilation, "group": groups}
         ctx.geometry |= {"deformable_group": offset_groups, "im2col_step": 1}
@@ -130,12 +148,9 @@ class DeformConv(torch.autograd.Function):
         """Gradients of maps, offsets and kernels."""
         maps, offsets, kernels = ctx.saved_tensors
         grads = [torch.zeros_like(tensor) for tensor in (maps, offsets, kernels)]
-        buffer = maps.new_empty(0)
-        inputs = (maps, offsets, grad.contiguous())
-        OPERATORS["deform_conv_backward_input"](
-            *inputs, grads[0], grads[1], kernels, buffer, **ctx.geometry
-        )
-        OPERATORS["deform_conv_backward_parameters"](
-            *inputs, grads[2], buffer, buffer, scale=1, **ctx.geometry
-        )
+        inputs, buffer = (maps, offsets, grad.contiguous()), maps.new_empty(0)
+        arguments = (*inputs, grads[0], grads[1], kernels, buffer)
+        OPERATORS["deform_conv_backward_input"](*arguments, **ctx.geometry)
+        arguments = (*inputs, grads[2], buffer, buffer)
+        OPERATORS["deform_conv_backward_parameters"](*arguments, scale=1, **ctx.geometry)
         return (*grads, None, None, None, None, None)

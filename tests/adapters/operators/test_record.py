@@ -15,10 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm3d.adapters.operators import OPERATORS
 from tests.adapters.operators.calls import (
     DeformConv,
-    choose,
+    nms,
     points_in_boxes,
     rotated_iou,
     rotated_nms,
@@ -47,11 +46,7 @@ _CLOUDS, _SUPPRESSIONS = voxel_cases(_SCENE), suppression_cases()
 _POINTS, _PAIRS, _CONVOLUTIONS = points_and_boxes(_SCENE), iou_pairs(), deform_cases()
 
 
-@pytest.fixture(params=["numba", "torch"], autouse=True)
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both implementations."""
-    choose(monkeypatch, request.param)
-    return request.param
+pytestmark = pytest.mark.usefixtures("path")
 
 
 def digest(tensor: Tensor) -> str:
@@ -102,7 +97,7 @@ def test_rotated_boxes_that_stay_are_identical(name: str, threshold: float) -> N
 @pytest.mark.parametrize("name", _SUPPRESSIONS)
 def test_upright_boxes_that_stay_are_identical(name: str, threshold: float, offset: int) -> None:
     boxes = torch.from_numpy(corners(_SUPPRESSIONS[name].boxes))
-    kept = OPERATORS["nms"](boxes, ranked_scores(name), iou_threshold=threshold, offset=offset)
+    kept = nms(boxes, ranked_scores(name), threshold, offset)
     np.testing.assert_array_equal(kept, RECORD[f"nms/{name}/{threshold}/{offset}"])
 
 

@@ -215,7 +215,8 @@ def _group(
     for i in range(len(points)):
         if cells[i, 0] < 0:
             continue
-        key = (np.int64(cells[i, 0]) * grid[1] + cells[i, 1]) * grid[0] + cells[i, 2]
+        z, y, x = cells[i, 0], cells[i, 1], cells[i, 2]
+        key = (np.int64(z) * grid[1] + y) * grid[0] + x
         slot = key
         if not is_direct:
             slot = np.int64((np.uint64(key) * np.uint64(_GOLDEN)) >> shift)
@@ -227,7 +228,9 @@ def _group(
             if not is_direct:
                 keys[slot] = key
             voxel_of[slot] = num
-            coors[num] = cells[i]
+            coors[num, 0] = z
+            coors[num, 1] = y
+            coors[num, 2] = x
             num += 1
         voxel = voxel_of[slot]
         place = counts[voxel]

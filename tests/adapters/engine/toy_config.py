@@ -7,6 +7,7 @@ custom_hooks = [
     dict(type="EpochSeedHook"),
     dict(type="FreezeDetectorHook"),
     dict(type="ChannelsLastHook"),
+    dict(type="PlainCheckpointHook"),
     dict(type="KillHook", epoch=-1),  # never
 ]
 model = dict(type="ToyModel", dropout=0.2)

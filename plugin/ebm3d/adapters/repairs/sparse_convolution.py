@@ -70,7 +70,7 @@ def repair_spconv_scatter_add() -> bool:
 def scatter_add_rows(
     target: NDArray[np.floating[Any]], source: NDArray[np.floating[Any]], where: NDArray[np.int32]
 ) -> None:
-    """Add ``source[i]`` to ``target[where[i]]`` in order of i; (N, C), (P, C), at most P indices."""
+    """Add ``source[i]`` to ``target[where[i]]`` in order of i; (N, C), (P, C), (<= P,)."""
     for i in range(len(where)):
         row = where[i]
         for channel in range(target.shape[1]):

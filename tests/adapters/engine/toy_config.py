@@ -7,8 +7,8 @@ custom_hooks = [
     dict(type="EpochSeedHook"),
     dict(type="FreezeDetectorHook"),
     dict(type="ChannelsLastHook"),
-    dict(type="PlainCheckpointHook"),
     dict(type="KillHook", epoch=-1),  # never
+    dict(type="PlainCheckpointHook"),
 ]
 model = dict(type="ToyModel", dropout=0.2)
 train_dataloader = dict(

@@ -47,8 +47,8 @@ def dynamic_voxelize_forward(
         raise shape_error("points", "(P, C) with columns (x, y, z, ...)", points)
     grid, points = grid_size(voxel_size, coors_range), points.detach()
     if kernels_serve(points):
-        constants = voxel_size.numpy(), coors_range.numpy(), np.array(grid)
-        _fill_cells(points.contiguous().numpy(), *constants, coors.numpy())
+        arrays = voxel_size.numpy(), coors_range.numpy(), np.array(grid), coors.numpy()
+        _fill_cells(points.contiguous().numpy(), *arrays)
         return
     constants = torch.stack([coors_range[:3], voxel_size, torch.tensor(grid, dtype=torch.float32)])
     # Tensors on the device, not Python's numbers: by those CUDA divides as by their reciprocals.

@@ -19,6 +19,7 @@ from ebm3d.adapters.operators import (
     voxelize,
 )
 from tests.adapters.operators import calls
+from tests.adapters.operators.calls import ops
 
 SIZE, RANGE = [0.5, 0.25, 1.0], [0.0, -4.0, -2.0, 10.0, 4.0, 2.0]
 
@@ -47,32 +48,32 @@ def part_of(boxes: Tensor, points: Tensor) -> Tensor:
     return first
 
 
-CELLS = (4 * rows(300, 3, seed=1)).int() - 2
-TARGET = (rows(300, seed=2)).long().clamp(max=3)
+SCATTERED = rows(300, 5), (4 * rows(300, 3, seed=1)).int() - 2
+TARGET = rows(300, seed=2).long().clamp(max=3)
 CALLS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "hard voxels": (lambda p: calls.voxelize(p, SIZE, RANGE, 3, 40), (rows(300, 4),)),
     "dynamic voxels": (lambda p: calls.voxelize_dynamically(p, SIZE, RANGE), (rows(300, 4),)),
-    "IoU": (lambda a, b: calls.rotated_iou(a, b, "iou", False), (rows(30, 5), rows(20, 5))),
-    "IoF": (lambda a: calls.rotated_iou(a, a.flip(0), "iof", True), (rows(30, 5),)),
+    "IoU": (lambda a, b: ops.box_iou_rotated(a, b), (rows(30, 5), rows(20, 5))),
+    "IoF": (lambda a: ops.box_iou_rotated(a, a.flip(0), "iof", True), (rows(30, 5),)),
     "rotated NMS": (lambda b: calls.rotated_nms(b, b[:, 0], 0.2), (rows(200, 5),)),
     "NMS": (lambda b: calls.nms(b, b[:, 0], 0.2), (rows(200, 4).cumsum(1),)),
     "points in boxes": (
         lambda p, b: calls.points_in_boxes(p, b, "torch"), (rows(300, 3), rows(20, 7)),
     ),
     "first box of points": (part_of, (rows(20, 7), rows(300, 3))),
-    "mean": (with_gradients(lambda f, c: calls.Scatter.apply(f, c, "mean")), (rows(300, 5), CELLS)),
-    "max": (with_gradients(lambda f, c: calls.Scatter.apply(f, c, "max")), (rows(300, 5), CELLS)),
+    "mean": (with_gradients(lambda f, c: ops.dynamic_scatter(f, c, "mean")[0]), SCATTERED),
+    "max": (with_gradients(lambda f, c: ops.dynamic_scatter(f, c, "max")[0]), SCATTERED),
     "focal loss": (
-        with_gradients(lambda x, t, w: calls.FocalLoss.apply(x, t, w.detach(), 2.0, 0.3)[None] * w),
-        (rows(300, 3), TARGET, rows(3)),
+        with_gradients(lambda x, t: ops.sigmoid_focal_loss(x, t, 2.0, 0.3, x[0].detach(), "none")),
+        (rows(300, 3), TARGET),
     ),
     "deformable convolution": (
-        with_gradients(calls.DeformConv.apply),
+        with_gradients(lambda *inputs: ops.deform_conv2d(*inputs, 1, 1)),
         (rows(2, 4, 6, 7), rows(2, 18, 6, 7), rows(6, 4, 3, 3)),
     ),
 }  # fmt: skip
-# What these return has a shape that the values decide.
-READ_VALUES = {"hard voxels", "rotated NMS", "NMS", "mean", "max"}
+# What these return has a shape that the values decide; mmcv refuses targets on another device.
+READ_VALUES = {"hard voxels", "rotated NMS", "NMS", "mean", "max", "focal loss"}
 names = pytest.mark.parametrize("name", CALLS)
 
 
@@ -84,9 +85,9 @@ def results(name: str, change: Callable[[Tensor], Tensor] = torch.clone) -> tupl
 
 
 def same(outputs: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> bool:
-    """Equal to rounding in float64."""
+    """Equal to rounding in float64; CUDA adds some gradients in any order."""
     pairs = zip(outputs, others, strict=True)
-    return all(torch.allclose(a.cpu(), b, rtol=0.0, atol=1e-11) for a, b in pairs)
+    return all(torch.allclose(a.cpu(), b, rtol=0.0, atol=1e-9) for a, b in pairs)
 
 
 @names

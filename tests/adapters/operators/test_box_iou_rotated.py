@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.adapters.operators import chunks
-from tests.adapters.operators.calls import rotated_iou
+from tests.adapters.operators.calls import ops
 from tests.oracles.iou_rational import rational_iou
 
 pytestmark = pytest.mark.usefixtures("path")
@@ -35,10 +35,10 @@ def test_ratios_match_rational_arithmetic(
     monkeypatch.setattr(chunks, "PAIRS_AT_ONCE", pairs_at_once)
     first, second = boxes_around(rng, 12), boxes_around(rng, 9)
     expected = np.array([[slow_ratio(a, b, mode) for b in second] for a in first])
-    ratios = rotated_iou(first, second, mode, aligned=False)
+    ratios = ops.box_iou_rotated(first, second, mode, aligned=False)
     np.testing.assert_allclose(ratios, expected, rtol=0, atol=1e-12)
     assert (expected > 0.1).sum() > 20
-    aligned = rotated_iou(first[:9], second, mode, aligned=True)
+    aligned = ops.box_iou_rotated(first[:9], second, mode, aligned=True)
     assert torch.equal(aligned, ratios[:9].diagonal())
 
 
@@ -47,13 +47,13 @@ def test_boxes_without_area_overlap_nothing() -> None:
     expected = torch.zeros(3, 3)
     expected[0, 0] = 1.0
     for mode in ("iou", "iof"):
-        torch.testing.assert_close(rotated_iou(boxes, boxes, mode, False), expected)
+        torch.testing.assert_close(ops.box_iou_rotated(boxes, boxes, mode, False), expected)
 
 
 def test_no_boxes_have_no_ratios(rng: np.random.Generator) -> None:
     boxes = boxes_around(rng, 3)
-    assert rotated_iou(boxes, boxes[:0], "iou", False).shape == (3, 0)
-    assert rotated_iou(boxes[:0], boxes[:0], "iou", True).shape == (0,)
+    assert ops.box_iou_rotated(boxes, boxes[:0], "iou", False).shape == (3, 0)
+    assert ops.box_iou_rotated(boxes[:0], boxes[:0], "iou", True).shape == (0,)
 
 
 def test_bad_boxes_are_refused() -> None:
@@ -62,6 +62,6 @@ def test_bad_boxes_are_refused() -> None:
     for bad in (torch.rand(3, 4), torch.rand(3, 7), torch.rand(5), torch.ones(3, 5).int()):
         for pair, name in (((bad, good), "boxes1"), ((good, bad), "boxes2")):
             with pytest.raises(ValueError, match=name):
-                rotated_iou(*pair, "iou", aligned=False)
+                ops.box_iou_rotated(*pair, "iou", aligned=False)
     with pytest.raises(ValueError, match="as many as boxes1"):  # a kernel would read on
-        rotated_iou(torch.rand(40, 5), good, "iou", aligned=True)
+        ops.box_iou_rotated(torch.rand(40, 5), good, "iou", aligned=True)

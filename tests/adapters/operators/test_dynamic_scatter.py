@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.adapters.operators import OPERATORS
-from tests.adapters.operators.calls import Scatter
+from tests.adapters.operators.calls import ops
 
 forward = OPERATORS["dynamic_point_to_voxel_forward"]
 
@@ -67,13 +67,15 @@ def test_a_nan_makes_its_voxel_nan_and_no_other(kind: str) -> None:
 def test_gradients_are_those_of_finite_differences(rng: np.random.Generator, kind: str) -> None:
     feats, cells = cloud(rng, num=40)
     cells = cells.clamp(max=0)  # two or three cells of many points, and points in none
-    assert torch.autograd.gradcheck(lambda x: Scatter.apply(x, cells, kind), feats.requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda x: ops.dynamic_scatter(x, cells, kind)[0], feats.requires_grad_()
+    )
 
 
 def test_the_gradient_of_a_maximum_goes_to_the_first_that_attains_it() -> None:
     feats = torch.tensor([[1.0], [3.0], [3.0], [2.0], [9.0]], requires_grad=True)
     cells = torch.tensor([[0, 0, 0]] * 4 + [[-1, 0, 0]])
-    Scatter.apply(feats, cells, "max").sum().backward()
+    ops.dynamic_scatter(feats, cells, "max")[0].sum().backward()
     assert feats.grad.flatten().tolist() == [0.0, 1.0, 0.0, 0.0, 0.0]
 
 
@@ -81,7 +83,7 @@ def test_transposed_features_get_their_gradient(rng: np.random.Generator) -> Non
     feats, cells = cloud(rng)
     plain, transposed = feats.clone(), feats.t().contiguous().t()
     for values in (plain, transposed):
-        Scatter.apply(values.requires_grad_(), cells, "max").square().sum().backward()
+        ops.dynamic_scatter(values.requires_grad_(), cells, "max")[0].square().sum().backward()
     assert torch.equal(plain.grad, transposed.grad)
     assert plain.grad.any()
 
@@ -93,7 +95,7 @@ def test_clouds_without_a_point_inside(kind: str, num: int) -> None:
     voxels, voxel_cells, voxel_of_point, counts = forward(feats, cells, kind)
     assert (voxels.shape, voxel_cells.shape, counts.shape) == ((0, 2), (0, 3), (0,))
     assert (voxel_of_point == -1).all()
-    Scatter.apply(feats, cells, kind).sum().backward()
+    ops.dynamic_scatter(feats, cells, kind)[0].sum().backward()
     assert not feats.grad.any()
 
 

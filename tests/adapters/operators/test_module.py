@@ -105,35 +105,3 @@ def test_any_import_may_come_first(first: str):
     result = run(f"{first}\nimport mmcv.ops; {SHOW}")
     loader = "ExtensionFileLoader" if is_compiled() else "OperatorsLoader"
     assert result.stdout.split()[-1:] == [loader], result.stderr[-2000:]
-
-
-@pytest.mark.mmdet3d
-@pytest.mark.usefixtures("registered")
-def test_the_functions_of_mmcv_reach_the_operators(generator: torch.Generator):
-    """Each wrapper once, arguments and shapes as mmcv has them."""
-    from mmcv import ops
-
-    points = torch.rand(50, 4, generator=generator)
-    grid = [0.25, 0.25, 1.0], [0, 0, 0, 1, 1, 1]
-    voxels, cells, counts = ops.voxelization(points, *grid, 3, 20)
-    assert voxels.shape == (16, 3, 4)
-    assert len(cells) == len(counts) == 16
-    boxes = torch.rand(9, 5, generator=generator) + 0.5
-    scores = torch.rand(9, generator=generator)
-    assert ops.box_iou_rotated(boxes, boxes).shape == (9, 9)
-    assert ops.nms_rotated(boxes, scores, 0.3, labels=torch.ones(9))[0].shape[1] == 6
-    assert ops.nms(boxes[:, :4].cumsum(1), scores, 0.3)[0].shape[1] == 5
-    inside = ops.points_in_boxes_cpu(points[None, :, :3], torch.rand(1, 5, 7, generator=generator))
-    assert inside.shape == (1, 50, 5)
-    if is_compiled():
-        return  # the rest needs CUDA there
-    feats = points.clone().requires_grad_()
-    means, unique = ops.dynamic_scatter(feats, ops.voxelization(points, *grid, -1, -1), "mean")
-    means.sum().backward()
-    assert len(means) == len(unique) == 16
-    assert feats.grad.shape == (50, 4)
-    target = torch.zeros(9, dtype=torch.long)
-    loss = ops.sigmoid_focal_loss(boxes.requires_grad_(), target, 2.0, 0.25, None, "mean")
-    loss.backward()
-    assert boxes.grad.abs().sum() > 0
-    assert ops.get_compiler_version().startswith("none")

@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.adapters.operators.calls import FocalLoss
+from tests.adapters.operators.calls import ops
 
 GAMMA, ALPHA = 2.0, 0.3
 
 
 def focal_loss(logits: Tensor, target: Tensor, gamma: float = GAMMA, weight: Any = ()) -> Tensor:
     """Loss of each logit."""
-    return FocalLoss.apply(logits, target, torch.tensor(weight, dtype=logits.dtype), gamma, ALPHA)
+    factors = torch.tensor(weight, dtype=logits.dtype) if weight else None
+    return ops.sigmoid_focal_loss(logits, target, gamma, ALPHA, factors, "none")
 
 
 def slow_loss(logit: float, is_class: bool, gamma: float) -> float:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tests.adapters.operators.calls import voxelize, voxelize_dynamically
 
-SIZE = (0.5, 0.4, 1.0)
-FINE = (0.05, 0.04, 0.1)  # too many cells for a table of them
+SIZE = (0.4, 0.5, 1.0)
+FINE = (0.04, 0.05, 0.1)  # too many cells for a table of them
 RANGE = (0.0, -4.0, -2.0, 10.0, 4.0, 2.0)
 
 pytestmark = pytest.mark.usefixtures("path")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from ebm3d.boxes.device_constants import constant, constant_index
+from ebm3d.devices import constant, constant_index
 
 
 def test_constant_has_the_type_and_device_of_the_tensor():

@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ebm3d.boxes import iou, tensor_iou
+from ebm3d.boxes import iou, rotated_overlap
 from ebm3d.boxes.iou import iou_3d, iou_bev
-from ebm3d.boxes.kernel_choice import forced_torch
+from ebm3d.boxes.kernels import forced_torch
 from tests.oracles.iou_rational import rational_iou
 
 FloatArray = NDArray[np.float64]
@@ -248,9 +248,9 @@ def test_pairs_in_parts_are_all_pairs(
     first, second = _tensors(rng, 17), _tensors(rng, 5)
     with forced_torch():
         whole, row_by_row = iou_3d(first, second), iou_bev(first[:5], second, aligned=True)
-        monkeypatch.setattr(tensor_iou, "_MAX_PAIRS", 11)
+        monkeypatch.setattr(rotated_overlap, "_MAX_PAIRS", 11)
         assert torch.equal(iou_3d(first, second), whole)
-        monkeypatch.setattr(tensor_iou, "_MAX_PAIRS", 2)
+        monkeypatch.setattr(rotated_overlap, "_MAX_PAIRS", 2)
         assert torch.equal(iou_bev(first[:5], second, aligned=True), row_by_row)
 
 

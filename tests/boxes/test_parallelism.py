@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import pytest
 
-from ebm3d.boxes.parallelism import WORTH_SHARING, threads_for
+from ebm3d.boxes.kernels import WORTH_SHARING, threads_for
 
 
 def test_short_work_has_one_thread() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ebm3d.boxes.random_numbers import standard_normal, uniform, whole_numbers
+from ebm3d.devices import standard_normal, uniform, whole_numbers
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

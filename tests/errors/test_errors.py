@@ -12,7 +12,7 @@ from ebm3d.errors import (
     check_count,
     check_labels,
     check_positive,
-    check_sound_boxes,
+    check_valid_boxes,
     is_number,
 )
 
@@ -52,20 +52,20 @@ def test_numbers_of_numpy_are_numbers():
 )
 def test_boxes_that_are_none_are_named(boxes: Any, message: str):
     with pytest.raises(ValueError, match=message):
-        check_sound_boxes(boxes, "true")
+        check_valid_boxes(boxes, "true")
 
 
 def test_no_boxes_are_sound():
-    assert check_sound_boxes(torch.zeros(0, 7)) is None
+    assert check_valid_boxes(torch.zeros(0, 7)) is None
 
 
 def test_values_are_read_in_main_memory_alone_unless_told():
     boxes = torch.ones(2, 7, device="meta")
     assert can_read(torch.ones(1))
     assert not can_read(torch.ones(1), boxes)
-    assert check_sound_boxes(boxes) is None
+    assert check_valid_boxes(boxes) is None
     with pytest.raises(RuntimeError, match="meta"):
-        check_sound_boxes(boxes, wait=True)
+        check_valid_boxes(boxes, wait=True)
     labels = torch.zeros(2, dtype=torch.int64, device="meta")
     assert check_labels(labels, 2, 3, "stds") is None
     with pytest.raises(RuntimeError, match="meta"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.kernel_choice import forced_torch
+from ebm3d.boxes.kernels import forced_torch
 from ebm3d.pooling import PointBoxPool, Scenes
 
 _RANGE = (-20.0, -20.0, -3.0, 20.0, 20.0, 3.0)

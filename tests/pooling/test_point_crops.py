@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.kernel_choice import forced_torch
+from ebm3d.boxes.kernels import forced_torch
 from ebm3d.pooling import PointCrops, crop_points, point_crops
 from ebm3d.pooling.point_crops import is_near, near_kernel
 

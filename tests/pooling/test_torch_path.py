@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ebm3d.boxes.kernel_choice import forced_torch
+from ebm3d.boxes.kernels import forced_torch
 from ebm3d.pooling import BEVGridPool, PointBoxPool, Scenes
 
 _RANGE = (-12.0, -12.0, -3.0, 12.0, 12.0, 1.0)

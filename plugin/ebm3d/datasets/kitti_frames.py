@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ebm3d.boxes.parallelism import threads_for
+from ebm3d.boxes.kernels import threads_for
 from ebm3d.datasets import kitti_parser
 from ebm3d.datasets.kitti_labels import KittiObjects, read_labels
 from ebm3d.datasets.problems import DataError, Problem

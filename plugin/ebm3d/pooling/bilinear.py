@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm3d.boxes.device_constants import constant_index
-from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.boxes.kernels import kernels_serve
+from ebm3d.devices import constant_index
 from ebm3d.errors import shape_error
 from ebm3d.pooling.twins import apply, gradients
 

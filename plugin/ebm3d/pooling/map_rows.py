@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.boxes.kernels import kernels_serve
 from ebm3d.pooling.bilinear import bilinear_gather
 from ebm3d.pooling.geometry import stack_maps
 from ebm3d.pooling.scene import MAX_CACHED

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebm3d.boxes.device_constants import constant
+from ebm3d.devices import constant
 from ebm3d.pooling.padded_features import weighted_features
 from ebm3d.pooling.point_crops import PaddedCrops
 from ebm3d.pooling.point_features import METRIC_SCALE

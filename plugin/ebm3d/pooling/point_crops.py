@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ebm3d.boxes.device_constants import constant
 from ebm3d.boxes.frames import points_to_box_frame
-from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.boxes.kernels import kernels_serve
+from ebm3d.devices import constant
 
 _LARGEST_HASH = 2**31 - 1
 # Coordinates of a padding point, meters: out of the window of every box, so that it never counts.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ebm3d.boxes.frames import points_to_box_frame
-from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.boxes.kernels import kernels_serve
 from ebm3d.pooling.point_crops import PointCrops
 from ebm3d.pooling.twins import apply, gradients
 

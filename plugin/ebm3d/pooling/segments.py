@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.boxes.kernels import kernels_serve
 from ebm3d.pooling.twins import apply, gradients
 
 

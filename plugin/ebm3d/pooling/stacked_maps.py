@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebm3d.boxes.device_constants import constant
+from ebm3d.devices import constant
 from ebm3d.pooling.bilinear import gather_by_torch
 from ebm3d.pooling.geometry import stack_maps
 from ebm3d.pooling.twins import apply, gradients

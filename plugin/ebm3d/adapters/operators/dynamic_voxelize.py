@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ebm3d.adapters.operators.voxel_grid import cells_of_points, check_points, grid_cells
-from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.boxes.kernels import kernels_serve
 
 
 def dynamic_voxelize_forward(

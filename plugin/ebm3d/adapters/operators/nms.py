@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ebm3d.adapters.operators.box_iou_rotated import row_blocks
 from ebm3d.adapters.operators.suppression import kept_rows
-from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.boxes.kernels import kernels_serve
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:

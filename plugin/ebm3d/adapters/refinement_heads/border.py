@@ -10,15 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ebm3d.errors import input_error
+from ebm3d.errors import input_error, is_valid_box
 
 _UNSOUND = "repair the labels, or give such boxes a negative label, which leaves them out"
 _CLASSES = "give network.mean_sizes and noise.stds one row per class"
-
-
-def is_sound(boxes: Tensor) -> Tensor:
-    """Whether boxes ``(N, >= 7)`` are finite and of positive size, ``(N,)``."""
-    return torch.isfinite(boxes[:, :7]).all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
 
 
 def frame_index(sizes: Sequence[int], device: torch.device) -> Tensor:
@@ -50,7 +45,7 @@ def take_true(
             not positive.
     """
     kept = [own >= 0 for own in labels]
-    unsound = [mine & ~is_sound(own) for mine, own in zip(kept, boxes, strict=True)]
+    unsound = [mine & ~is_valid_box(own) for mine, own in zip(kept, boxes, strict=True)]
     counts = _read([mine.sum() for mine in kept], unsound, labels, num_classes)
     if counts is None:
         raise _error(unsound, boxes, labels, num_classes)
@@ -82,7 +77,7 @@ def take_detected(
         ValueError: for a label of no class.
     """
     orders = [own.argsort(descending=True, stable=True) for own in scores]
-    sound = [is_sound(own)[order] for own, order in zip(boxes, orders, strict=True)]
+    sound = [is_valid_box(own)[order] for own, order in zip(boxes, orders, strict=True)]
     wrong = [own < 0 for own in labels]
     counts = _read([mine.sum() for mine in sound], wrong, labels, num_classes)
     if counts is None:

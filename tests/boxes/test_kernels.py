@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ebm3d.boxes.kernel_choice import forced_torch, kernels_serve
+from ebm3d.boxes.kernels import forced_torch, kernels_serve
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

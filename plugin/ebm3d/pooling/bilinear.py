@@ -30,13 +30,10 @@ def bilinear_gather(
     .. math:: b(c, r) = \sum_{k,l\in\{0,1\}} |1-k-\delta_c|\,|1-l-\delta_r|\; F_{r_0+l,\,c_0+k}
 
     Source: docs/method.md, M-4. Unlike ``torch.nn.functional.grid_sample`` it can be differentiated
-    twice, reads many scenes in one call, and never copies the map. On a CPU a kernel does the work
-    and keeps nothing for the backward pass but its arguments; elsewhere, and where a graph of the
-    gradient is wanted, :func:`gather_by_torch` does.
+    twice, reads many scenes in one call, and keeps nothing for the backward pass but its arguments.
 
     Args:
-        rows: ``(B * H * W, C)`` maps as rows of channels, see
-            :func:`ebm3d.pooling.geometry.stack_maps`.
+        rows: ``(B * H * W, C)`` of :func:`ebm3d.pooling.geometry.stack_maps`.
         shape: ``(B, H, W)``.
         cells: ``(P, 2)`` column and row; whole numbers are cell centers.
         scene: ``(P,)`` which map, int64.
@@ -85,7 +82,6 @@ class _BilinearGather(torch.autograd.Function):
     def forward(
         ctx: Any, rows: Tensor, cells: Tensor, scene: Tensor, shape: tuple[int, int, int]
     ) -> Tensor:
-        """Gather."""
         ctx.save_for_backward(rows, cells, scene)
         ctx.shape = shape
         out = rows.new_empty(len(cells), rows.shape[1])
@@ -99,8 +95,8 @@ class _BilinearGather(torch.autograd.Function):
         rows, cells, scene = ctx.saved_tensors
         if torch.is_grad_enabled():
             out = gather_by_torch(rows, ctx.shape, cells, scene)
-            found = gradients(out, (rows, cells), grad, ctx.needs_input_grad)
-            return found[0], found[1], None, None
+            grads = gradients(out, (rows, cells), grad, ctx.needs_input_grad)
+            return grads[0], grads[1], None, None
         wanted = ctx.needs_input_grad[0]
         grad_rows = torch.zeros_like(rows) if wanted else rows.new_empty(0, rows.shape[1])
         grad_cells = torch.empty_like(cells)

@@ -49,7 +49,7 @@ class TensorRecord:
         return replace(first, **joined)  # type: ignore[type-var]
 
     def scatter(self: Record, index: Tensor, count: int) -> Record:
-        """Return a record of ``count`` rows: these at distinct ``index`` ``(N,)``, NaN elsewhere."""
+        """Return ``count`` rows: these at distinct ``index`` ``(N,)``, NaN elsewhere."""
 
         def place(value: Any) -> Any:
             if isinstance(value, TensorRecord):

@@ -60,7 +60,7 @@ class BoxCoding(TensorRecord, ABC):
         """Radians per unit of the yaw's residual, ``(N,)``."""
 
     def turned(self: Coding, yaw: Tensor) -> Coding:
-        """Return the coding whose references, and so decoded boxes, are rotated by ``yaw`` ``(N,)``.
+        """Return the coding whose references, and decoded boxes, are rotated by yaws ``(N,)``.
 
         Centers of decoded boxes stay in :class:`AnchorCoding`; in :class:`LocalCoding` along and
         across rotate with the reference.

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, TypeAlias
 
 import numba
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Array: TypeAlias = NDArray[Any]
+"""An argument of a kernel that is compiled for several types."""
 
 _KERNELS_ALLOWED = ContextVar("ebm3d_kernels_allowed", default=True)
 

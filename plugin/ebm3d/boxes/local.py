@@ -15,7 +15,7 @@ from ebm3d.boxes.frames import rotate_about_z
 
 
 def add_local_offsets(reference: Tensor, offsets: Tensor) -> Tensor:
-    """Return boxes ``(..., 7)`` at local offsets ``(..., 7)`` from a reference; yaw in (-pi, pi]."""
+    """Return the boxes at local offsets ``(..., 7)`` from a reference; yaw in (-pi, pi]."""
     moved = reference + rotate_about_z(offsets, reference[..., 6])
     return torch.cat((moved[..., :6], wrap_to_pi(moved[..., 6:])), dim=-1)
 

@@ -11,10 +11,9 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm3d.boxes.kernels import kernels_serve
+from ebm3d.boxes.kernels import Array, kernels_serve
 from ebm3d.devices import constant_index
 from ebm3d.errors import shape_error
 from ebm3d.pooling.twins import apply, gradients
@@ -107,36 +106,28 @@ class _BilinearGather(torch.autograd.Function):
 
 @numba.njit(cache=True, nogil=True)
 def gather_kernel(
-    rows: NDArray[Any],
-    cells: NDArray[Any],
-    scene: NDArray[np.int64],
-    height: int,
-    width: int,
-    out: NDArray[Any],
+    rows: Array, cells: Array, scene: Array, height: int, width: int, out: Array
 ) -> None:
     """Write ``(P, C)`` values of maps ``(B * H * W, C)`` at ``cells`` ``(P, 2)``."""
-    # An array, so that weights have the type of the map and the inner loop does not convert.
-    weights = np.empty(4, out.dtype)
     for p in range(len(cells)):
         column, row = cells[p, 0], cells[p, 1]
         out[p] = 0 if math.isfinite(column) and math.isfinite(row) else np.nan
         if not (-1 < column < width and -1 < row < height):
             continue
         low, left = math.floor(row), math.floor(column)
-        high_part, right_part = row - low, column - left
-        weights[0], weights[1] = (1 - high_part) * (1 - right_part), (1 - high_part) * right_part
-        weights[2], weights[3] = high_part * (1 - right_part), high_part * right_part
         for k in range(4):
             r, c = int(low) + k // 2, int(left) + k % 2
             if 0 <= r < height and 0 <= c < width:
                 source = (scene[p] * height + r) * width + c
+                # In the type of the map, so that the inner loop does not convert.
+                weight = out.dtype.type((1 - abs(r - row)) * (1 - abs(c - column)))
                 for channel in range(rows.shape[1]):
-                    out[p, channel] += weights[k] * rows[source, channel]
+                    out[p, channel] += weight * rows[source, channel]
 
 
 # The sum may be taken in any order, which lets the compiler use vectors; nothing else is relaxed.
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc"})
-def dot_kernel(first: NDArray[Any], second: NDArray[Any]) -> Any:
+def dot_kernel(first: Array, second: Array) -> Any:
     """Sum of the products of two rows, in their type."""
     total = first.dtype.type(0)
     for channel in range(len(first)):
@@ -146,36 +137,32 @@ def dot_kernel(first: NDArray[Any], second: NDArray[Any]) -> Any:
 
 @numba.njit(cache=True, nogil=True)
 def gather_backward_kernel(
-    rows: NDArray[Any],
-    cells: NDArray[Any],
-    scene: NDArray[np.int64],
-    grad: NDArray[Any],
+    rows: Array,
+    cells: Array,
+    scene: Array,
+    grad: Array,
     height: int,
     width: int,
-    grad_rows: NDArray[Any],
-    grad_cells: NDArray[Any],
+    grad_rows: Array,
+    grad_cells: Array,
 ) -> None:
     """Add to ``grad_rows`` unless it is empty, and write ``grad_cells`` ``(P, 2)``."""
-    weights = np.empty(4, grad.dtype)
     for p in range(len(cells)):
         column, row = cells[p, 0], cells[p, 1]
         grad_cells[p] = 0 if math.isfinite(column) and math.isfinite(row) else np.nan
         if not (-1 < column < width and -1 < row < height):
             continue
         low, left = math.floor(row), math.floor(column)
-        high_part, right_part = row - low, column - left
-        weights[0], weights[1] = (1 - high_part) * (1 - right_part), (1 - high_part) * right_part
-        weights[2], weights[3] = high_part * (1 - right_part), high_part * right_part
         for k in range(4):
             r, c = int(low) + k // 2, int(left) + k % 2
             if not (0 <= r < height and 0 <= c < width):
                 continue
             source = (scene[p] * height + r) * width + c
             product = dot_kernel(grad[p], rows[source])
-            side_row = 1 - high_part if k < 2 else high_part
-            side_column = right_part if k % 2 else 1 - right_part
+            side_row, side_column = 1 - abs(r - row), 1 - abs(c - column)
             grad_cells[p, 0] += product * side_row * (1 if k % 2 else -1)
             grad_cells[p, 1] += product * side_column * (-1 if k < 2 else 1)
             if len(grad_rows):
+                weight = grad.dtype.type(side_row * side_column)
                 for channel in range(rows.shape[1]):
-                    grad_rows[source, channel] += weights[k] * grad[p, channel]
+                    grad_rows[source, channel] += weight * grad[p, channel]

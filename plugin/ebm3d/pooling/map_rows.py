@@ -6,15 +6,13 @@ B scenes; C channels of the map; C' of the rows; H, W rows (y) and columns (x).
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ebm3d.boxes.kernels import kernels_serve
+from ebm3d.boxes.kernels import Array, kernels_serve
 from ebm3d.pooling.bilinear import bilinear_gather
 from ebm3d.pooling.geometry import stack_maps
 from ebm3d.pooling.scene import MAX_CACHED
@@ -100,13 +98,7 @@ class MapRows:
 
 
 @numba.njit(cache=True, nogil=True)
-def claim_kernel(
-    cells: NDArray[Any],
-    scene: NDArray[np.int64],
-    height: int,
-    width: int,
-    known: NDArray[np.bool_],
-) -> NDArray[np.int64]:
+def claim_kernel(cells: Array, scene: Array, height: int, width: int, known: Array) -> Array:
     """Mark the rows around positions ``(P, 2)`` as known; return those that were not."""
     missing = np.empty(4 * len(cells), np.int64)
     count = 0

@@ -9,17 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ebm3d.boxes.frames import points_to_box_frame
-from ebm3d.boxes.kernels import kernels_serve
+from ebm3d.boxes.kernels import Array, kernels_serve
 from ebm3d.devices import constant
 
 _LARGEST_HASH = 2**31 - 1
@@ -121,9 +119,7 @@ def _crop_by_kernel(
 
 
 @numba.njit(cache=True, nogil=True)
-def near_kernel(
-    cloud: NDArray[Any], boxes: NDArray[Any], margin: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def near_kernel(cloud: Array, boxes: Array, margin: Array) -> tuple[Array, Array]:
     """Box and point of every point ``(P, F)`` in an enlarged box ``(N, 7)``."""
     box, point = np.empty(256, np.int64), np.empty(256, np.int64)
     count = 0

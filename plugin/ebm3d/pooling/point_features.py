@@ -14,9 +14,9 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ebm3d.boxes.kernels import Array
 from ebm3d.devices import Vector, constant
 from ebm3d.pooling.point_crops import PointCrops
 from ebm3d.pooling.point_features_torch import (
@@ -104,7 +104,7 @@ def features_by_torch(
 
 
 @numba.njit(cache=True, nogil=True)
-def place_kernel(point: NDArray[Any], box: NDArray[Any], out: NDArray[np.float64]) -> None:
+def place_kernel(point: Array, box: Array, out: Array) -> None:
     """Write u, v, height over the center, and the distances beyond the faces along u, v, up."""
     x, y = float(point[0]) - box[0], float(point[1]) - box[1]
     cosine, sine = math.cos(box[6]), math.sin(box[6])
@@ -117,12 +117,8 @@ def place_kernel(point: NDArray[Any], box: NDArray[Any], out: NDArray[np.float64
 
 @numba.njit(cache=True, nogil=True)
 def select_kernel(
-    points: NDArray[Any],
-    start: NDArray[np.int64],
-    boxes: NDArray[Any],
-    variants: int,
-    margin: NDArray[np.float64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    points: Array, start: Array, boxes: Array, variants: int, margin: Array
+) -> tuple[Array, Array]:
     """Point and evaluated box of every row; crop n is ``start[n]`` to ``start[n + 1]``."""
     size = (start[1:] - start[:-1]).sum() * variants
     point, owner = np.empty(size, np.int64), np.empty(size, np.int64)
@@ -145,14 +141,14 @@ def select_kernel(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def features_kernel(
-    boxes: NDArray[Any],
-    points: NDArray[Any],
-    point: NDArray[np.int64],
-    owner: NDArray[np.int64],
-    margin: NDArray[np.float64],
-    features: NDArray[Any],
-    window: NDArray[Any],
-    counts: NDArray[Any],
+    boxes: Array,
+    points: Array,
+    point: Array,
+    owner: Array,
+    margin: Array,
+    features: Array,
+    window: Array,
+    counts: Array,
 ) -> None:
     """Write features ``(R, 10 + F - 3)`` and window ``(R,)``; add up counts ``(E, 2)``."""
     place = np.empty(6)
@@ -180,15 +176,15 @@ def features_kernel(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def features_backward_kernel(
-    boxes: NDArray[Any],
-    points: NDArray[Any],
-    point: NDArray[np.int64],
-    owner: NDArray[np.int64],
-    grad_features: NDArray[Any],
-    grad_window: NDArray[Any],
-    grad_counts: NDArray[Any],
-    margin: NDArray[np.float64],
-    grad_boxes: NDArray[Any],
+    boxes: Array,
+    points: Array,
+    point: Array,
+    owner: Array,
+    grad_features: Array,
+    grad_window: Array,
+    grad_counts: Array,
+    margin: Array,
+    grad_boxes: Array,
 ) -> None:
     """Add to ``grad_boxes`` ``(E, 7)`` what :func:`features_kernel` hands back."""
     place, ramp, smooth, sigmoid = np.empty(6), np.empty(3), np.empty(3), np.empty(3)

@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import numba
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ebm3d.boxes.kernels import Array
 from ebm3d.pooling.twins import apply, gradients
 
 
@@ -68,13 +67,7 @@ def pool_by_torch(values: Tensor, weights: Tensor, owner: Tensor, largest: Tenso
 
 
 @numba.njit(cache=True, nogil=True)
-def pool_kernel(
-    values: NDArray[Any],
-    weights: NDArray[Any],
-    owner: NDArray[np.int64],
-    pooled: NDArray[Any],
-    largest: NDArray[np.int64],
-) -> None:
+def pool_kernel(values: Array, weights: Array, owner: Array, pooled: Array, largest: Array) -> None:
     """Write sums and maxima ``(E, 2 C)`` over zeros, and the rows of the maxima over R."""
     channels = values.shape[1]
     for r in range(len(owner)):
@@ -91,13 +84,13 @@ def pool_kernel(
 
 @numba.njit(cache=True, nogil=True)
 def pool_backward_kernel(
-    values: NDArray[Any],
-    weights: NDArray[Any],
-    owner: NDArray[np.int64],
-    largest: NDArray[np.int64],
-    grad: NDArray[Any],
-    grad_values: NDArray[Any],
-    grad_weights: NDArray[Any],
+    values: Array,
+    weights: Array,
+    owner: Array,
+    largest: Array,
+    grad: Array,
+    grad_values: Array,
+    grad_weights: Array,
 ) -> None:
     """Write gradients of values ``(R, C)`` and weights ``(R,)``."""
     channels = values.shape[1]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm3d.devices import Matrix, constant
-from ebm3d.errors import input_error, shape_error
+from ebm3d.errors import check_count, check_positive, input_error, shape_error
 from ebm3d.pooling.geometry import BEVGeometry, Pair
 from ebm3d.pooling.map_rows import MapRows, read_maps
 from ebm3d.pooling.scene import Scenes
@@ -61,12 +61,10 @@ class BEVGridPool(nn.Module):
         super().__init__()
         if len(grid) != 2 or min(grid) < 2:
             raise input_error("grid", "two numbers of at least 2 (across, along)", grid)
-        if not 0 < extent < math.inf or in_channels < 1 or (projection or 1) < 1:
-            raise input_error(
-                "extent, in_channels, projection",
-                "positive and finite, at least 1, at least 1 or None",
-                (extent, in_channels, projection),
-            )
+        check_positive("extent", extent)
+        check_count("in_channels", in_channels)
+        if projection is not None:
+            check_count("projection", projection)
         self.in_channels = in_channels
         self.center_offset = center_offset
         channels = in_channels if projection is None else projection

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm3d.boxes.kernels import kernels_serve
-from ebm3d.errors import input_error
+from ebm3d.errors import check_count, input_error
 from ebm3d.pooling.padded_pool import PaddedContext, pool_padded
 from ebm3d.pooling.point_crops import PaddedCrops, PointCrops, crop_points
 from ebm3d.pooling.point_features import point_features
@@ -57,12 +57,10 @@ class PointBoxPool(nn.Module):
         super().__init__()
         if len(margin) != 3 or not all(0 < value < math.inf for value in margin):
             raise input_error("margin", "three positive numbers of meters", margin)
-        if num_features < 3 or max_points < 1 or not 0 <= max_box_shift < math.inf:
-            raise input_error(
-                "num_features, max_points, max_box_shift",
-                "at least 3, 1 and 0",
-                (num_features, max_points, max_box_shift),
-            )
+        if not 0 <= max_box_shift < math.inf:
+            raise input_error("max_box_shift", "at least 0 and finite", max_box_shift)
+        check_count("max_points", max_points)
+        check_count("num_features", num_features, least=3)
         self.margin, self.max_box_shift = tuple(margin), max_box_shift
         self.max_points, self.num_features = max_points, num_features
         self.first = nn.Linear(NUM_GEOMETRIC + num_features - 3, channels[0])

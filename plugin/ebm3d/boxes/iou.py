@@ -17,7 +17,7 @@ once, so that distance from the origin costs no accuracy.
 from __future__ import annotations
 
 import math
-from typing import Any, overload
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from ebm3d.boxes.rotated_overlap import iou_in_torch
 from ebm3d.errors import check_boxes, check_floating_boxes, input_error
 
 FloatArray = NDArray[np.float64]
+Boxes = TypeVar("Boxes", Tensor, FloatArray)
 
 # Of overlapping boxes, to the right power of ten.
 _SECONDS_PER_PAIR = 1e-7
@@ -37,15 +38,7 @@ _SECONDS_PER_PAIR = 1e-7
 _NO_WIDTH = 1e-280
 
 
-@overload
-def iou_bev(boxes: Tensor, others: Tensor, *, aligned: bool = False) -> Tensor: ...
-
-
-@overload
-def iou_bev(boxes: ArrayLike, others: ArrayLike, *, aligned: bool = False) -> FloatArray: ...
-
-
-def iou_bev(boxes: Any, others: Any, *, aligned: bool = False) -> Any:
+def iou_bev(boxes: Boxes, others: Boxes, *, aligned: bool = False) -> Boxes:
     """Intersection over union of the boxes' outlines seen from above.
 
     Exact up to rounding: about 1e-15 for boxes of comparable size.
@@ -63,20 +56,14 @@ def iou_bev(boxes: Any, others: Any, *, aligned: bool = False) -> Any:
         ValueError: for another shape, an array and a tensor, or tensors of two devices; in main
             memory also for a value that is not finite, or a negative size.
     """
-    return _compute(boxes, others, aligned, volumes=False)
+    iou: Boxes = _compute(boxes, others, aligned, volumes=False)
+    return iou
 
 
-@overload
-def iou_3d(boxes: Tensor, others: Tensor, *, aligned: bool = False) -> Tensor: ...
-
-
-@overload
-def iou_3d(boxes: ArrayLike, others: ArrayLike, *, aligned: bool = False) -> FloatArray: ...
-
-
-def iou_3d(boxes: Any, others: Any, *, aligned: bool = False) -> Any:
+def iou_3d(boxes: Boxes, others: Boxes, *, aligned: bool = False) -> Boxes:
     """Intersection over union of the boxes' volumes; otherwise as :func:`iou_bev`."""
-    return _compute(boxes, others, aligned, volumes=True)
+    iou: Boxes = _compute(boxes, others, aligned, volumes=True)
+    return iou
 
 
 def _compute(boxes: Any, others: Any, aligned: bool, volumes: bool) -> Any:

@@ -51,7 +51,8 @@ class _PoolSegments(torch.autograd.Function):
         values, weights, owner, largest = ctx.saved_tensors
         if torch.is_grad_enabled():
             pooled = pool_by_torch(values, weights, owner, largest)
-            return (*gradients(pooled, (values, weights), grad, ctx.needs_input_grad), None, None)
+            grads = gradients(pooled, (values, weights), grad, ctx.needs_input_grad)
+            return grads[0], grads[1], None, None
         grad_values, grad_weights = torch.empty_like(values), torch.empty_like(weights)
         arrays = (t.detach().contiguous().numpy() for t in (values, weights, owner, largest, grad))
         pool_backward_kernel(*arrays, grad_values.numpy(), grad_weights.numpy())

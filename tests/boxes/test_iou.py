@@ -48,8 +48,11 @@ on_both_paths = pytest.mark.parametrize("path", [nullcontext, forced_torch])
 
 def _boxes(num: int, at: float = 0.0) -> Tensor:
     """Boxes of sizes 0.3 to 6 m within some meters of ``(at, at)``, float64."""
-    center = torch.randn(num, 3).double() * torch.tensor([2.0, 2.0, 0.5])
-    sizes, yaw = 0.3 + 5.7 * torch.rand(num, 3).double(), 8 * torch.rand(num, 1).double() - 4
+    center = torch.randn(num, 3, dtype=torch.float64) * torch.tensor([2.0, 2.0, 0.5])
+    sizes, yaw = (
+        0.3 + 5.7 * torch.rand(num, 3, dtype=torch.float64),
+        8 * torch.rand(num, 1, dtype=torch.float64) - 4,
+    )
     return torch.cat((center + torch.tensor([at, at, 0.0]), sizes, yaw), dim=1)
 
 
@@ -93,16 +96,16 @@ def test_random_pairs_match_rational_arithmetic(at: float, path: Context):
 @on_both_paths
 def test_yaws_of_thousands_of_turns_match_rational_arithmetic(path: Context):
     first, second = _boxes(60), _boxes(60)
-    first[:, 6] = 2e6 * torch.rand(60).double() - 1e6
-    second[:30, 6] = first[:30, 6] + 1e-3 * torch.randn(30).double()
-    second[30:, 6] = 2e5 * torch.rand(30).double() - 1e5
+    first[:, 6] = 2e6 * torch.rand(60, dtype=torch.float64) - 1e6
+    second[:30, 6] = first[:30, 6] + 1e-3 * torch.randn(30, dtype=torch.float64)
+    second[30:, 6] = 2e5 * torch.rand(30, dtype=torch.float64) - 1e5
     _assert_is_rational(first, second, path)
 
 
 @on_both_paths
 def test_iou_of_a_box_with_itself_is_one_at_any_yaw(path: Context):
     boxes = _boxes(2000, at=350.0)
-    boxes[:, 6] = 2000 * torch.rand(2000).double() - 1000
+    boxes[:, 6] = 2000 * torch.rand(2000, dtype=torch.float64) - 1000
     with path():
         for function in _FUNCTIONS:
             values = function(boxes, boxes, aligned=True)

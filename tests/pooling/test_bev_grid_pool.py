@@ -131,7 +131,7 @@ def test_pooling_is_differentiable_twice_in_boxes_and_map(projection: int | None
     pool, scene = _pool_of(bev, grid=(2, 2), projection=projection), torch.tensor([0])
 
     def pooled(boxes: Tensor, bev: Tensor) -> Tensor:
-        context = pool.prepare(Scenes.from_range(bev, (-3, -3, -3, 3, 3, 1)), boxes, scene)
+        context = pool.prepare(Scenes.from_range(bev, (-3, -2, -3, 3, 2, 1)), boxes, scene)
         return pool(context, boxes[:, None])
 
     inputs = boxes.requires_grad_(), bev.contiguous().requires_grad_()

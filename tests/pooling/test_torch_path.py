@@ -84,15 +84,17 @@ def test_features_and_gradients_are_those_of_the_kernels(name: str, frames: int,
             torch.testing.assert_close(in_torch, kernels, rtol=1e-9, atol=1e-9)
 
 
-def _not_finite(pool: nn.Module, moved: bool) -> tuple[Tensor, Tensor]:
+def _not_finite(
+    pool: nn.Module, moved: bool, device: str | torch.device = "cpu"
+) -> tuple[Tensor, Tensor]:
     """Features and gradients of boxes of which the numbers of the first seven are not finite."""
     torch.manual_seed(0)
-    scenes, boxes, scene = _inputs(1)
+    scenes, boxes, scene = _inputs(1, device)
     scenes.points[0][::7, 0] = math.nan
     scenes.points[0][1::7, 2] = math.inf
     at = boxes[7:].repeat(9, 1)
     values = [math.nan, math.inf, -math.inf, math.nan, math.inf, math.nan, math.inf]
-    at[range(7), range(7)] = torch.tensor(values).double()
+    at[range(7), range(7)] = torch.tensor(values).to(at)
     context = pool.prepare(scenes, boxes[7:].repeat(9, 1) if moved else at, scene[:1].repeat(9))
     at.requires_grad_()
     pooled = pool(context, at[:, None])[:, 0]
@@ -111,6 +113,14 @@ def test_boxes_that_are_not_finite_have_features_and_gradients_of_nan(name: str,
         assert torch.isnan(kernels).all(dim=1).tolist() == [True] * 7 + [False] * 2
         assert bool(kernels[7:].isfinite().all())
     assert bool((expected[0][7:] != 0).any())
+
+
+@pytest.mark.parametrize("name", _POOLS)
+def test_boxes_that_are_not_finite_are_nan_on_cuda(name: str, cuda: torch.device):
+    pool = _POOLS[name]().double()
+    expected = _not_finite(pool, True)
+    for values, on_cpu in zip(_not_finite(pool.to(cuda), True, cuda), expected, strict=True):
+        torch.testing.assert_close(values.cpu(), on_cpu, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", _POOLS)
@@ -192,3 +202,11 @@ def test_products_in_tf32_do_not_round_where_a_box_is(name: str):
     error = (rounded - exact).norm(dim=-1)
     # What is the same for all steps does not matter: the rounding of the layers' weights.
     assert float((error - error.mean()).abs().max()) < 0.1 * float(step)
+
+
+def test_crops_made_for_kernels_are_read_in_torch_where_these_do_not_serve():
+    pool, (scenes, boxes, scene) = PointBoxPool((6, 5)).double(), _inputs(3)
+    crops = pool.prepare(scenes, boxes, scene)
+    expected = pool(crops, boxes[:, None])
+    with forced_torch():
+        torch.testing.assert_close(pool(crops, boxes[:, None]), expected, rtol=1e-9, atol=1e-9)

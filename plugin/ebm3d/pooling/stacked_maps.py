@@ -79,7 +79,7 @@ class _SampleMaps(torch.autograd.Function):
         ctx.save_for_backward(maps, positions)
         each = maps.expand(len(positions), -1, -1, -1)
         read = torch.grid_sampler_2d(each, positions[:, :, None], 0, 0, False)[..., 0]
-        # Grid sampling reads zero where a position is NaN.
+        # On CUDA grid sampling reads zero where a position is NaN.
         return read.add_(positions[:, None, :, 0], alpha=0)
 
     @staticmethod

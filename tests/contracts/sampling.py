@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.noise import BoxNoise, DetectionNoise, Detections, fit_noise_stds
+from ebm3d.noise import BoxNoise, fit_noise_stds
 from ebm3d.refiners import (
     Ascent,
     GradientAscent,
-    MultiStart,
     QuasiNewtonAscent,
-    RefinementResult,
     approximate_by_gaussian,
     expand_by_differences,
     expand_exactly,
     langevin,
     laplace_approximation,
     sample_boxes,
-    weigh_modes,
 )
 from tests.contracts.cases import case, numbers, tensors_of
 from tests.contracts.places import Place, gradients
@@ -83,29 +79,6 @@ for _axes in ("box", "world"):
             _add_noise(_axes, _sizes, _shared)
 
 
-@case("detection noise", "noise.DetectionNoise", "noise.BoundDetectionNoise", "noise.Detections")
-def _detection_noise(place: Place) -> dict[str, Tensor]:
-    boxes, labels = random_boxes(5), torch.arange(5) % 2
-    found = boxes.repeat(2, 1) + 0.1 * numbers(10, 7)
-    frames = [
-        Detections(place(found[:4]), place(labels[:4])),
-        Detections(place(found[:0]), place(labels[:0])),
-        Detections(place(found[2:]), place(labels.repeat(2)[2:])),
-    ]
-    noise = DetectionNoise(BoxNoise(STDS))
-    bound = noise.around(place(boxes), place(labels), frames, [2, 0, 3])
-    drawn = bound.sample(6)
-    at = drawn.boxes.detach().requires_grad_()
-    log_prob = bound.log_prob(at)
-    return {
-        **tensors_of(drawn),
-        "log_prob": log_prob,
-        **gradients(log_prob, boxes=at),
-        "reference": bound.reference,
-        "noise_std": bound.reference_units,
-    }
-
-
 @case("fit of the noise", "noise.fit_noise_stds")
 def _fit(place: Place) -> dict[str, Tensor]:
     true = random_boxes(20)
@@ -147,32 +120,10 @@ def _langevin(place: Place) -> dict[str, Tensor]:
     }
 
 
-def _one_step(f: Any, boxes: Tensor, labels: Tensor | None = None) -> RefinementResult:
-    """A base of several starts that needs no ascent."""
-    moved = boxes + 0.01
-    accepted = torch.ones(len(boxes), dtype=torch.int64, device=boxes.device)
-    return RefinementResult(moved, f(boxes), f(moved), accepted)
-
-
-@case(
-    "several starts",
-    "refiners.MultiStart",
-    "refiners.Modes",
-    "refiners.RefinementResult",
-    "refiners.weigh_modes",
-)
-def _several_starts(place: Place) -> dict[str, Tensor]:
-    f, boxes, labels = hill(place)
-    found = MultiStart(_one_step, UNITS, num_starts=3, turned=True)(f, boxes, labels)
-    assert found.modes is not None
-    weighed = weigh_modes(f, found.modes, units_of(boxes))
-    return {**tensors_of(found), "weights": weighed.weights, "count": found.modes.count}
-
-
 def _add_ascent(ascent: Ascent) -> None:
     kind = type(ascent).__name__
 
-    @case(f"ascent, {kind}", "refiners.Ascent", f"refiners.{kind}")
+    @case(f"ascent, {kind}", "refiners.Ascent", "refiners.RefinementResult", f"refiners.{kind}")
     def run(place: Place) -> dict[str, Tensor]:
         f, boxes, labels = hill(place)
         return tensors_of(ascent(f, boxes + 0.05, labels))

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.boxes.random_numbers import uniform
 from ebm3d.densities import BoxDistribution, MixtureDensity
+from ebm3d.devices import uniform
 from ebm3d.energy.network import RegressionNetwork
 from ebm3d.errors import check_count, check_positive, input_error, is_number, shape_error
 from ebm3d.noise import BoundDetectionNoise, BoundNoise, BoxNoise, DetectionNoise, NoiseSamples

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.random_numbers import check_generator
-from ebm3d.errors import check_count, check_labels, check_sound_boxes, input_error, shape_error
+from ebm3d.devices import check_generator
+from ebm3d.errors import check_count, check_labels, check_valid_boxes, input_error, shape_error
 
 if TYPE_CHECKING:
     from ebm3d.noise.box_noise import BoxNoise
@@ -66,7 +66,7 @@ class BoundNoise:
         ValueError: for a wrong shape, another number of labels or references, frames that have
             another number of boxes in all, or a generator of another device. In main memory also
             for boxes that are not finite or whose sizes are not positive, and labels without a row;
-            on another device looking would wait for it: call :func:`ebm3d.errors.check_sound_boxes`
+            on another device looking would wait for it: call :func:`ebm3d.errors.check_valid_boxes`
             and :func:`ebm3d.errors.check_labels` with ``wait=True`` once before.
     """
 
@@ -79,7 +79,7 @@ class BoundNoise:
         reference: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        check_sound_boxes(boxes)
+        check_valid_boxes(boxes)
         check_labels(labels, len(boxes), len(noise.stds), "stds")
         self.boxes, self.labels = boxes, labels
         self.frame_sizes = [len(boxes)] if not frame_sizes else list(frame_sizes)

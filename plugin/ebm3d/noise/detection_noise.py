@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.boxes.iou import iou_bev
-from ebm3d.boxes.random_numbers import standard_normal, uniform
+from ebm3d.devices import standard_normal, uniform
 from ebm3d.errors import (
     check_boxes,
     check_count,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.device_constants import constant
+from ebm3d.devices import constant
 
 
 @dataclass(frozen=True)

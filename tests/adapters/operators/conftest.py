@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from ebm3d.boxes.kernel_choice import forced_torch
+from ebm3d.boxes.kernels import forced_torch
 
 
 @pytest.fixture(params=["numba", "torch"])

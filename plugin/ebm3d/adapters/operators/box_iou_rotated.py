@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ebm3d.adapters.operators.chunks import row_slices
 from ebm3d.boxes.iou import intersection_area
-from ebm3d.boxes.kernel_choice import kernels_serve
-from ebm3d.boxes.parallelism import threads_for
+from ebm3d.boxes.kernels import kernels_serve, threads_for
 from ebm3d.boxes.rotated_overlap import rotated_overlap_areas
 from ebm3d.errors import input_error, shape_error
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.boxes.kernels import kernels_serve
 from ebm3d.errors import input_error, shape_error
 
 __all__ = ["dynamic_point_to_voxel_backward", "dynamic_point_to_voxel_forward"]

@@ -22,7 +22,7 @@ from ebm3d.adapters.operators.box_iou_rotated import (
     upright_boxes,
 )
 from ebm3d.adapters.operators.chunks import row_slices
-from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.boxes.kernels import kernels_serve
 from ebm3d.errors import shape_error
 
 __all__ = ["nms", "nms_rotated"]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom, chi2
 
 from ebm3d.errors import input_error, shape_error
-from ebm3d.evaluation.pairs import wrap
+from ebm3d.evaluation.localization import wrap
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

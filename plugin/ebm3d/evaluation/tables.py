@@ -16,7 +16,7 @@ from ebm3d.evaluation.comparison import ChangedBox, KittiComparison
 from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, format_threshold
 from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, METRICS
 from ebm3d.evaluation.kitti_report import KittiReport
-from ebm3d.evaluation.pairs import ERRORS, MIN_OVERLAP
+from ebm3d.evaluation.localization import ERRORS, MIN_OVERLAP
 
 _TITLES = {"bbox": "2D box", "bev": "BEV", "3d": "3D", "aos": "AOS"}
 _ANGLES = ("yaw", "yaw_mod_pi")

@@ -130,33 +130,74 @@ def _match_frames(
         best_overlaps = _best_overlaps(frame)
         order = np.argsort(-frame.scores, kind="mergesort")
         for k in range(len(thresholds)):
-            _find_recall_scores(frame, thresholds[k], recall_scores[k, g])
-            _count_changes(frame, thresholds[k], best_overlaps, order, counts[k, d])
+            _match_frame(
+                frame, thresholds[k], best_overlaps, order, counts[k, d], recall_scores[k, g]
+            )
 
 
 @njit(cache=True, error_model="numpy")
 def _best_overlaps(frame: Frame) -> FloatArray:
-    """Largest overlap of each detection with a label that takes part, ``(d,)``."""
+    """Largest overlap of each detection with a label, of those that take part, ``(d,)``."""
     best = np.zeros(len(frame.scores))
     for i in range(len(frame.label_status)):
         if frame.label_status[i] != SKIPPED:
             for j in range(len(best)):
-                best[j] = max(best[j], frame.overlaps[i, j])
+                if frame.detection_status[j] != SKIPPED:
+                    best[j] = max(best[j], frame.overlaps[i, j])
     return best
 
 
 @njit(cache=True, error_model="numpy")
-def _find_recall_scores(frame: Frame, threshold: float, recall_scores: FloatArray) -> None:
+def _match_frame(
+    frame: Frame,
+    threshold: float,
+    best_overlaps: FloatArray,
+    order: IntArray,
+    counts: FloatArray,
+    recall_scores: FloatArray,
+) -> None:
+    """Fill the changes ``(d, 4)`` and recall scores ``(g,)`` of one frame."""
+    candidates = np.empty(len(order), dtype=np.int64)
+    num = 0
+    for j in range(len(order)):
+        if best_overlaps[j] > threshold:
+            candidates[num] = j
+            num += 1
+        else:
+            counts[j, 1] = _is_false_positive(
+                frame.detection_status[j], frame.dont_care_share[j], threshold
+            )
+    if num == 0:
+        return
+    candidates = candidates[:num]
+    assigned = np.zeros(len(order), dtype=np.bool_)
+    _find_recall_scores(frame, threshold, candidates, assigned, recall_scores)
+    before = (0.0, 0.0, 0.0, 0.0)
+    for j in order:
+        if best_overlaps[j] > threshold:
+            now = _count_at_cutoff(frame, threshold, frame.scores[j], candidates, assigned)
+            counts[j, 0] = now[0] - before[0]
+            counts[j, 1] = now[1] - before[1]
+            counts[j, 2] = now[2] - before[2]
+            counts[j, 3] = now[3] - before[3]
+            before = now
+
+
+@njit(cache=True, error_model="numpy")
+def _find_recall_scores(
+    frame: Frame,
+    threshold: float,
+    candidates: IntArray,
+    assigned: NDArray[np.bool_],
+    recall_scores: FloatArray,
+) -> None:
     """First pass of the protocol: each label takes its best scored detection."""
-    assigned = np.zeros(len(frame.scores), dtype=np.bool_)
     for i in range(len(frame.label_status)):
         if frame.label_status[i] == SKIPPED:
             continue
         best = -1
-        for j in range(len(frame.scores)):
-            if frame.detection_status[j] == SKIPPED or assigned[j]:
-                continue
-            if not frame.overlaps[i, j] > threshold:
+        for j in candidates:
+            if assigned[j] or not frame.overlaps[i, j] > threshold:
                 continue
             if best < 0 or frame.scores[j] > frame.scores[best]:
                 best = j
@@ -167,36 +208,9 @@ def _find_recall_scores(frame: Frame, threshold: float, recall_scores: FloatArra
 
 
 @njit(cache=True, error_model="numpy")
-def _count_changes(
-    frame: Frame,
-    threshold: float,
-    best_overlaps: FloatArray,
-    order: IntArray,
-    counts: FloatArray,
-) -> None:
-    """Second pass of the protocol at each score; fills the frame's ``counts`` ``(d, 4)``."""
-    takes_part = frame.detection_status != SKIPPED
-    may_match = takes_part & (best_overlaps > threshold)
-    for j in range(len(order)):
-        if takes_part[j] and not may_match[j]:
-            counts[j, 1] = _is_false_positive(frame, j, threshold)
-    candidates = np.flatnonzero(may_match)
-    assigned = np.zeros(len(order), dtype=np.bool_)
-    before = (0.0, 0.0, 0.0, 0.0)
-    for j in order:
-        if may_match[j]:
-            now = _count_at_cutoff(frame, threshold, frame.scores[j], candidates, assigned)
-            counts[j, 0] = now[0] - before[0]
-            counts[j, 1] = now[1] - before[1]
-            counts[j, 2] = now[2] - before[2]
-            counts[j, 3] = now[3] - before[3]
-            before = now
-
-
-@njit(cache=True, error_model="numpy")
-def _is_false_positive(frame: Frame, j: int, threshold: float) -> bool:
+def _is_false_positive(status: int, dont_care_share: float, threshold: float) -> bool:
     """Whether a detection is a false positive if no label takes it."""
-    return frame.detection_status[j] == COUNTED and not frame.dont_care_share[j] > threshold
+    return status == COUNTED and not dont_care_share > threshold
 
 
 @njit(cache=True, error_model="numpy")
@@ -255,5 +269,7 @@ def _count_at_cutoff(
     false_positives = 0
     for j in candidates:
         if frame.scores[j] >= cutoff and not assigned[j]:
-            false_positives += _is_false_positive(frame, j, threshold)
+            false_positives += _is_false_positive(
+                frame.detection_status[j], frame.dont_care_share[j], threshold
+            )
     return float(true_positives), float(false_positives), float(matched_labels), similarity

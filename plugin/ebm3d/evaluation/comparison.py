@@ -158,7 +158,9 @@ def _compare_ap(
             ]
             for k, threshold in enumerate(thresholds):
                 before, after = (
-                    resampled_ap_r40(problem, part.counts[k], part.recall_scores[k], labels, weights)
+                    resampled_ap_r40(
+                        problem, part.counts[k], part.recall_scores[k], labels, weights
+                    )
                     for problem, part, (labels, _) in zip(
                         (first, second), changes, statuses, strict=True
                     )

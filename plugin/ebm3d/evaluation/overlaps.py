@@ -41,6 +41,13 @@ class FrameOverlaps:
     iou: Mapping[str, FloatArray]
     dont_care_share: FloatArray
 
+    def pair_rows(self, labels: KittiFrames, detections: KittiFrames) -> tuple[IntArray, IntArray]:
+        """Return label and detection of each pair, rows of all frames, both ``(P,)``."""
+        frame = np.repeat(np.arange(len(labels)), np.diff(self.pair_starts))
+        width = np.diff(detections.starts)[frame]
+        label, detection = np.divmod(np.arange(len(frame)) - self.pair_starts[frame], width)
+        return labels.starts[frame] + label, detections.starts[frame] + detection
+
 
 def upright_boxes(objects: KittiObjects) -> FloatArray:
     """Return the boxes ``(N, 7)`` in the camera's upright frame, ``z`` at the bottom.

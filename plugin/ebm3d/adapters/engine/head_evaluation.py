@@ -29,7 +29,7 @@ from ebm3d.densities import BoxDistribution
 from ebm3d.devices import clock, device_of, seeded_generator
 from ebm3d.energy import ImportanceSamples, sample_posterior
 from ebm3d.evaluation.calibration import CalibrationPairs, energy_scores
-from ebm3d.evaluation.pairs import wrap
+from ebm3d.evaluation.localization import wrap
 from ebm3d.evaluation.temperature import fit_temperature
 from ebm3d.records import TensorRecord
 

@@ -33,21 +33,12 @@ NUM_CHANGED = 10
 
 @dataclass(frozen=True)
 class ChangedBox:
-    """A label whose detection differs between the two sets.
-
-    Args:
-        frame_id: frame of the label.
-        label: position of the label in its file, from 0.
-        class_name: of the label.
-        distance: of the label from the camera, horizontally, meters.
-        iou_first: 3D IoU of the first set's detection with the label.
-        iou_second: of the second's.
-    """
+    """A label, and the 3D IoU of the two sets' detections with it."""
 
     frame_id: str
-    label: int
+    label: int  # position in its file, from 0
     class_name: str
-    distance: float
+    distance: float  # from the camera, horizontally, meters
     iou_first: float
     iou_second: float
 
@@ -98,7 +89,7 @@ def compare_kitti(
     seed: int = 0,
     progress: Callable[[Iterable[str]], Iterable[str]] | None = None,
 ) -> KittiComparison:
-    """Compare two result sets on the same frames.
+    """Compare two result sets on the same frames and labels.
 
     Args:
         first: labels and the first set of detections.
@@ -109,9 +100,6 @@ def compare_kitti(
         num_changed: length of the lists of changed boxes.
         seed: of the bootstrap.
         progress: wraps the iterable of classes, for a progress bar.
-
-    Returns:
-        The differences with their 95 % intervals.
 
     Raises:
         ValueError: if the two have different labels.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,7 @@ from numpy.typing import NDArray
 
 from ebm3d.datasets.kitti_frames import KittiFrames
 from ebm3d.errors import input_error
-from ebm3d.evaluation.average_precision import (
-    RECALL_POINTS,
-    PrecisionRecallCurve,
-    sample_curve,
-)
+from ebm3d.evaluation.average_precision import RECALL_POINTS, PrecisionRecallCurve, sample_curve
 from ebm3d.evaluation.kitti_protocol import (
     CLASSES,
     DIFFICULTIES,
@@ -58,29 +54,25 @@ class KittiEvaluation:
         curves: by class, metric (``bbox``, ``bev``, ``3d``), overlap threshold and difficulty.
         num_labels: labels that count, by class and difficulty.
         num_detections: detections by class.
-        notes: what a reader of the numbers must know: classes without labels or detections,
-            metrics that could not be evaluated.
+        notes: classes without labels or detections, metrics that could not be evaluated.
     """
 
     curves: Mapping[tuple[str, str, float, str], PrecisionRecallCurve]
     num_labels: Mapping[tuple[str, str], int]
     num_detections: Mapping[str, int]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def average_precision(
         self, class_name: str, metric: str, threshold: float, difficulty: str, name: str = "ap_r40"
     ) -> float:
-        """Return one figure in percent.
+        """Return ``"ap_r40"`` or ``"ap_r11"`` in percent.
 
         Args:
             class_name: of ``CLASSES``.
             metric: ``"bbox"``, ``"bev"``, ``"3d"``, or ``"aos"``, ``"ahs_bev"``, ``"ahs_3d"``.
             threshold: one of the overlap thresholds evaluated.
             difficulty: ``"easy"``, ``"moderate"`` or ``"hard"``.
-            name: ``"ap_r40"`` or ``"ap_r11"``.
-
-        Raises:
-            KeyError: if it was not evaluated.
+            name: which average.
         """
         overlap = _OVERLAP_NAMES.get(metric, metric)
         curve = self.curves[class_name, overlap, threshold, difficulty]
@@ -136,10 +128,6 @@ def evaluate_kitti(
         classes: which to evaluate, of Car, Pedestrian, Cyclist.
         iou_thresholds: for bbox, BEV and 3D: for all classes, or by class; ``None`` for the
             defaults of ``kitti_protocol``.
-
-    Returns:
-        Precision-recall curves and average precision of every class, metric, threshold and
-        difficulty.
 
     Raises:
         ValueError: if the frames differ, the detections have no scores, or a class or threshold
@@ -245,16 +233,20 @@ class MatchingProblem:
         detection_status: StatusArray,
     ) -> MatchChanges:
         """Match all frames at all overlap thresholds, with the statuses of ``status``."""
-        angle = "alpha" if metric == "bbox" else "rotation_y"
+        labels, detections = self.labels.objects, self.detections.objects
         share = self.overlaps.dont_care_share
+        if metric == "bbox":
+            angles = labels.alpha, detections.alpha
+        else:
+            angles, share = (labels.rotation_y, detections.rotation_y), np.zeros_like(share)
         frames = Frame(
             self.overlaps.iou[metric],
             label_status,
-            np.ascontiguousarray(getattr(self.labels.objects, angle)),
+            np.ascontiguousarray(angles[0]),
             detection_status,
-            np.ascontiguousarray(getattr(self.detections.objects, angle)),
+            np.ascontiguousarray(angles[1]),
             self.scores,
-            share if metric == "bbox" else np.zeros_like(share),
+            share,
         )
         return match_frames(
             self.labels.starts,

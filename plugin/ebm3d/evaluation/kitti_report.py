@@ -90,26 +90,22 @@ def report_kitti(
     for class_name in thresholds:
         summary: dict[str, Any] = {}
         for difficulty in DIFFICULTIES:
-            hardest = find_pairs(problem, class_name, difficulty)
+            matched = find_pairs(problem, class_name, difficulty)
             status, _ = problem.status(class_name, difficulty)
-            pairs[class_name, difficulty.name] = hardest
-            summary[difficulty.name] = summarize(hardest, int((status == COUNTED).sum()))
-        summary["by_distance"] = summarize_bands(hardest, distances[0], status, distance_bands)
-        by_level = summarize_bands(hardest, objects.occluded, status, [0, 1, 2, 3])
+            pairs[class_name, difficulty.name] = matched
+            summary[difficulty.name] = summarize(matched, int((status == COUNTED).sum()))
+        # Bands are of the hardest difficulty, the last one.
+        summary["by_distance"] = summarize_bands(matched, distances[0], status, distance_bands)
+        by_level = summarize_bands(matched, objects.occluded, status, [0, 1, 2, 3])
         summary["by_occlusion"] = dict(zip(OCCLUSION_NAMES, by_level.values(), strict=True))
         if num_points is not None:
-            summary["by_points"] = summarize_bands(hardest, num_points, status, POINT_BANDS)
+            summary["by_points"] = summarize_bands(matched, num_points, status, POINT_BANDS)
         localization[class_name] = summary
     return KittiReport(evaluate_problem(problem, thresholds), by_distance, localization, pairs)
 
 
 def flat_figures(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield every figure of a tree with its path: ``Car/3d/0.70/moderate/ap_r40``.
-
-    Args:
-        tree: nested mappings with numbers as leaves; ``None`` leaves are left out.
-        prefix: put before every path.
-    """
+    """Yield every figure of a tree with its path: ``Car/3d/0.70/moderate/ap_r40``; no ``None``."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from flat_figures(value, f"{prefix}{key}/")

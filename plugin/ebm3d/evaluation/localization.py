@@ -103,14 +103,7 @@ def find_pairs(problem: MatchingProblem, class_name: str, difficulty: Difficulty
 def measure_pairs(
     label_boxes: FloatArray, detection_boxes: FloatArray, labels: IntArray, detections: IntArray
 ) -> MatchedPairs:
-    """Measure the errors of given pairs.
-
-    Args:
-        label_boxes: ``(G, 7)``, ``z`` at the bottom.
-        detection_boxes: in the same frame, ``(D, 7)``.
-        labels: rows of ``label_boxes``, ``(P,)``.
-        detections: rows of ``detection_boxes``, ``(P,)``.
-    """
+    """Measure the errors of pairs: rows ``(P,)`` of boxes ``(G, 7)`` and ``(D, 7)``."""
     truth, predicted = label_boxes[labels], detection_boxes[detections]
     delta = predicted - truth
     cos_yaw, sin_yaw = np.cos(truth[:, 6]), np.sin(truth[:, 6])
@@ -184,14 +177,10 @@ def common_pairs(
 def summarize(pairs: MatchedPairs, num_labels: int) -> dict[str, Any]:
     """Summarize the overlaps and errors of pairs.
 
-    Args:
-        pairs: of one class, perhaps of one band.
-        num_labels: labels that could have been matched.
-
-    Returns:
-        ``num_labels``, ``num_matched``, ``mean_iou_3d``, ``mean_iou_bev``, ``quantiles_iou_3d``
-        and ``errors``: for each of ``ERRORS`` the bias (``mean``), ``mean_abs`` and ``quantiles``
-        of the absolute error. Without pairs the figures are ``None``.
+    Returns ``num_labels`` (that could have been matched), ``num_matched``, ``mean_iou_3d``,
+    ``mean_iou_bev``, ``quantiles_iou_3d`` and ``errors``: for each of ``ERRORS`` the bias
+    (``mean``), and ``mean_abs`` and ``quantiles`` of the absolute error. Without pairs the figures
+    are ``None``.
     """
     absolute = np.abs(pairs.errors)
     return {
@@ -219,14 +208,8 @@ def summarize_bands(
 ) -> dict[str, Any]:
     """Summarize the pairs by bands of a quantity of their labels.
 
-    Args:
-        pairs: of one class.
-        label_values: the quantity of all labels (distance, points, occlusion), ``(G,)``.
-        label_status: which labels count, ``(G,)``.
-        borders: see :func:`bands`.
-
-    Returns:
-        A summary for each band, by its name.
+    ``label_values`` are the quantity (distance, points, occlusion) of all labels, ``(G,)``, and
+    ``label_status`` says which count; borders are those of :func:`bands`.
     """
     summaries = {}
     for name, low, high in bands(borders):
@@ -239,11 +222,10 @@ def summarize_bands(
 def bands(borders: Sequence[float]) -> list[tuple[str, float, float]]:
     """Return name, lower and upper border of each band, which holds the lower and not the upper.
 
-    Args:
-        borders: ascending, at least two. Names are ``"20-40"``, or ``"40-"`` up to infinity.
+    Names are ``"20-40"``, or ``"40-"`` up to infinity.
 
     Raises:
-        ValueError: if they are not.
+        ValueError: if the borders are less than two or do not ascend.
     """
     if len(borders) < 2 or not all(np.diff(borders) > 0):
         raise input_error("borders of bands", "two or more ascending values", list(borders))

@@ -77,12 +77,12 @@ def match_frames(
     """Match all frames at all overlap thresholds.
 
     Args:
-        label_starts: first label of each frame, ``(F + 1,)``.
-        detection_starts: first detection of each frame, ``(F + 1,)``.
-        pair_starts: first pair of each frame, ``(F + 1,)``.
-        frames: the arrays of all frames, one after the other; overlaps ``(P,)``.
-        thresholds: overlap that a match must exceed, and by which a false positive must lie in a
-            DontCare region to be excused, ``(K,)``.
+        label_starts: first label of each frame, ``(F + 1,)``; likewise the next two.
+        detection_starts: first detection.
+        pair_starts: first pair.
+        frames: the arrays of all frames, one after the other; overlaps flat.
+        thresholds: overlap that a match must exceed, and share in a DontCare region above which
+            a detection is no false positive, ``(K,)``.
     """
     changes = MatchChanges(
         np.zeros((len(thresholds), len(frames.scores), 4)),
@@ -176,10 +176,8 @@ def _match_frame(
     for j in order:
         if best_overlaps[j] > threshold:
             now = _count_at_cutoff(frame, threshold, frame.scores[j], candidates, assigned)
-            counts[j, 0] = now[0] - before[0]
-            counts[j, 1] = now[1] - before[1]
-            counts[j, 2] = now[2] - before[2]
-            counts[j, 3] = now[3] - before[3]
+            for column in range(4):
+                counts[j, column] = now[column] - before[column]
             before = now
 
 
@@ -226,16 +224,8 @@ def _count_at_cutoff(
     A detection that counts is preferred to an ignored one, however small its overlap; of several
     ignored ones the first is taken.
 
-    Args:
-        frame: labels and detections.
-        threshold: overlap that a match must exceed.
-        cutoff: detections with a lower score are absent.
-        candidates: the detections that may match at all, ascending.
-        assigned: scratch, ``(d,)``.
-
-    Returns:
-        True positives, false positives among the candidates, matched labels that count, and the sum
-        of ``(1 + cos(angle difference)) / 2`` over the true positives.
+    Returns true positives, false positives among the candidates, matched labels that count, and the
+    sum of ``(1 + cos(angle difference)) / 2`` over the true positives. ``assigned`` is scratch.
     """
     true_positives = 0
     matched_labels = 0

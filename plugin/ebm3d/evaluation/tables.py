@@ -87,13 +87,7 @@ def distance_table(report: KittiReport, class_name: str, title: str = "") -> Tab
 
 
 def localization_table(summary: Mapping[str, Any], class_name: str, title: str = "") -> Table:
-    """Return overlaps and errors of matched pairs by difficulty and band.
-
-    Args:
-        summary: of one class, of ``KittiReport.localization``.
-        class_name: the class.
-        title: put before the table's title.
-    """
+    """Return overlaps and errors of matched pairs, of ``KittiReport.localization``."""
     overlap = MIN_OVERLAP[class_name.lower()]
     table = _table(
         f"{title}{class_name}: pairs with BEV IoU > {overlap:g}; mean IoU, "
@@ -127,7 +121,6 @@ def calibration_table(
         f"{title}{class_name}: predicted densities on the pairs with BEV IoU > {overlap:g}",
         ("", *reports),
     )
-
     columns = list(reports.values())
 
     def row(name: str, cells: Sequence[str]) -> None:
@@ -172,12 +165,7 @@ def calibration_table(
 def comparison_tables(
     comparison: KittiComparison, names: Sequence[str]
 ) -> Iterator[RenderableType]:
-    """Yield differences with intervals, and the boxes that changed most.
-
-    Args:
-        comparison: all differences.
-        names: of the first and the second result set.
-    """
+    """Yield differences with intervals, and the boxes that changed most; names of both sets."""
     first, second = names
     for class_name, figures in comparison.average_precision.items():
         table = _table(

@@ -84,7 +84,7 @@ def _logistic_regression(inputs: FloatArray, outcomes: NDArray[np.bool_]) -> Flo
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(inputs)
-    model = LogisticRegression(C=_PRIOR_VARIANCE, solver="newton-cholesky", tol=1e-7, max_iter=1000)
+    model = LogisticRegression(C=_PRIOR_VARIANCE, solver="newton-cholesky", tol=1e-10)
     model.fit(scaler.transform(inputs), outcomes)
     slopes: FloatArray = model.coef_[0] / scaler.scale_
     return np.append(slopes, model.intercept_ - slopes @ scaler.mean_)

@@ -136,17 +136,17 @@ class CalibrationReport:
 
     @property
     def calibration_error(self) -> FloatArray:
-        """Mean absolute difference of share and level, shape ``(8,)``; rows as in ``ROWS``."""
+        """Mean absolute difference of share and level, ``(8,)``; rows as in ``ROWS``."""
         return np.abs(self.observed - LEVELS).mean(axis=1)
 
     @property
     def squared_calibration_error(self) -> FloatArray:
-        """Mean squared difference of share and level, shape ``(8,)``."""
+        """Mean squared difference of share and level, ``(8,)``."""
         return np.square(self.observed - LEVELS).mean(axis=1)
 
     @property
     def max_calibration_error(self) -> FloatArray:
-        """Largest absolute difference of share and level, shape ``(8,)``."""
+        """Largest absolute difference of share and level, ``(8,)``."""
         return np.abs(self.observed - LEVELS).max(axis=1)
 
     @property
@@ -218,12 +218,9 @@ def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
     docs/method.md, M-16. Our deviations: 15 levels inside (0, 1), without the two ends at which
     every prediction is calibrated; the absolute form is the one called ECE.
 
-    Args:
-        pairs: of one class, say; those without a density are counted and left out.
-
-    Returns:
-        The figures. The joint ones suppose that :math:`m^2` is chi-squared with 7 degrees of
-        freedom, as of a Gaussian: of a density of another shape they show its shape, too.
+    The joint figures suppose that :math:`m^2` is chi-squared with 7 degrees of freedom, as of a
+    Gaussian: of a density of another shape they show its shape, too. Pairs without a density are
+    counted and left out.
     """
     known = pairs.select(pairs.is_known)
     num = len(known)

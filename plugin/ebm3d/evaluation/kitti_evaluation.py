@@ -39,6 +39,7 @@ from ebm3d.evaluation.overlaps import FrameOverlaps, frame_overlaps
 
 BoolArray = NDArray[np.bool_]
 StatusArray = NDArray[np.int8]
+CurveKey = tuple[str, str, float, str]
 
 SIMILARITY_NAMES = {"bbox": "aos", "bev": "ahs_bev", "3d": "ahs_3d"}
 """Average orientation (heading) similarity by the metric that matched: alpha for ``bbox``,
@@ -48,7 +49,7 @@ _OVERLAP_NAMES = {name: metric for metric, name in SIMILARITY_NAMES.items()}
 
 @dataclass(frozen=True)
 class KittiEvaluation:
-    """The figures of one evaluation.
+    """Precision-recall curves and average precision.
 
     Args:
         curves: by class, metric (``bbox``, ``bev``, ``3d``), overlap threshold and difficulty.
@@ -57,7 +58,7 @@ class KittiEvaluation:
         notes: classes without labels or detections, metrics that could not be evaluated.
     """
 
-    curves: Mapping[tuple[str, str, float, str], PrecisionRecallCurve]
+    curves: Mapping[CurveKey, PrecisionRecallCurve]
     num_labels: Mapping[tuple[str, str], int]
     num_detections: Mapping[str, int]
     notes: tuple[str, ...] = ()
@@ -155,7 +156,7 @@ def evaluate_problem(
         metrics: which to evaluate, of ``METRICS``.
         band: which labels ``(G,)`` and detections ``(D,)`` lie in a band, of distance for example.
     """
-    curves: dict[tuple[str, str, float, str], PrecisionRecallCurve] = {}
+    curves: dict[CurveKey, PrecisionRecallCurve] = {}
     num_labels: dict[tuple[str, str], int] = {}
     for class_name, values in thresholds.items():
         for difficulty in DIFFICULTIES:
@@ -177,12 +178,7 @@ def evaluate_problem(
 class MatchingProblem:
     """Labels and detections with everything that all matchings share, computed once.
 
-    Args:
-        labels: ground truth with DontCare regions, camera frame.
-        detections: with scores, of the same frames in the same order.
-
-    Raises:
-        ValueError: if the frames differ or the detections have no finite scores.
+    Arguments and errors as of :func:`evaluate_kitti`.
     """
 
     def __init__(self, labels: KittiFrames, detections: KittiFrames) -> None:

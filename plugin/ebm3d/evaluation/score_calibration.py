@@ -62,11 +62,7 @@ class ScoreCalibration:
 
 
 def calibration_of_scores(scores: FloatArray, is_true: NDArray[np.bool_]) -> ScoreCalibration:
-    """Measure scores as probabilities.
-
-    Args:
-        scores: ``(N,)`` in [0, 1].
-        is_true: whether the box overlaps a true one, ``(N,)``.
+    """Measure scores ``(N,)`` as probabilities that a box overlaps a true one.
 
     Raises:
         ValueError: for shapes that differ, or a score outside [0, 1].
@@ -103,11 +99,7 @@ def calibration_of_scores(scores: FloatArray, is_true: NDArray[np.bool_]) -> Sco
 def as_scores_and_outcomes(
     scores: FloatArray, is_true: NDArray[np.bool_]
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Return scores and outcomes as arrays ``(N,)``.
-
-    Args:
-        scores: ``(N,)`` in [0, 1].
-        is_true: ``(N,)`` booleans, or zeros and ones.
+    """Return scores in [0, 1] and booleans, or zeros and ones, as arrays ``(N,)``.
 
     Raises:
         ValueError: for shapes that differ, a score outside [0, 1], or other outcomes.

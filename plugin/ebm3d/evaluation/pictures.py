@@ -16,14 +16,8 @@ def save_precision_recall(evaluation: KittiEvaluation, folder: str | Path) -> li
     """Draw the precision at the 41 recall samples: a picture per class.
 
     Rows are difficulties, columns metrics, lines overlap thresholds. The area under a line is
-    AP R40, which the legend gives.
-
-    Args:
-        evaluation: the protocol's curves.
-        folder: receives ``precision_recall_<class>.png``; made if absent.
-
-    Returns:
-        The files written.
+    AP R40, which the legend gives. Files are ``precision_recall_<class>.png`` in ``folder``,
+    which is made if absent.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -36,10 +30,9 @@ def save_precision_recall(evaluation: KittiEvaluation, folder: str | Path) -> li
         figure = Figure(figsize=(15, 11), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.subplots(len(DIFFICULTIES), len(METRICS), sharex=True, sharey=True)
-        thresholds = sorted({key[2] for key in evaluation.curves if key[0] == class_name})
         for row, difficulty in zip(grid, DIFFICULTIES, strict=True):
             for axes, metric in zip(row, METRICS, strict=True):
-                for threshold in thresholds:
+                for threshold in evaluation.thresholds(class_name):
                     curve = evaluation.curves[class_name, metric, threshold, difficulty.name]
                     average = curve.average_precision("ap_r40")
                     axes.plot(

@@ -29,7 +29,7 @@ from ebm3d.evaluation.calibration import (
     report_calibration,
 )
 from ebm3d.evaluation.kitti_report import KittiReport
-from ebm3d.evaluation.pairs import wrap
+from ebm3d.evaluation.localization import wrap
 from ebm3d.evaluation.temperature import fit_temperature, read_temperature, write_temperature
 from ebm3d.visualization.calibration import write_calibration_picture
 
@@ -117,7 +117,7 @@ def calibrate(
     frame_ids = [labels.frame_ids[frame] for frame in frame_of_pair]
     pairs = measure_pairs(matched, predicted[rows[:, 1]], truth, frame_ids, settings.num_samples)
     if settings.fit_temperature is not None:
-        fitted = pairs.is_known & ~pairs.is_turned
+        fitted = pairs.is_known & ~pairs.is_flipped
         _fit(matched[torch.from_numpy(fitted)], truth[fitted], settings.fit_temperature)
     reports: Reports = {}
     ends = np.cumsum([0, *(len(part) for part in listed)])

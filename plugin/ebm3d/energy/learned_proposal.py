@@ -259,7 +259,7 @@ class BoundProposal:
         from_base = self._around.sample(num_samples).boxes
         density = cast(MixtureDensity, self.distribution.density)
         residuals = density.sample(num_samples, self.generator, self._shared)
-        drawn = self.distribution.coding.decode(residuals).transpose(0, 1)
+        drawn = self.distribution.coding.decode(residuals)
         shape = (1 if self._shared else len(drawn), num_samples)
         chance = uniform(shape, drawn, self.generator)
         learned = (chance >= self._proposal.base_share)[..., None]
@@ -277,7 +277,7 @@ class BoundProposal:
         Returns:
             ``(N, S)`` nats; density in meters and radians; without a graph.
         """
-        learned = self._log_learned(boxes)
+        learned = self.distribution.log_prob(boxes)
         share = self._proposal.base_share
         if share == 0:
             return learned
@@ -318,10 +318,6 @@ class BoundProposal:
                 )
             return -weight * self.distribution.log_prob(self.boxes)
         at = torch.cat((self.boxes[:, None], samples.boxes[:, 1:]), dim=1)
-        learned = self._log_learned(at)
+        learned = self.distribution.log_prob(at)
         by_energy = energy_cross_entropy(f[:, 1:], samples.log_q[:, 1:], learned[:, 1:])
         return by_energy - weight * learned[:, 0]
-
-    def _log_learned(self, boxes: Tensor) -> Tensor:
-        """Log density ``(N, S)`` of the predicted part at boxes ``(N, S, 7)``."""
-        return self.distribution.log_prob(boxes.transpose(0, 1)).transpose(0, 1)

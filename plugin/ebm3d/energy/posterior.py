@@ -139,18 +139,18 @@ class ImportanceSamples(TensorRecord):
         return torch.where(failed == 0, squared, torch.full_like(squared, float("nan")))
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw boxes ``(num_samples, N, 7)`` from the weighted ones; NaN where weights are NaN."""
+        """Draw boxes ``(N, num_samples, 7)`` from the weighted ones; NaN where weights are NaN."""
         check_count("num_samples", num_samples, least=0)
         check_generator(generator, self.f)
         if len(self.f) == 0 or num_samples == 0:
-            return self.samples.new_zeros(num_samples, len(self.f), 7)
+            return self.samples.new_zeros(len(self.f), num_samples, 7)
         weights = self.weights
         # A weight that is NaN would be an assertion on a GPU, which ends the process's use of it.
         known = torch.isfinite(weights).all(dim=1, keepdim=True)
         weights = torch.where(known, weights, 1.0)
         drawn = torch.multinomial(weights, num_samples, replacement=True, generator=generator)
         chosen = torch.gather(self.samples, 1, drawn[..., None].expand(-1, -1, 7))
-        return torch.where(known[..., None], chosen, math.nan).transpose(0, 1)
+        return torch.where(known[..., None], chosen, math.nan)
 
     def gaussian(self, yaw_period: float = 2 * math.pi) -> BoxDistribution:
         r"""Return the Gaussian of the weighted mean and a covariance that few samples widen.
@@ -192,7 +192,7 @@ class ImportanceSamples(TensorRecord):
     @property
     def residuals(self) -> Tensor:
         """Residuals of the samples ``(N, K, 7)``."""
-        return self.coding.encode(self.samples.transpose(0, 1)).transpose(0, 1)
+        return self.coding.encode(self.samples)
 
 
 @torch.no_grad()
@@ -250,15 +250,15 @@ def sample_posterior(
         proposal = flattened_gaussian(posterior.f - posterior.log_q, posterior.residuals)
         drawn = noise.sample(wide, labels, num_samples, generator)
         normal = standard_normal((num_samples, 7), wide, generator)
-        from_gaussian = proposal.location + torch.einsum("nij,kj->kni", proposal.scale_tril, normal)
-        from_noise = coding.encode(drawn.boxes[:, 1:].transpose(0, 1))
-        chance = uniform((num_samples, 1, 1), boxes.new_empty((), dtype=torch.float32), generator)
+        shift = torch.einsum("nij,kj->nki", proposal.scale_tril, normal)
+        from_gaussian = proposal.location[:, None] + shift
+        from_noise = coding.encode(drawn.boxes[:, 1:])
+        chance = uniform((num_samples, 1), boxes.new_empty((), dtype=torch.float32), generator)
         residuals = torch.where(chance < _DEFENSE, from_noise, from_gaussian)
-        moved = coding.decode(residuals)
-        samples = moved.transpose(0, 1)
-        gaussian = proposal.log_prob(residuals) - coding.log_volume(moved)
+        samples = coding.decode(residuals)
+        gaussian = proposal.log_prob(residuals) - coding.log_volume(samples)
         log_q = torch.logaddexp(
-            math.log1p(-_DEFENSE) + gaussian.transpose(0, 1),
+            math.log1p(-_DEFENSE) + gaussian,
             math.log(_DEFENSE) + noise.log_prob(wide, samples, labels),
         )
         posterior = _weigh(f, coding, samples, log_q, boxes.dtype)

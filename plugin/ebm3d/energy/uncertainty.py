@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from ebm3d.densities import BoxDistribution, DecodedDensity
+from ebm3d.densities import BoxDistribution
 from ebm3d.energy.normalized_energy import NormalizedEnergy
 
 METHODS = ("laplace", "importance")
@@ -33,5 +33,5 @@ def energy_distribution(method: str, normalized: NormalizedEnergy) -> BoxDistrib
     if method == "laplace" or len(boxes) == 0:
         return normalized.laplace.distribution(math.pi)
     found = normalized.posterior(_NUM_SAMPLES, _NUM_ROUNDS).gaussian(math.pi)
-    density = DecodedDensity(found.density, torch.zeros_like(found.density.mean))
+    density = found.density.with_point(torch.zeros_like(found.density.mean))
     return replace(found, density=density).to(boxes.dtype)

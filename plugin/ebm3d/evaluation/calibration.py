@@ -275,7 +275,7 @@ def energy_scores(
     dx, dy, dz, yaw) with a radian counting as much as a meter. docs/method.md, M-16.
 
     Args:
-        samples: boxes, shape ``(K, P, 7)``, K at least 2.
+        samples: boxes, shape ``(P, K, 7)``, K at least 2.
         truths: true boxes in the same frame, shape ``(P, 7)``.
         yaw_period: differences of yaws are taken in half a period on either side of 0, radians.
 
@@ -285,9 +285,9 @@ def energy_scores(
     Raises:
         ValueError: if the shapes do not fit, or K is below 2.
     """
-    if samples.ndim != 3 or samples.shape[1:] != truths.shape or truths.shape[1:] != (7,):
-        raise shape_error("samples", f"(K, P, 7) for truths of shape {truths.shape}", samples)
-    num_samples = len(samples)
+    if samples.ndim != 3 or samples.shape[::2] != truths.shape or truths.shape[1:] != (7,):
+        raise shape_error("samples", f"(P, K, 7) for truths of shape {truths.shape}", samples)
+    num_samples = samples.shape[1]
     if num_samples < 2:
         raise input_error("samples", "at least two a pair", num_samples)
 
@@ -295,10 +295,10 @@ def energy_scores(
         turned = wrap(differences[..., 6], yaw_period)
         return np.sqrt(np.square(differences[..., :6]).sum(axis=-1) + np.square(turned))
 
-    to_truth = distances(samples - truths).mean(axis=0)
+    to_truth = distances(samples - truths[:, None]).mean(axis=1)
     between = np.zeros(len(truths))
     for lag in range(1, num_samples):
-        between += distances(samples[lag:] - samples[:-lag]).sum(axis=0)
+        between += distances(samples[:, lag:] - samples[:, :-lag]).sum(axis=1)
     return np.asarray(to_truth - between / (num_samples * (num_samples - 1)))
 
 

@@ -209,10 +209,8 @@ class KLDISLoss:
             ``(N, S)`` nats, in meters and radians.
         """
         coding = LocalCoding(noise.boxes, noise.noise_std * self.target_std)
-        variants = boxes.transpose(0, 1)
-        residuals, log_volume = coding.encode(variants), coding.log_volume(variants)
-        log_p = -0.5 * residuals.square().sum(-1) - 3.5 * math.log(2 * math.pi) - log_volume
-        return log_p.transpose(0, 1)
+        residuals, log_volume = coding.encode(boxes), coding.log_volume(boxes)
+        return -0.5 * residuals.square().sum(-1) - 3.5 * math.log(2 * math.pi) - log_volume
 
 
 def _check_true(f_true: Tensor, f: Tensor) -> None:

@@ -14,7 +14,6 @@ from torch import Tensor
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import (
     BoxDistribution,
-    DecodedDensity,
     MultivariateGaussianDensity,
     triangular_root,
 )
@@ -68,7 +67,7 @@ class LaplaceApproximation(TensorRecord):
             yaw_period: see :class:`ebm3d.densities.BoxDistribution`.
         """
         gaussian = MultivariateGaussianDensity(self.mean, self.scale_tril)
-        density = DecodedDensity(gaussian, torch.zeros_like(self.mean))
+        density = gaussian.with_point(torch.zeros_like(self.mean))
         return BoxDistribution(density, self.coding, yaw_period)
 
 

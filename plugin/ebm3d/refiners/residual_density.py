@@ -54,10 +54,9 @@ class ResidualDensity:
         if residuals.ndim != 3:
             expected = f"({len(self._coding.reference)}, S, 7)"
             raise shape_error("residuals", expected, residuals)
-        boxes = self._coding.decode(residuals.transpose(0, 1))
-        variants = boxes.transpose(0, 1)
+        variants = self._coding.decode(residuals)
         values = check_values(self._f(variants), variants)
         # The volume has a graph of its own: without this f would go unnoticed.
         if variants.requires_grad and not values.requires_grad and len(variants):
             raise input_error("f", "differentiable in boxes", "values without a graph")
-        return values + self._coding.log_volume(boxes).transpose(0, 1)
+        return values + self._coding.log_volume(variants)

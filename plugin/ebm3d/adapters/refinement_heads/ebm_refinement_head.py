@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.inputs import select_best, select_labeled
 from ebm3d.adapters.refinement_heads.pooled_refinement_head import PooledRefinementHead
-from ebm3d.densities.uncertainty import decayed_where_known
+from ebm3d.densities.uncertainty import decayed_scores
 from ebm3d.energy import BoundProposal, BoxEnergy, LearnedProposal
 from ebm3d.energy.log_density import LogDensity
 from ebm3d.energy.normalized_energy import NormalizedEnergy
@@ -221,7 +221,7 @@ class EBMRefinementHead(PooledRefinementHead):
                 frame["box_std"], frame["box_covariance"] = density.std, density.covariance
                 frame["box_distribution"] = density
                 if self.score_decay > 0:
-                    frame["scores_3d"] = decayed_where_known(
+                    frame["scores_3d"] = decayed_scores(
                         frame_scores, density.std, new.float(), self.score_decay
                     )
             refined.append(frame)

@@ -35,9 +35,8 @@ class LaplaceDensity(SymmetricDensity):
         return 2 * torch.exp(2 * self.log_scale)
 
     def _log_prob(self, residuals: Tensor) -> Tensor:
-        return -(math.log(2) + self.log_scale[:, None] + self._standardized(residuals).abs()).sum(
-            -1
-        )
+        distance = self._standardized(residuals).abs()
+        return -(math.log(2) + self.log_scale[:, None] + distance).sum(-1)
 
     def _cdf(self, residuals: Tensor) -> Tensor:
         z = self._standardized(residuals)

@@ -1,17 +1,12 @@
-# EBM refinement of cars on the host's full-size PointPillars, frozen; give a checkpoint of
-# pointpillars_kitti.py, or the host's own, with --cfg-options load_from=CHECKPOINT.
-_base_ = [
-    "./pointpillars_kitti.py",
-    "./_base_/heads/ebm_head.py",
-    "./_base_/schedules/refinement_8e.py",
-]
+# EBM refinement on the frozen detector of pointpillars_kitti.py; give its checkpoint with
+# --cfg-options load_from=CHECKPOINT.
+_base_ = ["./pointpillars_kitti.py", "./_base_/heads/ebm.py", "./_base_/schedules/refinement.py"]
 
 model = dict(
-    data_preprocessor=dict(type="RefinementDataPreprocessor"),
+    type="RefinedVoxelNet",
     bbox_head=dict(
         _delete_=True,
         type="RefinedDenseHead",
-        detector="frozen",
         dense_head=_base_.model.bbox_head,
         refinement_head=dict(
             in_channels=_base_.model.bbox_head.in_channels,

@@ -6,5 +6,4 @@ max_epochs = 4
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(total_steps=max_epochs)
 train_cfg = dict(max_epochs=max_epochs, val_begin=max_epochs + 1)  # evaluated once, at the end
-custom_hooks = [*_base_.custom_hooks, dict(type="RichProgressHook", title="Training the EBM head")]
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))

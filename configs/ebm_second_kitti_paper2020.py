@@ -1,12 +1,11 @@
 # The energy head of the 2020 paper on the host's full-size SECOND: docs/method.md.
-_base_ = ["./second_kitti.py", "./_base_/heads/ebm_head_paper2020.py"]
+_base_ = ["./second_kitti.py", "./_base_/heads/paper2020.py"]
 
 model = dict(
-    data_preprocessor=dict(type="RefinementDataPreprocessor"),
+    type="RefinedVoxelNet",
     bbox_head=dict(
         _delete_=True,
         type="RefinedDenseHead",
-        detector="frozen",
         dense_head=_base_.model.bbox_head,
         refinement_head=dict(
             in_channels=_base_.model.bbox_head.in_channels,

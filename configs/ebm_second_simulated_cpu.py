@@ -1,17 +1,12 @@
 # EBM refinement on the frozen detector of second_simulated_cpu.py; give its checkpoint with
 # --cfg-options load_from=CHECKPOINT.
-_base_ = [
-    "./second_simulated_cpu.py",
-    "./_base_/heads/ebm_head.py",
-    "./_base_/schedules/refinement_5e.py",
-]
+_base_ = ["./second_simulated_cpu.py", "./_base_/heads/ebm.py", "./_base_/schedules/refinement.py"]
 
 model = dict(
-    data_preprocessor=dict(type="RefinementDataPreprocessor"),
+    type="RefinedVoxelNet",
     bbox_head=dict(
         _delete_=True,
         type="RefinedDenseHead",
-        detector="frozen",
         dense_head=_base_.model.bbox_head,
         refinement_head=dict(
             in_channels=_base_.model.bbox_head.in_channels,
@@ -21,5 +16,7 @@ model = dict(
     ),
 )
 optim_wrapper = dict(_delete_=True, **_base_.refinement_schedule.optim_wrapper)
+max_epochs = _base_.refinement_epochs
 param_scheduler = _base_.refinement_schedule.param_scheduler
-train_cfg = dict(_delete_=True, **_base_.refinement_schedule.train_cfg)
+param_scheduler[0].update(total_steps=max_epochs)
+train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)

@@ -2,7 +2,7 @@
 _base_ = [
     "./_base_/models/pointpillars_cpu.py",
     "./_base_/datasets/kitti_cpu.py",
-    "./_base_/schedules/cpu_10e.py",
+    "./_base_/schedules/cpu.py",
     "./_base_/runtime.py",
 ]
 
@@ -11,3 +11,8 @@ model = dict(
     data_preprocessor=dict(voxel_layer=dict(point_cloud_range=point_cloud_range)),
     voxel_encoder=dict(point_cloud_range=point_cloud_range),
 )
+
+max_epochs = 10
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].update(total_steps=max_epochs)
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

@@ -1,6 +1,4 @@
-# second_kitti.py with densities of boxes: mixtures of Gaussians (PROPEL).
-_base_ = ["./second_kitti.py", "./_base_/regressions/dense_propel.py"]
+# second_kitti.py with densities of boxes: PROPEL, mixtures of Gaussians.
+_base_ = ["./second_kitti.py", "./_base_/heads/propel.py"]
 
-model = dict(
-    bbox_head=dict(type="DistributionAnchor3DHead", loss_bbox=None, regression=_base_.regression)
-)
+model = dict(bbox_head=dict(type="DistributionAnchor3DHead", loss_bbox=None, **_base_.dense_head))

@@ -1,6 +1,4 @@
 # second_kitti.py with densities of boxes: learned label encodings (RLEL).
-_base_ = ["./second_kitti.py", "./_base_/regressions/dense_rlel.py"]
+_base_ = ["./second_kitti.py", "./_base_/heads/rlel.py"]
 
-model = dict(
-    bbox_head=dict(type="DistributionAnchor3DHead", loss_bbox=None, regression=_base_.regression)
-)
+model = dict(bbox_head=dict(type="DistributionAnchor3DHead", loss_bbox=None, **_base_.dense_head))

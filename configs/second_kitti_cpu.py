@@ -2,7 +2,7 @@
 _base_ = [
     "./_base_/models/second_cpu.py",
     "./_base_/datasets/kitti_cpu.py",
-    "./_base_/schedules/cpu_20e.py",
+    "./_base_/schedules/cpu.py",
     "./_base_/runtime.py",
 ]
 

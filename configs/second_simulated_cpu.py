@@ -2,8 +2,13 @@
 _base_ = [
     "./_base_/models/second_cpu.py",
     "./_base_/datasets/simulated_cpu.py",
-    "./_base_/schedules/cpu_6e.py",
+    "./_base_/schedules/cpu.py",
     "./_base_/runtime.py",
 ]
 
 model = dict(data_preprocessor=dict(voxel_layer=dict(point_cloud_range=_base_.point_cloud_range)))
+
+max_epochs = 6
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].update(total_steps=max_epochs)
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

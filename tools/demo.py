@@ -1,40 +1,42 @@
-"""The main job from nothing: simulate, train, refine, evaluate, draw. ``make demo`` runs this.
+"""The whole job from nothing: simulate, train, refine, evaluate, draw. ``make demo`` runs this.
 
-Run again after an interruption, it goes on with the unfinished stage; after a change of code or
-config, or with ``--fresh``, it starts anew.
+Run again after an interruption, it goes on with the unfinished stage.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import TextIOBase
 from pathlib import Path
+from typing import Any, TextIO
 
 from rich.console import Console
-from rich.markup import escape
+from rich.status import Status
 
-_OUT = Path("work_dirs/demo")
+# Threads that wait by spinning bring each other to a halt beside any other busy process. OpenMP
+# reads this when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+_DETECTOR, _REFINED = "second_demo.py", "ebm_second_demo.py"
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--out", type=Path, default=_OUT, help="folder of the results (%(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=Path("work_dirs/demo"), help="%(default)s")
     parser.add_argument("--train", type=int, default=128, help="training frames (%(default)s)")
     parser.add_argument("--val", type=int, default=80, help="validation frames (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of simulation and training")
     parser.add_argument("--pictures", type=int, default=3, help="frames to draw (%(default)s)")
-    parser.add_argument(
-        "--detector", metavar="CKPT", help="start the detector from a checkpoint, not from nothing"
-    )
-    parser.add_argument("--fresh", action="store_true", help="repeat finished stages too")
+    parser.add_argument("--detector", metavar="CKPT", help="start the detector from a checkpoint")
+    parser.add_argument("--fresh", action="store_true", help="empty the folder first")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE")
     return parser.parse_args(arguments)
 
@@ -42,77 +44,135 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run all stages; 0 if all went well."""
     args = parse_args(arguments)
-    console = Console(file=sys.__stdout__, highlight=False)
-    console.print(f"[bold]ebm3d demo[/bold], everything goes to {escape(str(args.out))}")
-    console.print("Loading MMDetection3D ...", style="dim")
-    # Threads that wait by spinning bring each other to a halt beside any other busy process: a
-    # step of 0.8 s then takes 10. OpenMP reads this when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    args.out.mkdir(parents=True, exist_ok=True)
-    with (args.out / "demo.log").open("a") as log:
-        with _into(log):
-            import ebm3d.register  # noqa: F401
-            from ebm3d.adapters import demo
-            from ebm3d.adapters.engine import comparison_table
-        settings = demo.DemoSettings(
-            args.train,
-            args.val,
-            args.seed,
-            args.pictures,
-            args.detector,
-            _options(args.cfg_options),
-        )
-        try:
-            seconds = demo.open_folder(args.out, settings, fresh=args.fresh)
-        except ValueError as error:
-            console.print(str(error), style="red", markup=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
+    settings = {k: str(v) for k, v in vars(args).items() if k not in ("out", "fresh")}
+    state_file = args.out / "stages.json"
+    if state_file.is_file() and args.fresh:
+        shutil.rmtree(args.out)
+    if args.out.is_dir() and any(args.out.iterdir()):
+        state = json.loads(state_file.read_text()) if state_file.is_file() else {}
+        if state.get("settings") != settings:
+            console.print(
+                f"--out: expected a new folder, or that of a demo with these settings, but got "
+                f"{args.out}; give another folder, or --fresh for one of another demo.",
+                style="red",
+                markup=False,
+            )
             return 1
-        steps = demo.stages(args.out, settings)
-        for number, stage in enumerate(steps, 1):
-            console.rule(f"{number}/{len(steps)}  {stage.title}", align="left")
-            if stage.name in seconds:
-                console.print(f"done before, in {seconds[stage.name]:.0f} s", style="dim")
-                continue
-            started = time.monotonic()
-            try:
-                with _into(log if stage.has_log else None):
-                    stage.run(lambda line: console.print(escape(line), soft_wrap=True))
-            except KeyboardInterrupt:
-                console.print("\nStopped; run the same command again to go on from here.")
-                return 130
-            except Exception:
-                traceback.print_exc(file=log)
-                console.print(traceback.format_exc(limit=-1), style="red", markup=False)
-                console.print(f"All that was said before it is in {escape(log.name)}.")
-                return 1
-            seconds[stage.name] = time.monotonic() - started
-            demo.record_stage(args.out, seconds)
-            console.print(f"{seconds[stage.name]:.0f} s", style="dim")
-        summary = demo.write_summary(args.out, seconds)
-    console.rule("Result", align="left")
-    console.print(comparison_table({k: summary[k] for k in ("before", "after")}))
+    else:
+        args.out.mkdir(parents=True, exist_ok=True)
+        state = {"settings": settings, "seconds": {}}
+    seconds: dict[str, float] = state["seconds"]
+    console.print(f"ebm3d demo: everything goes to {args.out}, logs to demo.log there.")
+    with (args.out / "demo.log").open("a") as log, console.status("Loading") as status:
+        with redirect_stdout(log), redirect_stderr(log):
+            steps = _stages(args)
+        for number, (title, run) in enumerate(steps.items(), 1):
+            status.update(f"{number}/{len(steps)} {title}")
+            if title not in seconds:
+                started = time.monotonic()
+                sink: Any = _Log(log, status, f"{number}/{len(steps)} {title}")
+                try:
+                    with redirect_stdout(sink), redirect_stderr(sink):
+                        run()
+                except KeyboardInterrupt:
+                    console.print("Stopped; run the same command again to go on from here.")
+                    return 130
+                except Exception as error:
+                    traceback.print_exc(file=log)
+                    console.print(f"{title}: {error}", style="red", markup=False)
+                    console.print(f"The log has the details: {log.name}")
+                    return 1
+                seconds[title] = round(time.monotonic() - started, 1)
+                state_file.write_text(json.dumps(state))
+            console.print(f"{number}/{len(steps)} {title}: {seconds[title]:.0f} s", markup=False)
+    from ebm3d.adapters.engine import comparison_table
+
+    figures = json.loads((args.out / "evaluation.json").read_text())
+    summary = {"before": figures["before"], "after": figures["after"], "seconds": seconds}
+    (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    console.print(comparison_table(figures))
     console.print(f"All stages took {sum(seconds.values()):.0f} s.")
-    console.print(f"All figures: {escape(str(args.out / 'summary.json'))}", soft_wrap=True)
-    console.print(f"Pictures: {escape(str(args.out / 'pictures'))}", soft_wrap=True)
+    console.print(f"Figures: {args.out / 'summary.json'}; pictures: {args.out / 'pictures'}")
     return 0
 
 
-@contextmanager
-def _into(log: object | None) -> Iterator[None]:
-    """Send what is printed into the log, if there is one."""
-    if log is None:
-        yield
-        return
-    with redirect_stdout(log), redirect_stderr(log):  # type: ignore[type-var]
-        yield
-
-
-def _options(pairs: list[str]) -> tuple[tuple[str, object], ...]:
-    """Parse ``KEY=VALUE`` as the other tools do."""
+def _stages(args: argparse.Namespace) -> dict[str, Callable[[], Any]]:
+    """The stages by title, in order; each calls what the tools call."""
+    import numpy as np
     from mmengine import DictAction
+    from mmengine.runner import find_latest_checkpoint
 
-    split = (pair.split("=", maxsplit=1) for pair in pairs)
-    return tuple((key, DictAction._parse_iterable(value)) for key, value in split)
+    import ebm3d.register  # noqa: F401
+    from ebm3d.adapters.engine import evaluate, train
+    from ebm3d.adapters.inference import FrameInference
+    from ebm3d.adapters.pictures import write_pictures
+    from ebm3d.datasets import prepare_kitti, read_labels
+    from ebm3d.simulation import write_dataset
+
+    out, data, workers = args.out, args.out / "data", len(os.sched_getaffinity(0))
+    pairs = (option.split("=", maxsplit=1) for option in args.cfg_options)
+    options = {key: DictAction._parse_iterable(value) for key, value in pairs}
+    options = {"data_root": str(data), **options}
+
+    def simulate() -> None:
+        shutil.rmtree(data, ignore_errors=True)
+        write_dataset(data, num_train=args.train, num_val=args.val, seed=args.seed, workers=workers)
+
+    def train_from(config: str, folder: Path, start: str | None) -> None:
+        train(
+            config,
+            work_dir=folder,
+            resume="auto",
+            seed=args.seed,
+            cfg_options={**options, "load_from": start},
+        )
+
+    def latest(name: str) -> str:
+        return str(find_latest_checkpoint(str(out / name)))
+
+    def draw() -> None:
+        ids = (data / "ImageSets" / "val.txt").read_text().split()
+        labels = [read_labels(data / "training" / "label_2" / f"{frame}.txt") for frame in ids]
+        cars = [((o.names == "Car") & (o.occluded == 0) & (o.truncated == 0)).sum() for o in labels]
+        inference = FrameInference(_REFINED, latest("ebm"), cfg_options=options)
+        for row in np.argsort(-np.array(cars), kind="stable")[: args.pictures]:
+            written = write_pictures(inference(ids[row]), out / "pictures")
+            print(*written.files, *written.problems, sep="\n")
+
+    return {
+        f"Simulating {args.train} + {args.val} frames of a 64-beam LiDAR": simulate,
+        "Checking the data, collecting cars to paste": lambda: prepare_kitti(data, workers=workers),
+        "Training the detector (SECOND)": lambda: train_from(
+            _DETECTOR, out / "detector", args.detector
+        ),
+        "Training the EBM head on the frozen detector": lambda: train_from(
+            _REFINED, out / "ebm", latest("detector")
+        ),
+        "Evaluating before and after refinement": lambda: evaluate(
+            _REFINED,
+            latest("ebm"),
+            work_dir=out / "test",
+            json_file=out / "evaluation.json",
+            cfg_options=options,
+        ),
+        "Drawing the fullest frames": draw,
+    }
+
+
+class _Log(TextIOBase):
+    """Writes into the log, and shows how far a training is."""
+
+    def __init__(self, file: TextIO, status: Status, title: str) -> None:
+        self.file, self.status, self.title = file, status, title
+
+    def write(self, text: str) -> int:
+        if "Epoch(" in text:
+            self.status.update(f"{self.title}: {text.rpartition('INFO - ')[2].strip()[:70]}")
+        return self.file.write(text)
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 if __name__ == "__main__":

@@ -32,21 +32,6 @@ def parse_args() -> argparse.Namespace:
     temperature.add_argument(
         "--temperature", metavar="FILE", help="widen the densities by such factors first"
     )
-    fusion = parser.add_mutually_exclusive_group()
-    fusion.add_argument(
-        "--fit-fusion",
-        metavar="FILE",
-        help="fit on the tested split how scores and features become the probability that a "
-        "refined box fits, and write it",
-    )
-    fusion.add_argument("--fusion", metavar="FILE", help="scores of refined boxes by such a fusion")
-    parser.add_argument(
-        "--fusion-features",
-        nargs="+",
-        default=["f_refined"],
-        metavar="NAME",
-        help="what --fit-fusion fuses: f_refined, log_density, uncertainty; default: f_refined",
-    )
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="config overrides"
     )
@@ -64,9 +49,6 @@ def main() -> None:
         "fit_temperature": args.fit_temperature,
         "temperature": args.temperature,
     }
-    fit_fusion = None
-    if args.fit_fusion is not None:
-        fit_fusion = {"fit": args.fit_fusion, "features": args.fusion_features}
     figures = evaluate(
         args.config,
         args.checkpoint,
@@ -75,8 +57,6 @@ def main() -> None:
         results_dir=args.out,
         json_file=args.json,
         calibration={key: value for key, value in calibration.items() if value is not None},
-        fusion=args.fusion,
-        fit_fusion=fit_fusion,
         cfg_options=args.cfg_options,
         launcher=args.launcher,
     )

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from ebm3d.adapters import (
-    data_preprocessors,
     dense_heads,
+    detectors,
     hooks,
     metrics,
     optimizers,
@@ -18,8 +18,8 @@ from ebm3d.adapters.repairs import repair_host
 repair_host()
 
 __all__ = [
-    "data_preprocessors",
     "dense_heads",
+    "detectors",
     "hooks",
     "metrics",
     "optimizers",

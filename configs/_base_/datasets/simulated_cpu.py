@@ -1,6 +1,7 @@
 # Simulated frames in the KITTI layout: kitti_cpu.py with another folder.
 _base_ = "./kitti_cpu.py"
 data_root = "data/simulated/"
+refinement_epochs = 5  # twice the frames of kitti_cpu.py
 
 db_sampler = _base_.db_sampler
 db_sampler.update(data_root=data_root, info_path=data_root + "kitti_dbinfos_train.pkl")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +34,7 @@ class InferredFrame:
         frame: points, boxes before and after refinement, scores, f, true boxes if known.
         energy: from a row of ``frame.refined`` to f near that box, a callable from ``(S, 7)`` to
             ``(S,)`` for boxes on any device; ``None`` for a model without an energy. f is the
-            model's exactly as long as a box stays within `max_box_shift` of the points cropped around
-            that row's box.
+            model's exactly as long as a box stays within ``max_box_shift`` of that row's box.
     """
 
     frame: RefinedFrame
@@ -97,17 +95,17 @@ class FrameInference:
             Boxes before and after refinement; equal, with f NaN, where the model refines nothing.
 
         Raises:
-            DataError: if the cloud is missing or unsound.
+            DataError: if the cloud is missing or cannot be read.
             ValueError: if the test data has no such frame.
         """
         if Path(source).suffix == ".bin":
             frame_id, data, true = Path(source).stem, self._data_of_cloud(Path(source)), None
         else:
             frame_id, data, true = self._data_of_frame(str(source))
-        calls: list[tuple[Tensor, list[Tensor]]] = []
-        with torch.no_grad(), _recorded(self._refinement_head(), calls):
+        with torch.no_grad():
             batch = self.model.data_preprocessor(pseudo_collate([data]), False)
-            result = self.model(**batch, mode="predict")[0].pred_instances_3d.to("cpu")
+            features = self.model.extract_feat(batch["inputs"])
+            result = self.model.bbox_head.predict(features, batch["data_samples"])[0].to("cpu")
         refined = result.bboxes_3d.tensor[:, :7]
         blank = torch.full((len(refined),), torch.nan)
         frame = RefinedFrame(
@@ -121,36 +119,17 @@ class FrameInference:
             f_refined=result.get("f_refined", blank).numpy(),
             ground_truth=true,
         )
-        if not calls:
+        head = getattr(self.model.bbox_head, "refinement_head", None)
+        if not isinstance(head, EBMRefinementHead):
             return InferredFrame(frame, None)
-        bev, points = calls[0]
-        return InferredFrame(frame, self._energies(bev, points, refined, result.labels_3d))
+        bev, points = features.maps[0], features.points
 
-    def _energies(
-        self, bev: Tensor, points: list[Tensor], boxes: Tensor, labels: Tensor
-    ) -> Callable[[int], Callable[[Tensor], Tensor]]:
-        """From a row to f near its box."""
-        head = self._refinement_head()
+        def energy(row: int) -> Callable[[Tensor], Tensor]:
+            box, label = refined[row : row + 1].to(bev), result.labels_3d[row : row + 1]
+            f = head.make_energy(bev, points, [box], [label.to(bev.device)])
+            return lambda variants: f(variants.to(box)[None])[0].to(variants.device)
 
-        def near(row: int) -> Callable[[Tensor], Tensor]:
-            box = boxes[row : row + 1].to(bev.device)
-            energy = head.bind(bev, points, [box], [labels[row : row + 1].to(bev.device)])
-
-            def f(variants: Tensor) -> Tensor:
-                value: Tensor = energy(variants.to(box)[None])[0]
-                return value.to(variants.device)
-
-            return f
-
-        return near
-
-    def _refinement_head(self) -> Any:
-        """The energy-based head of the model, if it has one."""
-        for module in self.model.modules():
-            head = getattr(module, "refinement_head", None)
-            if isinstance(head, EBMRefinementHead):
-                return head
-        return None
+        return InferredFrame(frame, energy)
 
     def _test_data(self) -> Any:
         """The data set of the config's tests, read when first needed."""
@@ -190,25 +169,6 @@ class FrameInference:
             }
         )
         return data
-
-
-@contextmanager
-def _recorded(head: Any, calls: list[tuple[Tensor, list[Tensor]]]) -> Iterator[None]:
-    """Keep the map and the points that a refinement head is given, while the model runs."""
-    if head is None:
-        yield
-        return
-    refine = head.refine
-
-    def recording(bev: Tensor, points: list[Tensor], *args: Any, **kwargs: Any) -> Any:
-        calls.append((bev, list(points)))
-        return refine(bev, points, *args, **kwargs)
-
-    head.refine = recording
-    try:
-        yield
-    finally:
-        del head.refine
 
 
 def _frame_id(info: dict[str, Any]) -> str:

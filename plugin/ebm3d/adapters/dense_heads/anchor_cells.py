@@ -35,5 +35,5 @@ def anchor_outputs(bev: Tensor, conv: nn.Conv2d, anchors: Tensor, num_base_prior
     features = bev[frames, :, rows % height, cells % width]
     bias = None if conv.bias is None else conv.bias.float()
     outputs = functional.linear(features.float(), conv.weight.flatten(1).float(), bias)
-    own = torch.arange(len(anchors), device=anchors.device)
-    return outputs.unflatten(1, (num_base_priors, -1))[own, anchors % num_base_priors]
+    rows_of_anchors = torch.arange(len(anchors), device=anchors.device)
+    return outputs.unflatten(1, (num_base_priors, -1))[rows_of_anchors, anchors % num_base_priors]

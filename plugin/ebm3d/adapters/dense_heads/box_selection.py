@@ -1,4 +1,4 @@
-"""From candidate boxes with densities to detections: scores, suppression, direction, votes."""
+"""From candidate boxes with densities to detections: score decay, NMS, direction, voting."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def select_boxes(
     Args:
         candidates: M boxes.
         scores: ``(M, K)`` of K classes, in [0, 1].
-        ends: class of the direction ``(M,)``, or None if the yaws are decided.
+        ends: class of the direction ``(M,)``, or None for yaws modulo 2 pi.
         direction: the host's ``dir_offset`` and ``dir_limit_offset``, radians.
         box_type: the host's class of boxes.
         cfg: with the host's ``score_thr``, ``nms_thr``, ``max_num``, ``use_rotate_nms``.

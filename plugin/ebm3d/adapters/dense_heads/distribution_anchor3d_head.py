@@ -1,4 +1,4 @@
-"""The host's anchor head with its box regression replaced by one that gives densities."""
+"""The host's anchor head with a box regression that predicts densities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ebm3d.boxes import wrap_to_pi
 from ebm3d.boxes.codings import AnchorCoding
 from ebm3d.densities import BoxDistribution
 from ebm3d.densities.voting import VarianceVoting
-from ebm3d.errors import input_error
+from ebm3d.errors import input_error, is_number
 from ebm3d.regressions import NUM_RESIDUALS, BoxRegression
 
 _STOCK_REGRESSION = (
@@ -31,112 +31,68 @@ _STOCK_REGRESSION = (
 class DistributionAnchor3DHead(Anchor3DHead):
     """``Anchor3DHead`` with ``regression=dict(type=...)`` in place of ``loss_bbox``.
 
-    Classification, direction, anchors, targets and NMS are the host's; the boxes come from a
-    :class:`~ebm3d.regressions.BoxRegression` over the residuals of the host's box coder. Its last
-    layer is the host's ``conv_reg``, a 1x1 convolution with as many outputs per anchor as the
-    regression wants, which is applied to the cells that need it alone: those of positive anchors in
-    training, those of the ``nms_pre`` anchors of highest score in inference. Wide outputs thus cost
-    no memory, and the stock regression less time than in the host. docs/method.md, M-19.
-
-    With ``regression=dict(type='DirectBoxRegression', beta=1/9, sin_difference=True,
-    loss_weight=2.0)`` losses, predictions and checkpoints are the stock head's.
+    Classification, direction, anchors, targets and NMS are the host's. The regression's last layer
+    is the host's ``conv_reg``, a 1x1 convolution, applied only to the cells that need it: those of
+    positive anchors in training, those of the ``nms_pre`` best anchors in inference, so that wide
+    outputs cost no memory. docs/method.md, M-19. With ``dict(type='DirectBoxRegression', beta=1/9,
+    sin_difference=True, loss_weight=2.0)`` losses, predictions and checkpoints are the stock
+    head's.
 
     Args:
-        num_classes: as the host's.
-        in_channels: as the host's; the map has ``feat_channels``.
-        regression: config of a ``BoxRegression``.
-        feat_channels: channels of the map.
-        use_direction_classifier: whether a classifier says which end of a box is its front. The
-            regression then learns yaws modulo pi: targets are wrapped into (-pi/2, pi/2], and the
-            predicted densities have the period pi. Without it yaws are learned modulo 2 pi.
-        anchor_generator: as the host's.
-        assigner_per_size: as the host's.
-        assign_per_class: as the host's.
-        diff_rad_by_sin: whether the loss takes yaws modulo pi, which the host gets by a sine; here
-            another name of the choice above, kept so that stock configs fit. Must equal
-            ``use_direction_classifier``: with only one of the two the heading would be learned by
-            nothing, or twice.
-        dir_offset: as the host's.
-        dir_limit_offset: as the host's.
-        bbox_coder: a ``DeltaXYZWLHRBBoxCoder`` of boxes without velocity.
-        loss_cls: as the host's.
-        loss_bbox: None. A regression brings its own loss.
-        loss_dir: as the host's.
-        score_decay: scores are multiplied by exp(-score_decay u) before NMS, u the uncertainty of
-            :func:`~ebm3d.densities.uncertainty.relative_uncertainty`. 0 leaves them alone.
+        regression: config of a :class:`~ebm3d.regressions.BoxRegression` of the residuals of the
+            host's box coder. With a direction classifier yaws are learned modulo pi: targets are
+            wrapped into (-pi/2, pi/2], and the densities have period pi.
+        score_decay: scores are multiplied by exp(-score_decay u) before NMS, u the
+            :func:`~ebm3d.densities.uncertainty.relative_uncertainty`.
         voting: ``dict(iou_threshold=..., temperature=...)`` of
             :class:`~ebm3d.densities.voting.VarianceVoting`, or None for the boxes NMS keeps.
-        train_cfg: as the host's. ``code_weight`` needs a regression with one loss per residual.
-        test_cfg: as the host's.
-        init_cfg: as the host's.
+        loss_bbox: None; a regression brings its loss.
+        **kwargs: of ``Anchor3DHead``. ``diff_rad_by_sin`` must equal ``use_direction_classifier``
+            (with only one of them the heading would be learned by nothing, or twice);
+            ``train_cfg.code_weight`` needs a regression with one loss per residual.
 
     Raises:
-        ValueError: if ``loss_bbox`` is given, the coder is another or of more than seven numbers,
+        TypeError: for an argument that ``Anchor3DHead`` does not take.
+        ValueError: if ``loss_bbox`` is given, the box coder is not the host's of seven residuals,
             ``regression`` is no box regression, or the options of the yaw contradict each other.
     """
 
     def __init__(
         self,
-        num_classes: int,
-        in_channels: int,
         regression: dict[str, Any],
-        feat_channels: int = 256,
-        use_direction_classifier: bool = True,
-        anchor_generator: dict[str, Any] | None = None,
-        assigner_per_size: bool = False,
-        assign_per_class: bool = False,
-        diff_rad_by_sin: bool = True,
-        dir_offset: float = -math.pi / 2,
-        dir_limit_offset: float = 0,
-        bbox_coder: dict[str, Any] | None = None,
-        loss_cls: dict[str, Any] | None = None,
-        loss_bbox: None = None,
-        loss_dir: dict[str, Any] | None = None,
         score_decay: float = 0.0,
         voting: dict[str, float] | None = None,
-        train_cfg: dict[str, Any] | None = None,
-        test_cfg: dict[str, Any] | None = None,
-        init_cfg: dict[str, Any] | None = None,
+        loss_bbox: None = None,
+        **kwargs: Any,
     ) -> None:
         if loss_bbox is not None:
             raise input_error("loss_bbox", "None", loss_bbox, _STOCK_REGRESSION)
-        if diff_rad_by_sin != use_direction_classifier:
-            raise input_error(
-                "diff_rad_by_sin",
-                f"use_direction_classifier ({use_direction_classifier})",
-                diff_rad_by_sin,
-                "yaws are learned modulo pi where, and only where, a classifier tells the ends",
-            )
-        if not 0 <= score_decay < math.inf:
+        if not is_number(score_decay) or score_decay < 0:
             raise input_error("score_decay", "at least 0 and finite", score_decay)
-        given = {
-            "anchor_generator": anchor_generator,
-            "bbox_coder": bbox_coder,
-            "loss_cls": loss_cls,
-            "loss_dir": loss_dir,
-        }
-        super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            feat_channels=feat_channels,
-            use_direction_classifier=use_direction_classifier,
-            assigner_per_size=assigner_per_size,
-            assign_per_class=assign_per_class,
-            diff_rad_by_sin=diff_rad_by_sin,
-            dir_offset=dir_offset,
-            dir_limit_offset=dir_limit_offset,
-            train_cfg=train_cfg,
-            test_cfg=test_cfg,
-            init_cfg=init_cfg,
-            **{name: config for name, config in given.items() if config is not None},
-        )
+        super().__init__(**kwargs)
         del self.loss_bbox  # the host's default
-        _check_coder(self.bbox_coder)
+        if self.diff_rad_by_sin != self.use_direction_classifier:
+            expected = f"use_direction_classifier ({self.use_direction_classifier})"
+            remedy = "yaws are learned modulo pi where, and only where, there is a classifier"
+            raise input_error("diff_rad_by_sin", expected, self.diff_rad_by_sin, remedy)
+        coder = self.bbox_coder
+        if not isinstance(coder, DeltaXYZWLHRBBoxCoder) or coder.code_size != NUM_RESIDUALS:
+            got = f"{type(coder).__name__} of code_size {coder.code_size}"
+            remedy = "boxes with velocities need the host's Anchor3DHead"
+            expected = "a DeltaXYZWLHRBBoxCoder of code_size 7"
+            raise input_error("bbox_coder", expected, got, remedy)
         self.regression = MODELS.build(regression)
-        _check_regression(self.regression, use_direction_classifier)
+        if not isinstance(self.regression, BoxRegression):
+            got = type(self.regression).__name__
+            raise input_error("regression", "the config of a BoxRegression", got)
+        is_sine = getattr(self.regression, "sin_difference", False)
+        if is_sine and not self.use_direction_classifier:
+            remedy = "the sine does not distinguish headings flipped by pi"
+            name = "regression.sin_difference"
+            raise input_error(name, "False without a direction classifier", True, remedy)
         channels = self.num_anchors * self.regression.num_outputs
         self.conv_reg = nn.Conv2d(self.feat_channels, channels, 1)
-        self.yaw_period = math.pi if use_direction_classifier else 2 * math.pi
+        self.yaw_period = math.pi if self.use_direction_classifier else 2 * math.pi
         self.score_decay = score_decay
         self.voting = VarianceVoting(**voting) if voting is not None else None
 
@@ -168,11 +124,7 @@ class DistributionAnchor3DHead(Anchor3DHead):
         return self.predict_by_feat(*self._score_maps(x), metas, rescale=rescale)
 
     def loss_and_predict(
-        self,
-        x: Any,
-        batch_data_samples: list[Any],
-        proposal_cfg: Any = None,
-        **kwargs: Any,
+        self, x: Any, batch_data_samples: list[Any], proposal_cfg: Any = None, **kwargs: Any
     ) -> tuple[dict[str, Any], list[InstanceData]]:
         """Return both, as the host's two-stage detectors ask for; arguments as above."""
         maps = self._score_maps(x)
@@ -229,12 +181,12 @@ class DistributionAnchor3DHead(Anchor3DHead):
                 )
                 flat = labels.reshape(-1)
                 positive = ((flat >= 0) & (flat < self.num_classes)).nonzero()[:, 0]
-                own = [t.flatten(0, 1)[positive] for t in boxes]
-                at_positives.append((self._outputs(bev, positive), own[0], own[1]))
+                at = [target.flatten(0, 1)[positive] for target in boxes]
+                at_positives.append((self._outputs(bev, positive), at[0], at[1]))
                 if directions is not None:
                     rows = directions.float().permute(0, 2, 3, 1).reshape(-1, 2)[positive]
                     losses["loss_dir"].append(
-                        self.loss_dir(rows, own[2], own[3], avg_factor=num_samples)
+                        self.loss_dir(rows, at[2], at[3], avg_factor=num_samples)
                     )
             outputs, deltas, weights = map(torch.cat, zip(*at_positives, strict=True))
             losses.update(self._regression_losses(outputs, deltas, weights, num_samples))
@@ -269,10 +221,8 @@ class DistributionAnchor3DHead(Anchor3DHead):
             checkpoint of the host, has spreads of NaN.
         """
         sizes = [scores.shape[-2:] for scores in cls_scores]
-        priors = [
-            own.reshape(-1, NUM_RESIDUALS)
-            for own in self.prior_generator.grid_anchors(sizes, device=cls_scores[0].device)
-        ]
+        anchors_of_levels = self.prior_generator.grid_anchors(sizes, device=cls_scores[0].device)
+        priors = [anchors.reshape(-1, NUM_RESIDUALS) for anchors in anchors_of_levels]
         cfg = self.test_cfg if cfg is None else cfg
         results = []
         with torch.autocast(cls_scores[0].device.type, enabled=False):
@@ -322,13 +272,10 @@ class DistributionAnchor3DHead(Anchor3DHead):
         if code_weight:
             weights = weights * weights.new_tensor(code_weight)
             if losses.shape[1] == 1 and len(set(code_weight)) > 1:
-                raise input_error(
-                    "train_cfg.code_weight",
-                    f"the same for all residuals, which share one loss in "
-                    f"{type(self.regression).__name__}",
-                    list(code_weight),
-                    "scale the loss by loss_weight of the regression",
-                )
+                name = type(self.regression).__name__
+                expected = f"the same for all residuals, which share one loss in {name}"
+                remedy = "scale the loss by loss_weight of the regression"
+                raise input_error("train_cfg.code_weight", expected, list(code_weight), remedy)
         total = (losses * weights[:, : losses.shape[1]]).sum() / num_samples
         terms = self.regression.regularizers(outputs, targets)
         return {
@@ -361,27 +308,3 @@ def _targets_of(samples: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
         [sample.metainfo for sample in samples],
         [sample.get("ignored_instances", None) for sample in samples],
     )
-
-
-def _check_coder(coder: Any) -> None:
-    """Raise unless the coder's residuals are those of ``AnchorCoding``."""
-    if not isinstance(coder, DeltaXYZWLHRBBoxCoder) or coder.code_size != NUM_RESIDUALS:
-        raise input_error(
-            "bbox_coder",
-            "a DeltaXYZWLHRBBoxCoder of code_size 7",
-            f"{type(coder).__name__} of code_size {coder.code_size}",
-            "boxes with velocities need the host's Anchor3DHead",
-        )
-
-
-def _check_regression(regression: Any, use_direction_classifier: bool) -> None:
-    """Raise unless it is a box regression, and one that can learn the heading asked for."""
-    if not isinstance(regression, BoxRegression):
-        raise input_error("regression", "the config of a BoxRegression", type(regression).__name__)
-    if getattr(regression, "sin_difference", False) and not use_direction_classifier:
-        raise input_error(
-            "regression.sin_difference",
-            "False without a direction classifier",
-            True,
-            "the sine does not tell a box from the one turned by pi",
-        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -13,16 +12,20 @@ import torch
 from mmdet3d.registry import MODELS
 from mmengine import Config
 
+from ebm3d.adapters.engine.composition import compose, find_config
 from ebm3d.errors import input_error
-from ebm3d.paths import config_name, config_path
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _RUNS = count()
+_PATHS = ("data_root", "ann_file", "info_path")
 
 
 def load_settings(
     config: str | Path,
     *,
+    head: str | None = None,
+    stage: str | None = None,
+    loss: str | None = None,
     work_dir: str | Path | None = None,
     seed: int | None = None,
     cfg_options: dict[str, Any] | None = None,
@@ -32,45 +35,51 @@ def load_settings(
 
     Args:
         config: a config file, or the name of one that comes with the package.
-        work_dir: folder of logs and checkpoints; ``work_dirs/<name of the config>``, with the
-            folder it has under ``configs/``, if neither this nor the config says one.
+        head: see :func:`~ebm3d.adapters.engine.composition.compose`; None for the config alone.
+        stage: of ``head``.
+        loss: of ``head``.
+        work_dir: folder of logs and checkpoints; ``work_dirs/<name of the config>`` if neither
+            this nor the config says one.
         seed: seed of the run in place of the config's.
         cfg_options: values by dotted key, ``{"train_dataloader.batch_size": 4}``. A top-level
-            ``data_root`` or ``point_cloud_range`` among them reaches every place of the config
-            that holds the config's own one.
+            ``data_root`` also sets every ``data_root``, ``ann_file`` and ``info_path`` below the
+            config's; a top-level ``point_cloud_range`` every ``point_cloud_range`` and the x and y
+            of the anchors.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
 
     Returns:
         The settings, checked by :func:`check_settings`.
 
     Raises:
-        FileNotFoundError: if there is no such config.
+        FileNotFoundError: if there is no such config, head or loss.
         ValueError: if the launcher is unknown or the settings contradict each other.
     """
     if launcher not in _LAUNCHERS:
         raise input_error("launcher", f"one of {', '.join(_LAUNCHERS)}", launcher)
-    path = Path(config) if Path(config).is_file() else Path(config_path(str(config)))
-    cfg = Config.fromfile(path)
-    before = {key: cfg.get(key) for key in ("data_root", "point_cloud_range")}
-    cfg.merge_from_dict(cfg_options or {})
-    if before["data_root"] is not None and cfg.data_root != before["data_root"]:
-        _replace(cfg._cfg_dict, _folder(before["data_root"]), _folder(cfg.data_root))
-    if before["point_cloud_range"] is not None:
-        for _, anchors in _anchor_ranges(cfg._cfg_dict.get("model")):
-            for axis in (0, 1, 3, 4):
-                if anchors[axis] == before["point_cloud_range"][axis]:
-                    anchors[axis] = cfg.point_cloud_range[axis]
-        _replace(cfg._cfg_dict, before["point_cloud_range"], cfg.point_cloud_range)
+    if head is not None:
+        cfg = compose(config, head, stage, loss)
+    elif stage is not None or loss is not None:
+        raise input_error("--head", "given with --stage and --loss", None, "add --head ebm")
+    else:
+        cfg = Config.fromfile(find_config(config))
+    options = cfg_options or {}
+    root = cfg.get("data_root")
+    cfg.merge_from_dict(options)
+    if "data_root" in options and root is not None:
+        _set_data_root(cfg._cfg_dict, root.rstrip("/"), str(cfg.data_root).rstrip("/"))
+    if "point_cloud_range" in options:
+        _set_range(cfg)
+    name = Path(cfg.filename).stem
     if work_dir is not None:
         cfg.work_dir = str(work_dir)
     elif cfg.get("work_dir") is None:
-        cfg.work_dir = str(Path("work_dirs") / config_name(path))
+        cfg.work_dir = str(Path("work_dirs") / name)
     if seed is not None:
         cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
     cfg.launcher = launcher
     # mmengine keeps logger, message hub and visualizer by this name and the second of the start:
     # two runs of one process within a second would share them.
-    cfg.experiment_name = f"{path.stem}_{next(_RUNS)}"
+    cfg.experiment_name = f"{name}_{next(_RUNS)}"
     check_settings(cfg)
     return cfg
 
@@ -82,7 +91,7 @@ def apply_amp(cfg: Config) -> None:
         cfg: settings of a run; its ``optim_wrapper`` is changed in place.
 
     Raises:
-        ValueError: if the optimizer wrapper is one that has no mixed-precision counterpart.
+        ValueError: if the optimizer wrapper has no mixed-precision counterpart.
     """
     cuda = torch.cuda.is_available()
     wanted = "AmpOptimWrapper" if cuda else "CPUAmpOptimWrapper"
@@ -95,11 +104,11 @@ def apply_amp(cfg: Config) -> None:
 
 
 def check_settings(cfg: Config) -> None:
-    """Raise where the range or the voxel grid of a config contradict each other.
+    """Raise where ranges or grids of a config contradict each other.
 
     A pipeline that cuts the cloud to another range than the voxels cover, or a middle encoder
-    whose grid is not the range divided by the voxel size, trains and evaluates without an error
-    and detects badly.
+    whose grid is not the range divided by the voxel size, trains without an error and detects
+    badly.
 
     Args:
         cfg: settings of a run; not changed. A model without a voxel layer is not looked at.
@@ -111,52 +120,48 @@ def check_settings(cfg: Config) -> None:
     if not layer or "point_cloud_range" not in layer:
         return
     bounds = [float(value) for value in layer["point_cloud_range"]]
-    for place, found in _ranges(cfg._cfg_dict):
-        if [float(value) for value in found] != bounds:
-            raise input_error(
-                place,
-                f"the range of model.data_preprocessor.voxel_layer, {bounds}",
-                list(found),
-                "say point_cloud_range once and hand it to every place",
-            )
-    silent = _default_range(cfg.model.get("voxel_encoder", {}))
-    if silent is not None and [float(value) for value in silent] != bounds:
-        raise input_error(
-            "model.voxel_encoder.point_cloud_range (left out: the host's default holds)",
-            f"the range of model.data_preprocessor.voxel_layer, {bounds}",
-            list(silent),
-            "hand point_cloud_range to the voxel encoder",
-        )
+    expected = f"the range of model.data_preprocessor.voxel_layer, {bounds}"
+    for place, node in _nodes(cfg._cfg_dict):
+        values = node.get("point_cloud_range")
+        if values is not None and [float(value) for value in values] != bounds:
+            where = f"{place}.point_cloud_range".lstrip(".")
+            remedy = "say point_cloud_range once and hand it to every place"
+            raise input_error(where, expected, list(values), remedy)
+    default = _default_range(cfg.model.get("voxel_encoder", {}))
+    if default is not None and [float(value) for value in default] != bounds:
+        where = "model.voxel_encoder.point_cloud_range (left out: the host's default holds)"
+        remedy = "hand point_cloud_range to the voxel encoder"
+        raise input_error(where, expected, list(default), remedy)
     for place, anchors in _anchor_ranges(cfg.model):
         if [anchors[axis] for axis in (0, 1, 3, 4)] != [bounds[axis] for axis in (0, 1, 3, 4)]:
-            raise input_error(
-                f"x and y of {place}",
-                f"the range of model.data_preprocessor.voxel_layer, {bounds}",
-                anchors,
-                "anchors spread over the map must cover what the map covers",
-            )
+            remedy = "anchors spread over the map must cover what the map covers"
+            raise input_error(f"x and y of {place}", expected, anchors, remedy)
     encoder = cfg.model.get("middle_encoder", {})
     grid = encoder.get("sparse_shape") or encoder.get("output_shape")
     if grid and layer.get("voxel_size"):
-        cells = [
-            round((bounds[axis + 3] - bounds[axis]) / layer["voxel_size"][axis]) for axis in (1, 0)
-        ]
+        size = layer["voxel_size"]
+        cells = [round((bounds[axis + 3] - bounds[axis]) / size[axis]) for axis in (1, 0)]
         if list(grid)[-2:] != cells:
-            raise input_error(
-                "the grid of model.middle_encoder (rows y, columns x)",
-                f"{cells}, the range divided by the voxel size",
-                list(grid)[-2:],
-            )
+            where = "the grid of model.middle_encoder (rows y, columns x)"
+            wanted = f"{cells}, the range divided by the voxel size"
+            raise input_error(where, wanted, list(grid)[-2:])
 
 
-def _anchor_ranges(node: Any, place: str = "model") -> Iterator[tuple[str, list[float]]]:
-    """Every range of an anchor generator in a config, with its dotted place."""
-    if not isinstance(node, dict):
-        return
-    for index, values in enumerate(node.get("anchor_generator", {}).get("ranges", ())):
-        yield f"{place}.anchor_generator.ranges[{index}]", values
-    for key, value in node.items():
-        yield from _anchor_ranges(value, f"{place}.{key}")
+def _nodes(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every dict in a config with its dotted place."""
+    if isinstance(node, dict):
+        yield place, node
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in items:
+        if isinstance(value, dict | list | tuple):
+            yield from _nodes(value, f"{place}.{key}".lstrip("."))
+
+
+def _anchor_ranges(model: Any) -> Iterator[tuple[str, list[float]]]:
+    """Every range of an anchor generator with its dotted place."""
+    for place, node in _nodes(model, "model"):
+        for index, values in enumerate(node.get("anchor_generator", {}).get("ranges", ())):
+            yield f"{place}.anchor_generator.ranges[{index}]", values
 
 
 def _default_range(encoder: dict[str, Any]) -> Any:
@@ -168,42 +173,21 @@ def _default_range(encoder: dict[str, Any]) -> Any:
     return None if parameter is None else parameter.default
 
 
-def _ranges(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every ``point_cloud_range`` in a config, with its dotted place."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            here = f"{place}.{key}" if place else str(key)
-            if key == "point_cloud_range" and value is not None:
-                yield here, value
-            else:
-                yield from _ranges(value, here)
-    elif isinstance(node, list | tuple):
-        for index, value in enumerate(node):
-            yield from _ranges(value, f"{place}.{index}")
+def _set_data_root(cfg: Any, old: str, new: str) -> None:
+    """Move every path below one folder to another."""
+    for _, node in _nodes(cfg):
+        for key in _PATHS:
+            value = node.get(key)
+            if isinstance(value, str) and (value == old or value.startswith(f"{old}/")):
+                node[key] = new + (value[len(old) :] or "/")
 
 
-def _replace(node: Any, old: Any, new: Any) -> None:
-    """Put ``new`` for ``old`` in every list and dict of a config; folders by their prefix."""
-    items = node.items() if isinstance(node, dict) else enumerate(node)
-    for key, value in list(items):
-        if isinstance(value, str) and isinstance(old, str) and value.startswith(old):
-            node[key] = new + value[len(old) :]
-        elif isinstance(old, list) and _same_numbers(value, old):
-            node[key] = list(new)
-        elif isinstance(value, dict | list):
-            _replace(value, old, new)
-
-
-def _same_numbers(value: Any, numbers: list[float]) -> bool:
-    """Whether a value of a config is this list of numbers."""
-    return (
-        isinstance(value, list | tuple)
-        and len(value) == len(numbers)
-        and all(isinstance(item, int | float) for item in value)
-        and all(math.isclose(a, b) for a, b in zip(value, numbers, strict=True))
-    )
-
-
-def _folder(path: str) -> str:
-    """A folder with a slash at its end, as the host's configs write it."""
-    return path if path.endswith("/") else f"{path}/"
+def _set_range(cfg: Config) -> None:
+    """Hand the top-level ``point_cloud_range`` to every part that has one."""
+    bounds = list(cfg.point_cloud_range)
+    for _, anchors in _anchor_ranges(cfg.model):
+        for axis in (0, 1, 3, 4):
+            anchors[axis] = bounds[axis]
+    for _, node in _nodes(cfg._cfg_dict):
+        if node.get("point_cloud_range") is not None:
+            node["point_cloud_range"] = list(bounds)

@@ -21,7 +21,7 @@ _METRIC = "EBM3DKittiMetric"
 _STAGES = ("before", "after")
 _CALIBRATION = {
     ("nll", "mean"): "NLL of matched boxes (nats)",
-    ("nll", "not_turned"): "NLL without boxes turned round",
+    ("nll", "not_turned"): "NLL without flipped headings",
     ("ece", "mean"): "ECE, mean of the dimensions",
     ("qce",): "QCE, joint",
 }
@@ -40,8 +40,6 @@ def evaluate(
     results_dir: str | Path | None = None,
     json_file: str | Path | None = None,
     calibration: dict[str, Any] | None = None,
-    fusion: str | Path | None = None,
-    fit_fusion: dict[str, Any] | None = None,
     cfg_options: dict[str, Any] | None = None,
     launcher: str = "none",
 ) -> dict[str, Any]:
@@ -54,11 +52,8 @@ def evaluate(
         refine: whether a refinement head refines; without, the detector's boxes are evaluated.
         results_dir: folder for one KITTI result file a frame.
         json_file: file for all figures.
-        calibration: settings of the metric for predicted densities that take the place of the
-            config's: ``temperature``, ``fit_temperature``, ``figures``.
-        fusion: file of weights by which refined boxes get other scores, or None for the config's.
-        fit_fusion: settings of the metric by which such weights are fitted, to scores that are not
-            fused: ``fit``, the file, and ``features``.
+        calibration: settings of the metric for predicted densities in place of the config's:
+            ``temperature``, ``fit_temperature``, ``figures``.
         cfg_options: values of the config by dotted key.
         launcher: how this process was started: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
 
@@ -68,8 +63,8 @@ def evaluate(
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the config evaluates with another metric or its head fuses no scores, weights
-            are to be applied and fitted at once, or the checkpoint lacks parameters of the model.
+        ValueError: if the config evaluates with another metric, or the checkpoint lacks parameters
+            of the model.
     """
     if not Path(checkpoint).is_file() and "://" not in str(checkpoint):
         raise FileNotFoundError(f"checkpoint: expected a file that training saved: {checkpoint}")
@@ -77,15 +72,13 @@ def evaluate(
     cfg.load_from = str(checkpoint)
     if not refine:
         switch_refinement_off(cfg)
-    if fusion is not None or fit_fusion is not None:
-        switch_fusion(cfg, fusion, fit_fusion)
     if cfg.test_evaluator.get("type") != _METRIC:
         raise input_error("test_evaluator.type", _METRIC, cfg.test_evaluator.get("type"))
     with TemporaryDirectory() as folder:
         figures = Path(json_file) if json_file is not None else Path(folder) / "figures.json"
         cfg.test_evaluator.json_file = str(figures)
-        given = {key: str(value) for key, value in (calibration or {}).items()}
-        cfg.test_evaluator.calibration = {**(cfg.test_evaluator.get("calibration") or {}), **given}
+        settings = {key: str(value) for key, value in (calibration or {}).items()}
+        cfg.test_evaluator.setdefault("calibration", {}).update(settings)
         cfg.test_evaluator.out_dir = None if results_dir is None else str(results_dir)
         runner = Runner.from_cfg(cfg)
         check_checkpoint(runner.model, checkpoint, "" if refine else "refinement_head.")
@@ -142,43 +135,11 @@ def check_checkpoint(model: nn.Module, checkpoint: str | Path, optional: str = "
 
 
 def switch_refinement_off(cfg: Config) -> None:
-    """Let the refined dense head of a config answer with the boxes of the detector.
-
-    Args:
-        cfg: settings of a run; changed in place. A config without a refinement head stays.
-    """
+    """Set ``refine=False`` where a config, changed in place, has a refinement head."""
     for key in ("bbox_head", "pts_bbox_head"):
         head = cfg.model.get(key)
         if head is not None and "refinement_head" in head:
             head.refine = False
-
-
-def switch_fusion(
-    cfg: Config, fusion: str | Path | None, fit_fusion: dict[str, Any] | None
-) -> None:
-    """Let the refined dense head of a config fuse scores, or the metric fit how.
-
-    Args:
-        cfg: settings of a run; changed in place.
-        fusion: file of weights to apply, or None.
-        fit_fusion: settings of the metric's fit, or None.
-
-    Raises:
-        ValueError: if both are given, or the config has no refined dense head that refines.
-    """
-    if fusion is not None and fit_fusion is not None:
-        got = f"{fusion} to apply and {fit_fusion.get('fit')} to write"
-        remedy = "fit on the calibration split, apply on another"
-        raise input_error("fusion", "applied or fitted", got, remedy)
-    heads = [cfg.model.get(key) for key in ("bbox_head", "pts_bbox_head")]
-    refined = [h for h in heads if h is not None and "refinement_head" in h]
-    if not refined or not all(head.get("refine", True) for head in refined):
-        remedy = "test a config with a RefinedDenseHead, without --no-refine"
-        raise input_error("fusion", "of refined boxes", "a config that refines none", remedy)
-    for head in refined:
-        head.score_fusion = None if fusion is None else str(fusion)
-    if fit_fusion is not None:
-        cfg.test_evaluator.score_fusion = fit_fusion
 
 
 def comparison_table(figures: dict[str, Any]) -> Table:

@@ -1,4 +1,4 @@
-"""Train a detector or a refinement head from a config."""
+"""Train a detector or a head from a config."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from ebm3d.adapters.engine.settings import apply_amp, load_settings
 def train(
     config: str | Path,
     *,
+    head: str | None = None,
+    stage: str | None = None,
+    loss: str | None = None,
     work_dir: str | Path | None = None,
     resume: str | None = None,
     amp: bool = False,
@@ -20,10 +23,13 @@ def train(
     cfg_options: dict[str, Any] | None = None,
     launcher: str = "none",
 ) -> Runner:
-    """Train to the end of the config's schedule.
+    """Train to the end of the config's schedule; the resolved config is written beside the run.
 
     Args:
         config: a config file, or the name of one that comes with the package.
+        head: put on the config's detector, see :func:`ebm3d.adapters.engine.composition.compose`.
+        stage: of ``head``, "dense" or "refinement".
+        loss: of ``head``.
         work_dir: folder of logs and checkpoints.
         resume: ``"auto"`` for the newest checkpoint of ``work_dir`` (or the start, if there is
             none, from the config's ``load_from``), or a checkpoint file; ``None`` starts anew.
@@ -36,7 +42,14 @@ def train(
         The runner after its last epoch.
     """
     cfg = load_settings(
-        config, work_dir=work_dir, seed=seed, cfg_options=cfg_options, launcher=launcher
+        config,
+        head=head,
+        stage=stage,
+        loss=loss,
+        work_dir=work_dir,
+        seed=seed,
+        cfg_options=cfg_options,
+        launcher=launcher,
     )
     if amp:
         apply_amp(cfg)

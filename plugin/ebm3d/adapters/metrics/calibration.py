@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 from ebm3d.datasets.atomic import check_writable
 from ebm3d.datasets.kitti_calibration import KittiCalibration, boxes_from_camera
 from ebm3d.datasets.kitti_frames import KittiFrames
+from ebm3d.densities import BoxDistribution
 from ebm3d.errors import check_count, input_error
 from ebm3d.evaluation.calibration import (
     CalibrationPairs,
@@ -35,56 +35,9 @@ from ebm3d.visualization.calibration import write_calibration_picture
 
 FloatArray = NDArray[np.float64]
 Reports = dict[str, dict[str, CalibrationReport]]
-Densities = TypeVar("Densities", bound="BoxDensities")
 
 _SHOWN = "moderate"
 _CHUNK = 512  # pairs whose samples are evaluated at a time, which bounds the memory
-
-
-class BoxDensities(Protocol):
-    """Densities of boxes, as :class:`ebm3d.densities.BoxDistribution` or of another make.
-
-    Records of N rows that index, join and move (:class:`ebm3d.records.TensorRecord`). Rows whose
-    ``std`` is NaN have no density.
-    """
-
-    @property
-    def yaw_period(self) -> float:
-        """Radians after which the density repeats."""
-        ...
-
-    @property
-    def std(self) -> Tensor:
-        """``(N, 7)``, meters and radians."""
-        ...
-
-    def __getitem__(self: Densities, index: Any) -> Densities:
-        """Chosen rows."""
-        ...
-
-    def to(self: Densities, *args: Any, **kwargs: Any) -> Densities:
-        """Return the record on a device or in a dtype."""
-        ...
-
-    def log_prob(self, boxes: Tensor) -> Tensor:
-        """``(..., N)`` nats of ``(..., N, 7)`` boxes."""
-        ...
-
-    def cdf(self, boxes: Tensor) -> Tensor:
-        """Marginal distribution functions ``(..., N, 7)``."""
-        ...
-
-    def squared_mahalanobis(self, boxes: Tensor) -> Tensor:
-        """``(..., N)``."""
-        ...
-
-    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """``(K, N, 7)`` boxes."""
-        ...
-
-    def rescaled(self: Densities, factors: Tensor) -> Densities:
-        """Return the densities widened about their point estimates by ``(7,)`` factors."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -138,7 +91,7 @@ def calibrate(
     report: KittiReport,
     labels: KittiFrames,
     truths: FloatArray,
-    densities: BoxDensities,
+    densities: BoxDistribution,
     predicted: FloatArray,
     settings: CalibrationSettings,
 ) -> Reports:
@@ -182,7 +135,7 @@ def calibrate(
 
 @torch.no_grad()
 def measure_pairs(
-    densities: BoxDensities,
+    densities: BoxDistribution,
     predicted: FloatArray,
     truths: FloatArray,
     frame_ids: Sequence[str],
@@ -248,17 +201,7 @@ def boxes_of_labels(labels: KittiFrames, calibrations: Sequence[KittiCalibration
     return np.concatenate(boxes)
 
 
-def join_densities(records: Sequence[Any]) -> BoxDensities:
-    """Join the densities of several frames, row after row.
-
-    Args:
-        records: at least one, all of a kind (:meth:`ebm3d.records.TensorRecord.cat`).
-    """
-    joined: BoxDensities = type(records[0]).cat(records)
-    return joined
-
-
-def _samples(densities: BoxDensities, frame_ids: Sequence[str], num_samples: int) -> Tensor:
+def _samples(densities: BoxDistribution, frame_ids: Sequence[str], num_samples: int) -> Tensor:
     """Boxes ``(K, P, 7)``, drawn frame by frame."""
     starts = [i for i, name in enumerate(frame_ids) if i == 0 or frame_ids[i - 1] != name]
     drawn = [torch.zeros(num_samples, 0, 7, dtype=torch.float64)]
@@ -269,7 +212,7 @@ def _samples(densities: BoxDensities, frame_ids: Sequence[str], num_samples: int
 
 
 @torch.no_grad()
-def _fit(densities: BoxDensities, truths: FloatArray, path: str) -> None:
+def _fit(densities: BoxDistribution, truths: FloatArray, path: str) -> None:
     """Fit factors, write them and say what they gain."""
     boxes = torch.from_numpy(truths)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,8 @@ from mmengine.fileio import load
 from mmengine.logging import MMLogger
 from numpy.typing import NDArray
 
-from ebm3d.adapters.metrics.calibration import (
-    CalibrationSettings,
-    boxes_of_labels,
-    calibrate,
-    join_densities,
-)
+from ebm3d.adapters.dense_heads.score_fusion import INITIAL_SCORES
+from ebm3d.adapters.metrics.calibration import CalibrationSettings, boxes_of_labels, calibrate
 from ebm3d.adapters.metrics.kitti_conversion import (
     calibration_of_info,
     detections_of_boxes,
@@ -29,8 +25,6 @@ from ebm3d.adapters.metrics.kitti_conversion import (
     labels_of_info,
     points_of_info,
 )
-from ebm3d.adapters.metrics.score_fusion import FusionSettings, calibration_by_class
-from ebm3d.adapters.metrics.stages import FIELDS, has_own_boxes_before, stages_of
 from ebm3d.datasets.atomic import check_writable, write_atomically
 from ebm3d.datasets.kitti_frames import KittiFrames, stack_frames
 from ebm3d.datasets.kitti_labels import KittiObjects, write_labels
@@ -38,17 +32,26 @@ from ebm3d.errors import input_error
 from ebm3d.evaluation.calibration import CalibrationReport
 from ebm3d.evaluation.comparison import NUM_REPLICATES, compare_kitti
 from ebm3d.evaluation.kitti_evaluation import MatchingProblem
-from ebm3d.evaluation.kitti_protocol import CLASSES, resolve_iou_thresholds
+from ebm3d.evaluation.kitti_protocol import CLASSES, OFFICIAL_IOU, resolve_iou_thresholds
 from ebm3d.evaluation.kitti_report import KittiReport, flat_figures, report_kitti
-from ebm3d.evaluation.tables import (
-    calibration_table,
-    comparison_tables,
-    render,
-    report_tables,
-)
+from ebm3d.evaluation.score_calibration import calibration_of_scores, detection_outcomes
+from ebm3d.evaluation.tables import calibration_table, comparison_tables, render, report_tables
 
+# By stage: fields of boxes, scores and densities.
+FIELDS = {
+    "before": ("initial_bboxes_3d", INITIAL_SCORES, "initial_box_distribution"),
+    "after": ("bboxes_3d", "scores_3d", "box_distribution"),
+}
 _NO_POINTS = np.zeros(0, dtype=np.int64)
 _NOT_RETURNED = ("by_", "quantiles", "ahs_", "reliability", "pit_histogram")
+
+
+class Split(NamedTuple):
+    """Frames of a split in the order of their ids: predictions, infos by id, and labels."""
+
+    frames: dict[str, dict[str, Any]]
+    infos: dict[str, Mapping[str, Any]]
+    labels: KittiFrames
 
 
 @METRICS.register_module()
@@ -57,24 +60,17 @@ class EBM3DKittiMetric(BaseMetric):
 
     Replaces the host's ``KittiMetric`` in any config. Predictions that hold ``initial_bboxes_3d``
     are evaluated before and after refinement, with keys under ``before/`` and ``after/``; others
-    without prefix. Before is what the detector gives without refinement, also where candidates were
-    refined before NMS (:mod:`ebm3d.adapters.metrics.stages`). Frames are told apart by the name of
-    their cloud, so subsets of the data set (``indices``) and any order are fine.
+    without prefix. Frames are identified by the name of their cloud, so subsets of the data set
+    (``indices``) and any order are fine.
 
     Keys: ``[before/|after/]Car/3d/0.70/moderate/ap_r40`` and the like,
-    ``[before/|after/]Car/localization/moderate/mean_iou_3d`` and
-    ``.../errors/along/mean_abs``; with both sets also ``.../localization_same_pairs/...``: the
-    pairs matched before refinement, measured before and after, or where candidates were refined
-    before NMS those of the true boxes that both sets find. The file ``json_file`` and the log
-    hold more: AP and errors by distance, occlusion and points, quantiles, and under ``comparison``
-    the differences between before and after with their intervals.
-
-    Predictions that hold ``box_distribution`` (densities of ``bboxes_3d``, such as an
-    :class:`ebm3d.densities.BoxDistribution`), or ``initial_box_distribution``, are also measured
-    for calibration on the pairs of ``localization``: keys
-    ``[before/|after/]Car/calibration/moderate/nll/mean`` and the like. Scores are measured as
-    probabilities that a box overlaps a true one as the official tool wants: keys
-    ``[before/|after/]Car/scores/brier``, ``ece`` and ``log_loss``.
+    ``.../Car/localization/moderate/mean_iou_3d``, ``.../errors/along/mean_abs``; with both stages
+    ``.../localization_same_pairs/...``, the pairs matched before refinement, measured before and
+    after; ``.../Car/scores/brier``, ``ece`` and ``log_loss`` of the scores as probabilities that a
+    box overlaps a true one as the official tool wants; and for predictions with
+    ``box_distribution`` (or ``initial_box_distribution``) ``.../Car/calibration/moderate/nll/mean``
+    and the like. The file ``json_file`` and the log hold more: AP and errors by distance, occlusion
+    and points, quantiles, and the differences between before and after with their intervals.
 
     Args:
         ann_file: info file of the split, version 1.1 of the host.
@@ -91,8 +87,6 @@ class EBM3DKittiMetric(BaseMetric):
         json_file: file that receives all figures as a tree, or ``None``.
         calibration: what to do with predicted densities: the arguments of
             :class:`ebm3d.adapters.metrics.calibration.CalibrationSettings`.
-        score_fusion: what to fit to the scores: the arguments of
-            :class:`ebm3d.adapters.metrics.score_fusion.FusionSettings`.
         prefix: as in mmengine.
         collect_device: as in mmengine.
         backend_args: as in mmengine.
@@ -111,7 +105,6 @@ class EBM3DKittiMetric(BaseMetric):
         out_dir: str | None = None,
         json_file: str | None = None,
         calibration: dict[str, Any] | None = None,
-        score_fusion: dict[str, Any] | None = None,
         prefix: str | None = None,
         collect_device: str = "cpu",
         backend_args: dict[str, Any] | None = None,
@@ -132,7 +125,6 @@ class EBM3DKittiMetric(BaseMetric):
         if self.json_file is not None:
             check_writable("json_file", self.json_file)
         self.calibration = CalibrationSettings(**(calibration or {}))
-        self.score_fusion = FusionSettings(**(score_fusion or {}))
         self.backend_args = backend_args
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
@@ -143,25 +135,25 @@ class EBM3DKittiMetric(BaseMetric):
             data_samples: predictions with ``pred_instances_3d`` and ``lidar_path``.
 
         Raises:
-            ValueError: if a sample does not say which cloud it is of, ``calibration`` asks for
-                what needs densities and it has none, or ``score_fusion`` for features.
+            ValueError: if a sample does not say which cloud it is of, or has no densities that
+                ``calibration`` needs.
         """
         for sample in data_samples:
             if not sample.get("lidar_path"):
                 remedy = "add 'lidar_path' to meta_keys of Pack3DDetInputs"
-                raise input_error("lidar_path of a prediction", "given", "none", remedy)
-            predicted, stages = sample["pred_instances_3d"], stages_of(sample)
+                raise input_error("lidar_path of a prediction", "a path", None, remedy)
+            predicted = sample["pred_instances_3d"]
             result: dict[str, Any] = {
                 "frame_id": frame_id_of(sample["lidar_path"]),
-                "features": self.score_fusion.features_of(predicted),
-                "has_own_boxes_before": has_own_boxes_before(sample),
+                "labels": _to_numpy(predicted["labels_3d"]).astype(np.int64),
             }
-            for stage, found in stages.items():
-                result[stage] = _to_numpy(found.boxes.tensor)[:, :7]
-                result[f"scores {stage}"] = _to_numpy(found.scores)
-                result[f"labels {stage}"] = _to_numpy(found.labels).astype(np.int64)
-                if found.densities is not None:
-                    result[f"densities {stage}"] = found.densities.detach().to("cpu")
+            for stage, (boxes, scores, densities) in FIELDS.items():
+                if boxes in predicted:
+                    result[stage] = _to_numpy(predicted[boxes].tensor)[:, :7]
+                    chosen = predicted[scores if scores in predicted else "scores_3d"]
+                    result[f"scores {stage}"] = _to_numpy(chosen)
+                    if densities in predicted:
+                        result[f"densities {stage}"] = predicted[densities].detach().to("cpu")
             if "densities after" not in result:
                 self.calibration.require_densities()  # now, not after the last frame
             self.results.append(result)
@@ -178,56 +170,39 @@ class EBM3DKittiMetric(BaseMetric):
         Raises:
             ValueError: if a frame is not in the info file, or a box is not finite.
         """
-        logger = MMLogger.get_current_instance()
-        infos = load(self.ann_file, backend_args=self.backend_args)
-        by_frame = {frame_id_of(i["lidar_points"]["lidar_path"]): i for i in infos["data_list"]}
-        names = {label: name for name, label in infos["metainfo"]["categories"].items()}
-        names.setdefault(-1, "DontCare")
-        # Sorted, so that sums are rounded alike whatever the order of the frames.
-        frames = {r["frame_id"]: r for r in sorted(results, key=lambda r: r["frame_id"])}
-        unknown = [frame_id for frame_id in frames if frame_id not in by_frame]
-        if unknown:
-            got = f"{len(unknown)} others, first {unknown[0]!r}"
-            remedy = "give the metric the ann_file of the data set that is evaluated"
-            raise input_error("frames", f"among those of {self.ann_file}", got, remedy)
-        labels = stack_frames({i: labels_of_info(by_frame[i], names) for i in frames}, scores=False)
-        num_points = np.concatenate([_NO_POINTS, *(points_of_info(by_frame[i]) for i in frames)])
-        thresholds = resolve_iou_thresholds(self._evaluated_classes(), self.iou_thresholds)
+        split = self.read_split(results)
+        num_points = np.concatenate(
+            [_NO_POINTS, *(points_of_info(info) for info in split.infos.values())]
+        )
+        thresholds = resolve_iou_thresholds(self.evaluated_classes(), self.iou_thresholds)
         stages = [s for s in FIELDS if all(s in result for result in results)]
         tree: dict[str, Any] = {}
-        problems: dict[str, MatchingProblem] = {}
-        kept: dict[str, NDArray[np.bool_]] = {}
-        for stage in stages:
-            detections, kept[stage] = self._detections(frames, by_frame, stage)
-            problems[stage] = MatchingProblem(labels, detections)
-            report = report_kitti(problems[stage], thresholds, num_points=num_points)
-            tree[stage] = report.as_dict()
-            for name, scores in calibration_by_class(problems[stage], list(thresholds)).items():
-                tree[stage][name]["scores"] = scores
+        detections = {stage: self.detections(split, stage) for stage in stages}
+        for stage, (problem, kept) in detections.items():
+            report = report_kitti(problem, thresholds, num_points=num_points)
             title = f"{stage} refinement, " if len(stages) == 2 else ""
-            logger.info("\n%s", render(*report_tables(report, title)))
-            calibrations = [calibration_of_info(by_frame[i], self.default_cam_key) for i in frames]
-            truths = boxes_of_labels(labels, calibrations)
-            reports = self._calibrate(stage, report, frames, kept[stage], labels, truths)
-            for name, by_difficulty in reports.items():
-                logger.info("\n%s", render(calibration_table(by_difficulty, name, title)))
-                tree[stage][name]["calibration"] = {
-                    difficulty: part.as_dict() for difficulty, part in by_difficulty.items()
-                }
-            self._write_results(stage, detections)
+            _log(*report_tables(report, title))
+            tree[stage] = report.as_dict()
+            for name in thresholds:
+                is_true, is_judged = detection_outcomes(problem, {name: OFFICIAL_IOU[name]})
+                scores = calibration_of_scores(problem.scores[is_judged], is_true[is_judged])
+                tree[stage][name]["scores"] = {"min_iou": OFFICIAL_IOU[name], **scores.as_dict()}
+            for name, reports in self._calibrate(stage, report, split, kept).items():
+                _log(calibration_table(reports, name, title))
+                figures = {difficulty: part.as_dict() for difficulty, part in reports.items()}
+                tree[stage][name]["calibration"] = figures
+            self._write_results(stage, problem.detections)
         if len(stages) == 2:
-            partners = None
-            if not any(result["has_own_boxes_before"] for result in results):
-                row_after = np.where(kept["after"], np.cumsum(kept["after"]) - 1, -1)
-                partners = row_after[kept["before"]]
+            (before, kept_before), (after, kept_after) = detections.values()
+            row_after = np.where(kept_after, np.cumsum(kept_after) - 1, -1)
             comparison = compare_kitti(
-                problems["before"],
-                problems["after"],
+                before,
+                after,
                 thresholds,
-                partners=partners,
+                partners=row_after[kept_before],
                 num_replicates=self.num_replicates,
             )
-            logger.info("\n%s", render(*comparison_tables(comparison, stages)))
+            _log(*comparison_tables(comparison, stages))
             for class_name, by_difficulty in comparison.same_pairs.items():
                 for stage, name in zip(stages, ("first", "second"), strict=True):
                     tree[stage][class_name]["localization_same_pairs"] = {
@@ -239,71 +214,90 @@ class EBM3DKittiMetric(BaseMetric):
         if self.json_file is not None:
             self.json_file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.json_file, (json.dumps(tree, indent=1) + "\n").encode())
-        # Last, so that nothing is lost where too few boxes say nothing.
-        features = [r["features"] for r in frames.values() if r["features"] is not None]
-        if features:
-            rows = np.concatenate(features)[kept["after"]]
-            self.score_fusion.fit_to(problems["after"], rows, list(thresholds))
         tree.pop("comparison", None)
         return {key: value for key, value in flat_figures(tree) if _is_returned(key)}
 
-    def _evaluated_classes(self) -> tuple[str, ...]:
+    def read_split(self, results: list[dict[str, Any]]) -> Split:
+        """Join the results of ``process`` with the labels of the info file.
+
+        Raises:
+            ValueError: if a frame is not in the info file.
+        """
+        infos = load(self.ann_file, backend_args=self.backend_args)
+        by_frame = {frame_id_of(i["lidar_points"]["lidar_path"]): i for i in infos["data_list"]}
+        names = {label: name for name, label in infos["metainfo"]["categories"].items()}
+        names.setdefault(-1, "DontCare")
+        # Sorted, so that sums are rounded the same whatever the order of the frames.
+        frames = {r["frame_id"]: r for r in sorted(results, key=lambda r: r["frame_id"])}
+        unknown = [frame_id for frame_id in frames if frame_id not in by_frame]
+        if unknown:
+            got = f"{len(unknown)} others, first {unknown[0]!r}"
+            remedy = "give the metric the ann_file of the data set that is evaluated"
+            raise input_error("frames", f"among those of {self.ann_file}", got, remedy)
+        chosen = {frame_id: by_frame[frame_id] for frame_id in frames}
+        labels = {frame_id: labels_of_info(info, names) for frame_id, info in chosen.items()}
+        return Split(frames, chosen, stack_frames(labels, scores=False))
+
+    def evaluated_classes(self) -> tuple[str, ...]:
         """The classes asked for, or those the data set is loaded with."""
         if self.classes is not None:
             return tuple(self.classes)
         loaded = (self.dataset_meta or {}).get("classes", CLASSES)
         return tuple(name for name in CLASSES if name in loaded)
 
-    def _detections(
-        self,
-        frames: Mapping[str, dict[str, Any]],
-        infos: Mapping[str, Mapping[str, Any]],
-        stage: str,
-    ) -> tuple[KittiFrames, NDArray[np.bool_]]:
-        """Predictions of one stage that the host would evaluate, and which those are."""
+    def detections(self, split: Split, stage: str) -> tuple[MatchingProblem, NDArray[np.bool_]]:
+        """Return labels and predictions of one stage, and which rows of the predictions count.
+
+        Args:
+            split: of :meth:`read_split`.
+            stage: "before" or "after" refinement.
+
+        Returns:
+            The problem of matching them, and a mask over all predicted boxes, frame after frame:
+            those the host's metric keeps.
+
+        Raises:
+            ValueError: if a box is not finite.
+        """
         class_names = (self.dataset_meta or {}).get("classes", CLASSES)
         kept = [np.zeros(0, dtype=np.bool_)]
         converted: dict[str, KittiObjects] = {}
-        for frame_id, result in frames.items():
-            boxes = result[stage]
+        for frame_id, result in split.frames.items():
+            boxes, info = result[stage], split.infos[frame_id]
             if not np.isfinite(boxes).all():
                 row = int(np.argwhere(~np.isfinite(boxes))[0][0])
                 got = f"{boxes[row]} in frame {frame_id!r}"
-                raise input_error(FIELDS[stage], "finite", got, "check the training")
-            image = infos[frame_id]["images"][self.default_cam_key]
+                raise input_error(FIELDS[stage][0], "finite", got, "check the training")
+            image = info["images"][self.default_cam_key]
             objects = detections_of_boxes(
                 boxes,
                 result[f"scores {stage}"],
-                [class_names[label] for label in result[f"labels {stage}"]],
-                calibration_of_info(infos[frame_id], self.default_cam_key),
+                [class_names[label] for label in result["labels"]],
+                calibration_of_info(info, self.default_cam_key),
                 (image["width"], image["height"]),
             )
             kept.append(is_evaluated(boxes, objects, self.pcd_limit_range))
             converted[frame_id] = objects.select(kept[-1])
-        return stack_frames(converted, scores=True), np.concatenate(kept)
+        predicted = stack_frames(converted, scores=True)
+        return MatchingProblem(split.labels, predicted), np.concatenate(kept)
 
     def _calibrate(
-        self,
-        stage: str,
-        report: KittiReport,
-        frames: Mapping[str, dict[str, Any]],
-        kept: NDArray[np.bool_],
-        labels: KittiFrames,
-        truths: NDArray[np.float64],
+        self, stage: str, report: KittiReport, split: Split, kept: NDArray[np.bool_]
     ) -> Mapping[str, Mapping[str, CalibrationReport]]:
         """Calibration of one stage's densities by class and difficulty, if it has densities."""
         settings = self.calibration if stage == "after" else CalibrationSettings()
-        key = f"densities {stage}"
-        if not frames or not all(key in result for result in frames.values()):
+        frames, key = list(split.frames.values()), f"densities {stage}"
+        if not frames or not all(key in result for result in frames):
             settings.require_densities()
             return {}
-        densities = join_densities([result[key] for result in frames.values()])
+        densities = type(frames[0][key]).cat([result[key] for result in frames])
+        calibrations = [calibration_of_info(i, self.default_cam_key) for i in split.infos.values()]
         return calibrate(
             report,
-            labels,
-            truths,
+            split.labels,
+            boxes_of_labels(split.labels, calibrations),
             densities[torch.from_numpy(kept)],
-            np.concatenate([result[stage] for result in frames.values()])[kept],
+            np.concatenate([result[stage] for result in frames])[kept],
             settings,
         )
 
@@ -315,6 +309,11 @@ class EBM3DKittiMetric(BaseMetric):
         folder.mkdir(parents=True, exist_ok=True)
         for index, frame_id in enumerate(frames.frame_ids):
             write_labels(folder / f"{frame_id}.txt", frames.frame(index))
+
+
+def _log(*tables: Any) -> None:
+    """Write tables into the log of the run."""
+    MMLogger.get_current_instance().info("\n%s", render(*tables))
 
 
 def _is_returned(key: str) -> bool:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from mmdet3d.registry import MODELS
 
-import ebm3d.regressions  # noqa: F401 - the imports register the classes
-from ebm3d import energy, losses, noise, pooling, refiners  # noqa: F401
-from ebm3d.noise import DetectionNoise
-from ebm3d.refiners import MultiStart
+from ebm3d import energy, losses, noise, pooling, refiners, regressions  # noqa: F401 - register
 from ebm3d.registry import COMPONENTS
 
-for component in (*COMPONENTS, DetectionNoise, MultiStart):
+for component in COMPONENTS:
     MODELS.register_module(module=component)

@@ -1,4 +1,4 @@
-"""What a dense head's second stage has to offer: two methods."""
+"""The interface of a dense head's second stage."""
 
 from __future__ import annotations
 
@@ -12,15 +12,6 @@ from torch import Tensor
 
 class RefinementHead(BaseModule):
     """Base of every refinement head that ``RefinedDenseHead`` takes."""
-
-    @property
-    def wants_detections(self) -> bool:
-        """Whether ``loss`` is given, as its fifth argument, what is detected in training frames.
-
-        One :class:`ebm3d.noise.Detections` a frame; that costs a prediction of the dense head in
-        every step. A head that wants them says ``wants_detections = True``, or decides here.
-        """
-        return False
 
     @abstractmethod
     def loss(
@@ -37,7 +28,7 @@ class RefinementHead(BaseModule):
                 frozen.
             points: B clouds ``(P, F)``, or none.
             boxes: B tensors of true boxes ``(N_b, >= 7)``.
-            labels: B tensors ``(N_b,)``; negative ones are of no class.
+            labels: B tensors ``(N_b,)``; negative ones are of no class and left out.
 
         Returns:
             Scalars by name; those whose name holds "loss" are summed and minimized, others logged.
@@ -62,7 +53,7 @@ class RefinementHead(BaseModule):
             scores: B tensors ``(N_b,)``.
 
         Returns:
-            Per frame ``boxes`` ``(N_b, 7)``, in the order given, and any further fields of length
-            N_b (tensors, or :class:`ebm3d.records.TensorRecord`), which become fields of the
-            predictions. ``scores_3d`` among them replaces the detector's scores.
+            Per frame ``boxes`` ``(N_b, 7)`` in the order of the input, and further fields of
+            length N_b (tensors, or :class:`ebm3d.records.TensorRecord`), which become fields of
+            the predictions. ``scores_3d`` among them replaces the detector's scores.
         """

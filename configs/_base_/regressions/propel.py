@@ -1,4 +1,0 @@
-# PROPEL, a mixture of Gaussians, in a second stage.
-# Residuals are in standard deviations of the noise (_base_/heads/ebm_head.py): of order one.
-regression = dict(type="PROPELBoxRegression", num_components=3, target_std=0.3)
-num_iterations = 3  # of 1, 2, 3, on design frames (docs/results.md)

@@ -1,7 +1,0 @@
-# The one cycle of cpu_20e.py in fewer epochs, for a data set of more frames.
-_base_ = "./cpu_20e.py"
-max_epochs = 6
-
-param_scheduler = _base_.param_scheduler
-param_scheduler[0].update(total_steps=max_epochs)
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

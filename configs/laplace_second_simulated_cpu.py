@@ -1,6 +1,0 @@
-# second_simulated_cpu.py with densities of boxes: Laplace residuals.
-_base_ = ["./second_simulated_cpu.py", "./_base_/regressions/dense_laplace.py"]
-
-model = dict(
-    bbox_head=dict(type="DistributionAnchor3DHead", loss_bbox=None, regression=_base_.regression)
-)

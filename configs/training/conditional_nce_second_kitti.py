@@ -1,4 +1,0 @@
-# The energy of ebm_second_kitti.py trained by conditional NCE.
-_base_ = ["../ebm_second_kitti.py", "../_base_/trainings/conditional_nce.py"]
-
-model = dict(bbox_head=dict(refinement_head=dict(loss=dict(_delete_=True, **_base_.training_loss))))

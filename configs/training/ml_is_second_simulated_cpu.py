@@ -1,4 +1,0 @@
-# The energy of ebm_second_simulated_cpu.py trained by ML-IS.
-_base_ = ["../ebm_second_simulated_cpu.py", "../_base_/trainings/ml_is.py"]
-
-model = dict(bbox_head=dict(refinement_head=dict(loss=dict(_delete_=True, **_base_.training_loss))))

@@ -1,4 +1,0 @@
-# The energy of ebm_second_kitti_cpu.py trained by ML-MCMC.
-_base_ = ["../ebm_second_kitti_cpu.py", "../_base_/trainings/ml_mcmc.py"]
-
-model = dict(bbox_head=dict(refinement_head=dict(loss=dict(_delete_=True, **_base_.training_loss))))

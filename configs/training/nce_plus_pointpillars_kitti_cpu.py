@@ -1,4 +1,0 @@
-# The energy of ebm_pointpillars_kitti_cpu.py trained by NCE+.
-_base_ = ["../ebm_pointpillars_kitti_cpu.py", "../_base_/trainings/nce_plus.py"]
-
-model = dict(bbox_head=dict(refinement_head=dict(loss=dict(_delete_=True, **_base_.training_loss))))

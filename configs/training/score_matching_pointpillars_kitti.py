@@ -1,4 +1,0 @@
-# The energy of ebm_pointpillars_kitti.py trained by score matching.
-_base_ = ["../ebm_pointpillars_kitti.py", "../_base_/trainings/score_matching.py"]
-
-model = dict(bbox_head=dict(refinement_head=dict(loss=dict(_delete_=True, **_base_.training_loss))))

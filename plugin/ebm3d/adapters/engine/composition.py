@@ -1,0 +1,163 @@
+"""A detector's config combined with a head and a training method: ``--head``, ``--loss``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmengine import Config
+
+from ebm3d.errors import input_error
+from ebm3d.paths import config_path
+
+STAGES = ("dense", "refinement")
+REFINED_DETECTORS = {"VoxelNet": "RefinedVoxelNet"}
+"""Detectors of the host by the class that hands its points to a refinement head."""
+_ENERGY = "EBMRefinementHead"
+_FOLDERS = {"head": "_base_/heads", "loss": "_base_/losses"}
+
+
+class Variant(NamedTuple):
+    """A file of ``configs/``: its name, what it can be (stages of a head), its first line."""
+
+    name: str
+    stages: tuple[str, ...]
+    summary: str
+
+
+def compose(
+    config: str | Path, head: str, stage: str | None = None, loss: str | None = None
+) -> Config:
+    """Put a head on a detector.
+
+    Args:
+        config: config of a detector with a single-map dense head (``model.bbox_head``).
+        head: name of a file in ``configs/_base_/heads``, or a path of one like them.
+        stage: "dense": the head's box regression replaces that of the dense head; "refinement":
+            the head refines the boxes of the frozen detector. By default the first that it has.
+        loss: training method of an energy: a file in ``configs/_base_/losses``, or a path.
+
+    Returns:
+        The config, named ``<head>[_<loss>][_refinement]_<config>.py``.
+
+    Raises:
+        FileNotFoundError: if there is no such config, head or loss; it lists those there are.
+        ValueError: if they do not fit together; it says what would.
+    """
+    path = find_config(config)
+    cfg = Config.fromfile(path)
+    dense = cfg.model.get("bbox_head", {})
+    if "refinement_head" in dense or dense.get("type") == "DistributionAnchor3DHead":
+        remedy = "give the config of the detector alone, such as second_kitti.py"
+        raise input_error("config for --head", "one of a detector", path.name, remedy)
+    variant, method = _read("head", head), None if loss is None else _read("loss", loss)
+    stages = _stages(variant)
+    if stage not in (None, *stages):
+        raise input_error(f"--stage with --head {head}", " or ".join(stages), stage)
+    chosen = stage or stages[0]
+    energy = variant.get("refinement_head", {}).get("type") == _ENERGY
+    if method is not None and (chosen == "dense" or not energy):
+        raise input_error("--head with --loss", "an energy, such as ebm", head)
+    if chosen == "dense":
+        if dense.get("type") != "Anchor3DHead":
+            got = f"{dense.get('type')} in {path.name}"
+            remedy = "use --stage refinement, which takes any head on a map"
+            raise input_error("model.bbox_head for --stage dense", "an Anchor3DHead", got, remedy)
+        dense.update(type="DistributionAnchor3DHead", loss_bbox=None, **variant.dense_head)
+    else:
+        _refine(cfg, path.name, _refinement_head(cfg, head, variant, method))
+    for part in filter(None, (variant, method)):
+        cfg.custom_imports.imports += part.get("custom_imports", {}).get("imports", [])
+    names = [Path(head).stem, loss and Path(loss).stem, chosen != stages[0] and chosen, path.name]
+    file = path.with_name("_".join(filter(None, names)))
+    return Config(cfg._cfg_dict, cfg_text=cfg.text, filename=str(file))
+
+
+def find_config(config: str | Path) -> Path:
+    """Return the path of a config file, or of one that comes with the package."""
+    return Path(config) if Path(config).is_file() else Path(config_path(str(config)))
+
+
+def variants(kind: str) -> Iterator[Variant]:
+    """Yield what there is of a kind: "config", "head" or "loss"."""
+    root = Path(config_path("second_kitti.py")).parent
+    for file in sorted((root / _FOLDERS.get(kind, "")).glob("*.py")):
+        summary = file.read_text().partition("\n")[0].removeprefix("# ")
+        stages = _stages(Config.fromfile(file)) if kind == "head" else ()
+        yield Variant(file.stem, stages, summary)
+
+
+def _stages(head: Config) -> tuple[str, ...]:
+    """What a head can be, its usual place first."""
+    return tuple(stage for stage in STAGES if f"{stage}_head" in head)
+
+
+def _read(kind: str, name: str) -> Config:
+    """The file of a head or loss."""
+    if Path(name).is_file():
+        return Config.fromfile(name)
+    names = [variant.name for variant in variants(kind)]
+    if name not in names:
+        raise FileNotFoundError(
+            f"--{kind}: expected one of {', '.join(names)}, or a file like those in configs/"
+            f"{_FOLDERS[kind]}, but got {name!r}"
+        )
+    return Config.fromfile(config_path(f"{_FOLDERS[kind]}/{name}.py"))
+
+
+def _refinement_head(cfg: Config, name: str, head: Config, method: Config | None) -> Any:
+    """The config of a refinement head for the classes of a detector, trained by a method."""
+    classes = list(cfg.class_names)
+    tables = {n: _read("head", n) for n in ("ebm", "ebm_3class")}
+    energy = next((t.refinement_head for t in tables.values() if t.table_classes == classes), None)
+    if energy is None:
+        expected = " or ".join(", ".join(t.table_classes) for t in tables.values())
+        remedy = "write a head with tables of these classes like configs/_base_/heads/ebm_3class.py"
+        raise input_error("class_names", expected, ", ".join(classes), remedy)
+    if name == "ebm":
+        chosen = energy
+    elif "type" in head.refinement_head:
+        chosen = head.refinement_head
+    else:  # what differs from the energy, whose features and noise every head reads
+        if "regression" in head.refinement_head:
+            del energy["loss"], energy["refiner"]
+            energy.type, energy.network.type = "RegressionRefinementHead", "RegressionNetwork"
+        merged = Config({"head": energy})
+        merged.merge_from_dict({"head": head.refinement_head})
+        chosen = merged.head
+    if head.get("table_classes", classes) != classes and name != "ebm":
+        raise input_error(f"class_names with --head {name}", head.table_classes, classes)
+    if method is not None and "proposal" in method:
+        chosen.noise = {**method.proposal, "base": chosen.noise}
+    elif method is not None:
+        merged = Config({"head": chosen})
+        merged.merge_from_dict({"head": method.refinement_head})
+        chosen = merged.head
+    return chosen
+
+
+def _refine(cfg: Config, name: str, head: Any) -> None:
+    """Wrap the dense head of a config; its schedule becomes that of refinement heads."""
+    model = cfg.model
+    if model.type not in REFINED_DETECTORS or "bbox_head" not in model:
+        expected = f"a {' or '.join(REFINED_DETECTORS)} with a bbox_head"
+        raise input_error("model.type for a refinement head", expected, f"{model.type} in {name}")
+    model.type = REFINED_DETECTORS[model.type]
+    model.bbox_head = {
+        "type": "RefinedDenseHead",
+        "dense_head": model.bbox_head,
+        "refinement_head": {
+            "in_channels": model.bbox_head.in_channels,
+            "point_cloud_range": cfg.point_cloud_range,
+            **head,
+        },
+    }
+    base = Config.fromfile(config_path("_base_/schedules/refinement.py"))
+    schedule, train = base.refinement_schedule, base.refinement_schedule.train_cfg
+    epochs = cfg.get("refinement_epochs", train.max_epochs)
+    schedule.param_scheduler[0].total_steps = epochs
+    train.update(max_epochs=epochs, val_interval=epochs)
+    cfg.find_unused_parameters = base.find_unused_parameters
+    for key, value in schedule.items():
+        cfg[key] = value

@@ -1,0 +1,165 @@
+"""What the heads that read pooled features share: pools, a network, a noise."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from mmdet3d.registry import MODELS
+from mmengine.dist import all_reduce, get_world_size
+from torch import Tensor
+
+from ebm3d.adapters.refinement_heads.inputs import frame_index
+from ebm3d.adapters.refinement_heads.refinement_head import RefinementHead
+from ebm3d.energy import BoundNetwork
+from ebm3d.errors import check_count, input_error, is_number
+from ebm3d.pooling import Scenes
+
+Bound = TypeVar("Bound", bound=BoundNetwork)
+
+
+class PooledRefinementHead(RefinementHead):
+    """Base of heads with a network on features pooled at a box.
+
+    Args:
+        in_channels: channels of the bird's-eye-view map.
+        point_cloud_range: what the map covers: x, y, z from and to, meters.
+        pooling: configs of pools (``BEVGridPool``, ``PointBoxPool``); their features are joined.
+        network: config of the network, without its number of inputs.
+        noise: config of the noise (``BoxNoise``, ``LearnedProposal``).
+        max_refined: largest number of boxes refined in a frame, those of the highest scores; the
+            others stay as detected.
+        max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
+        init_cfg: as in mmengine.
+
+    Raises:
+        ValueError: if there is no pool, a config does not fit its class, or tables by class differ
+            in their number of rows.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        point_cloud_range: Sequence[float],
+        pooling: Sequence[dict[str, Any]],
+        network: dict[str, Any],
+        noise: dict[str, Any],
+        max_refined: int,
+        max_evaluations: int | None,
+        init_cfg: dict[str, Any] | None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if not isinstance(pooling, list | tuple) or not pooling:
+            raise input_error("pooling", "a list of at least one pool", repr(pooling))
+        if not _is_range(point_cloud_range):
+            expected = "six numbers, x, y, z from and to, meters"
+            raise input_error("point_cloud_range", expected, repr(point_cloud_range))
+        check_count("in_channels", in_channels)
+        check_count("max_refined", max_refined)
+        if max_evaluations is not None:
+            check_count("max_evaluations", max_evaluations)
+        self.point_cloud_range = tuple(point_cloud_range)
+        self.max_refined, self.max_evaluations = max_refined, max_evaluations
+        pools: list[Any] = [
+            build(f"pooling[{index}]", pool, in_channels=in_channels)
+            for index, pool in enumerate(pooling)
+        ]
+        self.pools = torch.nn.ModuleList(pools)
+        self._features = {"in_channels": sum(pool.out_channels for pool in pools)}
+        if isinstance(network, dict) and "mean_sizes" in network:
+            self._features["mean_sizes"] = network["mean_sizes"]
+        self.network = self.build_on_features("network", network, "output_shape")
+        self.noise = self.build_on_features("noise", noise, "around", "base")
+        sizes = getattr(self.network, "log_mean_sizes", None)
+        self.num_classes = None if sizes is None else len(sizes)
+        self._check_rows("noise.stds", getattr(getattr(self.noise, "base", None), "stds", None))
+
+    def build_on_features(self, name: str, config: dict[str, Any], *attributes: str) -> Any:
+        """Build a part that may read pooled features, its ``base`` first.
+
+        Args:
+            name: of the argument, for messages.
+            config: of a network, a noise, a loss or a refiner; gets ``in_channels`` (the length of
+                the pooled features) and the network's ``mean_sizes`` where its class takes them.
+            *attributes: that such a part has.
+
+        Raises:
+            ValueError: if the config does not fit its class, or the class lacks an attribute.
+        """
+        if isinstance(config, dict) and "base" in config:
+            config = {**config, "base": self.build_on_features(f"{name}.base", config["base"])}
+        part = build(name, config, **self._features)
+        missing = [attribute for attribute in attributes if not hasattr(part, attribute)]
+        if missing:
+            got = f"{config['type']} without {', '.join(missing)}"
+            raise input_error(f"{name}.type", f"that of a {name}", got)
+        return part
+
+    def _bound(
+        self,
+        cls: type[Bound],
+        bev: Tensor,
+        points: Sequence[Tensor],
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+    ) -> Bound:
+        """The network on B frames, for boxes near ``boxes``; see :class:`BoundNetwork`."""
+        pools: list[Any] = list(self.pools)
+        return cls(
+            pools,
+            self.network,
+            Scenes.from_range(bev.float(), self.point_cloud_range, points),
+            torch.cat(list(boxes)),
+            torch.cat(list(labels)),
+            frame_index([len(rows) for rows in boxes], bev.device),
+            self.max_evaluations,
+        )
+
+    def mean_over_boxes(self, per_box: Tensor) -> Tensor:
+        """Return the mean of ``(N,)`` losses over the boxes of all processes."""
+        count = per_box.new_full((), len(per_box))
+        all_reduce(count)
+        # The host averages gradients over processes; the mean over all boxes needs the sum.
+        mean = per_box.sum() * get_world_size() / count.clamp_min(1)
+        # Data-parallel training waits for every parameter; score matching has no use of f's bias.
+        return mean + torch.cat([p.flatten() for p in self.parameters()]).sum() * 0
+
+    def _check_rows(self, name: str, table: Tensor | None) -> None:
+        """Raise unless a table by class has one row for all, or as many as there are classes."""
+        if table is None or len(table) == 1:
+            return
+        if self.num_classes is None:  # the network knows no classes, and the first table decides
+            self.num_classes = len(table)
+        if len(table) != self.num_classes:
+            expected = f"1 or {self.num_classes}, as network.mean_sizes"
+            raise input_error(f"rows of {name}", expected, len(table))
+
+
+def _is_range(values: Any) -> bool:
+    """Whether values are six numbers, the last three above the first three."""
+    if not isinstance(values, list | tuple) or len(values) != 6:
+        return False
+    return all(map(is_number, values)) and all(values[i] < values[i + 3] for i in range(3))
+
+
+def build(name: str, config: dict[str, Any], **defaults: Any) -> Any:
+    """Build a registered class, with ``defaults`` for arguments it takes and the config lacks.
+
+    Raises:
+        ValueError: for no config, a class that is not registered, or arguments it does not take.
+    """
+    if not isinstance(config, dict) or not isinstance(config.get("type"), str):
+        raise input_error(name, "a config: a dict with the name of a class as 'type'", repr(config))
+    cls = MODELS.get(config["type"])
+    if cls is None:
+        remedy = "add the module that registers it to custom_imports"
+        raise input_error(f"{name}.type", "the name of a registered class", config["type"], remedy)
+    signature = inspect.signature(cls)
+    config = {**{k: v for k, v in defaults.items() if k in signature.parameters}, **config}
+    try:
+        signature.bind(**{k: v for k, v in config.items() if k not in ("type", "_scope_")})
+    except TypeError as error:
+        raise input_error(name, f"arguments of {config['type']}", str(error)) from error
+    return MODELS.build(config)

@@ -45,8 +45,8 @@ def code_distance_penalty(codes: Tensor, labels: Tensor) -> Tensor:
         R_1 = \frac1N \sum_i \sum_j \max\big(0,\; 2 |y_i - y_j| - \|Z_i - Z_j\|_1\big)
 
     Source: Shah and Aamodt, "Learning Label Encodings for Deep Regression", ICLR 2023.
-    docs/method.md, M-13. Codes Z ``(N, D, M)``, labels y ``(N, D)`` in levels; returns ``(D,)``. Takes
-    N N M numbers of memory for each dimension.
+    docs/method.md, M-13. Codes Z ``(N, D, M)``, labels y ``(N, D)`` in levels; returns ``(D,)``.
+    Takes N N M numbers of memory for each dimension.
     """
     if codes.ndim != 3 or labels.shape != codes.shape[:2]:
         raise shape_error("labels", "(N, D) like codes (N, D, M)", labels)

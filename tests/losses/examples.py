@@ -37,7 +37,7 @@ def random_boxes(count: int) -> Tensor:
 
 @dataclass
 class FixedNoise:
-    """Noise that gives the same samples every time, and remembers by what it was narrowed."""
+    """Noise that gives the same samples every time, and remembers the last factor of its scales."""
 
     boxes: Tensor
     labels: Tensor

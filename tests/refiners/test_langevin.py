@@ -48,19 +48,6 @@ def test_without_noise_it_is_gradient_ascent():
     torch.testing.assert_close(moved, expected)
 
 
-def test_samples_of_a_mixture_have_its_mean():
-    # 0.3 N(-1, 0.25) + 0.7 N(1, 0.25): chains that start as the mixture stay so.
-    def f(y: Tensor) -> Tensor:
-        parts = [math.log(w) - 2 * (y[..., 0] - m).square() for w, m in ((0.3, -1), (0.7, 1))]
-        return torch.logsumexp(torch.stack(parts), dim=0)
-
-    num = 20_000
-    side = torch.where(torch.rand(num, dtype=torch.float64) < 0.3, -1.0, 1.0)
-    start = (side + 0.5 * torch.randn(num, dtype=torch.float64))[:, None]
-    samples = langevin(f, start, 0.1, 100)
-    assert abs(float(samples.mean()) - 0.4) < 5 * math.sqrt((0.25 + 1 - 0.4**2) / num)
-
-
 def test_samples_have_no_graph_and_neither_start_nor_parameters_are_touched():
     start = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
     weight = torch.ones(3, dtype=torch.float64, requires_grad=True)

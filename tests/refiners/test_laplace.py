@@ -13,7 +13,6 @@ from ebm3d.boxes import wrap_to_pi
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.refiners import (
     Expansion,
-    approximate_by_gaussian,
     expand_by_differences,
     expand_exactly,
     laplace_approximation,
@@ -151,7 +150,7 @@ def test_covariance_at_a_mode_of_f_is_the_inverse_of_minus_the_hessian_in_meters
 
 def test_normalizer_of_a_density_in_meters_is_that_of_quadrature():
     # Only the length matters: exp f dl over a narrow Gaussian of the length in meters; the other
-    # six are Gaussians of unit mass in their own coordinates.
+    # six are Gaussians of unit mass in their coordinates.
     length, width = 4.0, 0.05
     noise_std = torch.tensor([UNITS], dtype=torch.float64)
     box = torch.tensor([[10.0, 2.0, -1.0, length, 1.8, 1.5, 0.3]], dtype=torch.float64)
@@ -169,7 +168,7 @@ def test_normalizer_of_a_density_in_meters_is_that_of_quadrature():
 
 
 def _of_curvature(curvature: list[float], slope: float = 0.0) -> Any:
-    """An f of given curvatures of h along the axes, around boxes of known_gaussian(1)."""
+    """An f whose h has these curvatures along the axes, around boxes of known_gaussian(1)."""
     g = known_gaussian(1)
 
     def f(boxes: Tensor) -> Tensor:
@@ -303,9 +302,3 @@ def test_wrong_f_boxes_and_scales_are_refused(expand: Any):
         expand(g, g.boxes, none)
     with pytest.raises(ValueError, match="noise_std must have shape"):
         expand(g, g.boxes, g.noise_std[:1])
-
-
-def test_expansion_can_be_turned_into_several_gaussians():
-    g = known_gaussian()
-    narrow = approximate_by_gaussian(_expand(g, g, 1.25), max_std=0.1)
-    assert bool((narrow.covariance.diagonal(dim1=1, dim2=2) <= 0.01 + 1e-12).all())

@@ -15,9 +15,9 @@ from tests.refiners.hills import MODE, SCALE, rugged, starts
 def _bowl(condition: float = 10.0) -> Tensor:
     """A precision of largest eigenvalue 3, no axis of which is a coordinate's."""
     generator = torch.Generator().manual_seed(1)
-    turned, _ = torch.linalg.qr(torch.randn(7, 7, dtype=torch.float64, generator=generator))
+    basis, _ = torch.linalg.qr(torch.randn(7, 7, dtype=torch.float64, generator=generator))
     levels = 3.0 * torch.logspace(-math.log10(condition), 0, 7, dtype=torch.float64)
-    return turned @ torch.diag(levels) @ turned.T
+    return basis @ torch.diag(levels) @ basis.T
 
 
 def _quadratic(boxes: Tensor, condition: float = 10.0) -> Tensor:

@@ -45,7 +45,7 @@ def propel_loss(
         means: ``(N, I, D)``, I at least 1.
         log_variances: ``(N, I, D)``, squared units of the coding.
         target_variance: v_gt, positive, one number or ``(D,)``.
-        joint: whether the mixture is one over all residuals; otherwise each residual has its own
+        joint: whether the mixture is one over all residuals; otherwise each residual has a
             mixture, of the same components.
 
     Returns:

@@ -43,7 +43,7 @@ def snl_loss(f_true: Tensor, f: Tensor, log_q: Tensor, log_normalizer: Tensor) -
         if value.shape != sampled.shape:
             expected = f"{tuple(sampled.shape)}, like f without its samples"
             raise shape_error(name, expected, value)
-    # logsumexp and exp: a mean of exponentials, none of which overflows on the way.
+    # logsumexp and exp: a mean of exponentials, none of which overflows.
     excess = sampled - log_normalizer
     near = torch.exp(excess.clamp_max(_TANGENT_FROM))
     ratio = near + math.exp(_TANGENT_FROM) * torch.relu(excess - _TANGENT_FROM)

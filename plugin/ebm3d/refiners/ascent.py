@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,22 +37,6 @@ class RefinementResult:
     num_accepted: Tensor
 
 
-class Trial(NamedTuple):
-    """A candidate in the coordinates z.
-
-    Attributes:
-        step: ``(N, 7)`` from the box to the candidate, after the limits.
-        change: ``(N, 7)`` gradient at the candidate less that at the box.
-        unknown: ``(N, 1)`` zero; NaN where f or its gradient is not finite at one of the two.
-        accepted: ``(N, 1)`` whether the candidate replaces the box.
-    """
-
-    step: Tensor
-    change: Tensor
-    unknown: Tensor
-    accepted: Tensor
-
-
 class StepRule(ABC):
     """Chooses the steps of one call; it may keep state from trial to trial."""
 
@@ -62,8 +45,15 @@ class StepRule(ABC):
         """Return the next step ``(N, 7)`` in z, from the gradient in z ``(N, 7)``."""
 
     @abstractmethod
-    def update(self, trial: Trial) -> None:
-        """Take notice of a candidate, accepted or not."""
+    def update(self, step: Tensor, change: Tensor, unknown: Tensor, accepted: Tensor) -> None:
+        """Learn from a candidate.
+
+        Args:
+            step: ``(N, 7)`` in z from the box to the candidate, after the limits.
+            change: ``(N, 7)`` gradient at the candidate less that at the box.
+            unknown: ``(N, 1)`` zero; NaN where f or its gradient is not finite at one of the two.
+            accepted: ``(N, 1)`` whether the candidate replaces the box.
+        """
 
 
 class Ascent(ABC):
@@ -88,7 +78,7 @@ class Ascent(ABC):
         return self.limits.scale
 
     @abstractmethod
-    def start(self, boxes: Tensor) -> StepRule:
+    def rule(self, boxes: Tensor) -> StepRule:
         """Return the rule for the steps of boxes ``(N, 7)``."""
 
     def __call__(self, f: Scorer, boxes: Tensor, labels: Tensor | None = None) -> RefinementResult:
@@ -104,7 +94,7 @@ class Ascent(ABC):
         """
         check_sound_boxes(boxes)
         start = boxes.detach()
-        frame, rule = self.limits.frame(start, labels), self.start(start)
+        frame, rule = self.limits.frame(start, labels), self.rule(start)
         num_steps = self.num_steps if len(boxes) else 0
         state = _evaluate(f, start, torch.zeros_like(start), frame, num_steps > 0)
         f_initial = state[:, -1]
@@ -120,7 +110,7 @@ class Ascent(ABC):
             accepted &= candidate[:, 3:6].amin(dim=1, keepdim=True) >= self.limits.min_size
             if not is_last:
                 step, change, unknown, _ = (new_state - state).split(_COLUMNS, dim=1)
-                rule.update(Trial(step, change, unknown, accepted))
+                rule.update(step, change, unknown, accepted)
             state = torch.where(accepted, new_state, state)
             steps_accepted.append(accepted)
         refined = frame.boxes(state[:, :7])
@@ -130,14 +120,11 @@ class Ascent(ABC):
 
 
 def _evaluate(f: Scorer, boxes: Tensor, z: Tensor, frame: StepFrame, with_gradient: bool) -> Tensor:
-    """State ``(N, 16)`` of boxes at z: one tensor, so that one operation replaces a box by another.
-
-    Its gradient is zero unless wanted.
-    """
+    """State ``(N, 16)`` of boxes at z: one tensor, so that one operation replaces a box."""
     if not with_gradient:
         with torch.no_grad():
             value = check_values(f(boxes), boxes)[:, None]
-        return torch.cat((z, torch.zeros_like(z), torch.zeros_like(value), value), dim=1)
+        return torch.cat((z, z.new_zeros(len(z), 8), value), dim=1)
     value, gradient = value_and_gradient(f, boxes)
     values = torch.cat((value[:, None], gradient), dim=1)
     unknown = 0 * torch.linalg.vector_norm(values, math.inf, dim=1, keepdim=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ebm3d.boxes.device_constants import constant
 from ebm3d.errors import check_positive, input_error, is_number
-from ebm3d.refiners.ascent import Ascent, StepRule, Trial
+from ebm3d.refiners.ascent import Ascent, StepRule
 from ebm3d.refiners.steps import StepLimits
 from ebm3d.registry import register
 
@@ -23,7 +23,7 @@ class GradientAscent(Ascent):
 
     Source: Gustafsson et al., "Accurate 3D Object Detection using Energy-Based Models", 2020;
     docs/method.md, M-7. The defaults are the published loop. Deviations: units S of the steps, in
-    the axes of the box if wanted, so that meters and radians get steps that suit them; limits in
+    the axes of the box or the world, so that meters and radians get steps that suit them; limits in
     those units; steps that grow after a success; fewer evaluations for the same result.
 
     Args:
@@ -60,7 +60,7 @@ class GradientAscent(Ascent):
             raise input_error("step_growth", "at least 1 and finite", step_growth)
         self.step_size, self.step_decay, self.step_growth = step_size, step_decay, step_growth
 
-    def start(self, boxes: Tensor) -> StepRule:
+    def rule(self, boxes: Tensor) -> StepRule:
         """Return the rule: along the gradient, by the step size of each box."""
         return _GradientSteps(boxes, self.step_size, self.step_decay, self.step_growth)
 
@@ -76,6 +76,6 @@ class _GradientSteps(StepRule):
         """Along the gradient."""
         return self._size * gradient
 
-    def update(self, trial: Trial) -> None:
+    def update(self, step: Tensor, change: Tensor, unknown: Tensor, accepted: Tensor) -> None:
         """Shrink or grow lambda."""
-        self._size = self._size * torch.where(trial.accepted, self._growth, self._decay)
+        self._size = self._size * torch.where(accepted, self._growth, self._decay)

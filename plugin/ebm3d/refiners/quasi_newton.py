@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ebm3d.boxes.device_constants import constant
 from ebm3d.errors import check_positive, input_error, is_number
-from ebm3d.refiners.ascent import Ascent, StepRule, Trial
+from ebm3d.refiners.ascent import Ascent, StepRule
 from ebm3d.refiners.steps import StepLimits
 from ebm3d.registry import register
 
@@ -62,7 +62,7 @@ class QuasiNewtonAscent(Ascent):
             raise input_error("step_decay", "in (0, 1)", step_decay)
         self.step_size, self.step_decay = step_size, step_decay
 
-    def start(self, boxes: Tensor) -> StepRule:
+    def rule(self, boxes: Tensor) -> StepRule:
         """Return the rule: along the gradient at first, then as the curvature says."""
         return _QuasiNewtonSteps(boxes, self.step_size, self.step_decay)
 
@@ -84,17 +84,17 @@ class _QuasiNewtonSteps(StepRule):
         climbs = step.mT @ slope > 0
         return self._alpha * torch.where(climbs, step, self._size * slope)[..., 0]
 
-    def update(self, trial: Trial) -> None:
+    def update(self, step: Tensor, change: Tensor, unknown: Tensor, accepted: Tensor) -> None:
         """Update B by the step and the change of the gradient, alpha by the success."""
         # With c = -change: r = s + B change, and r' c = -(r' change).
-        change = trial.change[..., None]
-        r = torch.baddbmm(trial.step[..., None], self._inverse, change)
+        change = change[..., None]
+        r = torch.baddbmm(step[..., None], self._inverse, change)
         scaled = r / (r.mT @ change)
         # |r| |c| over |r' c|, and NaN where a gradient is not known.
         lengths = (torch.linalg.vector_norm(vector, dim=1) for vector in (scaled, change))
-        inverse_cosine = torch.addcmul(trial.unknown, *lengths)
+        inverse_cosine = torch.addcmul(unknown, *lengths)
         is_valid = (inverse_cosine < 1 / _LEAST_COSINE)[..., None]
         scaled = torch.where(is_valid, scaled, self._zero)
         self._inverse = torch.baddbmm(self._inverse, r, scaled.mT, alpha=-1)
-        factor = torch.where(trial.accepted, self._growth, self._decay)
+        factor = torch.where(accepted, self._growth, self._decay)
         self._alpha = (self._alpha * factor).clamp_max(1)

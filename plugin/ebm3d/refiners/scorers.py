@@ -77,7 +77,7 @@ class ResidualDensity:
             raise shape_error("residuals", expected, residuals)
         boxes = self._coding.decode(residuals.transpose(0, 1))
         variants = boxes.transpose(0, 1)
-        # The volume has a graph of its own: an f without one would go unnoticed.
+        # The volume has a graph: an f without one would go unnoticed.
         if variants.requires_grad:
             values = differentiable_values(self._f, variants, "boxes")
         else:

@@ -72,9 +72,6 @@ class ResidualDensity:
 
     def __call__(self, residuals: Tensor) -> Tensor:
         """Return h ``(N, S)`` of residuals ``(N, S, 7)``."""
-        if residuals.ndim != 3:
-            expected = f"({len(self._coding.reference)}, S, 7)"
-            raise shape_error("residuals", expected, residuals)
         boxes = self._coding.decode(residuals.transpose(0, 1))
         variants = boxes.transpose(0, 1)
         # The volume has a graph: an f without one would go unnoticed.

@@ -37,7 +37,7 @@ def random_boxes(count: int) -> Tensor:
 
 @dataclass
 class FixedNoise:
-    """Noise that gives the same samples every time, and remembers by what it was narrowed."""
+    """Noise that gives the same samples every time, and remembers the last factor of its scales."""
 
     boxes: Tensor
     labels: Tensor
@@ -78,7 +78,7 @@ def fixed_noise(
 
 
 class ResidualEnergy:
-    """f whose log density of residuals is a given function h, so that Z is that of exp h."""
+    """f whose log density of residuals is a function h, so that Z is that of exp h."""
 
     def __init__(self, noise: FixedNoise, h: Callable[[Tensor], Tensor]) -> None:
         self.coding, self.h = LocalCoding(noise.boxes, noise.noise_std), h

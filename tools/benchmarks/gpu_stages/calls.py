@@ -21,7 +21,7 @@ from ebm3d.energy import (
     sample_posterior,
 )
 from ebm3d.noise import DetectionNoise, Detections
-from ebm3d.refiners import GradientAscent, MultiStart, langevin, laplace_approximation
+from ebm3d.refiners import GradientAscent, langevin, laplace_approximation
 from gpu_stages.problem import MEAN_SIZES, NOISE, REFINER, UNITS, Problem
 
 _NUM_BOXES = 8
@@ -107,7 +107,6 @@ def _inference(problem: Problem, device: torch.device) -> dict[str, Callable[[],
     return {
         "refiner: gradient ascent": lambda: GradientAscent(5, 0.1, step_scale=UNITS)(f, boxes),
         "refiner: quasi-Newton ascent": lambda: REFINER(f, boxes, labels),
-        "refiner: several starts": lambda: MultiStart(REFINER, UNITS)(f, boxes, labels),
         "refiner: Langevin": lambda: langevin(f, boxes, 0.01, 5),
         "Laplace, differences": lambda: laplace_approximation(f, boxes, noise_std),
         "Laplace, exact": lambda: laplace_approximation(f, boxes, noise_std, None),

@@ -67,7 +67,9 @@ def test_gaussian_and_laplace_are_those_of_scipy(
 def test_multivariate_gaussian_is_that_of_scipy():
     location, factor = _numbers(_N, _D), _numbers(_N, _D, _D, spread=0.3)
     # What lies above the diagonal is not read.
-    factor = factor + torch.diag_embed(torch.exp(_numbers(_N, _D)) - torch.diagonal(factor, 0, 1, 2))
+    factor = factor + torch.diag_embed(
+        torch.exp(_numbers(_N, _D)) - torch.diagonal(factor, 0, 1, 2)
+    )
     density, at = MultivariateGaussianDensity(location, factor), _residuals()
     for n in range(_N):
         covariance = (torch.tril(factor[n]) @ torch.tril(factor[n]).T).numpy()
@@ -237,8 +239,14 @@ _THREE = torch.zeros(3, 4, 2)
         (lambda: GaussianDensity(_TWO[0], _TWO[0]), "location"),
         (lambda: MultivariateGaussianDensity(_THREE, _THREE), "location"),
         (lambda: MultivariateGaussianDensity(_TWO, _TWO), "scale_tril"),
-        (lambda: MultivariateGaussianDensity(_TWO.half(), torch.eye(2).repeat(3, 1, 1)), "location"),
-        (lambda: MultivariateGaussianDensity(_TWO, torch.eye(2).double().repeat(3, 1, 1)), "scale_"),
+        (
+            lambda: MultivariateGaussianDensity(_TWO.half(), torch.eye(2).repeat(3, 1, 1)),
+            "location",
+        ),
+        (
+            lambda: MultivariateGaussianDensity(_TWO, torch.eye(2).double().repeat(3, 1, 1)),
+            "scale_",
+        ),
         (lambda: MultivariateGaussianDensity(_TWO, torch.zeros(3, 2, 2)), "diagonal of scale_tril"),
         (lambda: LaplaceDensity(_TWO, _TWO[:, :1]), "log_scale"),
         (lambda: HuberDensity(_TWO, _TWO[:0], 1.0), "log_scale"),

@@ -133,9 +133,7 @@ def test_rows_and_samples_are_those_of_a_loop(name: str):
         one, at = density[n : n + 1], residuals[n : n + 1]
         torch.testing.assert_close(density.log_prob(residuals)[n], one.log_prob(at)[0])
         torch.testing.assert_close(density.cdf(residuals)[n], one.cdf(at)[0])
-    torch.testing.assert_close(
-        density.log_prob(residuals)[:, 3], density.log_prob(residuals[:, 3])
-    )
+    torch.testing.assert_close(density.log_prob(residuals)[:, 3], density.log_prob(residuals[:, 3]))
     torch.testing.assert_close(density.cdf(residuals)[:, 3], density.cdf(residuals[:, 3]))
 
 

@@ -119,7 +119,10 @@ def test_evaluation_changes_no_state_and_a_checkpoint_restores_it(
 ):
     outputs, targets = _inputs(_trained(regression))
     before = deepcopy(regression.state_dict())
-    loss, log_prob = regression.loss(outputs, targets), regression.density(outputs).log_prob(targets)
+    loss, log_prob = (
+        regression.loss(outputs, targets),
+        regression.density(outputs).log_prob(targets),
+    )
     restored = EXAMPLES[name]().double().eval()
     restored.load_state_dict(before)
     assert torch.equal(restored.loss(outputs, targets), loss)

@@ -96,4 +96,4 @@ def sample_boxes(
 
     start = standard_normal((len(mean), num_samples, 7), mean, generator)
     z = langevin(lambda z: log_density(residuals(z)), start, step_size, num_steps, 1.0, generator)
-    return laplace.coding.decode(residuals(z).transpose(0, 1)).transpose(0, 1)
+    return laplace.coding.decode(residuals(z))

@@ -86,7 +86,7 @@ class NoiseAround(Protocol):
         ...
 
     @property
-    def reference_units(self) -> Tensor:
+    def reference_noise_std(self) -> Tensor:
         """``(N, 7)`` standard deviations of the noise around the reference.
 
         As ``noise_std``, but without what those of metric noise tell of the true box: its size and

@@ -67,9 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
     with (args.out / "demo.log").open("a") as log, console.status("Loading") as status:
         with redirect_stdout(log), redirect_stderr(log):
             steps = _stages(args)
-        for number, (title, run) in enumerate(steps.items(), 1):
+        for number, (name, (title, run)) in enumerate(steps.items(), 1):
             status.update(f"{number}/{len(steps)} {title}")
-            if title not in seconds:
+            if name in seconds:
+                console.print(f"{number}/{len(steps)} {title}: done before", markup=False)
+            else:
                 started = time.monotonic()
                 sink: Any = _Log(log, status, f"{number}/{len(steps)} {title}")
                 try:
@@ -83,9 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
                     console.print(f"{title}: {error}", style="red", markup=False)
                     console.print(f"The log has the details: {log.name}")
                     return 1
-                seconds[title] = round(time.monotonic() - started, 1)
+                seconds[name] = round(time.monotonic() - started, 1)
                 state_file.write_text(json.dumps(state))
-            console.print(f"{number}/{len(steps)} {title}: {seconds[title]:.0f} s", markup=False)
+                took = f"{seconds[name]:.0f} s"
+                console.print(f"{number}/{len(steps)} {title}: {took}", markup=False)
     from ebm3d.adapters.engine import comparison_table
 
     figures = json.loads((args.out / "evaluation.json").read_text())
@@ -97,8 +100,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _stages(args: argparse.Namespace) -> dict[str, Callable[[], Any]]:
-    """The stages by title, in order; each calls what the tools call."""
+def _stages(args: argparse.Namespace) -> dict[str, tuple[str, Callable[[], Any]]]:
+    """Title and function of the stages by name, in order; each calls what the tools call."""
     import numpy as np
     from mmengine import DictAction
     from mmengine.runner import find_latest_checkpoint
@@ -140,23 +143,31 @@ def _stages(args: argparse.Namespace) -> dict[str, Callable[[], Any]]:
             written = write_pictures(inference(ids[row]), out / "pictures")
             print(*written.files, *written.problems, sep="\n")
 
-    return {
-        f"Simulating {args.train} + {args.val} frames of a 64-beam LiDAR": simulate,
-        "Checking the data, collecting cars to paste": lambda: prepare_kitti(data, workers=workers),
-        "Training the detector (SECOND)": lambda: train_from(
-            _DETECTOR, out / "detector", args.detector
-        ),
-        "Training the EBM head on the frozen detector": lambda: train_from(
-            _REFINED, out / "ebm", latest("detector")
-        ),
-        "Evaluating before and after refinement": lambda: evaluate(
+    def prepare() -> None:
+        prepare_kitti(data, workers=workers)
+
+    def train_detector() -> None:
+        train_from(_DETECTOR, out / "detector", args.detector)
+
+    def train_ebm() -> None:
+        train_from(_REFINED, out / "ebm", latest("detector"))
+
+    def evaluate_both() -> None:
+        evaluate(
             _REFINED,
             latest("ebm"),
             work_dir=out / "test",
             json_file=out / "evaluation.json",
             cfg_options=options,
-        ),
-        "Drawing the fullest frames": draw,
+        )
+
+    return {
+        "simulate": (f"Simulating {args.train} + {args.val} frames of a 64-beam LiDAR", simulate),
+        "prepare": ("Checking the data, collecting cars to paste", prepare),
+        "train_detector": ("Training the detector (SECOND)", train_detector),
+        "train_ebm": ("Training the EBM head on the frozen detector", train_ebm),
+        "evaluate": ("Evaluating before and after refinement", evaluate_both),
+        "pictures": ("Drawing the fullest frames", draw),
     }
 
 

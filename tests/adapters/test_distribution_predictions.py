@@ -9,6 +9,7 @@ from torch import nn
 
 pytest.importorskip("mmdet3d")
 
+from ebm3d.adapters.detectors import MapsAndPoints
 from tests.adapters.distribution import (
     CHANNELS,
     REGRESSIONS,
@@ -182,15 +183,11 @@ def test_refined_head_takes_it_for_its_dense_head():
     wrapper = {"type": "RefinedDenseHead", "detector": "joint"}
     head = MODELS.build({**wrapper, "dense_head": dense, "refinement_head": ours})
     bev, samples = torch.randn(2, CHANNELS, cells, cells), build_samples(num_classes=1)
-    for sample in samples:
-        sample.set_field(torch.rand(50, 4) * 10, "points", field_type="data", dtype=None)
-    losses = head.loss([bev], samples)
+    features = MapsAndPoints([bev], [torch.rand(50, 4) * 10 for _ in samples])
+    losses = head.loss(features, samples)
     assert {"loss_cls", "loss_bbox", "loss_dir", "loss_ebm"} <= set(losses)
-    samples = build_samples(num_classes=1)
-    for sample in samples:
-        sample.set_field(torch.rand(50, 4) * 10, "points", field_type="data", dtype=None)
     with torch.no_grad():
-        found = head.eval().predict([bev], samples)
+        found = head.eval().predict(features, build_samples(num_classes=1))
     assert all(len(r.initial_bboxes_3d) == len(r.initial_box_distribution) for r in found)
 
 

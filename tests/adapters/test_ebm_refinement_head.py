@@ -163,7 +163,7 @@ def test_refined_boxes_have_a_higher_f_and_both_values_are_given():
         for name, boxes in (("f_initial", frames.boxes[index]), ("f_refined", out["boxes"])):
             one = frames.one(index)
             with torch.no_grad():
-                f = head.bind(one.bev, one.points, [boxes], one.labels)(boxes)
+                f = head.make_energy(one.bev, one.points, [boxes], one.labels)(boxes)
             torch.testing.assert_close(out[name], f, atol=1e-5, rtol=1e-5)
 
 
@@ -268,7 +268,7 @@ def test_head_without_pools_is_refused():
         build_head(pooling=[])
 
 
-@pytest.mark.parametrize("name", ["num_prediction_samples", "max_refined", "max_evaluations"])
+@pytest.mark.parametrize("name", ["max_refined", "max_evaluations"])
 def test_counts_below_one_are_refused(name: str):
     with pytest.raises(ValueError, match="at least 1"):
         build_head(**{name: 0})
@@ -289,7 +289,7 @@ def test_misspelled_option_is_a_type_error():
         ({"loss": {"type": "BoxNoise", "stds": [1.0] * 7}}, r"loss\.type must be that of a loss"),
         ({"loss": {"type": "NCELoss", "num_noise_samples": "4"}}, "num_noise_samples must be"),
         ({"noise": {"type": "NCELoss"}}, r"noise\.type must be that of a noise, .* without around"),
-        ({"noise": {"type": "DetectionNoise", "base": 3}}, r"noise\.base must be a config"),
+        ({"noise": {"type": "LearnedProposal", "base": 3}}, r"noise\.base must be a config"),
         ({"refiner": {"type": "BoxNoise", "stds": [1.0] * 7}}, r"refiner\.type must be that of a"),
         ({"network": {"type": "NCELoss"}}, r"network\.type must be that of a network"),
         ({"pooling": {"type": "BEVGridPool"}}, "pooling must be a list"),
@@ -297,7 +297,6 @@ def test_misspelled_option_is_a_type_error():
         ({"point_cloud_range": [0, 0, 0, 1, 1]}, "point_cloud_range must be six numbers"),
         ({"max_refined": 2.5}, "max_refined must be at least 1, a whole number"),
         ({"max_evaluations": 2.5}, "max_evaluations must be at least 1, a whole number"),
-        ({"num_prediction_samples": math.nan}, "num_prediction_samples must be at least 1"),
         ({"loss_weight": math.nan}, "loss_weight must be at least 0 and finite"),
         ({"score_decay": "high"}, "score_decay must be at least 0 and finite"),
         ({"log_density": "laplace"}, "log_density must be a dict of method, num_samples"),

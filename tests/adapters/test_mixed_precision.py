@@ -9,7 +9,8 @@ import torch
 
 pytest.importorskip("mmdet3d")
 
-from tests.adapters.refined import REFINEMENT_HEAD, build_frames, build_head
+from ebm3d.adapters.detectors import MapsAndPoints
+from tests.adapters.refined import build_frames, build_head
 from tests.adapters.regressed import build_regression_head, refined_by
 from tests.adapters.test_refined_dense_head import _build, _map, _samples
 
@@ -54,7 +55,8 @@ def test_a_training_in_mixed_precision_stays_finite_and_moves_the_parameters(det
         with wrapper.optim_context(head):
             features = torch.nn.functional.conv2d(bev, torch.ones(8, 8, 1, 1, device=device))
             assert features.dtype in (torch.bfloat16, torch.float16)
-            losses = head.loss([features], samples)
+            points = [cloud.to(device) for cloud in frames.points]
+            losses = head.loss(MapsAndPoints([features], points), samples)
         total = sum(
             v if isinstance(v, torch.Tensor) else sum(v)
             for name, v in losses.items()
@@ -92,23 +94,10 @@ def test_predictions_under_autocast_have_boxes_and_f_of_float32():
     samples = [sample.to(device) for sample in _samples(frames)]
     half = torch.bfloat16 if device.type == "cpu" else torch.float16
     with torch.no_grad(), torch.autocast(device.type, dtype=half):
-        results = head.predict([_map().to(device)], samples)
+        points = [cloud.to(device) for cloud in frames.points]
+        results = head.predict(MapsAndPoints([_map().to(device)], points), samples)
     for result in results:
         assert len(result.scores_3d)
         for value in (result.bboxes_3d.tensor, result.f_initial, result.f_refined):
             assert value.dtype == torch.float32
             assert bool(torch.isfinite(value).all())
-
-
-def test_detections_of_a_training_in_mixed_precision_are_of_float32():
-    noise = {"type": "DetectionNoise", "base": REFINEMENT_HEAD["noise"], "min_iou": 0.01}
-    head = _build(refinement_head={**REFINEMENT_HEAD, "noise": noise}).to(_device())
-    given: list[Any] = []
-    loss = head.refinement_head.loss
-    head.refinement_head.loss = lambda *args: given.extend(args[4]) or loss(*args)
-    samples = [sample.to(_device()) for sample in _samples(build_frames())]
-    with _wrapper(head).optim_context(head):
-        losses = head.loss([torch.relu(_map().to(_device())).bfloat16()], samples)
-    assert [found.boxes.dtype for found in given] == [torch.float32] * 2
-    assert all(len(found.boxes) for found in given)
-    assert bool(torch.isfinite(losses["loss_ebm"]))

@@ -68,18 +68,30 @@ def _samples(frames: Frames) -> list[Any]:
     from mmengine.structures import InstanceData
 
     samples = []
-    for boxes, labels, cloud in zip(frames.boxes, frames.labels, frames.points, strict=True):
+    for boxes, labels in zip(frames.boxes, frames.labels, strict=True):
         sample = Det3DDataSample(metainfo={"box_type_3d": LiDARInstance3DBoxes})
         sample.gt_instances_3d = InstanceData(
             bboxes_3d=LiDARInstance3DBoxes(boxes), labels_3d=labels
         )
-        sample.set_field(cloud, "points", field_type="data", dtype=None)
         samples.append(sample)
     return samples
 
 
 def _map() -> Tensor:
     return torch.randn(2, CHANNELS, CELLS, CELLS)
+
+
+def _features(bev: Tensor, frames: Frames) -> Any:
+    """What the detector hands to its head."""
+    from ebm3d.adapters.detectors import MapsAndPoints
+
+    return MapsAndPoints([bev], frames.points)
+
+
+def _loss(head: Any, bev: Tensor) -> dict[str, Tensor]:
+    frames = build_frames()
+    losses: dict[str, Tensor] = head.loss(_features(bev, frames), _samples(frames))
+    return losses
 
 
 class _Detector(nn.Module):
@@ -142,7 +154,7 @@ def test_prediction_keeps_scores_labels_order_and_the_boxes_before():
     head, bev, frames = _build().eval(), _map(), build_frames()
     with torch.no_grad():
         expected = head.dense_head.predict([bev], _samples(frames))
-        found = head.predict([bev], _samples(frames))
+        found = head.predict(_features(bev, frames), _samples(frames))
     for stock, refined in zip(expected, found, strict=True):
         assert len(stock) == 12
         assert torch.equal(refined.scores_3d, stock.scores_3d)
@@ -158,7 +170,7 @@ def test_prediction_without_refinement_is_the_wrapped_heads():
     head, bev, frames = _build(refine=False).eval(), _map(), build_frames()
     with torch.no_grad():
         expected = head.dense_head.predict([bev], _samples(frames))
-        found = head.predict([bev], _samples(frames))
+        found = head.predict(_features(bev, frames), _samples(frames))
     for stock, plain in zip(expected, found, strict=True):
         assert set(plain.keys()) == set(stock.keys())
         assert torch.equal(plain.bboxes_3d.tensor, stock.bboxes_3d.tensor)
@@ -167,10 +179,10 @@ def test_prediction_without_refinement_is_the_wrapped_heads():
 def test_batch_predicts_as_frame_by_frame():
     head, bev, frames = _build().eval(), _map(), build_frames()
     with torch.no_grad():
-        together = head.predict([bev], _samples(frames))
+        together = head.predict(_features(bev, frames), _samples(frames))
         for index in range(2):
             part = frames.one(index)
-            alone = head.predict([bev[index : index + 1]], _samples(part))[0]
+            alone = head.predict(_features(bev[index : index + 1], part), _samples(part))[0]
             torch.testing.assert_close(
                 alone.bboxes_3d.tensor, together[index].bboxes_3d.tensor, atol=1e-4, rtol=1e-4
             )
@@ -190,7 +202,9 @@ def test_velocities_pass_through(monkeypatch: pytest.MonkeyPatch):
         ]
 
     monkeypatch.setattr(head.dense_head, "predict", predict)
-    for found, given in zip(head.predict([_map()], _samples(frames)), boxes, strict=True):
+    for found, given in zip(
+        head.predict(_features(_map(), frames), _samples(frames)), boxes, strict=True
+    ):
         assert found.bboxes_3d.tensor.shape == given.shape
         assert torch.equal(found.bboxes_3d.tensor[:, 7:], given[:, 7:])
         assert not torch.equal(found.bboxes_3d.tensor[:, :7], given[:, :7])
@@ -200,7 +214,7 @@ def test_no_detections_are_predicted_as_none():
     head, frames = _build().eval(), build_frames()
     head.dense_head.test_cfg.score_thr = 1.1
     with torch.no_grad():
-        found = head.predict([_map()], _samples(frames))
+        found = head.predict(_features(_map(), frames), _samples(frames))
     for result in found:
         assert len(result.bboxes_3d) == len(result.f_initial) == len(result.f_refined) == 0
 
@@ -209,23 +223,16 @@ def test_prediction_works_in_inference_mode():
     head, frames = _build().eval(), build_frames()
     bev = _map()
     with torch.inference_mode():
-        found = head.predict([bev + 0], _samples(frames))
+        found = head.predict(_features(bev + 0, frames), _samples(frames))
     with torch.no_grad():
-        expected = head.predict([bev], _samples(frames))
+        expected = head.predict(_features(bev, frames), _samples(frames))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.bboxes_3d.tensor, other.bboxes_3d.tensor)
 
 
-def test_clouds_do_not_travel_on_with_the_predictions():
-    head, samples = _build().eval(), _samples(build_frames())
-    with torch.no_grad():
-        head.predict([_map()], samples)
-    assert all("points" not in sample for sample in samples)
-
-
 def test_frozen_detector_gets_no_gradient():
     head, bev = _build(detector="frozen"), _map().requires_grad_()
-    losses = head.loss([bev], _samples(build_frames()))
+    losses = _loss(head, bev)
     assert set(losses) == {"loss_ebm", "ebm_rank_first"}
     losses["loss_ebm"].backward()
     assert bev.grad is None
@@ -235,7 +242,7 @@ def test_frozen_detector_gets_no_gradient():
 
 def test_joint_training_adds_the_losses_of_both_and_reaches_the_map():
     head, bev = _build(detector="joint"), _map().requires_grad_()
-    losses = head.loss([bev], _samples(build_frames()))
+    losses = _loss(head, bev)
     assert {"loss_cls", "loss_bbox", "loss_dir", "loss_ebm"} <= set(losses)
     (from_ebm,) = torch.autograd.grad(losses["loss_ebm"], bev, retain_graph=True)
     assert float(from_ebm.abs().sum()) > 0
@@ -244,11 +251,10 @@ def test_joint_training_adds_the_losses_of_both_and_reaches_the_map():
     assert all(p.grad is not None for p in head.dense_head.parameters())
 
 
-def test_frame_without_points_is_refused_with_the_remedy():
-    head, samples = _build(), _samples(build_frames())
-    samples[1].pop("points")
-    with pytest.raises(ValueError, match="RefinementDataPreprocessor"):
-        head.loss([_map()], samples)
+def test_maps_without_points_are_refused_with_the_remedy():
+    head, frames = _build(), build_frames()
+    with pytest.raises(ValueError, match="RefinedVoxelNet"):
+        head.loss([_map()], _samples(frames))
 
 
 def test_unknown_way_of_training_is_refused():
@@ -259,54 +265,3 @@ def test_unknown_way_of_training_is_refused():
 def test_range_of_the_small_map_is_the_one_of_the_head():
     # The map of these tests has cells of 0.4 m, as the anchors assume.
     assert (RANGE[3] - RANGE[0]) / CELLS == pytest.approx(0.4)
-
-
-def _with_detection_noise(**options: Any) -> Any:
-    noise = {"type": "DetectionNoise", "base": REFINEMENT_HEAD["noise"]}
-    return _build(refinement_head={**REFINEMENT_HEAD, "noise": noise}, **options)
-
-
-@pytest.mark.parametrize("detector", ["frozen", "joint"])
-def test_head_that_wants_detections_gets_what_is_predicted(
-    detector: str, monkeypatch: pytest.MonkeyPatch
-):
-    head, frames, bev = _with_detection_noise(detector=detector).train(), build_frames(), _map()
-    given: list[Any] = []
-    loss = head.refinement_head.loss
-
-    def watched(*args: Any) -> Any:
-        given.extend(args[4])
-        return loss(*args)
-
-    monkeypatch.setattr(head.refinement_head, "loss", watched)
-    losses = head.loss([bev], _samples(frames))
-    assert bool(torch.isfinite(losses["loss_ebm"]))
-    with torch.no_grad():
-        expected = head.eval().dense_head.predict([bev], _samples(frames))
-    assert len(given) == 2
-    for found, result in zip(given, expected, strict=True):
-        assert torch.equal(found.boxes, result.bboxes_3d.tensor)
-        assert torch.equal(found.labels, result.labels_3d)
-        assert not found.boxes.requires_grad
-
-
-def test_head_that_wants_no_detections_costs_no_prediction(monkeypatch: pytest.MonkeyPatch):
-    head = _build()
-
-    def predict(*_: Any, **__: Any) -> Any:
-        raise AssertionError
-
-    monkeypatch.setattr(head.dense_head, "predict", predict)
-    assert "loss_ebm" in head.loss([_map()], _samples(build_frames()))
-
-
-def test_detecting_while_training_changes_neither_modes_nor_statistics():
-    head = _with_detection_noise().train()
-    norm = nn.BatchNorm2d(CHANNELS)
-    head.dense_head.norm, forward = norm, head.dense_head.forward_single
-    head.dense_head.forward_single = lambda x: forward(norm(x))
-    head.dense_head.conv_cls.eval()
-    before = {name: module.training for name, module in head.named_modules()}
-    head.loss([_map()], _samples(build_frames()))
-    assert {name: module.training for name, module in head.named_modules()} == before
-    assert int(norm.num_batches_tracked or 0) == 0

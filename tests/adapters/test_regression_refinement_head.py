@@ -8,6 +8,7 @@ import torch
 
 pytest.importorskip("mmdet3d")
 
+from ebm3d.energy import BoundNetwork
 from tests.adapters.distribution import REGRESSIONS
 from tests.adapters.refined import build_frames
 from tests.adapters.regressed import REGRESSION_HEAD, build_regression_head, losses_of, refined_by
@@ -54,7 +55,7 @@ def test_loss_is_the_sum_over_residuals_and_the_mean_over_noise_and_boxes(regres
     for index in range(2):
         one = frames.one(index)
         noisy = head.noise.sample(one.boxes[0], one.labels[0], 8).boxes[:, 1:]
-        outputs = head.bind(one.bev, one.points, one.boxes, one.labels)(noisy)
+        outputs = head._bound(BoundNetwork, one.bev, one.points, one.boxes, one.labels)(noisy)
         for true, variants, own in zip(one.boxes[0].tolist(), noisy, outputs, strict=True):
             targets = torch.tensor(_local_residuals(variants, true, noise_std))
             per_sample.append(head.regression.loss(own, targets).sum(dim=1))
@@ -273,7 +274,7 @@ def test_velocities_and_densities_of_the_dense_head_stay_beside_the_refined_boxe
     from mmdet3d.structures import LiDARInstance3DBoxes
     from mmengine.structures import InstanceData
 
-    from ebm3d.adapters.dense_heads.refined_dense_head import with_refined
+    from ebm3d.adapters.dense_heads.refined_dense_head import _set_refined
 
     head, frames = build_regression_head(), build_frames((3, 1))
     boxes, velocities, std = frames.boxes[0], torch.randn(3, 2), torch.rand(3, 7)
@@ -283,8 +284,9 @@ def test_velocities_and_densities_of_the_dense_head_stay_beside_the_refined_boxe
         box_std=std,
     )
     refined = refined_by(head, frames)[0]
-    found = with_refined(result, refined)
-    assert torch.equal(found.bboxes_3d.tensor[:, :7], refined["boxes"])
+    found, new = result, refined["boxes"]
+    _set_refined(found, dict(refined))
+    assert torch.equal(found.bboxes_3d.tensor[:, :7], new)
     assert torch.equal(found.bboxes_3d.tensor[:, 7:], velocities)
     assert torch.equal(found.initial_bboxes_3d.tensor[:, :7], boxes)
     assert torch.equal(found.initial_box_std, std)

@@ -199,7 +199,7 @@ def test_more_columns_enter_when_asked_for():
 
 def test_scenes_without_points_are_refused_with_the_remedy():
     boxes = _box()
-    with pytest.raises(ValueError, match=r"got 0 clouds; set .*RefinementDataPreprocessor"):
+    with pytest.raises(ValueError, match=r"got 0 clouds; set .*RefinedVoxelNet"):
         _pool().prepare(
             Scenes.from_range(torch.zeros(1, 1, 4, 4), _RANGE), boxes, torch.zeros(4).long()
         )

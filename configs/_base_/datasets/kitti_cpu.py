@@ -6,7 +6,7 @@ data_root = "data/kitti_mini/"
 class_names = ["Car"]
 metainfo = dict(classes=class_names)
 input_modality = dict(use_lidar=True, use_camera=False)
-point_cloud_range = [0, -25.6, -3, 51.2, 25.6, 1]  # m; the leaves hand it to the model
+point_cloud_range = [0, -25.6, -3, 51.2, 25.6, 1]  # m; detector configs hand it to the model
 backend_args = None
 
 load_points = dict(type="LoadPointsFromFile", coord_type="LIDAR", load_dim=4, use_dim=4)

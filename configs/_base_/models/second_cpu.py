@@ -1,6 +1,6 @@
 # SECOND for one class on a scene of 51.2 m x 51.2 m, sized to train on a CPU: the map of the
 # stock model (0.4 m a cell) from voxels of 0.1 m in three stages instead of 0.05 m in four.
-# The range comes from the data set; a leaf hands it on.
+# The range comes from the data set; detector configs hand it on.
 voxel_size = [0.1, 0.1, 0.2]  # m
 
 model = dict(

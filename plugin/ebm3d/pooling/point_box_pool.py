@@ -88,7 +88,7 @@ class PointBoxPool(nn.Module):
                 "points",
                 f"one cloud per frame ({len(scenes.bev)})",
                 f"{len(scenes.points)} clouds",
-                "set model.data_preprocessor.type to 'RefinementDataPreprocessor'",
+                "set model.type to 'RefinedVoxelNet', which hands them on",
             )
         clouds = [p[:, : self.num_features].detach().to(boxes.dtype) for p in scenes.points]
         if any(cloud.shape[1] < self.num_features for cloud in clouds):

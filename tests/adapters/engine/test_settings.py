@@ -62,20 +62,6 @@ def test_the_work_folder_is_named_after_the_config_or_given() -> None:
     assert Path(load().work_dir) == Path("work_dirs/second_kitti_cpu")
 
 
-def test_configs_of_the_same_file_name_have_work_folders_of_their_own() -> None:
-    """A dense head and the second stage of the same regression."""
-    from ebm3d.paths import config_name, config_path
-
-    names = ["gaussian_second_kitti", "second_stage/gaussian_second_kitti"]
-    assert [config_name(config_path(f"{name}.py")) for name in names] == names
-
-
-def test_a_config_of_ones_own_is_known_by_its_file() -> None:
-    from ebm3d.paths import config_name
-
-    assert config_name("elsewhere/mine.py") == "mine"
-
-
 def test_an_unknown_launcher_is_refused() -> None:
     """The message lists those there are."""
     with pytest.raises(ValueError, match="slurm"):

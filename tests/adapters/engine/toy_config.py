@@ -1,4 +1,4 @@
-_base_ = ["../../../configs/_base_/runtime.py", "../../../configs/_base_/schedules/cpu_20e.py"]
+_base_ = ["../../../configs/_base_/runtime.py", "../../../configs/_base_/schedules/cpu.py"]
 
 custom_imports = dict(
     imports=["ebm3d.register", "tests.adapters.engine.toy"], allow_failed_imports=False

@@ -46,10 +46,10 @@ class ScoreFusion(nn.Module):
         self.features = tuple(features)
         if not self.features or len(set(self.features)) < len(self.features):
             raise input_error("score_fusion.features", "one or more names, each once", features)
-        # a, the K weights b, c; and a and c where a feature is unknown. NaN before the fit.
-        unknown = torch.full((len(self.features) + 2,), torch.nan, dtype=torch.float64)
-        self.register_buffer("weights", unknown)
-        self.register_buffer("alone", unknown[:2].clone())
+        # a, the K weights b, c; and a and c where a feature is unknown. Zero before the fit.
+        weights = torch.zeros(len(self.features) + 2, dtype=torch.float64)
+        self.register_buffer("weights", weights)
+        self.register_buffer("alone", weights[:2].clone())
         self.is_fitted = False
 
     def forward(self, result: InstanceData) -> None:
@@ -100,7 +100,7 @@ class ScoreFusion(nn.Module):
         for name, buffer in self.named_buffers():
             state_dict.setdefault(prefix + name, buffer)
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self.is_fitted = bool(torch.isfinite(self.weights).all())  # read once, not per frame
+        self.is_fitted = bool(self.weights.any())  # read once, not per frame
 
 
 def score_features(instances: InstanceData, names: Sequence[str]) -> Tensor:

@@ -62,14 +62,14 @@ def test_adapter_reads_once_where_boxes_are_left_out(build: Any, call: Any):
 
 
 def test_reads_are_noticed():
-    from ebm3d.adapters.refinement_heads import border
+    from ebm3d.adapters.refinement_heads import inputs
 
     boxes = torch.rand(4, 7) + 1
     with counted_reads("ebm3d/adapters") as reads:
-        border._error([boxes[:, 0] > 0], [boxes], [torch.zeros(4)], None)
+        inputs._error([boxes[:, 0] > 0], [boxes], [torch.zeros(4)], None)
     assert {read.rsplit(maxsplit=1)[1] for read in reads} == {"nonzero", "tolist"}
     with counted_reads("ebm3d/energy") as reads:
-        border._error([boxes[:, 0] > 0], [boxes], [torch.zeros(4)], None)
+        inputs._error([boxes[:, 0] > 0], [boxes], [torch.zeros(4)], None)
     assert not reads
 
 
@@ -86,12 +86,12 @@ def test_reads_are_noticed():
     ids=["mask", "item", "bool", "new_tensor", "repeats", "numpy"],
 )
 def test_reads_of_every_kind_are_counted(read: Any):
-    from ebm3d.adapters.refinement_heads import border
+    from ebm3d.adapters.refinement_heads import inputs
 
     # A function with the file name of the package's calls what is tested.
     values = torch.rand(3) + 1
     module: dict[str, Any] = {}
-    exec(compile("def call(read, t): return read(t)", border.__file__, "exec"), module)
+    exec(compile("def call(read, t): return read(t)", inputs.__file__, "exec"), module)
     with counted_reads("ebm3d/adapters") as reads:
         module["call"](read, values)
     assert len(reads) == 1
@@ -170,21 +170,21 @@ def test_tables_of_other_classes_are_refused_without_a_network_of_classes_too():
 
 
 def test_boxes_to_refine_are_the_sound_ones_of_the_highest_scores():
-    from ebm3d.adapters.refinement_heads.border import take_detected
+    from ebm3d.adapters.refinement_heads.inputs import select_best
 
     boxes = torch.ones(5, 9)
     boxes[3, 4], boxes[1, 0] = 0.0, math.nan
     boxes[0, 8] = math.nan  # a velocity
     scores = torch.tensor([0.2, 0.9, 0.7, 0.8, 0.7])
     labels = torch.zeros(5, dtype=torch.int64)
-    found = take_detected([boxes, boxes[:0]], [labels, labels[:0]], [scores, scores[:0]], 2, 1)
+    found = select_best([boxes, boxes[:0]], [labels, labels[:0]], [scores, scores[:0]], 2, 1)
     assert [rows.tolist() for rows in found] == [[2, 4], []]
-    (every,) = take_detected([boxes], [labels], [scores], 9, None)
+    (every,) = select_best([boxes], [labels], [scores], 9, None)
     assert every.tolist() == [2, 4, 0]
 
 
 def test_frames_of_boxes_are_numbered_in_order():
-    from ebm3d.adapters.refinement_heads.border import frame_index
+    from ebm3d.adapters.refinement_heads.inputs import frame_index
 
     found = frame_index([2, 0, 3], torch.device("cpu"))
     assert found.tolist() == [0, 0, 2, 2, 2]

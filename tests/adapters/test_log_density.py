@@ -1,4 +1,4 @@
-"""The normalized log density that an energy-based head gives its boxes."""
+"""The normalized log density that an energy-based head predicts for its boxes."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ every_noise = pytest.mark.parametrize(
     ],
     ids=["importance", "laplace"],
 )
-def test_log_density_of_a_gaussian_energy_is_the_gaussians(
+def test_log_density_of_a_gaussian_energy_is_that_of_the_gaussian(
     options: dict[str, Any], tolerance: float, noise: dict[str, Any]
 ):
     head, frames = build_head(log_density=options, noise=noise), build_frames((3,))
-    frames.scores[0] = torch.tensor([0.9, 0.7, 0.5])  # in this order the head binds them
+    frames.scores[0] = torch.tensor([0.9, 0.7, 0.5])  # the order in which the head binds them
     energy = _Gaussian(head, frames.boxes[0], frames.labels[0])
-    head.bind = lambda *_: energy
+    head.make_energy = lambda *_: energy
     (out,) = _refine(head, frames)
     expected = energy.log_prob(out["boxes"])
     torch.testing.assert_close(out["log_density"], expected, atol=tolerance, rtol=0)
@@ -78,8 +78,8 @@ def test_learned_normalizer_is_that_of_the_loss_at_the_detected_box(noise: dict[
     frames = build_frames((2,))
     frames.scores[0] = torch.tensor([0.9, 0.7])
     (out,) = _refine(head, frames)
-    energy = head.bind(frames.bev, frames.points, frames.boxes, frames.labels)
-    noise_std = head.noise.around(frames.boxes[0], frames.labels[0]).noise_std
+    energy = head.make_energy(frames.bev, frames.points, frames.boxes, frames.labels)
+    noise_std = head.noise.noise_std(frames.boxes[0], frames.labels[0])
     with torch.no_grad():
         b = head.criterion.log_normalizer(energy, frames.boxes[0], noise_std)
     assert float(b.std()) > 0
@@ -110,16 +110,14 @@ def test_no_boxes_have_no_log_densities():
 
 
 @pytest.mark.parametrize(
-    "options", [{"method": "exact"}, {"num_samples": 0}, {"num_rounds": 0}], ids=str
+    ("loss", "options", "name"),
+    [
+        ("NCELoss", {"method": "exact"}, r"log_density\.method"),
+        ("NCELoss", {"samples": 3}, "log_density"),
+        ("ConfidenceLoss", {"method": "importance"}, "loss"),
+        ("NCELoss", {"method": "learned"}, "loss"),
+    ],
 )
-def test_options_are_checked(options: dict[str, Any]):
-    with pytest.raises(ValueError, match=r"log_density\."):
-        build_head(log_density=options)
-
-
-@pytest.mark.parametrize(
-    ("loss", "method"), [("ConfidenceLoss", "importance"), ("NCELoss", "learned")]
-)
-def test_loss_whose_f_cannot_be_normalized_so_is_refused(loss: str, method: str):
-    with pytest.raises(ValueError, match=f"loss must be .* got '?{loss}"):
-        build_head(loss={"type": loss}, log_density={"method": method})
+def test_options_that_do_not_fit_are_refused(loss: str, options: dict[str, Any], name: str):
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        build_head(loss={"type": loss}, log_density=options)

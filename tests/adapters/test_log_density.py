@@ -2,88 +2,42 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal
 
 pytest.importorskip("mmdet3d")
 
-from ebm3d.boxes.codings import LocalCoding
+from ebm3d.energy import LogDensity, NormalizedEnergy
+from ebm3d.energy.log_density import METHODS
 from tests.adapters.refined import REFINEMENT_HEAD, Frames, build_frames, build_head
 
 pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered")]
-
-HEIGHT, STD = 3.0, 0.4
 
 
 def _refine(head: Any, frames: Frames) -> list[dict[str, Tensor]]:
     return head.refine(frames.bev, frames.points, frames.boxes, frames.labels, frames.scores)
 
 
-class _Gaussian:
-    """f of a Gaussian of residuals from the detected boxes, HEIGHT above its log density."""
-
-    def __init__(self, head: Any, boxes: Tensor, labels: Tensor) -> None:
-        self.labels = labels
-        self.coding = LocalCoding(boxes, head.noise.noise_std(boxes, labels))
-
-    def log_prob(self, boxes: Tensor) -> Tensor:
-        residuals = Normal(0, STD).log_prob(self.coding.encode(boxes)).sum(-1)
-        return residuals - self.coding.log_volume(boxes)
-
-    def __call__(self, boxes: Tensor) -> Tensor:
-        if boxes.ndim == 2:
-            return HEIGHT + self.log_prob(boxes)
-        return HEIGHT + self.log_prob(boxes.transpose(0, 1)).transpose(0, 1)
-
-
-# As the 2020 paper's: along x and y, sizes in meters.
-_METRIC = {**REFINEMENT_HEAD["noise"], "axes": "world", "sizes": "metric"}
-every_noise = pytest.mark.parametrize(
-    "noise", [REFINEMENT_HEAD["noise"], _METRIC], ids=["box", "metric"]
-)
-
-
-@every_noise
-@pytest.mark.parametrize(
-    ("options", "tolerance"),
-    [
-        # Five standard errors; the last of four rounds keeps most samples of a Gaussian.
-        ({"method": "importance", "num_samples": 2048, "num_rounds": 4}, 5 / math.sqrt(1000)),
-        # Differences of the gradient in float32.
-        ({"method": "laplace"}, 0.02),
-    ],
-    ids=["importance", "laplace"],
-)
-def test_log_density_of_a_gaussian_energy_is_that_of_the_gaussian(
-    options: dict[str, Any], tolerance: float, noise: dict[str, Any]
+@pytest.mark.parametrize(("axes", "sizes"), [("box", "log"), ("world", "metric")])
+@pytest.mark.parametrize("method", METHODS)
+def test_log_density_is_that_of_the_energy_with_the_noise_of_the_head(
+    method: str, axes: str, sizes: str
 ):
-    head, frames = build_head(log_density=options, noise=noise), build_frames((3,))
-    frames.scores[0] = torch.tensor([0.9, 0.7, 0.5])  # the order in which the head binds them
-    energy = _Gaussian(head, frames.boxes[0], frames.labels[0])
-    head.make_energy = lambda *_: energy
-    (out,) = _refine(head, frames)
-    expected = energy.log_prob(out["boxes"])
-    torch.testing.assert_close(out["log_density"], expected, atol=tolerance, rtol=0)
-
-
-@every_noise
-def test_learned_normalizer_is_that_of_the_loss_at_the_detected_box(noise: dict[str, Any]):
-    head = build_head(loss={"type": "SNLLoss"}, log_density={"method": "learned"}, noise=noise)
+    noise = {**REFINEMENT_HEAD["noise"], "axes": axes, "sizes": sizes}
+    head = build_head(loss={"type": "SNLLoss"}, log_density={"method": method}, noise=noise)
     torch.nn.init.normal_(head.criterion.network[-1].weight)
     frames = build_frames((2,))
-    frames.scores[0] = torch.tensor([0.9, 0.7])
+    frames.scores[0] = torch.tensor([0.9, 0.7])  # the order in which the head binds them
     (out,) = _refine(head, frames)
     energy = head.make_energy(frames.bev, frames.points, frames.boxes, frames.labels)
-    noise_std = head.noise.noise_std(frames.boxes[0], frames.labels[0])
-    with torch.no_grad():
-        b = head.criterion.log_normalizer(energy, frames.boxes[0], noise_std)
-    assert float(b.std()) > 0
-    torch.testing.assert_close(out["log_density"], out["f_refined"] - b, atol=1e-4, rtol=1e-4)
+    normalized = NormalizedEnergy(energy, out["boxes"], head.noise)
+    detected = frames.boxes[0]
+    expected = LogDensity(method)(normalized, out["f_refined"], detected, head.criterion)
+    assert float(expected.std()) > 0
+    torch.testing.assert_close(out["log_density"], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_log_density_changes_nothing_else_and_is_the_same_again():

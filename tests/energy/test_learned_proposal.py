@@ -73,22 +73,6 @@ def test_samples_fit_the_density(share: float):
     assert bool(((ratio.mean(dim=1) - 1).abs() <= 5 * error).all())
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25])
-def test_density_integrates_to_one(share: float):
-    # The mean of q / r over samples of a known r. As wide as q in each box, so that no weight is
-    # large: what q is mixed from, in equal parts.
-    proposal = _proposal(0.1, base_share=0.5)
-    noise, count = _noise(4), 20_000
-    features: Any = _Features(4)
-    samples = proposal.around(noise, features).sample(count)
-    proposal.base_share = share
-    log_prob = proposal.around(noise, features).log_prob(samples.boxes)
-    ratio = torch.exp(log_prob - samples.log_q)[:, 1:]
-    error = ratio.std(dim=1) / math.sqrt(count)
-    assert float(error.max()) < 0.02
-    assert bool(((ratio.mean(dim=1) - 1).abs() <= 5 * error).all())
-
-
 def test_density_is_the_mixture_of_the_learned_and_the_base():
     bound = _bound(_proposal(0.3, base_share=0.3))
     samples = bound.sample(9)

@@ -14,8 +14,10 @@ from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution, GaussianDensity
 from ebm3d.energy import LogDensity, NormalizedEnergy, energy_distribution
 from ebm3d.energy.uncertainty import METHODS
+from ebm3d.noise import BoxNoise
 from tests.energy.gaussian_energy import CONSTANT, NOISE, STD, GaussianEnergy
 
+METRIC_NOISE = BoxNoise([0.25, 0.12, 0.08, 0.2, 0.1, 0.1, 0.04], axes="world", sizes="metric")
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
@@ -36,7 +38,7 @@ def _near(f: GaussianEnergy) -> Tensor:
 
 
 def _normalized(f: Any, boxes: Tensor | None = None) -> NormalizedEnergy:
-    return NormalizedEnergy(f, f.boxes if boxes is None else boxes, NOISE)
+    return NormalizedEnergy(f, f.boxes if boxes is None else boxes, f.noise)
 
 
 def _log_density(f: Any, boxes: Tensor, *options: Any) -> Tensor:
@@ -74,8 +76,11 @@ def test_what_is_asked_for_twice_is_computed_once():
     ],
     ids=["importance", "laplace"],
 )
-def test_log_density_of_a_gaussian_energy_is_that_of_the_gaussian(options: Any, tolerance: float):
-    f = GaussianEnergy(4)
+@pytest.mark.parametrize("noise", [NOISE, METRIC_NOISE], ids=["log", "metric"])
+def test_log_density_of_a_gaussian_energy_is_that_of_the_gaussian(
+    options: Any, tolerance: float, noise: BoxNoise
+):
+    f = GaussianEnergy(4, noise)
     boxes = _near(f)
     log_p = _log_density(f, boxes, *options)
     torch.testing.assert_close(log_p, f.log_prob(boxes), atol=tolerance, rtol=0)

@@ -150,7 +150,7 @@ class BoundNetwork:
         return torch.cat(pooled, dim=-1)
 
     def _evaluate(self, boxes: Tensor) -> Tensor:
-        """Outputs of ``(N, S, 7)`` boxes."""
+        """Outputs of ``(N, S, 7)`` boxes at once."""
         return self._network(self._pool(boxes), boxes, self.labels)
 
     def _evaluate_twice(self, boxes: Tensor) -> Tensor:

@@ -51,14 +51,13 @@ class LogDensity:
     ) -> Tensor:
         """Return log p ``(N,)`` of refined boxes, nats, meters and radians.
 
+        NaN where f or log Z is not finite.
+
         Args:
             normalized: f around N refined boxes.
             f: ``(N,)`` at them.
             detected: ``(N, 7)``.
             criterion: the training method.
-
-        Returns:
-            The same for the same input; NaN where f or log Z is not finite.
         """
         if len(f) == 0:
             return f

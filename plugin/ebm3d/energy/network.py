@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,17 +29,17 @@ class BoxNetwork(nn.Module):
         mean_sizes: ``(num_classes, 3)`` mean length, width, height per class, meters.
         hidden_channels: widths of the hidden layers.
         embedding_channels: length of the class embedding.
-        output_std: standard deviation of the last layer's initial weights.
     """
+
+    output_std: ClassVar[float] = 0.01  # of the last layer's initial weights
 
     def __init__(
         self,
         in_channels: int,
         num_outputs: int,
         mean_sizes: Sequence[Sequence[float]],
-        hidden_channels: Sequence[int],
-        embedding_channels: int,
-        output_std: float,
+        hidden_channels: Sequence[int] = (256, 256),
+        embedding_channels: int = 8,
     ) -> None:
         super().__init__()
         sizes = torch.as_tensor(mean_sizes, dtype=torch.float32)
@@ -62,7 +63,7 @@ class BoxNetwork(nn.Module):
         for width, next_width in pairwise(widths):
             layers += [nn.Linear(width, next_width), nn.SiLU()]
         last = nn.Linear(widths[-1], num_outputs)
-        nn.init.normal_(last.weight, std=output_std)
+        nn.init.normal_(last.weight, std=self.output_std)
         nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(*layers, last)
 
@@ -95,6 +96,8 @@ class BoxNetwork(nn.Module):
 class EnergyNetwork(BoxNetwork):
     """A :class:`BoxNetwork` of one output, f ``(N, S)``; arguments as there."""
 
+    output_std = 1e-3
+
     def __init__(
         self,
         in_channels: int,
@@ -102,7 +105,7 @@ class EnergyNetwork(BoxNetwork):
         hidden_channels: Sequence[int] = (256, 256),
         embedding_channels: int = 8,
     ) -> None:
-        super().__init__(in_channels, 1, mean_sizes, hidden_channels, embedding_channels, 1e-3)
+        super().__init__(in_channels, 1, mean_sizes, hidden_channels, embedding_channels)
         self.output_shape = ()
 
     def forward(self, pooled: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
@@ -112,16 +115,4 @@ class EnergyNetwork(BoxNetwork):
 
 @register
 class RegressionNetwork(BoxNetwork):
-    """A :class:`BoxNetwork` of the outputs of a box regression; arguments as there."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        num_outputs: int,
-        mean_sizes: Sequence[Sequence[float]],
-        hidden_channels: Sequence[int] = (256, 256),
-        embedding_channels: int = 8,
-    ) -> None:
-        super().__init__(
-            in_channels, num_outputs, mean_sizes, hidden_channels, embedding_channels, 0.01
-        )
+    """A :class:`BoxNetwork` of the outputs of a box regression."""

@@ -99,18 +99,10 @@ class BoxNoise:
         return self
 
     def noise_std(self, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Return standard deviations for a ``LocalCoding`` around boxes.
+        """Return standard deviations ``(N, 7)`` for a ``LocalCoding`` around boxes ``(N, 7)``.
 
-        Args:
-            boxes: ``(N, 7)``.
-            labels: ``(N,)`` class indices.
-
-        Returns:
-            ``(N, 7)``: along, across, up (m); length, width, height (log ratio, to first order
-            where the noise is metric); yaw (rad).
-
-        Raises:
-            ValueError: for a wrong shape.
+        Along, across, up (m); length, width, height (log ratio, to first order where the noise is
+        metric); yaw (rad).
         """
         self._check(boxes, labels)
         stds = self._tables(boxes).class_stds(labels)
@@ -138,10 +130,7 @@ class BoxNoise:
         )
 
     def shared(self) -> BoxNoise:
-        """Return the same noise with ``shared_in_scene``.
-
-        The samples of a box then do not depend on the number of other boxes, as inference needs it.
-        """
+        """Return the noise with ``shared_in_scene``: no box depends on the number of others."""
         noise = copy(self)
         noise.shared_in_scene = True
         return noise
@@ -208,15 +197,12 @@ class BoxNoise:
         return NoiseSamples(torch.cat((moved[..., :3], sizes, moved[..., 6:]), dim=-1), log_q)
 
     def log_prob(self, boxes: Tensor, samples: Tensor, labels: Tensor) -> Tensor:
-        """Return the log density of the noise around ``boxes`` at ``samples``.
+        """Return log densities ``(N, S)`` at ``samples``, nats, in meters and radians.
 
         Args:
             boxes: ``(N, 7)`` true boxes.
-            samples: ``(N, S, 7)`` where the density is wanted.
+            samples: ``(N, S, 7)``.
             labels: ``(N,)`` class indices.
-
-        Returns:
-            ``(N, S)`` nats; density in meters and radians.
 
         Raises:
             ValueError: for a wrong shape, and in main memory for labels without a row.

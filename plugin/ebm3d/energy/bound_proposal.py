@@ -114,13 +114,12 @@ def energy_cross_entropy(f: Tensor, log_q: Tensor, log_learned: Tensor) -> Tenso
         w_m \propto \frac{e^{f(\tilde y_m)}}{q(\tilde y_m)}, \quad \tilde y_m \sim q
 
     with the normalized weights held fixed. docs/method.md, M-26. Where q is :math:`q_\phi` itself
-    the gradient is that of :func:`ebm3d.losses.proposal_loss`, the published loss. Where other
-    noise is mixed in, a proposal that misses the energy's mass is still drawn towards it.
+    the gradient is that of :func:`ebm3d.losses.proposal_loss`, the published loss.
 
     Args:
-        f: ``(..., M)`` f of samples of q; no gradient flows into it.
-        log_q: ``(..., M)`` their log densities under q, nats; no gradient either.
-        log_learned: ``(..., M)`` under :math:`q_\phi`, with a graph to phi.
+        f: ``(..., M)`` f of samples of q, without gradient.
+        log_q: ``(..., M)`` their log densities under q, nats, without gradient.
+        log_learned: ``(..., M)`` under :math:`q_\phi`.
 
     Returns:
         ``(...)`` nats; no reduction.

@@ -34,17 +34,16 @@ class LearnedProposal(nn.Module):
         q = (1 - \alpha)\, q_\phi + \alpha\, q_\mathrm{base}(\cdot\,|\,y_i)
 
     with weights, means and deviations from a network on the features pooled at a reference box y',
-    and the residuals t from it in standard deviations of the base noise. Source: Gustafsson et
+    and the residuals t from it in standard deviations of the base noise. Yaw residuals are wrapped
+    normal (over three images); deviations and means are bounded smoothly. Source: Gustafsson et
     al., "Learning Proposals for Practical Energy-Based Regression", AISTATS 2022; docs/method.md,
     M-26. Deviations:
 
-    * Features need a place: in training a draw of the base noise around the true box, at inference
-      the detected box. The true box itself does not enter :math:`q_\phi`.
-    * A share alpha of the noise stays around the true box: a proposal that misses it would leave f
-      untrained there, and f could not lead the proposal back.
+    * Features are pooled at a draw of the base noise around the true box, which itself does not
+      enter :math:`q_\phi`.
+    * A share alpha of the noise stays around the true box: where a proposal misses it, f would stay
+      untrained and could not lead the proposal back.
     * The proposal loss has the true box as a second training signal: :meth:`BoundProposal.loss`.
-
-    Yaw residuals are wrapped normal (over three images); deviations and means are bounded smoothly.
 
     Args:
         in_channels: length F of the pooled features.

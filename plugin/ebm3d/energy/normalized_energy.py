@@ -19,7 +19,7 @@ class NormalizedEnergy:
 
     Args:
         energy: bound to N boxes.
-        boxes: ``(N, 7)`` refined: near modes of f.
+        boxes: ``(N, 7)`` near modes of f.
         noise: as wide as the errors f can tell apart.
     """
 

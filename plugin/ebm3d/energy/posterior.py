@@ -27,20 +27,17 @@ _DIVERGED = "look at the network's weights for NaN: has its training diverged?"
 
 @dataclass(frozen=True)
 class ImportanceSamples(TensorRecord):
-    r"""Weighted samples of :math:`p(y) = e^{f(y) / \tau} / Z`, and Z; docs/method.md, M-20.
+    r"""Weighted samples of :math:`p(y) = e^{f(y) / \tau} / Z` around a mode; docs/method.md, M-20.
 
     .. math::
-        \hat Z = \frac1K \sum_k \frac{e^{f(y_k) / \tau}}{q(y_k)}, \quad y_k \sim q, \qquad
-        w_k \propto \frac{e^{f(y_k) / \tau}}{q(y_k)}, \qquad
-        \mathrm{ESS} = \frac{(\sum w_k)^2}{\sum w_k^2}
-
-    Z is that of the mode the samples lie around.
+        \hat Z = \frac1K \sum_k w_k, \quad w_k = \frac{e^{f(y_k) / \tau}}{q(y_k)}, \quad
+        y_k \sim q, \qquad \mathrm{ESS} = \frac{(\sum w_k)^2}{\sum w_k^2}
 
     Attributes:
         coding: residuals around the boxes the samples were drawn around.
         samples: ``(N, K, 7)`` boxes.
         f: ``(N, K)`` at the samples.
-        log_q: ``(N, K)`` log density of the proposal there, nats, meters and radians.
+        log_q: ``(N, K)`` log density of q there, nats, meters and radians.
         temperature: tau.
     """
 
@@ -110,8 +107,8 @@ class ImportanceSamples(TensorRecord):
 
         .. math:: \frac{\mathrm{ESS}\, \Sigma + I}{\mathrm{ESS} + 1}
 
-        of the residuals: the unit matrix counts as one more sample's covariance, as the moments of
-        few effective samples are too narrow, and those of fewer than eight not invertible.
+        of the residuals: the moments of few effective samples are too narrow, those of fewer than
+        eight not invertible.
         """
         mean, covariance = _moments(self.weights, self.residuals)
         size = self.effective_sample_size[:, None, None]
@@ -137,17 +134,17 @@ def sample_posterior(
 ) -> ImportanceSamples:
     r"""Normalize exp f around boxes; docs/method.md, M-20.
 
-    The first round draws from the noise; every further one from a Gaussian of the mean and
-    covariance of the round before, and in part from the noise,
+    The first round draws from the noise, every further one also from a Gaussian of the mean and
+    covariance of the round before; only the last is kept:
 
-    .. math:: q_{r+1} = (1 - \alpha)\, \mathcal N(\mu_r, \gamma^2 \Sigma_r) + \alpha\, q_1
+    .. math:: q_{r+1} = (1 - \alpha)\, \mathcal N(\mu_r, \gamma^2 \Sigma_r) + \alpha\, q_1,
+        \qquad \alpha = 0.1, \gamma = 1.2
 
-    with :math:`\alpha = 0.1, \gamma = 1.2`. As long as few samples carry the weight, the moments
-    are those of :math:`w^\beta`, beta at most 1 and such that their effective sample size is an
-    eighth of the samples. Only the last round is kept.
+    As long as few samples carry the weight, the moments are those of :math:`w^\beta`, beta at most
+    1 and such that their effective sample size is an eighth of the samples.
 
-    The random numbers of a round are shared by all boxes: the result for a box does not depend on
-    the others of its batch, and errors of different boxes are not independent.
+    All boxes share the random numbers: the result for a box does not depend on the others of its
+    batch, and errors of different boxes are not independent.
 
     Args:
         f: evaluates S boxes near each of ``boxes``, ``(N, S, 7) -> (N, S)``.
@@ -192,14 +189,11 @@ def sample_posterior(
 
 
 def adapted_gaussian(log_w: Tensor, residuals: Tensor) -> MultivariateGaussianDensity:
-    """The Gaussian that the next round draws from, from the moments of flattened weights.
+    """Return the N Gaussians that the next round draws from, of the moments of flattened weights.
 
     Args:
         log_w: ``(N, K)`` logarithms of the weights, up to a constant for each box.
         residuals: ``(N, K, D)`` of the samples.
-
-    Returns:
-        N densities over D residuals.
     """
     beta = flattening(log_w, max(log_w.shape[1] / 8, 1.0))
     # A weight of zero stays zero: beta may be 0, and 0 times minus infinity is NaN.
@@ -211,14 +205,10 @@ def adapted_gaussian(log_w: Tensor, residuals: Tensor) -> MultivariateGaussianDe
 
 
 def flattening(log_w: Tensor, size: float) -> Tensor:
-    """The largest power below one that leaves weights an effective size.
+    """Return the largest power below one that leaves weights an effective size.
 
     The effective size falls as the power grows: each of five rounds evaluates fifteen powers and
-    keeps the sixteenth of the interval in which it crosses ``size``.
-
-    Args:
-        log_w: ``(N, K)`` logarithms of the weights, up to a constant for each box.
-        size: effective size, from 1 to K.
+    keeps the sixteenth of the interval in which it crosses ``size``, from 1 to K.
 
     Returns:
         ``(N, 1)`` in [0, 1), a multiple of 2^-20.

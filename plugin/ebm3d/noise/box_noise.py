@@ -41,13 +41,12 @@ class BoxNoise:
         q(\tilde y\,|\,y_i) = \frac1K\sum_{k=1}^{K} N\!\left(T(\tilde y; y_i);\, 0,\,
         \mathrm{diag}(m_k \sigma_{c_i})^2\right) \left|\det \partial T/\partial \tilde y\right|
 
-    Source: Gustafsson et al. 2020 (docs/method.md, M-2). Deviations: the standard deviations
-    :math:`\sigma_c` belong to the class; center offsets are drawn along and across the heading
-    (``axes="box"``); sizes are drawn as log ratios (``sizes="log"``), which keeps them positive
-    without a clamp, and the density then carries the Jacobian, so that f stays a log density in
-    meters. ``axes="world", sizes="metric"`` is the paper's noise: x, y, z offsets, sizes clamped at
-    ``min_size`` after the density has been taken. Wrapped tails of the yaw (beyond pi) are left
-    out of the density.
+    Source: Gustafsson et al. 2020 (docs/method.md, M-2). Deviations: standard deviations
+    :math:`\sigma_c` per class; center offsets along and across the heading (``axes="box"``); sizes
+    as log ratios (``sizes="log"``), positive without a clamp, the density in meters by the
+    Jacobian. ``axes="world", sizes="metric"`` is the paper's noise: x, y, z offsets, sizes clamped
+    at ``min_size`` after the density has been taken. The density leaves out the wrapped tails of
+    the yaw (beyond pi).
 
     Args:
         stds: standard deviations, one row of 7 for all classes or ``(num_classes, 7)``: along,
@@ -153,20 +152,7 @@ class BoxNoise:
         num_samples: int,
         generator: torch.Generator | None = None,
     ) -> NoiseSamples:
-        """Draw noise samples around true boxes of one frame.
-
-        Args:
-            boxes: ``(N, 7)`` true boxes, LiDAR frame, finite, sizes positive.
-            labels: ``(N,)`` class indices.
-            num_samples: M, at least 1.
-            generator: source of randomness on the device of ``boxes``.
-
-        Returns:
-            The true boxes and their samples with log densities, in the dtype of ``boxes``.
-
-        Raises:
-            ValueError: as :class:`BoundNoise`, and for ``num_samples < 1``.
-        """
+        """Draw M = ``num_samples`` boxes around each true box of one frame."""
         return self.around(boxes, labels, generator=generator).sample(num_samples)
 
     def draw(

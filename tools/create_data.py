@@ -14,7 +14,6 @@ from rich.table import Table
 from ebm3d.datasets import DataError, PreparationReport, prepare_kitti
 from ebm3d.simulation import SENSORS, write_dataset
 
-_CONSOLE = Console()
 _ERRORS = Console(stderr=True)
 
 
@@ -23,15 +22,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         if options.command == "simulated":
-            if not _simulate(options):
-                return 1
-            report = prepare_kitti(options.out, workers=options.workers, progress=True)
-        else:
-            report = prepare_kitti(
-                options.root, out=options.out, workers=options.workers, progress=True
+            write_dataset(
+                options.out,
+                num_train=options.train,
+                num_val=options.val,
+                seed=options.seed,
+                workers=options.workers,
+                sensor=options.sensor,
             )
+            options.root, options.out = options.out, None
+        report = prepare_kitti(
+            options.root, out=options.out, workers=options.workers, progress=True
+        )
     except DataError as error:
         _show_problems(error)
+        return 1
+    except ValueError as error:
+        _ERRORS.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True, highlight=False)
         return 1
     _show_report(report)
     return 0
@@ -60,24 +67,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _simulate(options: argparse.Namespace) -> bool:
-    """Write simulated frames in the KITTI layout; whether that could be done."""
-    try:
-        write_dataset(
-            options.out,
-            num_train=options.train,
-            num_val=options.val,
-            seed=options.seed,
-            workers=options.workers,
-            sensor=options.sensor,
-            progress=True,
-        )
-    except ValueError as error:
-        _ERRORS.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True, highlight=False)
-        return False
-    return True
-
-
 def _show_problems(error: DataError) -> None:
     """List all defects, and say that nothing was written."""
     for problem in error.problems:
@@ -97,20 +86,21 @@ def _show_problems(error: DataError) -> None:
 
 def _show_report(report: PreparationReport) -> None:
     """Print what there is now."""
+    console = Console()
     table = Table(title=f"{report.out}", title_justify="left")
     table.add_column("class")
     table.add_column("labels", justify="right")
     table.add_column("in the database (train)", justify="right")
     for name, count in report.num_objects.items():
         table.add_row(name, f"{count:,}", f"{report.num_database_objects.get(name, 0):,}")
-    _CONSOLE.print(table)
+    console.print(table)
     frames = report.num_frames
     clouds = "full scans, cut to the camera's view" if report.reduced else "camera view already"
-    _CONSOLE.print(
+    console.print(
         f"{frames['train']:,} training and {frames['val']:,} validation frames, "
         f"{report.num_empty_frames:,} of them without objects; clouds: {clouds}; "
-        f"{report.num_default_sizes:,} without a picture (size 1242 x 375 assumed)\n"
-        f"{report.seconds:.1f} s, {report.frames_per_second:,.0f} frames/s",
+        f"{report.num_default_sizes:,} without an image (size 1242 x 375 assumed)\n"
+        f"{report.seconds:.1f} s, {sum(frames.values()) / report.seconds:,.0f} frames/s",
         highlight=False,
     )
 

@@ -13,82 +13,78 @@ from __future__ import annotations
 import argparse
 import json
 import tarfile
-from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from ebm3d.datasets import KittiObjects, boxes_from_camera, read_calibration, read_labels
+from ebm3d.boxes.points_in_boxes import points_in_boxes
+from ebm3d.datasets import boxes_from_camera, read_calibration, read_cloud, read_labels
 from ebm3d.datasets.kitti_difficulty import difficulty
+from ebm3d.datasets.kitti_frames import KittiFrames, read_frames
+from ebm3d.simulation.statistics import CLASSES
 
-CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Cyclist")
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "plugin" / "ebm3d" / "simulation" / "statistics.json"
 FIGURE = ROOT / "docs" / "figures" / "simulated_vs_real.png"
 COLORS = {"KITTI": "#444444", "simulated": "#d95f02"}
-TITLES = {
-    "length": "length of cars (m)",
-    "width": "width of cars (m)",
-    "height": "height of cars (m)",
-    "per_frame": "cars per frame",
-    "forward": "distance ahead of cars (m)",
-    "difficulty": "share of cars by difficulty",
-    "occlusion": "share of cars by occlusion",
-}
 FLOWS = {"with": -np.pi / 2, "against": np.pi / 2}
 FLOW_WIDTH = np.pi / 8  # rad; a heading within this of the road axis follows the road
 QUANTILES = np.linspace(0.02, 0.98, 25)
 MAX_FORWARD = 70.0  # m; beyond it labels are patchy
+EDGES = np.array([5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60])  # m, of points per car
+HISTOGRAMS = {
+    "length": ("length of cars (m)", np.arange(2.5, 5.6, 0.1)),
+    "width": ("width of cars (m)", np.arange(1.3, 2.05, 0.025)),
+    "height": ("height of cars (m)", np.arange(1.1, 2.2, 0.04)),
+    "per_frame": ("cars per frame", np.arange(-0.5, 16)),
+    "forward": ("distance ahead of cars (m)", np.arange(0, 82, 4)),
+}
+SHARES = {
+    "difficulty": ("share of cars by difficulty", ("easy", "moderate", "hard", "none")),
+    "occlusion": ("share of cars by occlusion", ("visible", "partly", "largely", "unknown")),
+}
 
 
-def read_archive(archive: Path) -> tuple[list[list[tuple[str, np.ndarray]]], dict[str, float]]:
-    """Read all labels and the median camera of an archive of ``label_2`` and ``calib`` files.
+def read_folder(training: Path) -> KittiFrames:
+    """Read all labels of a folder with ``label_2``."""
+    ids = sorted(path.stem for path in (training / "label_2").glob("*.txt"))
+    return read_frames(training / "label_2", ids, scores=False)
 
-    Args:
-        archive: a tar file with members ``label_2/NNNNNN.txt`` and ``calib/NNNNNN.txt``.
 
-    Returns:
-        Per frame the ``(name, 14 numbers)`` of every object except DontCare, and the camera:
-        focal length and principal point in pixels, and its position in the LiDAR frame in m.
-    """
-    texts = {}
-    with tarfile.open(archive) as tar:  # in the order of the archive: gzip cannot seek
-        for member in tar:
-            stream = tar.extractfile(member) if member.isfile() else None
-            if stream is not None:
-                texts[member.name] = stream.read().decode()
-    frames, cameras = [], []
-    for name, text in sorted(texts.items()):
-        if "label_2/" in name:
-            rows = [line.split() for line in text.splitlines()]
-            frames.append([(r[0], np.array(r[1:], float)) for r in rows if r[0] != "DontCare"])
-        elif "calib/" in name:
-            values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-            p2 = np.array(values["P2"].split(), float).reshape(3, 4)
-            velo = np.array(values["Tr_velo_to_cam"].split(), float).reshape(3, 4)
+def derive(archive: Path) -> dict[str, Any]:
+    """Return all numbers of ``statistics.json``, from a tar file with ``label_2`` and ``calib``."""
+    with TemporaryDirectory() as name, tarfile.open(archive) as tar:
+        tar.extractall(name, filter="data")
+        frames = read_folder(Path(name))
+        cameras = []
+        for frame_id in frames.frame_ids:
+            calibration = read_calibration(Path(name, "calib", f"{frame_id}.txt"))
+            p2, velo = calibration.P2, calibration.Tr_velo_to_cam
             position = -velo[:, :3].T @ velo[:, 3]
             cameras.append([p2[0, 0], p2[0, 2], p2[1, 2], p2[0, 3], *position])
     keys = ("focal", "center_u", "center_v", "p2_offset", "x", "y", "z")
-    return frames, dict(zip(keys, np.median(cameras, axis=0).round(4).tolist(), strict=True))
+    camera = np.median(cameras, axis=0).round(4).tolist()
+    return {
+        "num_frames": len(frames),
+        "quantile_levels": QUANTILES.round(4).tolist(),
+        "camera": dict(zip(keys, camera, strict=True)),
+        "classes": {name: class_statistics(frames, name) for name in CLASSES},
+    }
 
 
-def quantiles(values: np.ndarray) -> list[float]:
-    """Return ``values`` at the levels ``QUANTILES``, rounded to a millimeter."""
-    return np.quantile(values, QUANTILES).round(3).tolist()
-
-
-def class_statistics(frames: list[list[tuple[str, np.ndarray]]], name: str) -> dict[str, object]:
+def class_statistics(frames: KittiFrames, name: str) -> dict[str, Any]:
     """Return counts, sizes and poses of one class; sizes are ordered length, width, height."""
-    rows = np.array([row for frame in frames for n, row in frame if n == name])
-    counts = Counter(sum(n == name for n, _ in frame) for frame in frames)
-    log_size = np.log(rows[:, [9, 8, 7]])
-    lateral, forward, rotation_y = -rows[:, 10], rows[:, 12], rows[:, 13]
+    objects = frames.objects.select(frames.objects.names == name)
+    log_size = np.log(objects.dimensions[:, ::-1])
+    lateral, forward = -objects.location[:, 0], objects.location[:, 2]
     near = forward < MAX_FORWARD
-    flows, rest = {}, near.copy()
+    flows: dict[str, Any] = {}
+    rest = near.copy()
     for flow, axis in FLOWS.items():
-        difference = np.mod(rotation_y - axis + np.pi, 2 * np.pi) - np.pi
+        difference = np.mod(objects.rotation_y - axis + np.pi, 2 * np.pi) - np.pi
         chosen = near & (np.abs(difference) < FLOW_WIDTH)
         rest &= ~chosen
         flows[flow] = {
@@ -101,7 +97,9 @@ def class_statistics(frames: list[list[tuple[str, np.ndarray]]], name: str) -> d
         "lateral_quantiles": quantiles(lateral[rest]),
     }
     return {
-        "count_shares": [round(counts[k] / len(frames), 5) for k in range(max(counts) + 1)],
+        "count_shares": (np.bincount(count_per_frame(frames, name)) / len(frames))
+        .round(5)
+        .tolist(),
         "log_size_mean": log_size.mean(0).round(4).tolist(),
         "log_size_covariance": np.cov(log_size.T).round(6).tolist(),
         "size_minimum": np.exp(log_size).min(0).round(2).tolist(),
@@ -111,141 +109,100 @@ def class_statistics(frames: list[list[tuple[str, np.ndarray]]], name: str) -> d
     }
 
 
-def derive(archive: Path) -> dict[str, object]:
-    """Return all numbers of ``statistics.json``."""
-    frames, camera = read_archive(archive)
+def count_per_frame(frames: KittiFrames, name: str) -> np.ndarray:
+    """Return the number of objects of a class in every frame."""
+    return np.bincount(frames.frame_of_object[frames.objects.names == name], minlength=len(frames))
+
+
+def quantiles(values: np.ndarray) -> list[float]:
+    """Return ``values`` at the levels ``QUANTILES``, rounded to a millimeter."""
+    return np.quantile(values, QUANTILES).round(3).tolist()
+
+
+def car_summary(frames: KittiFrames) -> dict[str, np.ndarray]:
+    """Return sizes, distances and levels of all cars, and the number of cars of every frame."""
+    cars = frames.objects.select(frames.objects.names == "Car")
+    levels = difficulty(cars)
     return {
-        "num_frames": len(frames),
-        "quantile_levels": QUANTILES.round(4).tolist(),
-        "camera": camera,
-        "classes": {name: class_statistics(frames, name) for name in CLASSES},
+        "length": cars.dimensions[:, 2],
+        "width": cars.dimensions[:, 1],
+        "height": cars.dimensions[:, 0],
+        "forward": cars.location[:, 2],
+        "per_frame": count_per_frame(frames, "Car"),
+        "difficulty": np.array([np.mean(levels == level) for level in (0, 1, 2, -1)]),
+        "occlusion": np.array([np.mean(cars.occluded == level) for level in range(4)]),
     }
 
 
-def read_folder(root: Path) -> list[list[tuple[str, np.ndarray]]]:
-    """Read all labels of a data set in the KITTI layout, in the form of ``read_archive``."""
-    frames = []
-    for path in sorted((root / "training" / "label_2").glob("*.txt")):
-        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-        frames.append([(r[0], np.array(r[1:], float)) for r in rows if r[0] != "DontCare"])
-    return frames
-
-
-def points_per_car(root: Path) -> np.ndarray:
+def points_per_car(training: Path) -> np.ndarray:
     """Return distance (m) and number of points in the box of every unoccluded car, ``(N, 2)``."""
     rows = []
-    for path in sorted((root / "training" / "label_2").glob("*.txt")):
-        objects = read_labels(path)
-        seen = (objects.names == "Car") & (objects.occluded == 0) & (objects.truncated < 0.1)
-        objects = objects.select(seen)
-        calibration = read_calibration(root / "training" / "calib" / path.name)
-        boxes = boxes_from_camera(
-            objects.location, objects.dimensions, objects.rotation_y, calibration
-        )
-        cloud = root / "training" / "velodyne_reduced" / f"{path.stem}.bin"
-        points = np.fromfile(cloud, dtype="<f4").reshape(-1, 4)[:, :3]
-        for box in boxes:
-            c, s = np.cos(box[6]), np.sin(box[6])
-            own = (points - box[:3]) @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-            own[:, 2] -= box[5] / 2
-            rows.append([np.hypot(*box[:2]), (np.abs(own) < box[3:6] / 2).all(axis=1).sum()])
-    return np.array(rows)
+    for path in sorted((training / "label_2").glob("*.txt")):
+        cars = read_labels(path)
+        seen = (cars.names == "Car") & (cars.occluded == 0) & (cars.truncated < 0.1)
+        cars = cars.select(seen)
+        calibration = read_calibration(training / "calib" / path.name)
+        boxes = boxes_from_camera(cars.location, cars.dimensions, cars.rotation_y, calibration)
+        points = read_cloud(training / "velodyne_reduced" / f"{path.stem}.bin")
+        num_points = points_in_boxes(points, boxes.astype(np.float32)).sum(axis=0)
+        rows.append(np.column_stack([np.hypot(*boxes[:, :2].T), num_points]))
+    return np.concatenate(rows)
 
 
-def car_summary(frames: list[list[tuple[str, np.ndarray]]]) -> dict[str, np.ndarray]:
-    """Return sizes, distances and levels of all cars, and the number of cars of every frame."""
-    cars = np.array([row for frame in frames for name, row in frame if name == "Car"])
-    objects = KittiObjects(
-        names=np.full(len(cars), "Car"),
-        truncated=cars[:, 0],
-        occluded=cars[:, 1].astype(np.int64),
-        alpha=cars[:, 2],
-        bbox=cars[:, 3:7],
-        dimensions=cars[:, 7:10],
-        location=cars[:, 10:13],
-        rotation_y=cars[:, 13],
-    )
-    levels = difficulty(objects)
-    return {
-        "length": cars[:, 9],
-        "width": cars[:, 8],
-        "height": cars[:, 7],
-        "forward": cars[:, 12],
-        "difficulty": np.array([np.mean(levels == level) for level in (0, 1, 2, -1)]),
-        "occlusion": np.array([np.mean(cars[:, 1] == level) for level in range(4)]),
-        "per_frame": np.array([sum(name == "Car" for name, _ in frame) for frame in frames]),
-    }
-
-
-def draw_figure(archive: Path, real: Path, simulated: Path, out: Path) -> dict[str, object]:
-    """Draw simulated against real data, and return the numbers behind the picture.
+def draw_figure(archive: Path, real: Path, simulated: Path, out: Path) -> dict[str, Any]:
+    """Draw simulated against real data, and return the numbers behind the figure.
 
     Args:
         archive: official labels, for sizes, counts and difficulties.
         real: a folder in the KITTI layout with clouds, for points per car.
         simulated: what ``tools/create_data.py simulated`` wrote.
-        out: the picture to write.
+        out: the image to write.
     """
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    summaries = {
-        "KITTI": car_summary(read_archive(archive)[0]),
-        "simulated": car_summary(read_folder(simulated)),
-    }
-    points = {"KITTI": points_per_car(real), "simulated": points_per_car(simulated)}
+    with TemporaryDirectory() as name, tarfile.open(archive) as tar:
+        tar.extractall(name, filter="data")
+        official = read_folder(Path(name))
+    training = {"KITTI": real / "training", "simulated": simulated / "training"}
+    frames = {"KITTI": official, "simulated": read_folder(training["simulated"])}
+    points = {name: points_per_car(folder) for name, folder in training.items()}
     figure, axes = plt.subplots(2, 4, figsize=(15, 6.5), constrained_layout=True)
-    report = {"points_per_car": _draw_points(axes[0, 0], points)}
-    for axis, key, bins in (
-        (axes[0, 1], "length", np.arange(2.5, 5.6, 0.1)),
-        (axes[0, 2], "width", np.arange(1.3, 2.05, 0.025)),
-        (axes[0, 3], "height", np.arange(1.1, 2.2, 0.04)),
-        (axes[1, 2], "per_frame", np.arange(-0.5, 16)),
-        (axes[1, 3], "forward", np.arange(0, 82, 4)),
-    ):
-        for name, summary in summaries.items():
+    report: dict[str, Any] = {"points_per_car": {"edges": EDGES.tolist()}}
+    for name, color in COLORS.items():
+        summary = car_summary(frames[name])
+        report["points_per_car"][name] = _draw_points(axes[0, 0], points[name], name)
+        for axis, (key, (title, bins)) in zip(axes.flat[1:6], HISTOGRAMS.items(), strict=True):
             values = np.clip(summary[key], bins[0], bins[-1])
-            axis.hist(
-                values, bins, density=True, histtype="step", lw=1.6, label=name, color=COLORS[name]
-            )
-        report[key] = {
-            name: [round(float(f(s[key])), 3) for f in (np.mean, np.std)]
-            for name, s in summaries.items()
-        }
-        axis.set_title(TITLES[key])
-    for axis, key, ticks in (
-        (axes[1, 0], "difficulty", ("easy", "moderate", "hard", "none")),
-        (axes[1, 1], "occlusion", ("visible", "partly", "largely", "unknown")),
-    ):
-        for shift, (name, summary) in zip((-0.2, 0.2), summaries.items(), strict=True):
-            axis.bar(np.arange(4) + shift, summary[key], 0.38, label=name, color=COLORS[name])
-        report[key] = {name: s[key].round(3).tolist() for name, s in summaries.items()}
-        axis.set_xticks(range(4), ticks)
-        axis.set_title(TITLES[key])
+            axis.hist(values, bins, density=True, histtype="step", lw=1.6, label=name, color=color)
+            axis.set_title(title)
+            moments = [round(float(f(summary[key])), 3) for f in (np.mean, np.std)]
+            report.setdefault(key, {})[name] = moments
+        for axis, (key, (title, ticks)) in zip(axes.flat[6:], SHARES.items(), strict=True):
+            shift = -0.2 if name == "KITTI" else 0.2
+            axis.bar(np.arange(4) + shift, summary[key], 0.38, label=name, color=color)
+            axis.set_xticks(range(4), ticks)
+            axis.set_title(title)
+            report.setdefault(key, {})[name] = summary[key].round(3).tolist()
     axes[0, 1].legend(frameon=False)
     figure.savefig(out, dpi=90, metadata={"Software": None})
     return report
 
 
-def _draw_points(axis: Any, points: dict[str, np.ndarray]) -> dict[str, object]:
+def _draw_points(axis: Any, rows: np.ndarray, name: str) -> dict[str, float]:
     """Draw median and 10-90 % band of the points per unoccluded car; return medians per bin."""
-    edges = np.array([5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60])
-    report: dict[str, object] = {"edges": edges.tolist()}
-    for name, rows in points.items():
-        bins = np.digitize(rows[:, 0], edges)
-        kept = [k for k in range(1, len(edges)) if (bins == k).sum() >= 5]
-        centers = [(edges[k - 1] + edges[k]) / 2 for k in kept]
-        low, middle, high = np.array(
-            [np.percentile(rows[bins == k, 1], [10, 50, 90]) for k in kept]
-        ).T
-        axis.plot(centers, middle, "o-", ms=3, label=name, color=COLORS[name])
-        axis.fill_between(centers, low, high, alpha=0.2, lw=0, color=COLORS[name])
-        report[name] = dict(zip(map(str, centers), middle.tolist(), strict=True))
+    bins = np.digitize(rows[:, 0], EDGES)
+    kept = [k for k in range(1, len(EDGES)) if (bins == k).sum() >= 5]
+    centers = [(EDGES[k - 1] + EDGES[k]) / 2 for k in kept]
+    bands = [np.percentile(rows[bins == k, 1], [10, 50, 90]) for k in kept]
+    low, middle, high = np.array(bands).T
+    axis.plot(centers, middle, "o-", ms=3, label=name, color=COLORS[name])
+    axis.fill_between(centers, low, high, alpha=0.2, lw=0, color=COLORS[name])
     axis.set_yscale("log")
     axis.set_title("points per unoccluded car over distance (m)")
-    return report
+    return dict(zip(map(str, centers), middle.tolist(), strict=True))
 
 
 def main() -> None:

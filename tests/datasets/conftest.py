@@ -14,7 +14,6 @@ from ebm3d.datasets import (
     KittiObjects,
     boxes_from_camera,
     boxes_to_camera,
-    camera_to_lidar,
     write_calibration,
     write_cloud,
     write_labels,
@@ -58,7 +57,7 @@ class Tree:
 
 @pytest.fixture
 def calibration() -> KittiCalibration:
-    """Matrices like KITTI's: axes permuted, turned by a degree or so, shifted by decimeters."""
+    """Matrices like KITTI's: axes permuted, rotated by a degree or so, shifted by decimeters."""
     return make_calibration(tilt=0.02)
 
 
@@ -79,7 +78,7 @@ def make_calibration(tilt: float) -> KittiCalibration:
 
 @pytest.fixture
 def kitti_tree(tmp_path: Path, rng: np.random.Generator, calibration: KittiCalibration) -> Tree:
-    """Four training and two validation frames with full scans, without pictures and planes."""
+    """Four training and two validation frames with full scans, without images and planes."""
     tree = Tree(tmp_path / "kitti")
     for name in ("ImageSets", "training/calib", "training/label_2", "training/velodyne"):
         (tree.root / name).mkdir(parents=True)
@@ -104,38 +103,30 @@ def _make_objects(
     boxes[:, 2] = -1.7
     boxes[:, 3:6] = rng.uniform([1.0, 0.6, 1.4], [4.4, 1.9, 1.9], size=(num, 3))
     boxes[:, 6] = rng.uniform(-np.pi, np.pi, size=num)
-    location, dimensions, rotation_y = (v.round(2) for v in boxes_to_camera(boxes, calibration))
-    ignored = np.array(names) == "DontCare" if num else np.zeros(0, dtype=bool)
-    height = np.linspace(20.0, 80.0, num)
+    location, dimensions, rotation_y = boxes_to_camera(boxes, calibration)
     left = np.linspace(100.0, 900.0, num)
-    return KittiObjects(
-        names=np.array(names, dtype=np.str_),
-        truncated=np.where(ignored, -1.0, 0.0),
-        occluded=np.where(ignored, -1, np.arange(num) % 4),
-        alpha=np.where(ignored, -10.0, rotation_y),
-        bbox=np.column_stack([left, 0 * left + 150, left + 60, 150 + height]).round(2),
-        dimensions=np.where(ignored[:, None], -1.0, dimensions),
-        location=np.where(ignored[:, None], -1000.0, location),
-        rotation_y=np.where(ignored, -10.0, rotation_y),
-    )
+    bbox = np.column_stack([left, 0 * left + 150, left + 60, np.linspace(170.0, 230.0, num)])
+    table = np.column_stack(
+        [np.zeros(num), np.arange(num) % 4, rotation_y, bbox, dimensions, location, rotation_y]
+    ).round(2)
+    table[np.array(names, dtype=np.str_) == "DontCare"] = [
+        *(-1, -1, -10, 100, 150, 160, 170, -1, -1, -1, -1000, -1000, -1000, -10)
+    ]
+    return KittiObjects.from_table(np.array(names, dtype=np.str_), table)
 
 
 def _make_cloud(
     objects: KittiObjects, rng: np.random.Generator, calibration: KittiCalibration
 ) -> np.ndarray:
     """Points all around, and some in every box."""
-    around = rng.uniform([-40, -40, -2, 0], [40, 40, 1, 1], size=(1500, 4))
-    clouds = [around]
-    cared = objects.names != "DontCare"
-    fields = (objects.location[cared], objects.dimensions[cared], objects.rotation_y[cared])
+    clouds = [rng.uniform([-40, -40, -2, 0], [40, 40, 1, 1], size=(1500, 4))]
+    objects = objects.select(objects.names != "DontCare")
+    fields = (objects.location, objects.dimensions, objects.rotation_y)
     for box in boxes_from_camera(*fields, calibration):
-        share = rng.uniform([-0.5, -0.5, 0], [0.5, 0.5, 1], size=(30, 3)) * box[3:6]
+        local = rng.uniform([-0.5, -0.5, 0], [0.5, 0.5, 1], size=(30, 3)) * box[3:6]
         cosine, sine = np.cos(box[6]), np.sin(box[6])
-        turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
-        clouds.append(np.hstack([box[:3] + share @ turn.T, rng.uniform(size=(30, 1))]))
+        rotation = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+        clouds.append(np.hstack([box[:3] + local @ rotation.T, rng.uniform(size=(30, 1))]))
     cloud = np.vstack(clouds)
-    # No point on the border of the picture or of a box is meant: keep clear of the camera itself.
-    clear = (
-        np.linalg.norm(cloud[:, :3] - camera_to_lidar(np.zeros((1, 3)), calibration), axis=1) > 1
-    )
-    return cloud[clear].astype(np.float32)
+    # Keep clear of the camera, where pixels depend on the last digit.
+    return cloud[np.linalg.norm(cloud[:, :3], axis=1) > 1.5].astype(np.float32)

@@ -22,27 +22,20 @@ def tool() -> ModuleType:
     return module
 
 
-def test_success_is_exit_code_0_and_a_table(
-    tool: ModuleType, kitti_tree: Tree, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert tool.main(["kitti", "--root", str(kitti_tree.root), "--workers", "1"]) == 0
-    captured = capsys.readouterr()
-    assert "Person_sitting" in captured.out
-    assert "4 training and 2 validation frames" in captured.out
-    assert "6/6" in captured.err
-
-
-def test_outputs_may_go_to_another_folder(
-    tool: ModuleType, kitti_tree: Tree, tmp_path: Path
+def test_outputs_and_a_table_are_made(
+    tool: ModuleType, kitti_tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     arguments = ["kitti", "--root", str(kitti_tree.root), "--out", str(out), "--workers", "1"]
     assert tool.main(arguments) == 0
     assert (out / "kitti_infos_train.pkl").is_file()
     assert not (kitti_tree.root / "kitti_infos_train.pkl").exists()
+    printed = capsys.readouterr().out
+    assert "Person_sitting" in printed
+    assert "4 training and 2 validation frames" in printed
 
 
-def test_defects_are_exit_code_1_and_all_shown(
+def test_defects_are_all_shown_and_nothing_is_written(
     tool: ModuleType, kitti_tree: Tree, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kitti_tree.cloud("000002").unlink()
@@ -51,20 +44,16 @@ def test_defects_are_exit_code_1_and_all_shown(
     kitti_tree.cloud("000005").write_bytes(cloud.tobytes()[:-1])
     assert tool.main(["kitti", "--root", str(kitti_tree.root), "--workers", "1"]) == 1
     error = capsys.readouterr().err
-    for name in ("000002.bin", "000003.txt:1", "000005.bin"):
+    for name in ("000002.bin", "000003.txt:1", "000005.bin", "3 defects in 3 files"):
         assert name in error
     for word in ("expected", "got", "remedy"):
         assert error.count(f"  {word}  ") == 3
-    assert "3 defects in 3 files; no output was written." in error
     assert not (kitti_tree.root / "kitti_infos_train.pkl").exists()
 
 
-def test_no_worker_is_a_usage_error(
-    tool: ModuleType, kitti_tree: Tree, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_worker_is_a_usage_error(tool: ModuleType, kitti_tree: Tree) -> None:
     with pytest.raises(SystemExit, match="2"):
         tool.main(["kitti", "--root", str(kitti_tree.root), "--workers", "0"])
-    assert "--workers must be at least 1, but got 0" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -77,4 +66,4 @@ def test_simulated_frames_are_written_and_prepared(
     assert "2 training and 1 validation frames" in capsys.readouterr().out
     assert (out / "kitti_infos_val.pkl").is_file()
     assert tool.main(arguments) == 1
-    assert "out must be a new or empty folder" in capsys.readouterr().err
+    assert "new or empty folder" in capsys.readouterr().err

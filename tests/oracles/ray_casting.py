@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linprog
 from scipy.spatial import ConvexHull, HalfspaceIntersection
 
 FloatArray = NDArray[np.float64]
+MISS = (np.inf, -np.inf)
 
 
 def polyhedron_corners(faces: FloatArray) -> FloatArray:
     """Corners of the polyhedron with rows ``n . x + e <= 0``, by scipy's duality."""
     norm = np.linalg.norm(faces[:, :3], axis=1)
-    from scipy.optimize import linprog
-
     inner = linprog(
         [0, 0, 0, -1],
         A_ub=np.column_stack([faces[:, :3], norm]),
@@ -25,17 +25,15 @@ def polyhedron_corners(faces: FloatArray) -> FloatArray:
 
 def ray_polyhedron(corners: FloatArray, direction: FloatArray) -> tuple[float, float]:
     """First and last crossing of a ray from the origin with a convex hull; infinite if none."""
-    hull = ConvexHull(corners)
     crossings = []
-    for simplex in hull.simplices:
-        a, b, c = corners[simplex]
+    for a, b, c in corners[ConvexHull(corners).simplices]:
         matrix = np.stack([a - b, a - c, direction], axis=1)
         if abs(np.linalg.det(matrix)) < 1e-14:
             continue
         beta, gamma, t = np.linalg.solve(matrix, a)
         if beta >= -1e-12 and gamma >= -1e-12 and beta + gamma <= 1 + 1e-12:
             crossings.append(t)
-    return (min(crossings), max(crossings)) if crossings else (np.inf, -np.inf)
+    return (min(crossings), max(crossings)) if crossings else MISS
 
 
 def ray_box(low: FloatArray, high: FloatArray, direction: FloatArray) -> tuple[float, float]:
@@ -43,7 +41,7 @@ def ray_box(low: FloatArray, high: FloatArray, direction: FloatArray) -> tuple[f
     with np.errstate(divide="ignore"):
         first, second = np.asarray(low) / direction, np.asarray(high) / direction
     entry, leave = np.minimum(first, second).max(), np.maximum(first, second).min()
-    return (entry, leave) if entry <= leave else (np.inf, -np.inf)
+    return (entry, leave) if entry <= leave else MISS
 
 
 def ray_ellipsoid(
@@ -58,19 +56,17 @@ def ray_cylinder(
     start: FloatArray, end: FloatArray, radius: float, direction: FloatArray
 ) -> tuple[float, float]:
     """Infinite cylinder by cross products with the axis, then its two caps."""
-    start, end = np.asarray(start, float), np.asarray(end, float)
-    length = np.linalg.norm(end - start)
-    axis = (end - start) / length
+    axis = (end - start) / np.linalg.norm(end - start)
     across, offset = np.cross(direction, axis), np.cross(start, axis)
     entry, leave = _real_roots([across @ across, -2 * across @ offset, offset @ offset - radius**2])
     caps = sorted([(start @ axis) / (direction @ axis), (end @ axis) / (direction @ axis)])
     entry, leave = max(entry, caps[0]), min(leave, caps[1])
-    return (entry, leave) if entry <= leave else (np.inf, -np.inf)
+    return (entry, leave) if entry <= leave else MISS
 
 
 def _real_roots(coefficients: list[float]) -> tuple[float, float]:
     """Smallest and largest root, infinite if they are complex."""
     roots = np.roots(coefficients)
     if np.abs(roots.imag).max() > 1e-12:
-        return np.inf, -np.inf
+        return MISS
     return float(roots.real.min()), float(roots.real.max())

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebm3d.datasets import project_to_image, read_calibration, read_labels
+from ebm3d.datasets import read_calibration, read_cloud, read_labels
 from ebm3d.simulation import dataset, simulate_frame, write_dataset
 
-NUM_TRAIN, NUM_VAL = 9, 3
+NUM_TRAIN, NUM_VAL = 5, 3
 
 
 def _files(root: Path) -> dict[str, bytes]:
@@ -44,22 +44,14 @@ def test_the_layout_is_kitti_s(root):
 def test_files_hold_the_frame(root):
     frame = simulate_frame(dataset.frame_seed(5, 1, 2))
     name = f"{NUM_TRAIN + 2:06d}"
-    cloud = np.fromfile(root / f"training/velodyne_reduced/{name}.bin", dtype="<f4").reshape(-1, 4)
+    cloud = read_cloud(root / f"training/velodyne_reduced/{name}.bin")
     np.testing.assert_array_equal(cloud, frame.points)
     labels = read_labels(root / f"training/label_2/{name}.txt", scores=False)
     np.testing.assert_array_equal(labels.names, frame.labels.names)
-    for field in ("truncated", "alpha", "bbox", "dimensions", "location", "rotation_y"):
-        np.testing.assert_allclose(getattr(labels, field), getattr(frame.labels, field), atol=1e-6)
-    np.testing.assert_array_equal(labels.occluded, frame.labels.occluded)
+    np.testing.assert_allclose(labels.to_table(False), frame.labels.to_table(False), atol=1e-6)
     calibration = read_calibration(root / f"training/calib/{name}.txt")
-    pixels, _ = project_to_image(cloud[:, :3], calibration)
-    expected, _ = project_to_image(frame.points[:, :3], frame.calibration)
-    np.testing.assert_allclose(pixels, expected, atol=1e-6)
-
-
-def test_no_two_frames_are_alike(root):
-    clouds = {p.read_bytes() for p in (root / "training/velodyne_reduced").iterdir()}
-    assert len(clouds) == NUM_TRAIN + NUM_VAL
+    expected = frame.calibration.lidar_to_image_matrix
+    np.testing.assert_allclose(calibration.lidar_to_image_matrix, expected, rtol=1e-11)
 
 
 def test_a_frame_does_not_depend_on_how_many_there_are(root):
@@ -68,20 +60,17 @@ def test_a_frame_does_not_depend_on_how_many_there_are(root):
     cloud = "training/velodyne_reduced/{:06d}.bin"
     assert small[cloud.format(0)] == large[cloud.format(0)]
     assert small[cloud.format(2)] == large[cloud.format(NUM_TRAIN + 1)]
+    assert len({small[cloud.format(i)] for i in range(3)}) == 3
 
 
-def test_the_full_view_goes_to_the_folder_of_full_scans(tmp_path):
-    out = _write(tmp_path / "full", num_train=1, num_val=0, field_of_view="full")
+def test_an_empty_folder_takes_the_full_view_in_the_folder_of_full_scans(tmp_path):
+    out = _write(tmp_path, num_train=1, num_val=0, field_of_view="full")
     assert (out / "training/velodyne/000000.bin").stat().st_size > 16 * 50_000
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
-    written = []
-
     def fail(path, objects):
-        if len(written) == 3:
-            raise OSError("no space left")
-        written.append(path)
+        raise OSError("no space left")
 
     monkeypatch.setattr(dataset, "write_labels", fail)
     with pytest.raises(OSError, match="no space left"):
@@ -89,28 +78,20 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_holds_something_is_refused(tmp_path):
-    (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(ValueError, match="new or empty folder"):
-        _write(tmp_path)
-    assert (tmp_path / "mine.txt").read_text() == "precious"
-
-
-def test_an_empty_folder_is_used(tmp_path):
-    assert (_write(tmp_path, num_train=1, num_val=0) / "training").is_dir()
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_train": -1}, "num_train must be 0 or greater"),
-        ({"seed": -1}, "seed must be 0 or greater"),
-        ({"workers": 0}, "workers must be 1 or greater"),
-        ({"sensor": "16-beam"}, "sensor must be one of"),
+        ({"num_train": -1}, "num_train must be"),
+        ({"seed": -1}, "seed must be"),
+        ({"workers": 0}, "workers must be"),
+        ({"sensor": "16-beam"}, "sensor must be"),
         ({"field_of_view": "rear"}, "field_of_view must be"),
+        ({"out": "."}, "out must be a new or empty folder"),
     ],
 )
 def test_arguments_out_of_range_are_refused(tmp_path, change, message):
+    (tmp_path / "mine.txt").write_text("precious")
+    out = tmp_path / change.pop("out", "out")
     with pytest.raises(ValueError, match=message):
-        _write(tmp_path / "out", **change)
-    assert not list(tmp_path.iterdir())
+        _write(out, **change)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ebm3d.datasets.point_clouds import in_camera_view
 from ebm3d.simulation import SENSORS, simulate_frame
-from ebm3d.simulation.camera import in_image
-from ebm3d.simulation.raycast import ground_heights
-from ebm3d.simulation.scene import draw_scene, draw_size, rectangle_is_taken
+from ebm3d.simulation.camera import IMAGE_SIZE
+from ebm3d.simulation.ground import ground_heights
+from ebm3d.simulation.scene import is_occupied
 from ebm3d.simulation.statistics import CLASSES, load_statistics
+from ebm3d.simulation.street import draw_scene, draw_size
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,47 +31,37 @@ def scenes():
 def _in_box(points, box, margin):
     """Mask of the points within a box grown by a margin on all sides."""
     c, s = np.cos(box[6]), np.sin(box[6])
-    own = (points[:, :3] - box[:3]) @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    own[:, 2] -= box[5] / 2
-    return (np.abs(own) <= box[3:6] / 2 + margin).all(axis=1)
+    local = (points[:, :3] - box[:3]) @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    local[:, 2] -= box[5] / 2
+    return (np.abs(local) <= box[3:6] / 2 + margin).all(axis=1)
 
 
-def test_the_same_seed_gives_the_same_frame():
-    one, two = simulate_frame(7), simulate_frame(7)
+def test_the_seed_decides_the_frame():
+    one, two, other = simulate_frame(7), simulate_frame(7), simulate_frame(8)
     np.testing.assert_array_equal(one.points, two.points)
     np.testing.assert_array_equal(one.boxes, two.boxes)
-
-
-def test_another_seed_gives_another_frame():
-    assert not np.array_equal(simulate_frame(7).points[:100], simulate_frame(8).points[:100])
+    assert not np.array_equal(one.points[:100], other.points[:100])
 
 
 def test_the_echoes_of_an_object_lie_in_its_box(frames):
     """Its box, grown by five times the range noise, holds as many points as it has echoes."""
     sensor = SENSORS["64-beam"]
     margin = 5 * np.hypot(sensor.range_noise, sensor.beam_noise)
-    checked = 0
     for frame in frames:
         for box, num in zip(frame.boxes, frame.num_points, strict=True):
             assert _in_box(frame.points, box, margin).sum() >= num
-            checked += 1
-    assert checked > 30
+    assert sum(len(frame.boxes) for frame in frames) > 30
 
 
-def test_frames_hold_what_the_camera_sees(frames):
+def test_points_are_valid_and_seen_by_the_camera(frames):
     for frame in frames:
-        assert in_image(frame.points, frame.calibration).all()
-
-
-def test_points_are_finite_float32_with_intensities_in_the_unit_interval(frames):
-    for frame in frames:
+        assert in_camera_view(frame.points, frame.calibration, *IMAGE_SIZE).all()
         assert frame.points.dtype == np.float32
         assert np.isfinite(frame.points).all()
-        assert frame.points[:, 3].min() >= 0
-        assert frame.points[:, 3].max() < 1
+        assert 0 <= frame.points[:, 3].min() <= frame.points[:, 3].max() < 1
 
 
-def test_boxes_come_in_the_order_of_the_labels(frames):
+def test_boxes_have_the_order_of_the_labels(frames):
     for frame in frames:
         num = len(frame.boxes)
         np.testing.assert_array_equal(frame.labels.names[:num], frame.names)
@@ -81,9 +73,6 @@ def test_the_full_view_looks_all_around():
     frame = simulate_frame(3, "64-beam", "full")
     assert (frame.points[:, 0] < -5).mean() > 0.2
     assert len(frame.boxes) >= (frame.labels.names != "DontCare").sum()
-
-
-def test_an_unknown_field_of_view_is_refused():
     with pytest.raises(ValueError, match="field_of_view"):
         simulate_frame(0, "64-beam", "rear")
 
@@ -100,35 +89,29 @@ def test_labeled_objects_never_overlap(scenes, rng):
     for scene in scenes:
         boxes = [o.box for o in scene.objects if o.name]
         for i, box in enumerate(boxes):
-            own = rng.uniform(-0.5, 0.5, (100, 3)) * box[3:6] + [0, 0, box[5] / 2]
+            local = rng.uniform(-0.5, 0.5, (100, 3)) * box[3:6] + [0, 0, box[5] / 2]
             c, s = np.cos(box[6]), np.sin(box[6])
-            points = own @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]) + box[:3]
+            points = local @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]) + box[:3]
             for other in boxes[:i] + boxes[i + 1 :]:
                 assert not _in_box(points, other, 0.0).any()
 
 
-def test_streets_hold_more_than_road_users(scenes):
-    surroundings = [sum(not o.name for o in scene.objects) for scene in scenes]
-    assert min(surroundings) >= 5
+def test_streets_hold_surroundings_and_traffic_in_both_directions(scenes):
+    assert min(sum(not o.name for o in scene.objects) for scene in scenes) >= 5
+    yaws = np.abs([o.pose[3] for scene in scenes for o in scene.objects if o.name == "Car"])
+    assert np.mean(yaws < 0.5) > 0.15
+    assert np.mean(yaws > np.pi - 0.5) > 0.15
 
 
-def test_streets_hold_parked_rows_and_oncoming_traffic(scenes):
-    yaws = [o.pose[3] for scene in scenes for o in scene.objects if o.name == "Car"]
-    with_flow = np.mean(np.abs(yaws) < 0.5)
-    against = np.mean(np.abs(yaws) > np.pi - 0.5)
-    assert with_flow > 0.15
-    assert against > 0.15
-
-
-def test_rectangles_are_taken_exactly_where_they_come_close():
-    taken = np.array([[0.0, 0.0, 0.0, 4.0, 2.0]])
+def test_a_place_is_occupied_exactly_where_rectangles_come_close():
+    occupied = np.array([[0.0, 0.0, 0.0, 4.0, 2.0]])
     for gap, expected in ((0.2, True), (0.3, False)):
         ahead = np.array([4.0 + gap, 0, 0, 4.0, 2.0])
         beside = np.array([0, 2.0 + gap, np.pi, 4.0, 2.0])
         across = np.array([3.0 + gap, 0, np.pi / 2, 4.0, 2.0])
         for rectangle in (ahead, beside, across):
-            assert rectangle_is_taken(rectangle, taken, 0.25) == expected
-            assert rectangle_is_taken.py_func(rectangle, taken, 0.25) == expected
+            assert is_occupied(rectangle, occupied, 0.25) == expected
+            assert is_occupied.py_func(rectangle, occupied, 0.25) == expected
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -140,6 +123,7 @@ def test_drawn_sizes_have_the_labels_mean(name, rng):
     assert (np.abs(sizes.mean(axis=0) - numbers.log_size_mean) < tolerance).all()
 
 
+@pytest.mark.slow
 def test_the_shipped_statistics_are_those_of_the_official_labels(shared_data):
     path = ROOT / "tools" / "derive_simulation_statistics.py"
     spec = importlib.util.spec_from_file_location("derive_simulation_statistics", path)

@@ -7,9 +7,7 @@ from ebm3d.simulation import people, vehicles
 from ebm3d.simulation.materials import Material
 from ebm3d.simulation.solids import (
     CYLINDER,
-    ELLIPSOID,
     POLYHEDRON,
-    Shape,
     box,
     cylinder,
     ellipsoid,
@@ -46,40 +44,25 @@ def _surface(kind: int, rows: np.ndarray) -> np.ndarray:
     return np.linalg.solve(rows[:, :3], (unit - rows[:, 3]).T).T
 
 
-def _extent(shape: Shape) -> np.ndarray:
-    """Bounding box of a shape from points of its surface."""
-    points = [
-        _surface(kind, shape.rows[start:end])
-        for kind, start, end in zip(shape.kinds, shape.starts, shape.starts[1:], strict=False)
-    ]
-    return np.stack([np.concatenate(points).min(axis=0), np.concatenate(points).max(axis=0)])
-
-
 @pytest.mark.parametrize("name", BUILDERS)
-def test_the_label_box_is_the_bounding_box_of_the_shape(name, rng):
+def test_boxes_and_bounds_are_those_of_the_surface(name, rng):
     build, size = BUILDERS[name]
     for _ in range(3):
-        wanted = np.array(size) * rng.uniform(0.9, 1.1, 3)
-        extent = _extent(build(wanted, rng))
-        expected = [[-wanted[0] / 2, -wanted[1] / 2, 0], [wanted[0] / 2, wanted[1] / 2, wanted[2]]]
+        length, width, height = wanted = np.array(size) * rng.uniform(0.9, 1.1, 3)
+        shape = build(wanted, rng)
+        ranges = zip(shape.kinds, shape.starts[:-1], shape.starts[1:], strict=True)
+        points = [_surface(kind, shape.rows[start:end]) for kind, start, end in ranges]
+        bounds = np.array([[p.min(axis=0), p.max(axis=0)] for p in points])
+        np.testing.assert_allclose(shape.bounds, bounds, atol=2e-4)
+        extent = [bounds[:, 0].min(axis=0), bounds[:, 1].max(axis=0)]
+        expected = [[-length / 2, -width / 2, 0], [length / 2, width / 2, height]]
         np.testing.assert_allclose(extent, expected, atol=2e-4)
-
-
-@pytest.mark.parametrize("name", BUILDERS)
-def test_the_bounds_of_every_solid_are_those_of_its_surface(name, rng):
-    build, size = BUILDERS[name]
-    shape = build(size, rng)
-    for i, kind in enumerate(shape.kinds):
-        points = _surface(kind, shape.rows[shape.starts[i] : shape.starts[i + 1]])
-        bounds = np.stack([points.min(axis=0), points.max(axis=0)])
-        np.testing.assert_allclose(shape.bounds[i], bounds, atol=2e-4)
 
 
 def test_no_car_fills_its_box(rng):
     """Share of the box inside the shape: below that of a cuboid, above that of a wire frame."""
     shape = vehicles.car((4.0, 1.65, 1.5), rng)
-    low, high = shape.extent
-    points = rng.uniform(low, high, size=(4000, 3))
+    points = rng.uniform(*shape.extent, size=(4000, 3))
     inside = np.zeros(len(points), dtype=bool)
     for i, kind in enumerate(shape.kinds):
         rows = shape.rows[shape.starts[i] : shape.starts[i + 1]]
@@ -92,12 +75,11 @@ def test_no_car_fills_its_box(rng):
 
 
 def test_the_same_box_holds_cars_of_different_shape():
-    roofs = set()
-    for seed in range(12):
-        shape = vehicles.car((4.0, 1.65, 1.5), np.random.default_rng(seed))
-        cabin = shape.bounds[1]
-        roofs.add((round(float(cabin[0, 0]), 1), round(float(cabin[1, 0]), 1)))
-    assert len(roofs) >= 6
+    cabins = [
+        vehicles.car((4.0, 1.65, 1.5), np.random.default_rng(seed)).bounds[1, :, 0].round(1)
+        for seed in range(12)
+    ]
+    assert len({tuple(cabin) for cabin in cabins}) >= 6
 
 
 @pytest.mark.parametrize("low", [False, True])
@@ -116,8 +98,8 @@ def test_polyhedron_bounds_are_those_of_its_corners(rng):
         faces = np.column_stack([normals, -rng.uniform(0.5, 2.0, 14)])
         corners = polyhedron_corners(faces)
         expected = [corners.min(axis=0), corners.max(axis=0)]
-        np.testing.assert_allclose(polyhedron_bounds(faces), expected, atol=1e-9)
-        np.testing.assert_array_equal(polyhedron_bounds(faces), polyhedron_bounds.py_func(faces))
+        for function in (polyhedron_bounds, polyhedron_bounds.py_func):
+            np.testing.assert_allclose(function(faces), expected, atol=1e-9)
 
 
 def test_placing_a_shape_moves_every_point_of_it(rng):
@@ -130,11 +112,11 @@ def test_placing_a_shape_moves_every_point_of_it(rng):
     )
     x, y, z, yaw = 5.0, -3.0, -1.7, 0.8
     points = rng.normal(size=(50, 3))
-    turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
-    moved = points @ turn.T + [x, y, z]
-    placed = place(shape, x, y, z, yaw)
+    rotation = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+    moved = points @ rotation.T + [x, y, z]
+    result = place(shape, x, y, z, yaw)
     before = points @ shape.rows[:, :3].T + shape.rows[:, 3]
-    after = moved @ placed.rows[:, :3].T + placed.rows[:, 3]
+    after = moved @ result.rows[:, :3].T + result.rows[:, 3]
     np.testing.assert_allclose(after, before, atol=1e-12)
 
 
@@ -144,16 +126,11 @@ def test_fitting_keeps_the_normals_of_faces_unit(rng):
     np.testing.assert_allclose(np.linalg.norm(shape.rows[face, :3], axis=1), 1.0)
 
 
-def test_a_cylinder_ends_at_its_end_faces():
-    shape = cylinder((0, 0, 1), (0, 0, 4), 0.5, Material.METAL)
-    assert shape.kinds[0] == CYLINDER
-    np.testing.assert_allclose(shape.extent, [[-0.5, -0.5, 1], [0.5, 0.5, 4]], atol=1e-12)
-
-
-def test_an_ellipsoid_ends_at_its_radii():
-    shape = ellipsoid((1, 2, 3), (0.5, 1.0, 1.5), Material.LEAVES)
-    assert shape.kinds[0] == ELLIPSOID
-    np.testing.assert_allclose(shape.extent, [[0.5, 1, 1.5], [1.5, 3, 4.5]], atol=1e-12)
+def test_curved_solids_end_at_their_ends_and_radii():
+    post = cylinder((0, 0, 1), (0, 0, 4), 0.5, Material.METAL)
+    np.testing.assert_allclose(post.extent, [[-0.5, -0.5, 1], [0.5, 0.5, 4]], atol=1e-12)
+    crown = ellipsoid((1, 2, 3), (0.5, 1.0, 1.5), Material.LEAVES)
+    np.testing.assert_allclose(crown.extent, [[0.5, 1, 1.5], [1.5, 3, 4.5]], atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The KITTI layout: parse, check and write labels and calibrations, prepare a data set."""
+"""The KITTI layout: read, check and write labels, calibrations and clouds; prepare a data set."""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ from ebm3d.datasets.kitti_labels import DONT_CARE, KittiObjects
 
 @dataclass(frozen=True)
 class Difficulty:
-    """Which objects count at one difficulty; the others are ignored, not forbidden.
+    """Which objects count at one difficulty; the others are ignored.
 
-    Attributes:
+    Args:
         name: ``"easy"``, ``"moderate"`` or ``"hard"``.
         min_height: height of the 2D box, pixels, that labels must exceed and detections reach.
         max_occlusion: largest occlusion level.
-        max_truncation: largest share outside the picture.
+        max_truncation: largest share outside the image.
     """
 
     name: str
@@ -36,14 +36,7 @@ DIFFICULTIES = (
 
 
 def difficulty(objects: KittiObjects) -> NDArray[np.int64]:
-    """Give every object the easiest level it belongs to.
-
-    Args:
-        objects: labels of one frame, N of them.
-
-    Returns:
-        0 easy, 1 moderate, 2 hard, -1 none of them or DontCare; shape ``(N,)``.
-    """
+    """Easiest level of each object: 0 easy, 1 moderate, 2 hard, -1 none or DontCare, ``(N,)``."""
     height = objects.bbox[:, 3] - objects.bbox[:, 1]
     level = np.full(len(objects), -1, dtype=np.int64)
     for index, limits in reversed(list(enumerate(DIFFICULTIES))):

@@ -1,9 +1,8 @@
 """Info files as MMDetection3D 1.x reads them: version 1.1 infos and ground-truth database infos.
 
 The readers are ``KittiDataset``, ``KittiMetric`` and ``DataBaseSampler`` of mmdet3d 1.4.0. All
-values are plain Python numbers, lists and strings, the keys are literals: the pickled bytes depend
-on the data alone, not on the process that made them. ``cam_instances``, which only the host's
-monocular task reads, is left out.
+values are plain Python numbers, lists and strings: the pickled bytes depend on the data alone.
+``cam_instances``, which only the host's monocular task reads, is left out.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ebm3d.datasets.frame_files import CLASSES, KittiFrame
+from ebm3d.datasets.frame_files import CLASSES, DEFAULT_IMAGE_SIZE, KittiFrame
 from ebm3d.datasets.kitti_calibration import homogeneous
 from ebm3d.datasets.kitti_difficulty import difficulty
 from ebm3d.datasets.kitti_labels import DONT_CARE
@@ -23,14 +22,7 @@ DATABASE_FOLDER = "kitti_gt_database"
 
 
 def info_file(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Content of one info file.
-
-    Args:
-        infos: ``frame_info`` of the frames of a split, in its order.
-
-    Returns:
-        ``metainfo`` and ``data_list``, one entry a frame.
-    """
+    """Content of the info file of a split, from the ``frame_info`` of its frames."""
     categories = {name: label for label, name in enumerate(CLASSES)} | {DONT_CARE: -1}
     metainfo = {"categories": categories, "dataset": "kitti", "info_version": "1.1"}
     return {"metainfo": metainfo, "data_list": list(infos)}
@@ -49,10 +41,11 @@ def frame_info(frame: KittiFrame) -> dict[str, Any]:
     ):
         cam2img = homogeneous(projection)
         images[name] = {"cam2img": cam2img.tolist(), "lidar2img": (cam2img @ lidar2cam).tolist()}
+    width, height = frame.image_size or DEFAULT_IMAGE_SIZE
     images["CAM2"] |= {
         "img_path": f"{frame.frame_id}.png",
-        "height": frame.height,
-        "width": frame.width,
+        "height": height,
+        "width": width,
         "lidar2cam": lidar2cam.tolist(),
     }
     images["R0_rect"] = homogeneous(calibration.R0_rect).tolist()
@@ -75,19 +68,13 @@ def frame_info(frame: KittiFrame) -> dict[str, Any]:
 
 
 def database_infos(frames: Sequence[KittiFrame]) -> dict[str, list[dict[str, Any]]]:
-    """Content of the info file of the ground-truth database.
-
-    Args:
-        frames: the frames of the training split, in its order.
-
-    Returns:
-        For every class (also those without objects) its objects in the order of the frames.
-    """
+    """Content of the info file of the ground-truth database: for every class its objects."""
     infos: dict[str, list[dict[str, Any]]] = {name: [] for name in CLASSES}
     group = 0
     for frame in frames:
         levels = difficulty(frame.objects).tolist()
         for index, (row, path) in enumerate(database_paths(frame)):
+            # The literal of CLASSES: one object of Python, so that pickles have the same bytes.
             name = CLASSES[CLASSES.index(str(frame.objects.names[row]))]
             infos[name].append(
                 {
@@ -107,7 +94,7 @@ def database_infos(frames: Sequence[KittiFrame]) -> dict[str, list[dict[str, Any
 
 
 def database_paths(frame: KittiFrame) -> list[tuple[int, str]]:
-    """The row of each object of the database in the labels, and its file, relative to the root."""
+    """Row in the labels, and file relative to the root, of each object of the database."""
     rows = np.flatnonzero(frame.objects.names != DONT_CARE).tolist()
     stem = f"{DATABASE_FOLDER}/{frame.frame_id}"
     return [(row, f"{stem}_{frame.objects.names[row]}_{i}.bin") for i, row in enumerate(rows)]
@@ -121,8 +108,8 @@ def _instances(frame: KittiFrame) -> list[dict[str, Any]]:
     # The label gives the bottom; y points down, so the center is half a height less.
     center = objects.location - np.column_stack([0 * height, height / 2, 0 * height])
     projected = center @ frame.calibration.P2[:, :3].T + frame.calibration.P2[:, 3]
-    cared = objects.names != DONT_CARE
-    position = np.where(cared, np.cumsum(cared) - 1, -1)
+    is_object = objects.names != DONT_CARE
+    index = np.where(is_object, np.cumsum(is_object) - 1, -1)
     labels = [CLASSES.index(n) if n in CLASSES else -1 for n in objects.names.tolist()]
     levels = difficulty(objects)
     return [
@@ -139,7 +126,7 @@ def _instances(frame: KittiFrame) -> list[dict[str, Any]]:
             "occluded": int(objects.occluded[row]),
             "alpha": float(objects.alpha[row]),
             "score": 0.0,
-            "index": int(position[row]),
+            "index": int(index[row]),
             "group_id": row,
         }
         for row in range(len(objects))

@@ -1,4 +1,4 @@
-"""Point clouds of the KITTI layout: float32 (x, y, z, intensity) of one point after the other."""
+"""Point clouds of the KITTI layout: float32 (x, y, z, intensity), point after point."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ebm3d.datasets.atomic import write_atomically
 from ebm3d.datasets.kitti_calibration import KittiCalibration
-from ebm3d.datasets.problems import DataError, Problem
+from ebm3d.datasets.problems import DataError, Problem, unreadable
 from ebm3d.errors import shape_error
 
 NUM_FEATURES = 4
@@ -18,10 +18,7 @@ _COLUMNS = ("x", "y", "z", "intensity")
 
 
 def read_cloud(path: str | Path) -> NDArray[np.float32]:
-    """Read and check one cloud.
-
-    Args:
-        path: the ``.bin`` file.
+    """Read and check one ``.bin`` file.
 
     Returns:
         x, y, z in meters, LiDAR frame, and intensity, shape ``(P, 4)``, P at least 1.
@@ -35,11 +32,9 @@ def read_cloud(path: str | Path) -> NDArray[np.float32]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        got = "no such file" if missing else str(error)
-        raise DataError([Problem(path, None, "a point cloud", got, restore)]) from error
+        raise DataError([unreadable(path, "a point cloud", error, restore)]) from error
     if not content or len(content) % _BYTES_PER_POINT:
-        expected = f"a positive multiple of {_BYTES_PER_POINT} bytes (4 float32 a point)"
+        expected = f"a positive multiple of {_BYTES_PER_POINT} bytes (4 float32 per point)"
         got = f"{len(content)} bytes" + (", cut off within a point" if content else "")
         raise DataError([Problem(path, None, expected, got, restore)])
     points = np.frombuffer(content, dtype="<f4").reshape(-1, NUM_FEATURES).astype(np.float32)
@@ -55,12 +50,7 @@ def read_cloud(path: str | Path) -> NDArray[np.float32]:
 
 
 def write_cloud(path: str | Path, points: NDArray[np.float32]) -> None:
-    """Write one cloud; whole or not at all.
-
-    Args:
-        path: the ``.bin`` file; its folder must exist.
-        points: x, y, z, intensity, shape ``(P, 4)``.
-    """
+    """Write points ``(P, 4)`` to a ``.bin`` file atomically; its folder must exist."""
     if points.ndim != 2 or points.shape[1] != NUM_FEATURES:
         raise shape_error("points", "(P, 4) with columns (x, y, z, intensity)", points)
     write_atomically(Path(path), np.ascontiguousarray(points, dtype="<f4").tobytes())
@@ -69,24 +59,20 @@ def write_cloud(path: str | Path, points: NDArray[np.float32]) -> None:
 def in_camera_view(
     points: NDArray[np.float32], calibration: KittiCalibration, width: int, height: int
 ) -> NDArray[np.bool_]:
-    """Say which points of a full scan camera 2 sees.
-
-    KITTI labels only what is in that picture; detectors train and are judged on these points.
+    """Say which points of a full scan camera 2 sees, as KITTI labels only these.
 
     Args:
         points: shape ``(P, 3)`` or with more columns, LiDAR frame, meters.
         calibration: the matrices of the frame.
-        width: of the picture, pixels.
-        height: of the picture, pixels.
+        width: of the image, pixels.
+        height: of the image, pixels.
 
     Returns:
-        Shape ``(P,)``: the depth is positive and the pixel lies within the picture.
+        Shape ``(P,)``: the depth is positive and the pixel lies within the image.
     """
     rows = calibration.lidar_to_image_matrix
     x, y, z = points[:, :3].T.astype(np.float64)
     u, v, depth = (row[0] * x + row[1] * y + row[2] * z + row[3] for row in rows)
-    # u and v are pixels times depth, so the comparisons need no division.
-    seen: NDArray[np.bool_] = (
-        (depth > 0) & (u >= 0) & (u < width * depth) & (v >= 0) & (v < height * depth)
-    )
+    # u and v are pixels times depth: no division, and no point behind the camera passes.
+    seen: NDArray[np.bool_] = (u >= 0) & (u < width * depth) & (v >= 0) & (v < height * depth)
     return seen

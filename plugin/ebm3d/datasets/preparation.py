@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 import pickle
+import shutil
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import track
 
-from ebm3d.datasets.atomic import is_published, link_to, replace_together, write_atomically
-from ebm3d.datasets.frame_files import FrameSource, KittiFrame, read_frame
+from ebm3d.datasets.atomic import write_atomically
+from ebm3d.datasets.frame_files import REDUCED_FOLDER, KittiFrame, read_frame
 from ebm3d.datasets.kitti_infos import (
     DATABASE_FOLDER,
     database_infos,
@@ -30,10 +30,14 @@ from ebm3d.datasets.kitti_labels import DONT_CARE
 from ebm3d.datasets.kitti_splits import read_splits
 from ebm3d.datasets.point_clouds import write_cloud
 from ebm3d.datasets.problems import DataError, Problem
+from ebm3d.datasets.processes import map_in_order
+from ebm3d.errors import check_count
 
-_REDUCED_FOLDER = "velodyne_reduced"
+# Tells outputs from files of other origin; beside it runs collect theirs until all are complete.
+_LIST_OF_OUTPUTS = ".prepared/outputs.txt"
+_FULL_FOLDER = "velodyne"
+_REDUCED_CLOUDS = f"training/{REDUCED_FOLDER}"
 _DATABASE_INFOS = "kitti_dbinfos_train.pkl"
-_SPLITS = ("train", "val", "trainval")
 _INPUTS = ("ImageSets", "training/calib", "training/label_2", "training/image_2", "training/planes")
 _PICKLE_PROTOCOL = 4
 
@@ -42,13 +46,13 @@ _PICKLE_PROTOCOL = 4
 class PreparationReport:
     """What ``prepare_kitti`` read and wrote.
 
-    Attributes:
+    Args:
         out: the folder of the outputs, ``data_root`` of a config.
-        num_frames: frames of each split.
+        num_frames: of each split.
         num_objects: labels of each class, DontCare among them, in both splits.
         num_database_objects: objects of each class in the ground-truth database.
         num_empty_frames: frames without any object but DontCare.
-        num_default_sizes: frames whose picture is absent, so that the default size was taken.
+        num_default_sizes: frames without an image, for which the default size was taken.
         reduced: whether camera-view clouds were made (from full scans).
         seconds: wall-clock time.
     """
@@ -62,25 +66,21 @@ class PreparationReport:
     reduced: bool
     seconds: float = field(compare=False)
 
-    @property
-    def frames_per_second(self) -> float:
-        """Frames read, checked and written per second."""
-        return (self.num_frames["train"] + self.num_frames["val"]) / self.seconds
-
 
 def prepare_kitti(
     root: str | Path, *, out: str | Path | None = None, workers: int = 1, progress: bool = False
 ) -> PreparationReport:
     """Check a data set in the KITTI layout and write all that a training reads beside it.
 
-    Read are ``ImageSets/{train,val}.txt`` and, in ``training/``, ``calib``, ``label_2``, and the
-    clouds: ``velodyne_reduced`` where the folder exists, else ``velodyne``. Pictures (for their
-    size) and ``planes`` are read where they exist.
+    Read are ``ImageSets/{train,val}.txt`` and, in ``training/``, ``calib``, ``label_2``, the clouds
+    (``velodyne_reduced``, or full scans in ``velodyne``), and ``image_2`` (for sizes) and
+    ``planes`` where they exist.
 
     Written are ``kitti_infos_{train,val,trainval}.pkl``, ``kitti_gt_database/`` with
-    ``kitti_dbinfos_train.pkl``, and from full scans ``training/velodyne_reduced/``. They appear
-    all together, when everything is done and faultless, or not at all; the bytes do not depend on
-    ``workers``. Inputs are never touched.
+    ``kitti_dbinfos_train.pkl``, and from full scans ``training/velodyne_reduced/``; the bytes do
+    not depend on ``workers``. They are moved into place when all are complete and without defects:
+    a run interrupted before that changes nothing, one interrupted during the moves leaves outputs
+    of two runs side by side. The next run replaces them all and removes what was left over.
 
     Args:
         root: the data set; may be read-only if ``out`` is another folder.
@@ -89,158 +89,147 @@ def prepare_kitti(
         workers: number of processes.
         progress: whether to show a progress bar on standard error.
 
-    Returns:
-        Counts of what was read and written.
-
     Raises:
-        DataError: with every defect of every file of every frame, in the order of the frames.
-        ValueError: if ``workers`` is less than one.
+        DataError: with every defect of every file of every frame, in the order of the frames; if an
+            output's place is taken by a file of other origin.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, but got {workers}.")
+    check_count("workers", workers)
     start = time.perf_counter()
     root = Path(root)
     target = root if out is None else Path(out)
-    source = _find_clouds(root / "training")
+    clouds = _find_clouds(root)
+    reduces = clouds == _FULL_FOLDER
     splits = read_splits(root / "ImageSets")
-    places = {f"kitti_infos_{split}.pkl": f"kitti_infos_{split}.pkl" for split in _SPLITS}
-    places |= {DATABASE_FOLDER: DATABASE_FOLDER, _DATABASE_INFOS: _DATABASE_INFOS}
-    if not source.reduced:
-        places[f"training/{_REDUCED_FOLDER}"] = _REDUCED_FOLDER
-    with replace_together(target, places) as folder:
+    outputs = [f"kitti_infos_{split}.pkl" for split in (*splits, "trainval")]
+    outputs += [_DATABASE_INFOS, DATABASE_FOLDER, *([_REDUCED_CLOUDS] if reduces else [])]
+    with _replace_outputs(target, outputs) as folder:
         (folder / DATABASE_FOLDER).mkdir()
-        if not source.reduced:
-            (folder / _REDUCED_FOLDER).mkdir()
-        frames = _process_frames(source, splits, folder, workers, progress)
-        train = [frames[frame_id] for frame_id in splits["train"]]
-        val = [frames[frame_id] for frame_id in splits["val"]]
-        database = database_infos(train)
-        infos = [frame_info(frame) for frame in train + val]
-        chosen = (infos[: len(train)], infos[len(train) :], infos)
-        for split, split_infos in zip(_SPLITS, chosen, strict=True):
-            _dump(folder / f"kitti_infos_{split}.pkl", info_file(split_infos))
+        (folder / _REDUCED_CLOUDS).mkdir(parents=True)
+        frames = _process_frames(root / "training", clouds, splits, folder, workers, progress)
+        database = database_infos([frames[frame_id] for frame_id in splits["train"]])
+        for split, ids in {**splits, "trainval": list(frames)}.items():
+            infos = info_file([frame_info(frames[frame_id]) for frame_id in ids])
+            _dump(folder / f"kitti_infos_{split}.pkl", infos)
         _dump(folder / _DATABASE_INFOS, database)
         if target.resolve() != root.resolve():
-            _link_inputs(root, target, source)
+            _link_inputs(root, target, [*_INPUTS, f"training/{clouds}"])
+    names = Counter(name for frame in frames.values() for name in frame.objects.names.tolist())
     return PreparationReport(
         out=target,
-        num_frames={"train": len(train), "val": len(val)},
-        num_objects=_count(name for frame in train + val for name in frame.objects.names.tolist()),
+        num_frames={split: len(ids) for split, ids in splits.items()},
+        num_objects=dict(names.most_common()),
         num_database_objects={name: len(infos) for name, infos in database.items()},
-        num_empty_frames=sum(bool((f.objects.names == DONT_CARE).all()) for f in train + val),
-        num_default_sizes=sum(
-            not (root / "training" / "image_2" / f"{f.frame_id}.png").is_file() for f in train + val
-        ),
-        reduced=not source.reduced,
+        num_empty_frames=sum(set(f.objects.names) <= {DONT_CARE} for f in frames.values()),
+        num_default_sizes=sum(f.image_size is None for f in frames.values()),
+        reduced=reduces,
         seconds=time.perf_counter() - start,
     )
 
 
-def _find_clouds(training: Path) -> FrameSource:
-    """Choose between camera-view clouds and full scans."""
-    reduced, full = training / _REDUCED_FOLDER, training / "velodyne"
-    if reduced.is_dir() and not is_published(reduced):
-        return FrameSource(training, reduced=True)
-    if full.is_dir():
-        return FrameSource(training, reduced=False)
-    if is_published(reduced):
-        got = f"only {reduced}, an output made from it"
-        remedy = f"restore {full}, or replace the link {reduced} by a copy of what it points to"
-    else:
-        got = f"neither it nor {reduced}"
-        remedy = "unpack the clouds of the data set there"
+def _find_clouds(root: Path) -> str:
+    """Folder of the clouds to read: reduced ones, unless they were made here from full scans."""
+    full, reduced = root / "training" / _FULL_FOLDER, root / _REDUCED_CLOUDS
+    if full.is_dir() and (not reduced.is_dir() or _REDUCED_CLOUDS in _outputs_of(root)):
+        return _FULL_FOLDER
+    if reduced.is_dir():
+        return REDUCED_FOLDER
+    got, remedy = f"neither it nor {reduced}", "unpack the clouds of the data set there"
     raise DataError([Problem(full, None, "a folder of clouds", got, remedy)])
 
 
 def _process_frames(
-    source: FrameSource, splits: dict[str, list[str]], folder: Path, workers: int, progress: bool
+    training: Path,
+    clouds: str,
+    splits: dict[str, list[str]],
+    folder: Path,
+    workers: int,
+    progress: bool,
 ) -> dict[str, KittiFrame]:
-    """Read all frames, in ``workers`` processes, and write their clouds; all problems together."""
-    training = set(splits["train"])
-    tasks = [(frame_id, frame_id in training) for frame_id in splits["train"] + splits["val"]]
-    process = partial(_process_frame, source, folder)
+    """Read all frames, in the order of the splits, and write their clouds; all defects together."""
+    tasks = [(frame_id, split == "train") for split, ids in splits.items() for frame_id in ids]
+    process = partial(_process_frame, training, clouds, folder)
+    results = map_in_order(process, tasks, workers, __name__)
+    console = Console(stderr=True)
     frames: dict[str, KittiFrame] = {}
     problems: list[Problem] = []
-    with _progress_bar(len(tasks), progress) as bar, _mapper(workers, len(tasks)) as parallel_map:
-        for result in parallel_map(process, tasks):
-            if isinstance(result, KittiFrame):
-                frames[result.frame_id] = result
-            else:
-                problems += result
-            bar.advance(bar.task_ids[0])
+    for result in track(results, "frames", len(tasks), console=console, disable=not progress):
+        if isinstance(result, KittiFrame):
+            frames[result.frame_id] = result
+        else:
+            problems += result
     if problems:
         raise DataError(problems)
     return frames
 
 
 def _process_frame(
-    source: FrameSource, folder: Path, task: tuple[str, bool]
+    training: Path, clouds: str, folder: Path, task: tuple[str, bool]
 ) -> KittiFrame | tuple[Problem, ...]:
-    """Read one frame, write its reduced cloud and, if it trains, its objects; or its defects."""
-    frame_id, trains = task
+    """Read one frame, write its reduced cloud and, for training, its objects; or its defects."""
+    frame_id, is_training = task
     try:
-        frame, points, inside = read_frame(source, frame_id)
+        frame, points, inside = read_frame(training, clouds, frame_id)
     except DataError as error:
         return error.problems
-    if not source.reduced:
-        write_cloud(folder / _REDUCED_FOLDER / f"{frame_id}.bin", points)
-    if trains:
+    if clouds == _FULL_FOLDER:
+        write_cloud(folder / _REDUCED_CLOUDS / f"{frame_id}.bin", points)
+    if is_training:
         for row, path in database_paths(frame):
-            chosen = points[inside[row]]
-            chosen[:, :3] -= frame.boxes[row, :3]
-            write_cloud(folder / path, chosen)
+            object_points = points[inside[row]]
+            object_points[:, :3] -= frame.boxes[row, :3]
+            write_cloud(folder / path, object_points)
     return frame
 
 
 @contextmanager
-def _mapper(workers: int, num_tasks: int) -> Iterator[Any]:
-    """A ``map`` that keeps the order and works in this process or in several."""
-    if workers == 1:
-        yield map
-        return
-    # Not forked from here: the progress bar's thread, and torch's in a larger program, forbid it.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(workers, mp_context=context) as executor:
-        chunk = max(1, min(32, num_tasks // (4 * workers)))
-        try:
-            yield partial(executor.map, chunksize=chunk)
-        except BaseException:
-            executor.shutdown(wait=True, cancel_futures=True)
-            raise
+def _replace_outputs(root: Path, outputs: Sequence[str]) -> Iterator[Path]:
+    """Yield a folder to write the outputs to, then move them to their places below ``root``."""
+    earlier = _outputs_of(root)
+    expected, got = "no such file, or one made by an earlier run", "one of other origin"
+    remedy = "move it away, or choose another output folder"
+    foreign = [name for name in outputs if os.path.lexists(root / name) and name not in earlier]
+    if foreign:
+        raise DataError(Problem(root / name, None, expected, got, remedy) for name in foreign)
+    store = (root / _LIST_OF_OUTPUTS).parent
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "choose an output folder that can be written"
+        problem = Problem(root, None, "a folder that can be written", str(error), remedy)
+        raise DataError([problem]) from error
+    with tempfile.TemporaryDirectory(prefix="run-", dir=store) as name:
+        yield Path(name)
+        write_atomically(root / _LIST_OF_OUTPUTS, "\n".join(sorted({*outputs, *earlier})).encode())
+        for index, output in enumerate(outputs):
+            (root / output).parent.mkdir(parents=True, exist_ok=True)
+            if (root / output).exists():
+                os.replace(root / output, Path(name) / f"replaced-{index}")
+            os.replace(Path(name) / output, root / output)
+    for leftover in store.glob("run-*"):  # of runs that were killed
+        shutil.rmtree(leftover)
 
 
-@contextmanager
-def _progress_bar(total: int, shown: bool) -> Iterator[Progress]:
-    """A progress bar over the frames with the time left, on standard error."""
-    columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
-        bar.add_task("frames", total=total)
-        yield bar
+def _outputs_of(root: Path) -> set[str]:
+    """The outputs below ``root`` that earlier runs made."""
+    path = root / _LIST_OF_OUTPUTS
+    return set(path.read_text().splitlines()) if path.exists() else set()
 
 
-def _link_inputs(root: Path, out: Path, source: FrameSource) -> None:
-    """Give ``out`` links to the inputs, so that a config needs no other folder."""
-    folders = [*_INPUTS, f"training/{source.clouds.name}"]
-    for name in folders:
-        if (root / name).exists() and not _is_same(out / name, root / name):
-            if (out / name).exists() and not (out / name).is_symlink():
-                expected = f"a link to {root / name}, or nothing"
-                remedy = "move it away, or choose another output folder"
-                raise DataError([Problem(out / name, None, expected, "other data", remedy)])
-            link_to(out / name, (root / name).resolve())
+def _link_inputs(root: Path, out: Path, inputs: Sequence[str]) -> None:
+    """Make links to the inputs in ``out``, so that a config needs no other folder."""
+    for name in inputs:
+        link, target = out / name, (root / name).resolve()
+        if not target.exists() or (link.exists() and link.samefile(target)):
+            continue
+        if link.exists() and not link.is_symlink():
+            expected = f"a link to {target}, or nothing"
+            remedy = "move it away, or choose another output folder"
+            raise DataError([Problem(link, None, expected, "other data", remedy)])
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(target, link.parent.resolve()))
 
 
-def _is_same(first: Path, second: Path) -> bool:
-    """Whether both paths lead to one file or folder."""
-    return first.exists() and first.samefile(second)
-
-
-def _dump(path: Path, content: Any) -> None:
+def _dump(path: Path, content: object) -> None:
     """Pickle with a fixed protocol."""
-    write_atomically(path, pickle.dumps(content, protocol=_PICKLE_PROTOCOL))
-
-
-def _count(names: Iterator[str]) -> dict[str, int]:
-    """How often each name occurs, the most frequent first."""
-    return dict(Counter(names).most_common())
+    path.write_bytes(pickle.dumps(content, protocol=_PICKLE_PROTOCOL))

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: one record per defect, one error that carries them all."""
+"""Defects of a data set: one record per defect, one error that carries them all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 class Problem:
     """One defect of one file.
 
-    Attributes:
-        file: the file concerned, as the caller named its folder.
-        line: line in that file counted from 1, or ``None`` where the file has no lines.
+    Args:
+        file: the file.
+        line: line in the file counted from 1; ``None`` for the file as a whole.
         expected: what should have been there.
         got: what was there.
         remedy: what to do about it.
@@ -27,7 +27,7 @@ class Problem:
 
     @property
     def place(self) -> str:
-        """The file, with its line where there is one: ``label_2/000003.txt:2``."""
+        """The file, with its line if it has one: ``label_2/000003.txt:2``."""
         return str(self.file) if self.line is None else f"{self.file}:{self.line}"
 
     def __str__(self) -> str:
@@ -36,19 +36,30 @@ class Problem:
 
 
 class DataError(ValueError):
-    """Raised for defective data, once for all defects found.
-
-    Args:
-        problems: the defects, at least one.
-
-    Attributes:
-        problems: the defects, in the order found.
-    """
+    """Raised for defective data, once for all defects in ``problems``."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        """All defects, one a line."""
+        """All defects, one per line."""
         return "\n".join(str(problem) for problem in self.problems)
+
+
+def unreadable(path: Path, expected: str, error: Exception, remedy: str) -> Problem:
+    """Describe a file that is missing or cannot be read."""
+    got = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+    return Problem(path, None, expected, got, remedy)
+
+
+def read_lines(path: Path, expected: str, remedy: str) -> list[str]:
+    """Read the lines of a text file.
+
+    Raises:
+        DataError: if the file is missing or is not UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError([unreadable(path, expected, error, remedy)]) from error

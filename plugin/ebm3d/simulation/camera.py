@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ebm3d.datasets.kitti_calibration import KittiCalibration, project_to_image
+from ebm3d.datasets.kitti_calibration import KittiCalibration
+from ebm3d.simulation.solids import move_rectangles
 from ebm3d.simulation.statistics import load_statistics
 
 FloatArray = NDArray[np.float64]
-IMAGE_SIZE = (1242, 375)  # pixels, width and height; KITTI's most common picture
+IMAGE_SIZE = (1242, 375)  # pixels, width and height; KITTI's most common image
 NEAR = 0.1  # m; boxes are cut off this close to the image plane
 _EDGES = np.array(
     [
@@ -18,66 +19,48 @@ _EDGES = np.array(
     ]
 )
 # Baselines of KITTI's stereo rig against camera 0, meters (its published sensor setup).
-_BASELINES = {"P0": 0.0, "P1": 0.54, "P3": 0.47}
+_BASELINES = {"P1": 0.54, "P3": 0.47}
 
 
 def kitti_camera() -> KittiCalibration:
-    """Return the calibration written with every frame.
+    """Calibration written with every frame.
 
     Focal length, principal point and position are the medians of KITTI's files. The rotations are
     exact: LiDAR and camera are level, so that boxes with a yaw only are tight in both frames.
     """
     camera = load_statistics().camera
-    base = np.array(
-        [
-            [camera["focal"], 0, camera["center_u"], 0],
-            [0, camera["focal"], camera["center_v"], 0],
-            [0, 0, 1, 0],
-        ]
-    )
-    projections = {}
-    for name, baseline in _BASELINES.items():
-        projections[name] = base.copy()
-        projections[name][0, 3] = -camera["focal"] * baseline
-    second = base.copy()
-    second[0, 3] = camera["p2_offset"]
+    focal = camera["focal"]
+
+    def projection(offset: float) -> FloatArray:
+        """Projection of a camera of the rig, offset in pixels times meters."""
+        u, v = camera["center_u"], camera["center_v"]
+        return np.array([[focal, 0, u, offset], [0, focal, v, 0], [0, 0, 1, 0]])
+
     rotation = np.array([[0, -1.0, 0], [0, 0, -1], [1, 0, 0]])
     position = np.array([camera["x"], camera["y"], camera["z"]])
     velo = np.concatenate([rotation, -(rotation @ position)[:, None]], axis=1)
-    return KittiCalibration(P2=second, R0_rect=np.eye(3), Tr_velo_to_cam=velo, **projections)
-
-
-def in_image(points: NDArray[np.float32], calibration: KittiCalibration) -> NDArray[np.bool_]:
-    """Whether points ``(N, 3 or more)`` of the LiDAR frame are seen by the camera."""
-    pixels, depth = project_to_image(points[:, :3], calibration)
-    inside = (pixels >= 0).all(axis=1) & (pixels < IMAGE_SIZE).all(axis=1)
-    return np.asarray(inside & (depth > 0))
+    return KittiCalibration(
+        P0=projection(-0.0),
+        P1=projection(-focal * _BASELINES["P1"]),
+        P2=projection(camera["p2_offset"]),
+        P3=projection(-focal * _BASELINES["P3"]),
+        R0_rect=np.eye(3),
+        Tr_velo_to_cam=velo,
+    )
 
 
 def box_corners(boxes: FloatArray) -> FloatArray:
     """Corners of boxes ``(N, 7)``, LiDAR frame: four below, four above, shape ``(N, 8, 3)``."""
     signs = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) / 2
-    own = np.concatenate([signs, signs]) * boxes[:, None, 3:5]
-    c, s = np.cos(boxes[:, 6, None]), np.sin(boxes[:, 6, None])
+    xy = move_rectangles(signs * boxes[:, None, 3:5], boxes[:, :2], boxes[:, 6])
     z = boxes[:, 2, None] + np.repeat([0.0, 1.0], 4) * boxes[:, 5, None]
-    return np.stack(
-        [
-            own[..., 0] * c - own[..., 1] * s + boxes[:, 0, None],
-            own[..., 0] * s + own[..., 1] * c + boxes[:, 1, None],
-            z,
-        ],
-        axis=2,
-    )
+    return np.concatenate([np.concatenate([xy, xy], axis=1), z[..., None]], axis=2)
 
 
 def image_boxes(boxes: FloatArray, calibration: KittiCalibration) -> tuple[FloatArray, FloatArray]:
-    """Bound the pictures of 3D boxes, and tell what part of them lies outside the image.
+    """2D boxes of 3D boxes ``(N, 7)`` of the LiDAR frame, and what share lies outside the image.
 
     Edges are cut ``NEAR`` in front of the camera, so that a box beside the car is bounded too.
-
-    Args:
-        boxes: ``(x, y, z, dx, dy, dz, yaw)``, LiDAR frame, shape ``(N, 7)``.
-        calibration: of the camera.
 
     Returns:
         Left, top, right, bottom clipped to the image, shape ``(N, 4)``, pixels (an area of zero

@@ -25,23 +25,14 @@ _ROUGHNESS = 4  # number of waves along the road
 
 
 class Ground(NamedTuple):
-    """Tables of the ground; see the module.
+    """Tables of the ground; see the module."""
 
-    Attributes:
-        along: height of the profile along the road, shape ``(T,)``, meters.
-        across: height of the cross-section, shape ``(T,)``, meters.
-        heading_cos: cosine of the road's heading.
-        heading_sin: sine of the road's heading.
-        right_curb: lateral position of the right edge of the road, meters.
-        left_curb: lateral position of the left edge, meters.
-    """
-
-    along: FloatArray
-    across: FloatArray
+    along: FloatArray  # (T,), height of the profile along the road, meters
+    across: FloatArray  # (T,), height of the cross-section, meters
     heading_cos: float
     heading_sin: float
-    right_curb: float
-    left_curb: float
+    right_curb: float  # lateral position of the right edge of the road, meters, negative
+    left_curb: float  # of the left edge, positive
 
 
 def draw_ground(
@@ -51,15 +42,7 @@ def draw_ground(
     sensor_height: float,
     generator: np.random.Generator,
 ) -> Ground:
-    """Draw a ground that lies ``sensor_height`` below the sensor at the origin.
-
-    Args:
-        heading: direction of the road in the LiDAR frame, radians.
-        right_curb: lateral position of the right edge of the road, meters, negative.
-        left_curb: lateral position of the left edge of the road, meters, positive.
-        sensor_height: of the sensor over the ground below it, meters.
-        generator: draws slopes, waves, curbs.
-    """
+    """Draw a ground that lies ``sensor_height`` below the sensor at the origin."""
     table = np.arange(-_REACH, _REACH + SPACING / 2, SPACING)
     along = generator.normal(0, 0.008) * table
     # A hill or a hollow begins at some distance: the change of slope is what detectors meet.
@@ -81,22 +64,25 @@ def draw_ground(
     center = len(table) // 2
     along -= along[center]
     across -= across[center]
-    return Ground(
-        along - sensor_height,
-        across,
-        cos(heading),
-        sin(heading),
-        float(right_curb),
-        float(left_curb),
-    )
+    curbs = float(right_curb), float(left_curb)
+    return Ground(along - sensor_height, across, cos(heading), sin(heading), *curbs)
 
 
 @njit(cache=True)
 def ground_height(x: float, y: float, ground: Ground) -> float:
-    """Height of the ground at a position, meters; outside the tables that of their ends."""
+    """Height of the ground at a position; outside the tables that of their ends."""
     s = x * ground.heading_cos + y * ground.heading_sin
     lateral = -x * ground.heading_sin + y * ground.heading_cos
     return _interpolate(ground.along, s) + _interpolate(ground.across, lateral)
+
+
+@njit(cache=True)
+def ground_heights(positions: FloatArray, ground: Ground) -> FloatArray:
+    """Height of the ground at positions (x, y), shape ``(N, 2)``; shape ``(N,)``, meters."""
+    heights = np.empty(len(positions))
+    for i in range(len(positions)):
+        heights[i] = ground_height(positions[i, 0], positions[i, 1], ground)
+    return heights
 
 
 @njit(cache=True)
@@ -123,13 +109,6 @@ def cast_ground(dx: float, dy: float, dz: float, max_range: float, ground: Groun
     Marches with steps bounded by the height left over the steepest descent, at most 0.5 m near
     the ground, then halves the bracket down to 1 mm. A curb is a step up that stays, so it cannot
     be jumped over.
-
-    Args:
-        dx: direction, unit length; ``dy`` and ``dz`` alike.
-        dy: see ``dx``.
-        dz: see ``dx``.
-        max_range: where to give up, meters.
-        ground: the tables.
     """
     before, distance = 0.0, 0.5
     slope = abs(dz) + 0.15

@@ -1,12 +1,12 @@
 """Labels of a simulated frame by the habits of KITTI's annotators.
 
-* An object of a class is labeled where the picture shows a part of it and at least one echo of it
+* An object of a class is labeled where the image shows a part of it and at least one echo of it
   lies in the camera's view.
-* One that the picture shows but that left no echo there (too far, between two beams, dropped out)
+* One that the image shows but that left no echo there (too far, between two beams, dropped out)
   becomes a DontCare region.
 * One that stands wholly behind others is left out: nobody could see it.
 * Occlusion is the visible share of the rays that would meet the object if it stood alone.
-* Truncation is the share of the projected box outside the picture.
+* Truncation is the share of the projected box outside the image.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ IntArray = NDArray[np.int64]
 # Visible shares above which an object is fully visible, partly, largely occluded; below: unknown.
 # Chosen so that the shares of the levels among cars come close to those of KITTI's labels.
 OCCLUSION_LIMITS = (0.80, 0.40, 0.07)
+_DONT_CARE_NUMBERS = [-1.0, -1.0, -10.0, *[0.0] * 4, *[-1.0] * 3, *[-1000.0] * 3, -10.0]
 MAX_TRUNCATION = 0.95  # beyond it a sliver at the border is left; a DontCare region
 
 
@@ -38,19 +39,17 @@ def make_labels(
     num_points: IntArray,
     calibration: KittiCalibration,
 ) -> tuple[KittiObjects, IntArray]:
-    """Label the objects of a frame.
+    """Label the N objects of a frame.
 
     Args:
         names: class names, shape ``(N,)``.
         boxes: LiDAR frame, shape ``(N, 7)``.
-        visible_share: of the rays that would meet the object alone; 1 where none would,
-            shape ``(N,)``.
+        visible_share: of the rays that would meet the object alone, ``(N,)``; 1 where none would.
         num_points: echoes of every object within the camera's view, shape ``(N,)``.
         calibration: of the camera.
 
     Returns:
-        The labels, DontCare regions last, and the indices of the labeled objects in the order of
-        their labels.
+        The labels, DontCare regions last, and the indices of the labeled objects in their order.
     """
     bbox, truncated = image_boxes(boxes, calibration)
     shown = truncated < 1.0
@@ -60,15 +59,10 @@ def make_labels(
     location, dimensions, rotation_y = boxes_to_camera(boxes[kept], calibration)
     alpha = rotation_y - np.arctan2(location[:, 0], location[:, 2])
     alpha = np.mod(alpha + np.pi, 2 * np.pi) - np.pi
-    num = len(rest)
-    objects = KittiObjects(
-        names=np.array([*names[kept], *[DONT_CARE] * num], dtype=np.str_),
-        truncated=np.concatenate([truncated[kept], np.full(num, -1.0)]),
-        occluded=np.concatenate([occlusion_level(visible_share[kept]), np.full(num, -1)]),
-        alpha=np.concatenate([alpha, np.full(num, -10.0)]),
-        bbox=np.concatenate([bbox[kept], bbox[rest]]),
-        dimensions=np.concatenate([dimensions, np.full((num, 3), -1.0)]),
-        location=np.concatenate([location, np.full((num, 3), -1000.0)]),
-        rotation_y=np.concatenate([rotation_y, np.full(num, -10.0)]),
-    )
-    return objects, kept
+    occluded = occlusion_level(visible_share[kept])
+    columns = [truncated[kept], occluded, alpha, bbox[kept], dimensions, location, rotation_y]
+    table = np.tile(_DONT_CARE_NUMBERS, (len(kept) + len(rest), 1))
+    table[: len(kept)] = np.column_stack(columns)
+    table[len(kept) :, 3:7] = bbox[rest]
+    all_names = np.array([*names[kept], *[DONT_CARE] * len(rest)], dtype=np.str_)
+    return KittiObjects.from_table(all_names, table), kept

@@ -27,7 +27,7 @@ class Material(IntEnum):
     SPOKES = 13
 
 
-# Columns: reflectance at 905 nm (BODY takes the object's own), roughness (0: mirror-like, the echo
+# Columns: reflectance at 905 nm (BODY: that of the object), roughness (0: mirror-like, the echo
 # fades with the cosine of incidence; 1: the echo does not depend on it), mean free path of a pulse
 # inside in meters (0: an opaque surface). Plausible orders of magnitude, tuned by eye against
 # intensities and point counts of real clouds (docs/simulation.md).

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from numpy.typing import NDArray
 
 from ebm3d.simulation.materials import Material
-from ebm3d.simulation.solids import Shape, cylinder, ellipsoid, fit_to_box, union
+from ebm3d.simulation.solids import Shape, Size, cylinder, ellipsoid, fit_to_box, union
 
 
-def pedestrian(
-    size: Sequence[float] | NDArray[np.float64], generator: np.random.Generator
-) -> Shape:
-    """Build a standing or walking person.
-
-    Args:
-        size: length, width, height of the bounding box, meters; a long box is a long stride.
-        generator: draws the phase of the gait.
-
-    Returns:
-        The shape, bottom center of its bounding box at the origin.
-    """
+def pedestrian(size: Size, generator: np.random.Generator) -> Shape:
+    """Build a standing or walking person; a long box (length, width, height) is a long stride."""
     length, _, height = size
     reach = max(length / 2 - 0.15, 0.02) * generator.uniform(0.8, 1.2)
     side = 1.0 if generator.random() < 0.5 else -1.0
@@ -40,8 +27,8 @@ def pedestrian(
     return fit_to_box(union(parts), size)
 
 
-def cyclist(size: Sequence[float] | NDArray[np.float64], generator: np.random.Generator) -> Shape:
-    """Build a person on a bicycle; arguments as for ``pedestrian``."""
+def cyclist(size: Size, generator: np.random.Generator) -> Shape:
+    """Build a person on a bicycle."""
     length, _, height = size
     radius = 0.33 * generator.uniform(0.95, 1.05)
     axle = length / 2 - radius

@@ -1,7 +1,7 @@
 """Cast the rays of a spinning sensor at the solids of a scene and at its ground.
 
 O objects; P solids of all objects, in the order of the objects; R rows of all solids (see
-``solids``); B beams, C columns. All rays start at the origin of the LiDAR frame. Every solid is
+``solids``); B beams, C columns. All rays start at the origin of the LiDAR frame. A solid is
 compared only with the rays inside the rectangle of azimuths and elevations that bounds it.
 """
 
@@ -13,15 +13,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ebm3d.simulation.ground import (
-    Ground,
-    cast_ground,
-    ground_height,
-    ground_incidence,
-    is_road,
-)
+from ebm3d.simulation.ground import Ground, cast_ground, ground_incidence, is_road
+from ebm3d.simulation.intersections import intersect
 from ebm3d.simulation.materials import Material
-from ebm3d.simulation.solids import CYLINDER, POLYHEDRON
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -32,179 +26,39 @@ _GOLDEN = 0.6180339887498949
 
 
 class Solids(NamedTuple):
-    """All solids of a scene, in the LiDAR frame.
+    """All solids of a scene, in the LiDAR frame; ``kinds`` to ``materials`` as in ``Shape``."""
 
-    Attributes:
-        owner: index of the object a solid belongs to, never decreasing, shape ``(P,)``.
-        kinds: as in ``Shape``, shape ``(P,)``.
-        starts: as in ``Shape``, shape ``(P + 1,)``.
-        rows: as in ``Shape``, shape ``(R, 4)``.
-        materials: as in ``Shape``, shape ``(R,)``.
-        footprints: corners (x, y) of a rectangle that holds the solid seen from above,
-            shape ``(P, 4, 2)``.
-        heights: lowest and highest z, shape ``(P, 2)``.
-    """
-
-    owner: IntArray
-    kinds: IntArray
-    starts: IntArray
-    rows: FloatArray
-    materials: IntArray
-    footprints: FloatArray
-    heights: FloatArray
+    owner: IntArray  # (P,), index of the object, never decreasing
+    kinds: IntArray  # (P,)
+    starts: IntArray  # (P + 1,)
+    rows: FloatArray  # (R, 4)
+    materials: IntArray  # (R,)
+    footprints: FloatArray  # (P, 4, 2), corners x, y of a rectangle around the solid from above
+    heights: FloatArray  # (P, 2), lowest and highest z
 
 
 class Rays(NamedTuple):
-    """The directions of a sweep: column c looks to ``first_azimuth + c * azimuth_step``.
+    """The directions of a sweep: column c looks to ``first_azimuth + c * azimuth_step``."""
 
-    Attributes:
-        elevations: of the beams, highest first, radians, shape ``(B,)``.
-        first_azimuth: radians.
-        azimuth_step: radians.
-        num_columns: number of columns C.
-        full_turn: number of columns of a full turn, at least C.
-        max_range: meters.
-    """
-
-    elevations: FloatArray
-    first_azimuth: float
-    azimuth_step: float
-    num_columns: int
-    full_turn: int
-    max_range: float
+    elevations: FloatArray  # (B,), radians, highest first
+    first_azimuth: float  # radians
+    azimuth_step: float  # radians
+    num_columns: int  # C
+    full_turn: int  # columns of 360 degrees, at least C
+    max_range: float  # meters
 
 
 class Sweep(NamedTuple):
-    """What every ray meets first: an opaque surface, and a window pane before or behind it.
+    """What every ray meets first: an opaque surface, and a window pane before or behind it."""
 
-    Attributes:
-        distance: to the nearest opaque surface, infinite if none, shape ``(B, C)``, meters.
-        owner: object it belongs to, ``GROUND`` or ``NOTHING``, shape ``(B, C)``.
-        material: of that surface, shape ``(B, C)``.
-        incidence: cosine of the angle between ray and normal, shape ``(B, C)``.
-        glass_distance: to the nearest pane, shape ``(B, C)``.
-        glass_owner: as ``owner``.
-        glass_incidence: as ``incidence``.
-        alone: number of rays that would meet an object if it stood alone, shape ``(O,)``.
-    """
-
-    distance: FloatArray
-    owner: IntArray
-    material: IntArray
-    incidence: FloatArray
-    glass_distance: FloatArray
-    glass_owner: IntArray
-    glass_incidence: FloatArray
-    alone: IntArray
-
-
-@njit(cache=True)
-def intersect(
-    kind: int, rows: FloatArray, direction: FloatArray
-) -> tuple[float, float, int, int, float, float]:
-    """Intersect a ray from the origin with one solid.
-
-    Args:
-        kind: POLYHEDRON, ELLIPSOID or CYLINDER.
-        rows: of the solid, shape ``(F, 4)``.
-        direction: of the ray, unit length, shape ``(3,)``.
-
-    Returns:
-        Distances of entry and exit (entry beyond exit where the ray misses; entry negative where
-        the origin lies inside), the rows through which it enters and leaves (0 for curved solids),
-        and the cosines of incidence there.
-    """
-    if kind == POLYHEDRON:
-        return _intersect_polyhedron(rows, direction)
-    return _intersect_curved(kind, rows, direction)
-
-
-@njit(cache=True)
-def _intersect_polyhedron(
-    rows: FloatArray, direction: FloatArray
-) -> tuple[float, float, int, int, float, float]:
-    """Clip the ray by one face after the other."""
-    entry, leave = -np.inf, np.inf
-    face_in, face_out, cos_in, cos_out = 0, 0, 0.0, 0.0
-    for i in range(len(rows)):
-        rate = rows[i, 0] * direction[0] + rows[i, 1] * direction[1] + rows[i, 2] * direction[2]
-        if rate == 0.0:
-            if rows[i, 3] > 0.0:
-                return np.inf, -np.inf, 0, 0, 0.0, 0.0
-            continue
-        t = -rows[i, 3] / rate
-        if rate < 0.0:
-            if t > entry:
-                entry, face_in, cos_in = t, i, -rate
-        elif t < leave:
-            leave, face_out, cos_out = t, i, rate
-        if entry > leave:
-            return np.inf, -np.inf, 0, 0, 0.0, 0.0
-    return entry, leave, face_in, face_out, cos_in, cos_out
-
-
-@njit(cache=True)
-def _intersect_curved(
-    kind: int, rows: FloatArray, direction: FloatArray
-) -> tuple[float, float, int, int, float, float]:
-    """Solve the quadratic equation in the frame of the unit sphere or unit cylinder."""
-    ax = rows[0, 0] * direction[0] + rows[0, 1] * direction[1] + rows[0, 2] * direction[2]
-    ay = rows[1, 0] * direction[0] + rows[1, 1] * direction[1] + rows[1, 2] * direction[2]
-    az = rows[2, 0] * direction[0] + rows[2, 1] * direction[1] + rows[2, 2] * direction[2]
-    bx, by, bz = rows[0, 3], rows[1, 3], rows[2, 3]
-    a, b, c = ax * ax + ay * ay, ax * bx + ay * by, bx * bx + by * by - 1.0
-    if kind != CYLINDER:
-        a, b, c = a + az * az, b + az * bz, c + bz * bz
-    entry, leave = -np.inf, np.inf
-    root = b * b - a * c
-    if a > 1e-18:
-        if root <= 0.0:
-            return np.inf, -np.inf, 0, 0, 0.0, 0.0
-        root = np.sqrt(root)
-        entry, leave = (-b - root) / a, (-b + root) / a
-    elif c > 0.0:
-        return np.inf, -np.inf, 0, 0, 0.0, 0.0
-    cap_in, cap_out = False, False
-    if kind == CYLINDER:
-        if az == 0.0:
-            if abs(bz) > 1.0:
-                return np.inf, -np.inf, 0, 0, 0.0, 0.0
-        else:
-            near, far = (-1.0 - bz) / az, (1.0 - bz) / az
-            if near > far:
-                near, far = far, near
-            if near > entry:
-                entry, cap_in = near, True
-            if far < leave:
-                leave, cap_out = far, True
-        if entry > leave:
-            return np.inf, -np.inf, 0, 0, 0.0, 0.0
-    cos_in = _curved_incidence(kind, rows, direction, entry, cap_in)
-    cos_out = _curved_incidence(kind, rows, direction, leave, cap_out)
-    return entry, leave, 0, 0, cos_in, cos_out
-
-
-@njit(cache=True)
-def _curved_incidence(
-    kind: int, rows: FloatArray, direction: FloatArray, t: float, cap: bool
-) -> float:
-    """Cosine of incidence on a curved solid: the normal is the gradient of its equation."""
-    nx, ny, nz = 0.0, 0.0, 0.0
-    for k in range(3):
-        along = rows[k, 0] * direction[0] + rows[k, 1] * direction[1] + rows[k, 2] * direction[2]
-        weight = along * t + rows[k, 3]
-        if kind == CYLINDER:
-            if cap:
-                weight = 1.0 if k == 2 else 0.0
-            elif k == 2:
-                weight = 0.0
-        nx += weight * rows[k, 0]
-        ny += weight * rows[k, 1]
-        nz += weight * rows[k, 2]
-    norm = np.sqrt(nx * nx + ny * ny + nz * nz)
-    if norm == 0.0:
-        return 0.0
-    return abs(nx * direction[0] + ny * direction[1] + nz * direction[2]) / norm
+    distance: FloatArray  # (B, C), meters to the nearest opaque surface, infinite if none
+    owner: IntArray  # (B, C), object of that surface, GROUND or NOTHING
+    material: IntArray  # (B, C)
+    incidence: FloatArray  # (B, C), cosine of the angle between ray and normal
+    glass_distance: FloatArray  # (B, C), to the nearest pane
+    glass_owner: IntArray  # (B, C)
+    glass_incidence: FloatArray  # (B, C)
+    alone: IntArray  # (O,), number of rays that would meet an object if it stood alone
 
 
 @njit(cache=True)
@@ -355,12 +209,3 @@ def cast_sweep(
                 sweep.material[beam, column] = _ASPHALT if is_road(x, y, ground) else _VERGE
                 sweep.incidence[beam, column] = ground_incidence(x, y, dx, dy, dz, ground)
     return sweep
-
-
-@njit(cache=True)
-def ground_heights(positions: FloatArray, ground: Ground) -> FloatArray:
-    """Height of the ground at positions (x, y), shape ``(N, 2)``; shape ``(N,)``, meters."""
-    heights = np.empty(len(positions))
-    for i in range(len(positions)):
-        heights[i] = ground_height(positions[i, 0], positions[i, 1], ground)
-    return heights

@@ -27,7 +27,7 @@ from ebm3d.simulation.raycast import NOTHING, Rays, Sweep
 from ebm3d.simulation.sensors import Sensor
 
 FloatArray = NDArray[np.float64]
-_REFERENCE = 0.2  # reflectance at which ``Sensor.reach`` is given
+_REFERENCE = 0.2  # reflectance at which ``Sensor.reach`` holds
 _STEEPNESS = 3.0
 _BEHIND_PANE = 0.25
 _INTENSITY_NOISE = 0.15
@@ -37,15 +37,10 @@ MEAN_FREE_PATHS = OPTICS[:, MEAN_FREE_PATH].copy()
 
 
 class Echoes(NamedTuple):
-    """The points of a sweep, beam after beam.
+    """The points of a sweep, beam after beam."""
 
-    Attributes:
-        points: x, y, z in meters, LiDAR frame, and intensity in [0, 1), shape ``(N, 4)``.
-        owner: object every point belongs to, or ``GROUND``, shape ``(N,)``.
-    """
-
-    points: NDArray[np.float32]
-    owner: NDArray[np.int64]
+    points: NDArray[np.float32]  # (N, 4), x, y, z in meters, LiDAR frame, intensity in [0, 1)
+    owner: NDArray[np.int64]  # (N,), object of every point, or GROUND
 
 
 def visible_rays(sweep: Sweep) -> NDArray[np.int64]:
@@ -59,12 +54,7 @@ def draw_echoes(
 ) -> Echoes:
     """Draw which rays come back, and with what range and intensity.
 
-    Args:
-        sweep: what the rays meet.
-        rays: their directions.
-        sensor: noise, reach and loss.
-        tints: reflectance of every object's body, shape ``(O,)``.
-        generator: of all randomness.
+    ``tints`` are the reflectances of the bodies of the O objects, shape ``(O,)``.
     """
     shape = sweep.distance.shape
     pane = sweep.glass_distance < sweep.distance

@@ -15,7 +15,7 @@ from ebm3d.errors import input_error
 class Sensor:
     """A spinning LiDAR whose beams all start at the origin of the LiDAR frame.
 
-    Attributes:
+    Args:
         name: as users write it.
         elevations_deg: of the beams, highest first, degrees, shape ``(B,)``.
         azimuth_step_deg: between two columns, degrees; divides 360.
@@ -42,20 +42,15 @@ class Sensor:
     reach: float = 70.0
     loss: float = 0.03
 
-    @property
-    def num_beams(self) -> int:
-        """Number of beams B."""
-        return len(self.elevations_deg)
-
     @cached_property
     def beam_offsets(self) -> NDArray[np.float64]:
         """Constant range offset of every beam, the same in all frames, meters, shape ``(B,)``."""
-        generator = np.random.default_rng(self.num_beams)
-        return generator.normal(0, self.beam_noise, self.num_beams)
+        num_beams = len(self.elevations_deg)
+        return np.random.default_rng(num_beams).normal(0, self.beam_noise, num_beams)
 
     @property
     def num_columns(self) -> int:
-        """Number of azimuths in a full turn."""
+        """Number of azimuths in 360 degrees."""
         return round(360 / self.azimuth_step_deg)
 
 

@@ -8,7 +8,7 @@ the affine function ``n . x + e`` of a position x in meters:
 * cylinder: three rows ``u(x)``, inside where ``u_0^2 + u_1^2 <= 1`` and ``|u_2| <= 1``.
 
 An affine map ``x' = M x + t`` turns every row ``(n, e)`` into ``(n M^-1, e - n M^-1 t)``, whatever
-the kind of solid, so shapes are fitted to a box and placed in a scene by one product of matrices.
+the kind of solid, so shapes are fitted to a box and moved into a scene by one product of matrices.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ebm3d.errors import input_error
 from ebm3d.simulation.materials import Material
 
 FloatArray = NDArray[np.float64]
+Size = Sequence[float] | FloatArray  # length, width, height, meters
 POLYHEDRON, ELLIPSOID, CYLINDER = 0, 1, 2
 _TOLERANCE = 1e-9  # m; a corner this far outside a face still belongs to the polyhedron
 
@@ -33,14 +34,14 @@ _TOLERANCE = 1e-9  # m; a corner this far outside a face still belongs to the po
 class Shape:
     """A union of convex solids.
 
-    Attributes:
+    Args:
         kinds: POLYHEDRON, ELLIPSOID or CYLINDER, shape ``(P,)``.
         starts: rows of solid i are ``starts[i]:starts[i + 1]``, shape ``(P + 1,)``.
         rows: see the module, shape ``(R, 4)``.
         materials: ``Material`` of the face (of the whole solid, repeated, for curved ones),
             shape ``(R,)``.
-        bounds: lowest and highest corner of every solid's own bounding box, in the frame in which
-            the shape was built, shape ``(P, 2, 3)``, meters.
+        bounds: lowest and highest corner of every solid's bounding box, in the frame in which the
+            shape was built, shape ``(P, 2, 3)``, meters.
     """
 
     kinds: NDArray[np.int64]
@@ -62,9 +63,6 @@ def polyhedron(faces: ArrayLike, materials: Material | Sequence[Material]) -> Sh
         faces: rows ``(n, e)`` with ``n . x + e <= 0`` inside, any length of ``n``,
             shape ``(F, 4)``.
         materials: one for all faces, or one per face.
-
-    Returns:
-        The shape of one solid.
 
     Raises:
         ValueError: if the faces bound no volume, or an unbounded one.
@@ -125,16 +123,8 @@ def union(shapes: Sequence[Shape]) -> Shape:
     )
 
 
-def fit_to_box(shape: Shape, size: Sequence[float] | NDArray[np.float64]) -> Shape:
-    """Stretch a shape so that its bounding box is exactly a given one.
-
-    Args:
-        shape: any shape.
-        size: length, width and height of the box, meters.
-
-    Returns:
-        The shape whose bounding box has this size and its bottom center at the origin.
-    """
+def fit_to_box(shape: Shape, size: Size) -> Shape:
+    """Stretch a shape to a bounding box of this length, width, height, bottom center at 0."""
     low, high = shape.extent
     scale = np.asarray(size, dtype=np.float64) / (high - low)
     middle = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
@@ -144,13 +134,21 @@ def fit_to_box(shape: Shape, size: Sequence[float] | NDArray[np.float64]) -> Sha
 
 
 def place(shape: Shape, x: float, y: float, z: float, yaw: float) -> Shape:
-    """Turn a shape about the vertical and move it; ``bounds`` stay those of the own frame."""
-    turn_back = np.array([[cos(yaw), sin(yaw), 0], [-sin(yaw), cos(yaw), 0], [0, 0, 1.0]])
-    return _transform(shape, turn_back, np.array([x, y, z]))
+    """Rotate a shape about the vertical and move it; ``bounds`` stay as they are."""
+    inverse = np.array([[cos(yaw), sin(yaw), 0], [-sin(yaw), cos(yaw), 0], [0, 0, 1.0]])
+    return _transform(shape, inverse, np.array([x, y, z]))
+
+
+def move_rectangles(corners: FloatArray, position: FloatArray, yaw: FloatArray) -> FloatArray:
+    """Rotate corners ``(N, K, 2)`` by ``(N,)`` radians, then move them by ``(N, 2)``."""
+    c, s = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
+    x, y = corners[..., 0], corners[..., 1]
+    moved = [x * c - y * s + position[:, :1], x * s + y * c + position[:, 1:]]
+    return np.stack(moved, axis=2)
 
 
 def _transform(shape: Shape, inverse: FloatArray, shift: FloatArray) -> Shape:
-    """Apply ``x' = M x + shift`` to the rows, given the inverse of M; keep face normals unit."""
+    """Apply ``x' = M x + shift`` to the rows, from the inverse of M; keep face normals unit."""
     rows = np.empty_like(shape.rows)
     rows[:, :3] = shape.rows[:, :3] @ inverse
     rows[:, 3] = shape.rows[:, 3] - rows[:, :3] @ shift
@@ -183,19 +181,11 @@ def _single(kind: int, rows: FloatArray, materials: NDArray[np.int64], bounds: F
 def polyhedron_bounds(faces: FloatArray) -> FloatArray:
     """Find the bounding box of a convex polyhedron: the extreme ones of its corners.
 
-    A corner is a point where three faces meet and no face is left outside.
-
-    Args:
-        faces: rows ``(n, e)``, ``n`` of unit length, shape ``(F, 4)``.
-
-    Returns:
-        Lowest and highest corner, shape ``(2, 3)``; infinite where there is no corner at all.
+    A corner is a point where three of the faces ``(F, 4)`` meet, inside all others. Infinite
+    where there is no corner at all; shape ``(2, 3)``.
     """
     num = len(faces)
-    bounds = np.empty((2, 3))
-    bounds[0] = np.inf
-    bounds[1] = -np.inf
-    corner = np.empty(3)
+    low, high, corner = np.full(3, np.inf), np.full(3, -np.inf), np.empty(3)
     for i in range(num):
         for j in range(i + 1, num):
             cx = faces[i, 1] * faces[j, 2] - faces[i, 2] * faces[j, 1]
@@ -214,18 +204,13 @@ def polyhedron_bounds(faces: FloatArray) -> FloatArray:
                 corner[0] += ej * (b * faces[i, 2] - c * faces[i, 1])
                 corner[1] += ej * (c * faces[i, 0] - a * faces[i, 2])
                 corner[2] += ej * (a * faces[i, 1] - b * faces[i, 0])
-                inside = True
-                for axis in range(3):
-                    corner[axis] /= -determinant
+                corner /= -determinant
                 for m in range(num):
                     value = faces[m, 3]
                     for axis in range(3):
                         value += faces[m, axis] * corner[axis]
                     if value > _TOLERANCE:
-                        inside = False
                         break
-                if inside:
-                    for axis in range(3):
-                        bounds[0, axis] = min(bounds[0, axis], corner[axis])
-                        bounds[1, axis] = max(bounds[1, axis], corner[axis])
-    return bounds
+                else:
+                    low, high = np.minimum(low, corner), np.maximum(high, corner)
+    return np.stack((low, high))

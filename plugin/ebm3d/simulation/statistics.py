@@ -20,62 +20,39 @@ CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Cyclist")
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """Objects of one class that move, or are parked, in one sense of the road.
+    """Objects of one class that drive, or are parked, in one direction of the road."""
 
-    Attributes:
-        share: of the class.
-        lateral: quantiles of the position to the left of the sensor, meters.
-        heading_std: standard deviation about the road's axis, radians; ``None`` for objects that
-            do not follow the road, whose heading is uniform.
-    """
-
-    share: float
-    lateral: FloatArray
-    heading_std: float | None
+    share: float  # of the class
+    lateral: FloatArray  # quantiles of the position to the left of the sensor, meters
+    heading_std: float | None  # about the road's axis, radians; None: heads across the road
 
 
 @dataclass(frozen=True, eq=False)
 class ClassStatistics:
-    """How many objects of a class there are in a frame, how large they are and where.
+    """How many objects of a class there are in a frame, how large they are and where."""
 
-    Attributes:
-        count_shares: share of frames with 0, 1, 2, ... labels.
-        log_size_mean: mean of the logarithms of length, width, height (meters), shape ``(3,)``.
-        log_size_covariance: their covariance, shape ``(3, 3)``.
-        size_limits: smallest and largest length, width, height, shape ``(2, 3)``, meters.
-        forward: quantiles of the distance along the viewing direction, meters.
-        flows: by the names "with", "against" and "other", in the sense of the own lane.
-    """
-
-    count_shares: FloatArray
-    log_size_mean: FloatArray
-    log_size_covariance: FloatArray
-    size_limits: FloatArray
-    forward: FloatArray
-    flows: dict[str, Flow]
+    count_shares: FloatArray  # share of frames with 0, 1, 2, ... labels
+    log_size_mean: FloatArray  # (3,), of log length, width, height in meters
+    log_size_covariance: FloatArray  # (3, 3)
+    size_limits: FloatArray  # (2, 3), smallest and largest length, width, height
+    forward: FloatArray  # quantiles of the distance along the viewing direction, meters
+    flows: dict[str, Flow]  # "with" the ego lane, "against" it, "other"
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """All numbers.
+    """All numbers."""
 
-    Attributes:
-        levels: at which all quantiles are given.
-        camera: ``focal``, ``center_u``, ``center_v``, ``p2_offset`` in pixels (times meters), and
-            the position ``x``, ``y``, ``z`` of camera 0 in the LiDAR frame, meters.
-        classes: by name.
-    """
-
-    levels: FloatArray
-    camera: dict[str, float]
+    levels: FloatArray  # of all quantiles
+    camera: dict[str, float]  # focal, center_u, center_v, p2_offset in pixels (times meters),
+    # and x, y, z of camera 0 in the LiDAR frame, meters
     classes: dict[str, ClassStatistics]
 
 
 @cache
 def load_statistics() -> Statistics:
     """Read the numbers that ship with the package."""
-    text = (files("ebm3d.simulation") / "statistics.json").read_text(encoding="utf-8")
-    data = json.loads(text)
+    data = json.loads((files("ebm3d.simulation") / "statistics.json").read_text(encoding="utf-8"))
     classes = {}
     for name in CLASSES:
         numbers = data["classes"][name]

@@ -9,43 +9,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ebm3d.simulation.materials import Material
-from ebm3d.simulation.solids import Shape, box, cylinder, fit_to_box, polyhedron, union
+from ebm3d.simulation.solids import Shape, Size, box, cylinder, fit_to_box, polyhedron, union
 
-Size = Sequence[float] | NDArray[np.float64]
 Row = list[float]
 
 
 @dataclass(frozen=True)
 class CarModel:
-    """Side profile of a kind of car.
-
-    Positions along the car are shares of its length, from the front; heights are shares of its
-    height.
-
-    Attributes:
-        name: of the model.
-        share: how common it is at its own typical size, relative to the others.
-        typical_size: mean length and height with which the model is found, meters.
-        nose: height of the hood's front edge.
-        belt: height of the lower edge of the windows.
-        windshield: where the hood ends and the windshield begins.
-        roof: where the roof begins and ends.
-        rear_window: where the rear window meets the trunk or the tailgate.
-        trunk: height of the rear end's upper edge.
-    """
+    """Side profile of a kind of car: shares of its length from the front, and of its height."""
 
     name: str
-    share: float
-    typical_size: tuple[float, float]
-    nose: float
-    belt: float
-    windshield: float
-    roof: tuple[float, float]
-    rear_window: float
-    trunk: float
+    share: float  # how common it is at its typical size, relative to the others
+    typical_size: tuple[float, float]  # mean length and height, meters
+    nose: float  # height of the hood's front edge
+    belt: float  # height of the lower edge of the windows
+    windshield: float  # where the hood ends and the windshield begins
+    roof: tuple[float, float]  # where the roof begins and ends
+    rear_window: float  # where the rear window meets the trunk or the tailgate
+    trunk: float  # height of the rear end's upper edge
 
 
 CAR_MODELS = (
@@ -59,7 +42,7 @@ _SPREAD = (0.35, 0.09)  # m; standard deviation of length and height within a mo
 
 
 def draw_car_model(size: Size, generator: np.random.Generator) -> CarModel:
-    """Choose the model of a car of a given size by Bayes' rule, over Gaussian sizes per model."""
+    """Choose the model of a car from its size by Bayes' rule, over Gaussian sizes per model."""
     weights = np.array([model.share for model in CAR_MODELS])
     for axis, spread in ((0, _SPREAD[0]), (1, _SPREAD[1])):
         typical = np.array([model.typical_size[axis] for model in CAR_MODELS])
@@ -68,15 +51,7 @@ def draw_car_model(size: Size, generator: np.random.Generator) -> CarModel:
 
 
 def car(size: Size, generator: np.random.Generator) -> Shape:
-    """Build a car.
-
-    Args:
-        size: length, width, height of its bounding box, meters.
-        generator: draws the model and its details.
-
-    Returns:
-        The shape, bottom center of its bounding box at the origin.
-    """
+    """Build a car whose bounding box has this length, width, height (m), bottom center at 0."""
     length, width, height = size
     model = draw_car_model(size, generator)
     jitter = generator.uniform(-1, 1, 12)
@@ -104,14 +79,11 @@ def car(size: Size, generator: np.random.Generator) -> Shape:
         _profile((front - 0.14, clearance), (front, 0.32 * height)),
         _profile((-front + 0.04, trunk), (-front, 0.85 * trunk)),
         _profile((-front, 0.32 * height), (-front + 0.16, clearance)),
-        [0, 0, 1, -belt],
-        [0, 0, -1, clearance],
-        [1, 0, 0, -front],
-        [-1, 0, 0, -front],
+        *_slab(2, clearance, belt),
+        *_slab(0, -front, front),
         *_sides(width / 2, 0.75 * belt, width / 2 - shoulder, belt),
         *_sides(width / 2 - 0.07, clearance, width / 2, 0.26 * height),
-        [0, 1, 0, -width / 2],
-        [0, -1, 0, -width / 2],
+        *_slab(1, -width / 2, width / 2),
         *_rounded_corners(length, width, rounding),
     ]
     side = width / 2 - shoulder
@@ -119,8 +91,7 @@ def car(size: Size, generator: np.random.Generator) -> Shape:
         _profile((windshield, belt - 0.01), (roof_front, height)),
         _profile((roof_rear, height), (rear_window, belt - 0.01)),
         *_sides(side, belt, side - lean, height),
-        [0, 0, 1, -height],
-        [0, 0, -1, belt - 0.01],
+        *_slab(2, belt - 0.01, height),
         *_sides(side - lean - 0.02, 0.955 * height, side - lean - 0.17, height),
         _profile((roof_front + 0.02, 0.96 * height), (roof_front - 0.25, height)),
         _profile((roof_rear + 0.2, height), (roof_rear - 0.02, 0.965 * height)),
@@ -136,7 +107,7 @@ def car(size: Size, generator: np.random.Generator) -> Shape:
 
 
 def van(size: Size, generator: np.random.Generator) -> Shape:
-    """Build a van or minibus: one volume with a short sloping front; arguments as for ``car``."""
+    """Build a van or minibus: one volume with a short sloping front."""
     length, width, height = size
     jitter = generator.uniform(-1, 1, 8)
     front = length / 2
@@ -149,19 +120,15 @@ def van(size: Size, generator: np.random.Generator) -> Shape:
     lower = [
         _profile((front, nose), (windshield, belt)),
         _profile((front - 0.15, clearance), (front, 0.28 * height)),
-        [0, 0, 1, -belt],
-        [0, 0, -1, clearance],
-        [1, 0, 0, -front],
-        [-1, 0, 0, -front],
-        [0, 1, 0, -width / 2],
-        [0, -1, 0, -width / 2],
+        *_slab(2, clearance, belt),
+        *_slab(0, -front, front),
+        *_slab(1, -width / 2, width / 2),
         *_rounded_corners(length, width, 1.0 + 0.3 * jitter[6]),
     ]
     upper = [
         _profile((windshield, belt - 0.01), (roof_front, height)),
         *_sides(width / 2, belt, width / 2 - lean, height),
-        [0, 0, 1, -height],
-        [0, 0, -1, belt - 0.01],
+        *_slab(2, belt - 0.01, height),
         _profile((-front + 0.12, height), (-front, 0.6 * height)),
         *_sides(width / 2 - lean - 0.01, 0.95 * height, width / 2 - lean - 0.14, height),
     ]
@@ -177,7 +144,7 @@ def van(size: Size, generator: np.random.Generator) -> Shape:
 
 
 def truck(size: Size, generator: np.random.Generator) -> Shape:
-    """Build a truck: cab, gap, load; arguments as for ``car``."""
+    """Build a truck: cab, gap, load."""
     length, width, height = size
     front = length / 2
     cab = generator.uniform(1.7, 2.3)
@@ -185,12 +152,9 @@ def truck(size: Size, generator: np.random.Generator) -> Shape:
     inset = generator.uniform(0.0, 0.1)
     faces = [
         _profile((front, 0.45 * cab_height), (front - 0.35, cab_height)),
-        [0, 0, 1, -cab_height],
-        [0, 0, -1, 0.5],
-        [1, 0, 0, -front],
-        [-1, 0, 0, front - cab],
-        [0, 1, 0, -width / 2 + inset],
-        [0, -1, 0, -width / 2 + inset],
+        *_slab(2, 0.5, cab_height),
+        *_slab(0, front - cab, front),
+        *_slab(1, -width / 2 + inset, width / 2 - inset),
     ]
     panes = [Material.GLASS] + [Material.BODY] * 6
     load_front = front - cab - generator.uniform(0.1, 0.5)
@@ -204,12 +168,16 @@ def truck(size: Size, generator: np.random.Generator) -> Shape:
     return fit_to_box(union(parts), size)
 
 
-def _profile(start: tuple[float, float], end: tuple[float, float]) -> Row:
-    """Face through two points (x, z) of the side view; inside lies right of start -> end.
+def _slab(axis: int, low: float, high: float) -> tuple[Row, Row]:
+    """Two faces across an axis, at its positions ``high`` and ``low``."""
+    rows = [0.0] * 4, [0.0] * 4
+    rows[0][axis], rows[0][3] = 1.0, -high
+    rows[1][axis], rows[1][3] = -1.0, low
+    return rows
 
-    Going from front to rear along the top, and from rear to front along the bottom, keeps the
-    vehicle on the same hand.
-    """
+
+def _profile(start: tuple[float, float], end: tuple[float, float]) -> Row:
+    """Face through two points (x, z) of the side view; inside lies right of start -> end."""
     dx, dz = end[0] - start[0], end[1] - start[1]
     normal = (dz, -dx)
     return [normal[0], 0.0, normal[1], -(normal[0] * start[0] + normal[1] * start[1])]

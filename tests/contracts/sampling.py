@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.noise import BoxNoise, DetectionNoise, Detections, fit_noise_stds
+from ebm3d.noise import BoxNoise, fit_noise_stds
 from ebm3d.refiners import (
     Ascent,
     GradientAscent,
@@ -67,7 +67,7 @@ def _add_noise(axes: str, sizes: str, shared: bool) -> None:
             **gradients(log_prob, boxes=at),
             "noise_std": bound.noise_std,
             "reference": bound.reference,
-            "reference_units": bound.reference_units,
+            "reference_noise_std": bound.reference_noise_std,
             "around": around.log_prob_around(drawn.boxes),
             "narrow": around.sample(3).boxes,
         }
@@ -77,29 +77,6 @@ for _axes in ("box", "world"):
     for _sizes in ("log", "metric"):
         for _shared in (False, True):
             _add_noise(_axes, _sizes, _shared)
-
-
-@case("detection noise", "noise.DetectionNoise", "noise.BoundDetectionNoise", "noise.Detections")
-def _detection_noise(place: Place) -> dict[str, Tensor]:
-    boxes, labels = random_boxes(5), torch.arange(5) % 2
-    found = boxes.repeat(2, 1) + 0.1 * numbers(10, 7)
-    frames = [
-        Detections(place(found[:4]), place(labels[:4])),
-        Detections(place(found[:0]), place(labels[:0])),
-        Detections(place(found[2:]), place(labels.repeat(2)[2:])),
-    ]
-    noise = DetectionNoise(BoxNoise(STDS))
-    bound = noise.around(place(boxes), place(labels), frames, [2, 0, 3])
-    drawn = bound.sample(6)
-    at = drawn.boxes.detach().requires_grad_()
-    log_prob = bound.log_prob(at)
-    return {
-        **tensors_of(drawn),
-        "log_prob": log_prob,
-        **gradients(log_prob, boxes=at),
-        "reference": bound.reference,
-        "noise_std": bound.reference_units,
-    }
 
 
 @case("fit of the noise", "noise.fit_noise_stds")

@@ -110,16 +110,6 @@ def test_component_of_no_weight_is_never_drawn(joint: bool, dtype: torch.dtype):
     assert float(density.sample(100_000).max()) < 3
 
 
-@pytest.mark.parametrize("weighted", [True, False])
-def test_shared_samples_of_a_row_do_not_depend_on_the_others(weighted: bool):
-    log_weights = _numbers(_N, _I) if weighted else None
-    density = MixtureDensity(*_components(), log_weights=log_weights)
-    drawn = density.sample(6, torch.Generator().manual_seed(2), shared=True)
-    alone = density[2:3].sample(6, torch.Generator().manual_seed(2), shared=True)
-    assert drawn.shape == (_N, 6, _D)
-    assert torch.equal(drawn[2:3], alone)
-
-
 @pytest.mark.parametrize("joint", [True, False])
 @pytest.mark.parametrize("point_estimate", ["mean", "mode"])
 def test_mixture_of_one_component_is_a_gaussian(joint: bool, point_estimate: str):

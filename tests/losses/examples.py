@@ -49,7 +49,7 @@ class FixedNoise:
     generator: torch.Generator | None = None
 
     @property
-    def reference_units(self) -> Tensor:
+    def reference_noise_std(self) -> Tensor:
         return self.noise.noise_std(self.reference, self.labels)
 
     def sample(self, num_samples: int) -> NoiseSamples:

@@ -89,17 +89,6 @@ class MixtureDensity(Density):
         between = (deviations * self._weights[..., None]).transpose(1, 2) @ deviations
         return torch.diag_embed(self._average(torch.exp(self.log_variances))) + between
 
-    @torch.no_grad()
-    def sample(
-        self, num_samples: int, generator: torch.Generator | None = None, shared: bool = False
-    ) -> Tensor:
-        """Draw residuals ``(N, S, D)``; see :meth:`Density.sample`.
-
-        With ``shared``, all rows use one set of random numbers: the samples of a row do not depend
-        on how many others there are, and rows are not independent.
-        """
-        return self._sample(num_samples, generator, shared).transpose(0, 1)
-
     def _log_prob(self, residuals: Tensor) -> Tensor:
         return self._log_factors(residuals).sum(-1)
 
@@ -108,12 +97,9 @@ class MixtureDensity(Density):
         below = normal_cdf(residuals[:, :, None], means, log_variances)
         return (self._weights[:, None, :, None] * below).sum(2)
 
-    def _sample(
-        self, num_samples: int, generator: torch.Generator | None, shared: bool = False
-    ) -> Tensor:
+    def _sample(self, num_samples: int, generator: torch.Generator | None) -> Tensor:
         rows, num_components, columns = self.means.shape
-        rows_drawn = 1 if shared else rows
-        shape = (num_samples, rows_drawn, 1 if self.joint else columns)
+        shape = (num_samples, rows, 1 if self.joint else columns)
         if self.log_weights is None:
             component = whole_numbers(num_components, shape, self.means, generator)
         else:
@@ -128,7 +114,7 @@ class MixtureDensity(Density):
             torch.take_along_dim(values[None], index, dim=2)[:, :, 0]
             for values in (self.means, self.log_variances)
         )
-        normal = standard_normal((num_samples, rows_drawn, columns), location, generator)
+        normal = standard_normal((num_samples, rows, columns), location, generator)
         return location + torch.exp(log_variance / 2) * normal
 
     def _log_factors(self, residuals: Tensor) -> Tensor:

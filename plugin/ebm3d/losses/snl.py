@@ -100,7 +100,7 @@ class SNLLoss(nn.Module):
         """Evaluate the loss per true box."""
         samples = noise.sample(self.num_noise_samples)
         values, log_q = f(samples.boxes), samples.log_q[:, 1:]
-        b = self.log_normalizer(f, noise.reference, noise.reference_units)
+        b = self.log_normalizer(f, noise.reference, noise.reference_noise_std)
         sampled = sampled_log_normalizer(values[:, 1:].detach(), log_q)
         logged = {
             "effective_share": effective_share(values[:, 1:], log_q),

@@ -50,8 +50,12 @@ class NoiseAround(Protocol):
         """``(N, 7)`` a draw of the noise in place of a detection, the same at each call."""
 
     @property
-    def reference_units(self) -> Tensor:
-        """``(N, 7)`` standard deviations of the noise around the reference."""
+    def reference_noise_std(self) -> Tensor:
+        """``(N, 7)`` standard deviations of the noise around the reference.
+
+        As ``noise_std``, but without what those of metric noise tell of the true box: its size and
+        heading.
+        """
 
     @property
     def generator(self) -> torch.Generator | None:

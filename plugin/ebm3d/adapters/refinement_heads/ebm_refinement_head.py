@@ -158,11 +158,8 @@ class EBMRefinementHead(PooledRefinementHead):
         """Return the noise around B tensors of true boxes ``(N_b, 7)`` of labels ``(N_b,)``."""
         sizes = [len(rows) for rows in boxes]
         joined, classes = torch.cat(list(boxes)), torch.cat(list(labels))
-        if isinstance(self.noise, LearnedProposal):
-            base: BoundNoise = self.noise.base_noise.around(joined, classes, sizes)
-            return self.noise.around(base, f)
-        noise: BoundNoise = self.noise.around(joined, classes, sizes)
-        return noise
+        base: BoundNoise = self.noise.base.around(joined, classes, sizes)
+        return self.noise.around(base, f) if isinstance(self.noise, LearnedProposal) else base
 
     def refine(
         self,

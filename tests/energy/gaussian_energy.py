@@ -25,13 +25,11 @@ class GaussianEnergy:
         self.noise, self.num_calls = noise, 0
 
     def log_prob(self, boxes: Tensor) -> Tensor:
-        """Log density ``(N,)`` of boxes ``(N, 7)``."""
+        """Log density of boxes ``(N, 7)`` or ``(N, S, 7)``."""
         residuals = Normal(0, STD).log_prob(self.coding.encode(boxes)).sum(-1)
         return residuals - self.coding.log_volume(boxes)
 
     def __call__(self, boxes: Tensor) -> Tensor:
         """f of boxes ``(N, 7)`` or variants ``(N, S, 7)``."""
         self.num_calls += 1
-        if boxes.ndim == 2:
-            return CONSTANT + self.log_prob(boxes)
-        return CONSTANT + self.log_prob(boxes.transpose(0, 1)).transpose(0, 1)
+        return CONSTANT + self.log_prob(boxes)

@@ -65,9 +65,9 @@ def test_samples_fit_the_density(share: float):
     count, std = 20_000, 0.5
     samples = bound.sample(count)
     mean, coding = bound.distribution.density.mean.detach(), bound.distribution.coding
-    at = samples.boxes[:, 1:].transpose(0, 1)
-    log_g = Normal(mean, std).log_prob(coding.encode(at)).sum(-1) - coding.log_volume(at)
-    ratio = torch.exp(log_g.transpose(0, 1) - samples.log_q[:, 1:])
+    at = samples.boxes[:, 1:]
+    log_g = Normal(mean[:, None], std).log_prob(coding.encode(at)).sum(-1) - coding.log_volume(at)
+    ratio = torch.exp(log_g - samples.log_q[:, 1:])
     error = ratio.std(dim=1) / math.sqrt(count)
     assert float(error.max()) < 0.1
     assert bool(((ratio.mean(dim=1) - 1).abs() <= 5 * error).all())
@@ -76,7 +76,7 @@ def test_samples_fit_the_density(share: float):
 def test_density_is_the_mixture_of_the_learned_and_the_base():
     bound = _bound(_proposal(0.3, base_share=0.3))
     samples = bound.sample(9)
-    learned = bound.distribution.log_prob(samples.boxes.transpose(0, 1)).transpose(0, 1)
+    learned = bound.distribution.log_prob(samples.boxes)
     base = BoxNoise(_STDS).log_prob(bound.boxes, samples.boxes, bound.labels)
     expected = torch.log(0.7 * learned.exp() + 0.3 * base.exp()).detach()
     torch.testing.assert_close(samples.log_q, expected)
@@ -114,7 +114,7 @@ def test_gradient_of_the_published_setting_is_that_of_the_published_loss():
     bound = _bound(proposal)
     samples = bound.sample(12)
     f = torch.randn(4, 13, dtype=torch.float64)
-    log_q = bound.distribution.log_prob(samples.boxes[:, 1:].transpose(0, 1)).transpose(0, 1)
+    log_q = bound.distribution.log_prob(samples.boxes[:, 1:])
     losses = proposal_loss(f[:, 1:], log_q).sum(), bound.loss(samples, f).sum()
     published, gradient = (
         torch.autograd.grad(loss, list(proposal.parameters()), retain_graph=True) for loss in losses
@@ -143,7 +143,7 @@ def test_loss_is_the_cross_entropy_with_the_energy_and_that_of_the_true_box():
     bound = _bound(_proposal(0.3, base_share=0.4, nll_weight=0.7))
     samples = bound.sample(8)
     f = torch.randn(4, 9, dtype=torch.float64)
-    log_q = bound.distribution.log_prob(samples.boxes.transpose(0, 1)).transpose(0, 1)
+    log_q = bound.distribution.log_prob(samples.boxes)
     true_box = -0.7 * bound.distribution.log_prob(bound.boxes)
     drawn = energy_cross_entropy(f[:, 1:], samples.log_q[:, 1:], log_q[:, 1:])
     torch.testing.assert_close(bound.loss(samples, f), drawn + true_box)
@@ -165,17 +165,16 @@ def _train(by_energy: bool, **options: float) -> tuple[Tensor, Tensor]:
     features: Any = _Features(count)
     labels, references = torch.zeros(count, dtype=torch.int64), _boxes(count)
     coding = LocalCoding(references, BoxNoise(_STDS).noise_std(references, labels))
-    target = Normal(0.5 * features.values.detach(), std.expand(count, 7))
+    target = Normal(0.5 * features.values.detach()[:, None], std.expand(count, 1, 7))
     for _ in range(steps):
-        true = coding.decode(target.sample())
+        true = coding.decode(target.sample())[:, 0]
         noise = BoxNoise(_STDS).around(true, labels, reference=references)
         bound = proposal.around(noise, features)
         samples, f = None, None
         if by_energy:
             samples = bound.sample(32)
-            at = samples.boxes.transpose(0, 1)
-            log_p = target.log_prob(coding.encode(at)).sum(-1) - coding.log_volume(at)
-            f = log_p.transpose(0, 1) + 5.0
+            log_p = target.log_prob(coding.encode(samples.boxes)).sum(-1)
+            f = log_p - coding.log_volume(samples.boxes) + 5.0
         optimizer.zero_grad()
         bound.loss(samples, f).mean().backward()
         optimizer.step()

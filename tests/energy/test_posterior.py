@@ -40,11 +40,9 @@ class _Gaussian:
         return self.covariance.diagonal(dim1=1, dim2=2)
 
     def __call__(self, boxes: Tensor) -> Tensor:
-        flat = boxes.transpose(0, 1)
-        residuals = self.coding.encode(flat)
-        density = MultivariateNormal(self.mean, self.covariance)
-        log_p = density.log_prob(residuals) - self.coding.log_volume(flat)
-        return log_p.transpose(0, 1) + _CONSTANT
+        density = MultivariateNormal(self.mean[:, None], self.covariance[:, None])
+        log_p = density.log_prob(self.coding.encode(boxes)) - self.coding.log_volume(boxes)
+        return log_p + _CONSTANT
 
     def posterior(self, num_samples: int = 4096, num_rounds: int = 4) -> ImportanceSamples:
         """Samples of a fixed seed."""
@@ -140,9 +138,9 @@ def test_drawn_boxes_follow_the_weights():
     posterior = _gaussian().posterior(512)
     drawn = posterior.sample(4000, torch.Generator().manual_seed(0))
     assert drawn.shape == (4, 4000, 7)
-    residuals = posterior.coding.encode(drawn.transpose(0, 1))
+    residuals = posterior.coding.encode(drawn)
     variance = posterior.residual_covariance.diagonal(dim1=1, dim2=2)
-    _assert_within(residuals.mean(0), posterior.mean_residuals, (variance / 4000).sqrt())
+    _assert_within(residuals.mean(1), posterior.mean_residuals, (variance / 4000).sqrt())
     for n in range(4):
         samples = {tuple(box) for box in posterior.samples[n].tolist()}
         assert all(tuple(box) in samples for box in drawn[n, :50].tolist())

@@ -85,9 +85,7 @@ class ResidualEnergy:
         self.labels = noise.labels
 
     def __call__(self, boxes: Tensor) -> Tensor:
-        variants = boxes.transpose(0, 1)
-        residuals = self.coding.encode(variants).transpose(0, 1)
-        return self.h(residuals) - self.coding.log_volume(variants).transpose(0, 1)
+        return self.h(self.coding.encode(boxes)) - self.coding.log_volume(boxes)
 
     def pooled(self, boxes: Tensor) -> Tensor:
         return self.labels[:, None, None].expand(-1, boxes.shape[1], -1).to(boxes)

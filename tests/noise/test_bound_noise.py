@@ -112,9 +112,9 @@ def test_noise_std_is_the_deviation_of_local_residuals(axes: str, sizes: str):
     noise = BoxNoise([0.01 * s for s in _STDS], (1.0,), axes=axes, sizes=sizes)
     bound = noise.around(boxes, _labels(3))
     drawn = bound.sample(count).boxes[:, 1:]
-    z = LocalCoding(boxes, bound.noise_std).encode(drawn.transpose(0, 1))
+    z = LocalCoding(boxes, bound.noise_std).encode(drawn)
     # Standard error of a standard deviation of n Gaussian samples: 1 / sqrt(2 n).
-    np.testing.assert_allclose(z.std(dim=0), 1, atol=5 / math.sqrt(2 * count))
+    np.testing.assert_allclose(z.std(dim=1), 1, atol=5 / math.sqrt(2 * count))
 
 
 @both_kinds

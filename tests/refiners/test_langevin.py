@@ -89,12 +89,12 @@ def test_boxes_from_a_wrong_gaussian_reach_the_density_of_f():
     step, curvature = 0.25, 4.0
     boxes = sample_boxes(g, wrong, chains, 80, step, torch.Generator().manual_seed(5))
     assert boxes.shape == (2, chains, 7)
-    residuals = g.coding.encode(boxes.transpose(0, 1))
+    residuals = g.coding.encode(boxes)
     expected = g.covariance / (1 - step**2 * curvature / 4)
     variance = expected.diagonal(dim1=1, dim2=2)
-    assert bool(((residuals.mean(0) - g.mean).abs() <= 5 * (variance / chains).sqrt()).all())
-    offset = residuals - residuals.mean(0)
-    covariance = torch.einsum("kni,knj->nij", offset, offset) / (chains - 1)
+    assert bool(((residuals.mean(1) - g.mean).abs() <= 5 * (variance / chains).sqrt()).all())
+    offset = residuals - residuals.mean(1, keepdim=True)
+    covariance = torch.einsum("nki,nkj->nij", offset, offset) / (chains - 1)
     products = variance[:, :, None] * variance[:, None] + expected.square()
     assert bool(((covariance - expected).abs() <= 5 * (products / chains).sqrt()).all())
 
@@ -105,8 +105,8 @@ def test_no_steps_draw_boxes_from_the_approximation():
     boxes = sample_boxes(g, laplace, 3, 0, generator=torch.Generator().manual_seed(5))
     normal = torch.randn(2, 3, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     roots = torch.linalg.cholesky(g.covariance)
-    expected = g.coding.decode(g.mean + torch.einsum("nij,nkj->kni", roots, normal))
-    torch.testing.assert_close(boxes, expected.transpose(0, 1), rtol=1e-6, atol=1e-6)
+    expected = g.coding.decode(g.mean[:, None] + torch.einsum("nij,nkj->nki", roots, normal))
+    torch.testing.assert_close(boxes, expected, rtol=1e-6, atol=1e-6)
     assert not boxes.requires_grad
 
 

@@ -77,7 +77,7 @@ def test_fit_weighs_values_and_slopes_of_a_simplex_as_least_squares():
     assert [(boxes.shape[1], grad) for boxes, grad in evaluated] == [(8, True), (1, False)]
     for n in range(2):
         coding = g.coding[n : n + 1]
-        points = coding.encode(evaluated[0][0][n][:, None])[:, 0]
+        points = coding.encode(evaluated[0][0][n : n + 1])[0]
         lengths = points.norm(dim=1)
         torch.testing.assert_close(lengths, torch.full((8,), radius, dtype=torch.float64))
         rows, targets = [], []
@@ -136,9 +136,8 @@ def test_approximation_of_a_gaussian_is_the_gaussian_and_its_mass(radius: float 
     distribution = laplace.distribution()
     torch.testing.assert_close(distribution.boxes, g.boxes)
     # The density in meters is exp f over its mass.
-    at = g.coding.decode(g.mean + 0.2 * torch.randn(5, 4, 7, dtype=torch.float64))
-    log_p = g(at.transpose(0, 1)).transpose(0, 1) - LOG_Z
-    torch.testing.assert_close(distribution.log_prob(at), log_p, rtol=1e-5, atol=1e-5)
+    at = g.coding.decode(g.mean[:, None] + 0.2 * torch.randn(4, 5, 7, dtype=torch.float64))
+    torch.testing.assert_close(distribution.log_prob(at), g(at) - LOG_Z, rtol=1e-5, atol=1e-5)
 
 
 def test_covariance_at_a_mode_of_f_is_the_inverse_of_minus_the_hessian_in_meters():
@@ -172,10 +171,9 @@ def _of_curvature(curvature: list[float], slope: float = 0.0) -> Any:
     g = known_gaussian(1)
 
     def f(boxes: Tensor) -> Tensor:
-        flat = boxes.transpose(0, 1)
-        t = g.coding.encode(flat)
+        t = g.coding.encode(boxes)
         h = -0.5 * (t.square() * torch.tensor(curvature, dtype=torch.float64)).sum(-1)
-        return (h + slope * t.sum(-1) - g.coding.log_volume(flat)).transpose(0, 1)
+        return h + slope * t.sum(-1) - g.coding.log_volume(boxes)
 
     return f, g
 
@@ -210,8 +208,7 @@ def test_covariance_turns_with_the_box(radius: float | None):
     turned = LocalCoding(torch.cat((g.boxes[:, :6], yaw), dim=1), g.noise_std)
 
     def f(boxes: Tensor) -> Tensor:
-        back = g.coding.decode(turned.encode(boxes.transpose(0, 1)))
-        return g(back.transpose(0, 1))
+        return g(g.coding.decode(turned.encode(boxes)))
 
     here = laplace_approximation(g, g.boxes, g.noise_std, radius)
     there = laplace_approximation(f, turned.reference, g.noise_std, radius)

@@ -180,7 +180,7 @@ def _train(by_energy: bool, **options: float) -> tuple[Tensor, Tensor]:
         optimizer.step()
         schedule.step()
     density = bound.distribution.density
-    error = (density.mean - target.mean) / std
+    error = (density.mean - target.mean[:, 0]) / std
     return error.detach(), (density.variance.sqrt() / std - 1).detach()
 
 

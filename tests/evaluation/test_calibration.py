@@ -26,7 +26,7 @@ def gaussian_pairs(rng: np.random.Generator, num: int, spread: float = 1.0) -> C
     truths = STD * rng.normal(size=(num, 7))
     claimed = spread * STD
     density = stats.norm(0.0, claimed)
-    samples = claimed * rng.normal(size=(8, num, 7))
+    samples = claimed * rng.normal(size=(num, 8, 7))
     return CalibrationPairs(
         log_prob=density.logpdf(truths).sum(axis=1),
         pit=density.cdf(truths),
@@ -143,8 +143,8 @@ def plain_energy_score(samples: np.ndarray, truth: np.ndarray, period: float) ->
 
 @pytest.mark.parametrize("period", [math.pi, 2 * math.pi])
 def test_energy_scores_equal_two_loops(rng, period):
-    samples, truths = rng.normal(size=(6, 3, 7)) * 3, rng.normal(size=(3, 7)) * 3
-    expected = [plain_energy_score(samples[:, p], truths[p], period) for p in range(3)]
+    samples, truths = rng.normal(size=(3, 6, 7)) * 3, rng.normal(size=(3, 7)) * 3
+    expected = [plain_energy_score(samples[p], truths[p], period) for p in range(3)]
     np.testing.assert_allclose(energy_scores(samples, truths, period), expected, rtol=1e-12)
 
 
@@ -152,8 +152,8 @@ def test_energy_scores_equal_two_loops(rng, period):
 def test_energy_score_of_a_gaussian_in_one_dimension_is_its_closed_form(rng, num_samples):
     """With two samples as well: the score is unbiased for any number of samples."""
     num, std, offset = 20000, 0.7, 0.9
-    samples = np.zeros((num_samples, num, 7))
-    samples[..., 4] = std * rng.normal(size=(num_samples, num))
+    samples = np.zeros((num, num_samples, 7))
+    samples[..., 4] = std * rng.normal(size=(num, num_samples))
     truths = np.zeros((num, 7))
     truths[:, 4] = offset
     z = offset / std
@@ -165,7 +165,7 @@ def test_energy_score_of_a_gaussian_in_one_dimension_is_its_closed_form(rng, num
 
 
 def test_energy_score_does_not_see_a_whole_period_of_yaw(rng):
-    samples, truths = rng.normal(size=(5, 4, 7)), rng.normal(size=(4, 7))
+    samples, truths = rng.normal(size=(4, 5, 7)), rng.normal(size=(4, 7))
     turned = truths + np.array([0, 0, 0, 0, 0, 0, math.pi])
     same = energy_scores(samples, turned, yaw_period=math.pi)
     np.testing.assert_allclose(same, energy_scores(samples, truths, yaw_period=math.pi))
@@ -236,6 +236,6 @@ def test_shapes_that_do_not_fit_are_refused(rng):
     with pytest.raises(ValueError, match=r"pit must have shape \(5, 7\) for 5 pairs"):
         dataclasses.replace(pairs, pit=pairs.pit[:, :6])
     with pytest.raises(ValueError, match="samples must have shape"):
-        energy_scores(np.zeros((3, 4, 7)), np.zeros((5, 7)))
+        energy_scores(np.zeros((4, 3, 7)), np.zeros((5, 7)))
     with pytest.raises(ValueError, match="samples must be at least two a pair"):
-        energy_scores(np.zeros((1, 5, 7)), np.zeros((5, 7)))
+        energy_scores(np.zeros((5, 1, 7)), np.zeros((5, 7)))

@@ -26,13 +26,13 @@ def test_expected_gradient_vanishes_at_the_log_density_and_that_of_nce_does_not(
     loss: ConditionalNCELoss | NCELoss, vanishes: bool
 ):
     generator = torch.Generator().manual_seed(0)
-    residuals = torch.randn(8000, 1, 7, dtype=torch.float64, generator=generator)
-    true = CODING.decode(residuals)[:, 0]
+    residuals = torch.randn(1, 8000, 7, dtype=torch.float64, generator=generator)
+    true = CODING.decode(residuals)[0]
     # One precision for every box, so that its gradient is the box's.
     precision = torch.ones(len(true), dtype=torch.float64, requires_grad=True)
 
     def f(boxes: Tensor) -> Tensor:
-        flat = boxes.reshape(-1, 1, 7)
+        flat = boxes.reshape(1, -1, 7)
         squared = CODING.encode(flat).square().sum(-1) / 2
         log_p = -squared.reshape(boxes.shape[:2]) * precision[:, None]
         return log_p - CODING.log_volume(flat).reshape(boxes.shape[:2])

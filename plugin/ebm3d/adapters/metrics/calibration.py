@@ -161,7 +161,7 @@ def measure_pairs(
     names = [name for name, is_there in zip(frame_ids, known, strict=True) if is_there]
     samples = _samples(inside, names, num_samples)
     parts = [slice(i, i + _CHUNK) for i in range(0, len(boxes), _CHUNK)]
-    entropies = [-inside[part].log_prob(samples[:, part]).mean(dim=0) for part in parts]
+    entropies = [-inside[part].log_prob(samples[part]).mean(dim=1) for part in parts]
     errors = predicted - truths
     errors[:, 6] = wrap(errors[:, 6], densities.yaw_period)
 
@@ -202,13 +202,13 @@ def boxes_of_labels(labels: KittiFrames, calibrations: Sequence[KittiCalibration
 
 
 def _samples(densities: BoxDistribution, frame_ids: Sequence[str], num_samples: int) -> Tensor:
-    """Boxes ``(K, P, 7)``, drawn frame by frame."""
+    """Boxes ``(P, K, 7)``, drawn frame by frame."""
     starts = [i for i, name in enumerate(frame_ids) if i == 0 or frame_ids[i - 1] != name]
-    drawn = [torch.zeros(num_samples, 0, 7, dtype=torch.float64)]
+    drawn = [torch.zeros(0, num_samples, 7, dtype=torch.float64)]
     for begin, end in pairwise([*starts, len(frame_ids)]):
         generator = torch.Generator().manual_seed(zlib.crc32(frame_ids[begin].encode()))
         drawn.append(densities[begin:end].sample(num_samples, generator))
-    return torch.cat(drawn, dim=1)
+    return torch.cat(drawn)
 
 
 @torch.no_grad()

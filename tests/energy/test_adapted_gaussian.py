@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from ebm3d.energy.flattened_gaussian import flattened_gaussian, flattening
+from ebm3d.energy.posterior import adapted_gaussian, flattening
 
 
 def _effective_size(log_w: Tensor, power: float) -> float:
@@ -17,7 +17,7 @@ def _effective_size(log_w: Tensor, power: float) -> float:
 
 
 @pytest.mark.parametrize("spread", [10.0, 30.0, 1000.0])
-def test_power_is_where_the_effective_size_crosses_the_wanted_one(spread: float):
+def test_power_is_where_the_effective_size_crosses_the_target(spread: float):
     log_w = spread * torch.randn(6, 64, dtype=torch.float64) - 500
     found = flattening(log_w, 8.0)[:, 0]
     expected = [brentq(lambda b, w=w: _effective_size(w, b) - 8, 1e-9, 1) for w in log_w]
@@ -25,7 +25,7 @@ def test_power_is_where_the_effective_size_crosses_the_wanted_one(spread: float)
     assert bool(((below >= -1e-12) & (below < 2**-20 + 1e-12)).all())
 
 
-def test_even_weights_are_left_as_they_are():
+def test_even_weights_are_not_changed():
     log_w = 0.1 * torch.randn(3, 64, dtype=torch.float64)
     torch.testing.assert_close(flattening(log_w, 8.0), log_w.new_full((3, 1), 1 - 2**-20))
 
@@ -37,8 +37,8 @@ def test_samples_of_no_weight_keep_none(dtype: torch.dtype):
     alone = flattening(log_w[:, :10], 8.0)
     torch.testing.assert_close(flattening(log_w, 8.0), alone)
     residuals = torch.randn(1, 64, 7, dtype=dtype)
-    found = flattened_gaussian(log_w, residuals)
-    beyond = flattened_gaussian(log_w, torch.cat((residuals[:, :10], 9 + residuals[:, 10:]), dim=1))
+    found = adapted_gaussian(log_w, residuals)
+    beyond = adapted_gaussian(log_w, torch.cat((residuals[:, :10], 9 + residuals[:, 10:]), dim=1))
     assert bool(torch.isfinite(found.scale_tril).all())
     torch.testing.assert_close(found.location, beyond.location)
     torch.testing.assert_close(found.scale_tril, beyond.scale_tril)
@@ -47,7 +47,7 @@ def test_samples_of_no_weight_keep_none(dtype: torch.dtype):
 def test_moments_are_those_of_the_flattened_weights_a_little_wider():
     log_w = 20 * torch.randn(3, 64, dtype=torch.float64)
     residuals = torch.randn(3, 64, 7, dtype=torch.float64)
-    found = flattened_gaussian(log_w, residuals)
+    found = adapted_gaussian(log_w, residuals)
     for row in range(3):
         power = float(flattening(log_w, 8.0)[row])
         weights = np.exp(power * (log_w[row] - log_w[row].max()).numpy())

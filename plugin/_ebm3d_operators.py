@@ -23,7 +23,7 @@ class OperatorsFinder:
 
         if find_spec("ebm3d") is None:  # an editable install whose checkout is gone
             return None
-        from ebm3d.adapters.operators.module import OperatorsLoader
+        from ebm3d.adapters.operators import OperatorsLoader
 
         return spec_from_loader(name, OperatorsLoader(), origin="ebm3d.adapters.operators")
 

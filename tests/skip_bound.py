@@ -30,14 +30,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     name = "max_skips" if _SHARED.is_dir() else "max_skips_without_shared_data"
     bound = int(session.config.getini(name))
-    skipped = sum(not _found_no_cuda(report) for report in reporter.stats.get("skipped", []))
+    skipped = sum(not _lacks_cuda(report) for report in reporter.stats.get("skipped", []))
     if skipped > bound and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter.section(f"too many skips: {skipped}, but {name} = {bound}", red=True)
         reporter.line("Install what is missing, or change the bound in pyproject.toml and say why.")
 
 
-def _found_no_cuda(report: pytest.TestReport | pytest.CollectReport) -> bool:
+def _lacks_cuda(report: pytest.TestReport | pytest.CollectReport) -> bool:
     """Whether a test was skipped because it is marked ``gpu`` and there is no CUDA."""
     is_marked = "gpu" in report.keywords
     return is_marked and isinstance(report.longrepr, tuple) and report.longrepr[2].endswith(NO_CUDA)

@@ -4,4 +4,5 @@ custom_hooks = [
     dict(type="EpochSeedHook"),
     dict(type="FreezeDetectorHook"),
     dict(type="ChannelsLastHook"),
+    dict(type="PlainCheckpointHook"),
 ]

@@ -1,12 +1,7 @@
 """Energy-based and probabilistic 3D box regression for MMDetection3D.
 
-The functional core (boxes, noise, pooling, energy, codecs, densities, losses, regressions,
-refiners, datasets, evaluation, simulation) works on raw tensors and arrays and never imports
-mmdet3d; ``ebm3d.register`` is the one module a config imports to enter the plugin's classes in the
-host's registries.
-
-The names below are the public interface; each is imported when it is first used, so that
-``import ebm3d`` costs nothing.
+Configs import ``ebm3d.register``; everything outside it and ``ebm3d.adapters`` works on tensors and
+arrays, without mmdet3d. The names below are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -38,33 +33,24 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "BEVGridPool": "ebm3d.pooling",
-    "BoxDistribution": "ebm3d.densities",
-    "BoxEnergy": "ebm3d.energy",
-    "BoxNoise": "ebm3d.noise",
-    "BoxRegression": "ebm3d.regressions",
-    "EnergyNetwork": "ebm3d.energy",
-    "GradientAscent": "ebm3d.refiners",
-    "PointBoxPool": "ebm3d.pooling",
-    "QuasiNewtonAscent": "ebm3d.refiners",
-    "RefinementResult": "ebm3d.refiners",
-    "Scenes": "ebm3d.pooling",
-    "evaluate_kitti": "ebm3d.evaluation.kitti_evaluation",
-    "iou_3d": "ebm3d.boxes.iou",
-    "iou_bev": "ebm3d.boxes.iou",
-    "laplace_approximation": "ebm3d.refiners",
-    "nce_loss": "ebm3d.losses",
-    "prepare_kitti": "ebm3d.datasets",
-    "read_calibration": "ebm3d.datasets",
-    "read_labels": "ebm3d.datasets",
-    "report_calibration": "ebm3d.evaluation.calibration",
-    "sample_posterior": "ebm3d.energy",
-    "simulate_frame": "ebm3d.simulation",
-    "wrap_to_pi": "ebm3d.boxes",
-    "write_dataset": "ebm3d.simulation",
-    "write_labels": "ebm3d.datasets",
-}
+_MODULES = {
+    "ebm3d.boxes": ("wrap_to_pi",),
+    "ebm3d.boxes.iou": ("iou_3d", "iou_bev"),
+    "ebm3d.datasets": ("prepare_kitti", "read_calibration", "read_labels", "write_labels"),
+    "ebm3d.densities": ("BoxDistribution",),
+    "ebm3d.energy": ("BoxEnergy", "EnergyNetwork", "sample_posterior"),
+    "ebm3d.evaluation.calibration": ("report_calibration",),
+    "ebm3d.evaluation.kitti_evaluation": ("evaluate_kitti",),
+    "ebm3d.losses": ("nce_loss",),
+    "ebm3d.noise": ("BoxNoise",),
+    "ebm3d.pooling": ("BEVGridPool", "PointBoxPool", "Scenes"),
+    "ebm3d.refiners": (
+        "GradientAscent", "QuasiNewtonAscent", "RefinementResult", "laplace_approximation",
+    ),
+    "ebm3d.regressions": ("BoxRegression",),
+    "ebm3d.simulation": ("simulate_frame", "write_dataset"),
+}  # fmt: skip
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "BEVGridPool",
@@ -98,12 +84,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from the room it lives in (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """The public names, imported or not."""
     return sorted(__all__)

@@ -1,4 +1,4 @@
-"""Records of tensors that share their first axis: they index, join and move like one tensor."""
+"""Dataclasses of tensors that share their first axis: they index, join and move like one tensor."""
 
 from __future__ import annotations
 
@@ -18,39 +18,30 @@ Record = TypeVar("Record", bound="TensorRecord")
 class TensorRecord:
     """Base of frozen dataclasses whose tensors (and records) have N rows each.
 
-    Fields that are neither tensors nor records (a period, a name) belong to all rows. The host's
-    ``InstanceData`` takes such a record as a field of length N and selects its rows with the rest.
+    Other fields (a period, a name) belong to all rows. The host's ``InstanceData`` takes such a
+    record as a field of length N and selects its rows with the rest.
     """
 
     def __len__(self) -> int:
-        """Return N."""
         return next(len(value) for _, value in self._columns())
 
     def __getitem__(self: Record, index: Any) -> Record:
-        """Return the chosen rows.
-
-        Args:
-            index: a slice, a boolean mask ``(N,)`` or indices ``(K,)``, as for a tensor.
-        """
+        """Return the rows of a slice, a boolean mask ``(N,)`` or indices ``(K,)``."""
         return self._map(lambda value: value[index])
 
     @staticmethod
     def cat(records: Sequence[Record]) -> Record:
-        """Join records of one kind, row after row.
-
-        Args:
-            records: at least one, all of one class; what belongs to all rows (a period, a range)
-                is the same in each.
+        """Concatenate records of one class.
 
         Raises:
             ValueError: for no record, records of several classes, or fields without rows that
-                differ: the rows of one record cannot have two periods.
+                differ.
         """
         if not records:
-            raise input_error("records", "at least one", "none", "join what there is one of")
+            raise input_error("records", "at least one", "none")
         first = records[0]
         for index, record in enumerate(records):
-            _check_alike(first, record, f"records[{index}]")
+            _check_same_kind(first, record, f"records[{index}]")
         joined: dict[str, Any] = {}
         for name, value in first._columns():
             parts = [getattr(record, name) for record in records]
@@ -58,12 +49,7 @@ class TensorRecord:
         return replace(first, **joined)  # type: ignore[type-var]
 
     def scatter(self: Record, index: Tensor, count: int) -> Record:
-        """Return a record of more rows, NaN but for these.
-
-        Args:
-            index: ``(N,)`` where the rows go, each somewhere else.
-            count: number of rows of the result.
-        """
+        """Return ``count`` rows: these at distinct ``index`` ``(N,)``, NaN elsewhere."""
 
         def place(value: Any) -> Any:
             if isinstance(value, TensorRecord):
@@ -91,7 +77,7 @@ class TensorRecord:
         return replace(self, **changed)  # type: ignore[type-var]
 
 
-def _check_alike(first: TensorRecord, record: TensorRecord, name: str) -> None:
+def _check_same_kind(first: TensorRecord, record: TensorRecord, name: str) -> None:
     """Raise unless a record can be joined to the first one; records inside join by themselves."""
     if type(record) is not type(first):
         raise input_error(name, f"a {type(first).__name__} as records[0]", type(record).__name__)

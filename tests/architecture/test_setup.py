@@ -14,55 +14,46 @@ from tests.architecture.source_files import ROOT
 _LISTS_A_GPU = "echo 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0)'"
 _LISTS_NONE = "echo 'No devices were found'; exit 6"
 _NO_DRIVER = "echo 'NVIDIA-SMI has failed: no communication with the GPU driver'; exit 9"
-# A Python 3.11 that notes how it is called, and makes environments of itself.
-_PYTHON = """case "$*" in
+# A Python 3.11 that notes how it is called, makes environments of itself, and kills the set-up at
+# the step named in the file "kill".
+_PYTHON = """[ -e kill ] && case "$*" in *"$(cat kill)"*) kill -9 "$PPID" ;; esac
+case "$*" in
 *version_info*) case "$*" in *print*) echo 3.11 ;; esac; exit ;;
 *'-m venv'*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
 esac
 echo "$*" >>calls"""
-# The same, that kills the set-up at a step unless it is told to spare it.
-_PYTHON_THAT_KILLS = """#!/bin/sh
-case "$*" in *'{step}'*) [ -e spare ] || kill -9 "$PPID" ;; esac
-""" + _PYTHON.replace("{", "{{").replace("}", "}}")
 
 
-def _program(folder: Path, name: str, script: str) -> Path:
+def _program(folder: Path, name: str, script: str) -> None:
     folder.mkdir(exist_ok=True)
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    return path
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
 
 
 def _run(command: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run with the programs of ``folder / "bin"`` first; of the variables, only those given."""
+    """Run with the programs of ``folder / "bin"`` first, and these DEVICE and PYTHON alone."""
     environment = {k: v for k, v in os.environ.items() if k not in ("DEVICE", "PYTHON")}
-    environment["PATH"] = f"{folder / 'bin'}:{environment['PATH']}"
-    environment.update(variables)
+    environment |= {"PATH": f"{folder / 'bin'}:{environment['PATH']}", **variables}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def _chosen(folder: Path, existing: str = "", **variables: str) -> str:
-    """The device; ``existing`` is the one that ``.venv`` was made for."""
-    script = f"source {ROOT / 'tools' / 'setup.sh'}; choose_device '{existing}'"
-    run = _run(["bash", "-c", script], folder, **variables)
-    assert run.returncode == 0, run.stderr
-    return run.stdout.strip()
-
-
 @pytest.mark.parametrize(
-    ("answer", "device"), [(_LISTS_A_GPU, "cuda"), (_LISTS_NONE, "cpu"), (_NO_DRIVER, "cpu")]
+    ("nvidia_smi", "existing", "by_hand", "device"),
+    [
+        (_LISTS_A_GPU, "", {}, "cuda"),
+        (_LISTS_NONE, "", {}, "cpu"),
+        (_NO_DRIVER, "", {}, "cpu"),
+        (_LISTS_A_GPU, "cpu", {}, "cpu"),
+        (_LISTS_A_GPU, "cuda", {"DEVICE": "cpu"}, "cpu"),
+        (_LISTS_A_GPU, "cpu", {"DEVICE": "cuda"}, "cuda"),
+    ],
 )
-def test_a_listed_gpu_makes_it_cuda(tmp_path: Path, answer: str, device: str):
-    _program(tmp_path / "bin", "nvidia-smi", answer)
-    assert _chosen(tmp_path) == device
-
-
-def test_a_choice_by_hand_outweighs_what_exists_and_that_the_machine(tmp_path: Path):
-    _program(tmp_path / "bin", "nvidia-smi", _LISTS_A_GPU)
-    assert _chosen(tmp_path, existing="cpu") == "cpu"
-    assert _chosen(tmp_path, existing="cuda", DEVICE="cpu") == "cpu"
-    assert _chosen(tmp_path, existing="cpu", DEVICE="cuda") == "cuda"
+def test_a_choice_by_hand_outweighs_what_exists_and_that_a_listed_gpu(
+    tmp_path: Path, nvidia_smi: str, existing: str, by_hand: dict[str, str], device: str
+) -> None:
+    _program(tmp_path / "bin", "nvidia-smi", nvidia_smi)
+    script = f"source {ROOT / 'tools' / 'setup.sh'}; choose_device '{existing}'"
+    assert _run(["bash", "-c", script], tmp_path, **by_hand).stdout.strip() == device
 
 
 @pytest.fixture
@@ -75,6 +66,13 @@ def checkout(tmp_path: Path) -> Path:
     _program(tmp_path / "bin", "nvidia-smi", _LISTS_NONE)
     _program(tmp_path / "bin", "python3.11", _PYTHON)
     return tmp_path
+
+
+def _refused(checkout: Path, **variables: str) -> str:
+    """What a set-up that fails says."""
+    run = _run([str(checkout / "tools" / "setup.sh")], checkout, **variables)
+    assert run.returncode == 1
+    return run.stderr
 
 
 def _set_up(checkout: Path, **variables: str) -> list[str]:
@@ -94,16 +92,12 @@ def _made_anew(calls: list[str]) -> bool:
     return any(call.startswith("-m venv --clear") for call in calls)
 
 
-def test_packages_come_as_wheels_alone_and_from_one_lock(checkout: Path):
+def test_packages_come_as_wheels_from_one_lock_and_once_until_a_pin_changes(checkout: Path) -> None:
     calls = _set_up(checkout)
     installs = [call for call in calls if " install " in call and "--editable" not in call]
     assert len(installs) == 2
     assert all("--only-binary :all:" in call for call in installs)
     assert _locks(calls) == {"requirements/cpu.txt"}
-
-
-def test_a_second_set_up_does_nothing_until_a_pin_changes(checkout: Path):
-    _set_up(checkout)
     assert _set_up(checkout) == []
     with (checkout / "requirements" / "cpu.txt").open("a") as lock:
         lock.write("# another\n")
@@ -112,17 +106,12 @@ def test_a_second_set_up_does_nothing_until_a_pin_changes(checkout: Path):
     assert not _made_anew(again)
 
 
-def test_another_device_gets_an_environment_of_its_own_which_stays(checkout: Path):
+def test_another_device_or_python_gets_a_new_environment_which_stays(checkout: Path) -> None:
     _set_up(checkout)
     calls = _set_up(checkout, DEVICE="cuda")
     assert _made_anew(calls)
     assert _locks(calls) == {"requirements/cuda.txt"}
-    assert _set_up(checkout) == []
-    assert _set_up(checkout, DEVICE="cuda") == []
-
-
-def test_another_python_or_one_that_is_gone_gets_an_environment_of_its_own(checkout: Path):
-    _set_up(checkout)
+    assert _set_up(checkout) == _set_up(checkout, DEVICE="cuda") == []
     _program(checkout / "bin", "python3.12", _PYTHON.replace("3.11", "3.12"))
     assert _set_up(checkout, PYTHON="python3.11") == []
     assert _made_anew(_set_up(checkout, PYTHON="python3.12"))
@@ -131,63 +120,40 @@ def test_another_python_or_one_that_is_gone_gets_an_environment_of_its_own(check
     assert _made_anew(_set_up(checkout))
 
 
-@pytest.mark.parametrize(
-    ("variables", "told"),
-    [
-        ({"DEVICE": "gpu"}, "DEVICE must be cpu or cuda, but got 'gpu'"),
-        (
-            {"PYTHON": "python2.7"},
-            "expected Python 3.10, 3.11 or 3.12, but found none as python2.7",
-        ),
-    ],
-    ids=str,
-)
-def test_what_cannot_be_set_up_is_refused_by_name(
-    checkout: Path, variables: dict[str, str], told: str
-):
-    run = _run([str(checkout / "tools" / "setup.sh")], checkout, **variables)
-    assert run.returncode == 1
-    assert told in run.stderr
-    assert not (checkout / ".venv").exists()
-
-
-def test_an_environment_that_set_up_did_not_make_is_left_alone(checkout: Path):
-    (checkout / ".venv").mkdir()
-    run = _run([str(checkout / "tools" / "setup.sh")], checkout)
-    assert run.returncode == 1
-    assert "move .venv away" in run.stderr
-    assert list((checkout / ".venv").iterdir()) == []
+def test_a_moved_folder_gets_a_new_environment(checkout: Path, tmp_path: Path) -> None:
+    """Scripts of the old one name the old folder; a link to the same folder is no move."""
+    _set_up(checkout)
+    (tmp_path / "a link").symlink_to(checkout)
+    assert _set_up(tmp_path / "a link") == []
+    moved = shutil.copytree(checkout, tmp_path / "moved folder", symlinks=True)
+    assert _made_anew(_set_up(moved))
+    assert _set_up(moved) == []
 
 
 @pytest.mark.parametrize("step", ["-m ensurepip", "torch", "--no-deps --requirement", "-W ignore"])
-def test_a_set_up_that_was_killed_is_completed_by_the_next(checkout: Path, step: str):
-    """Whatever it was at; an environment without pip is made anew."""
-    python = _program(checkout / "bin", "python3.11", _PYTHON)
-    python.write_text(_PYTHON_THAT_KILLS.format(step=step))
+def test_a_set_up_that_was_killed_is_completed_by_the_next(checkout: Path, step: str) -> None:
+    """An environment without pip is made anew."""
+    (checkout / "kill").write_text(step)
     killed = _run([str(checkout / "tools" / "setup.sh")], checkout)
     assert killed.returncode == -9
     assert (checkout / ".venv").exists()
-    (checkout / "spare").touch()
+    (checkout / "kill").unlink()
     calls = _set_up(checkout)
     assert _made_anew(calls) == (step == "-m ensurepip")
     assert any("--editable ." in call for call in calls)
     assert _set_up(checkout) == []
 
 
-def test_a_folder_that_was_moved_gets_an_environment_of_its_own(checkout: Path, tmp_path: Path):
-    """The scripts of the old one name the old folder; another way to the same folder is no move."""
-    _set_up(checkout)
-    (tmp_path / "a way to it").symlink_to(checkout)
-    assert _set_up(tmp_path / "a way to it") == []
-    moved = shutil.copytree(checkout, tmp_path / "moved folder", symlinks=True)
-    assert _made_anew(_set_up(moved))
-    assert _set_up(moved) == []
-
-
-@pytest.mark.parametrize("kind", ["file", "dangling link"])
-def test_what_stands_in_the_place_of_an_environment_is_named(checkout: Path, kind: str):
+@pytest.mark.parametrize("kind", ["folder", "file", "dangling link"])
+def test_an_environment_that_set_up_did_not_make_is_left_alone(checkout: Path, kind: str) -> None:
     place = checkout / ".venv"
-    place.touch() if kind == "file" else place.symlink_to(checkout / "gone")
-    run = _run([str(checkout / "tools" / "setup.sh")], checkout)
-    assert run.returncode == 1
-    assert "move .venv away" in run.stderr
+    make = {"folder": place.mkdir, "file": place.touch}
+    make.get(kind, lambda: place.symlink_to(checkout / "gone"))()
+    assert "move .venv away" in _refused(checkout)
+    assert not place.is_dir() or not list(place.iterdir())
+
+
+def test_an_unknown_device_or_python_is_refused(checkout: Path) -> None:
+    assert "DEVICE must be cpu or cuda, but got 'gpu'" in _refused(checkout, DEVICE="gpu")
+    assert "expected Python 3.10, 3.11 or 3.12" in _refused(checkout, PYTHON="python2.7")
+    assert not (checkout / ".venv").exists()

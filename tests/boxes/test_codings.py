@@ -12,20 +12,15 @@ from torch import Tensor
 from ebm3d.boxes.codings import AnchorCoding, BoxCoding, LocalCoding
 from ebm3d.noise import BoxNoise
 
-_UNITS = (0.4, 0.2, 0.15, 0.12, 0.1, 0.08, 0.3)
-
-
-def _anchor(reference: Tensor) -> BoxCoding:
-    return AnchorCoding(reference)
+_STD = (0.4, 0.2, 0.15, 0.12, 0.1, 0.08, 0.3)
 
 
 def _local(reference: Tensor) -> BoxCoding:
-    noise_std = torch.tensor(_UNITS, dtype=reference.dtype)
     factors = torch.linspace(0.5, 2, max(len(reference), 1))[: len(reference), None]
-    return LocalCoding(reference, noise_std * factors.to(reference))
+    return LocalCoding(reference, torch.tensor(_STD).to(reference) * factors.to(reference))
 
 
-every_coding = pytest.mark.parametrize("coding_of", [_anchor, _local])
+every_coding = pytest.mark.parametrize("coding_of", [AnchorCoding, _local])
 Build = Callable[[Tensor], BoxCoding]
 
 
@@ -39,7 +34,7 @@ _BOXES = st.tuples(
 _RESIDUALS = st.tuples(*[_numbers(-2, 2)] * 7)
 
 
-def _row(values: tuple[float, ...]) -> Tensor:
+def _row(*values: float) -> Tensor:
     return torch.tensor([values], dtype=torch.float64)
 
 
@@ -49,22 +44,21 @@ def _wrapped(angle: Tensor) -> Tensor:
 
 
 def _references(count: int = 6) -> Tensor:
-    """Boxes of road users, seeded by the fixture of all tests."""
     low = torch.tensor([2.0, -25, -2.2, 0.5, 0.4, 1.0, -3.1], dtype=torch.float64)
     high = torch.tensor([50.0, 25, -0.8, 5.0, 2.2, 2.4, 3.1], dtype=torch.float64)
     return low + (high - low) * torch.rand(count, 7, dtype=torch.float64)
 
 
-def _residuals(count: int = 6) -> Tensor:
-    return 0.4 * torch.randn(count, 7, dtype=torch.float64)
+def _residuals(*leading: int) -> Tensor:
+    return 0.4 * torch.randn(*leading, 6, 7, dtype=torch.float64)
 
 
 @every_coding
 @given(reference=_BOXES, box=_BOXES)
-def test_decoding_what_was_encoded_gives_the_box(
+def test_decoding_inverts_encoding(
     coding_of: Build, reference: tuple[float, ...], box: tuple[float, ...]
 ):
-    coding, boxes = coding_of(_row(reference)), _row(box)
+    coding, boxes = coding_of(_row(*reference)), _row(*box)
     back = coding.decode(coding.encode(boxes))
     torch.testing.assert_close(back[:, :6], boxes[:, :6], rtol=1e-9, atol=1e-9)
     assert _wrapped(back[:, 6] - boxes[:, 6]).max() < 1e-9
@@ -72,64 +66,41 @@ def test_decoding_what_was_encoded_gives_the_box(
 
 @every_coding
 @given(reference=_BOXES, residual=_RESIDUALS)
-def test_encoding_what_was_decoded_gives_the_residuals(
+def test_encoding_inverts_decoding_to_a_yaw_within_one_turn(
     coding_of: Build, reference: tuple[float, ...], residual: tuple[float, ...]
 ):
-    coding, residuals = coding_of(_row(reference)), _row(residual)
-    back = coding.encode(coding.decode(residuals))
+    coding, residuals = coding_of(_row(*reference)), _row(*residual)
+    boxes = coding.decode(residuals)
+    assert -math.pi - 1e-12 < float(boxes[0, 6]) <= math.pi + 1e-12
+    back = coding.encode(boxes)
     torch.testing.assert_close(back[:, :6], residuals[:, :6], rtol=1e-9, atol=1e-8)
     assert _wrapped((back - residuals)[:, 6] * coding.yaw_unit).max() < 1e-9
 
 
 @every_coding
-@given(reference=_BOXES, residual=_RESIDUALS)
-def test_decoded_yaw_lies_in_one_turn(
-    coding_of: Build, reference: tuple[float, ...], residual: tuple[float, ...]
-):
-    yaw = coding_of(_row(reference)).decode(_row(residual))[0, 6].item()
-    assert -math.pi - 1e-12 < yaw <= math.pi + 1e-12
-
-
-@every_coding
-def test_reference_itself_has_residual_zero(coding_of: Build):
-    references = _references()
-    residuals = coding_of(references).encode(references)
-    torch.testing.assert_close(residuals, torch.zeros_like(residuals), rtol=0, atol=1e-12)
-
-
-@every_coding
-def test_jacobian_is_that_of_automatic_differentiation(coding_of: Build):
+def test_jacobian_volume_and_yaw_unit_are_those_of_automatic_differentiation(coding_of: Build):
     coding, residuals = coding_of(_references()), _residuals()
     # Rows do not see each other, so that the sum over rows has the rows' derivatives.
     expected = torch.autograd.functional.jacobian(lambda t: coding.decode(t).sum(0), residuals)
-    torch.testing.assert_close(coding.jacobian(residuals), expected.permute(1, 0, 2))
-
-
-@every_coding
-def test_log_volume_is_the_log_determinant_of_the_jacobian(coding_of: Build):
-    coding, residuals = coding_of(_references()), _residuals()
-    expected = torch.linalg.slogdet(coding.jacobian(residuals)).logabsdet
-    torch.testing.assert_close(coding.log_volume(coding.decode(residuals)), expected)
-
-
-@every_coding
-def test_yaw_unit_is_the_derivative_of_the_yaw(coding_of: Build):
-    coding = coding_of(_references())
-    torch.testing.assert_close(coding.yaw_unit, coding.jacobian(_residuals())[:, 6, 6])
+    expected = expected.permute(1, 0, 2)
+    torch.testing.assert_close(coding.jacobian(residuals), expected)
+    log_volume = torch.linalg.slogdet(expected).logabsdet
+    torch.testing.assert_close(coding.log_volume(coding.decode(residuals)), log_volume)
+    torch.testing.assert_close(coding.yaw_unit, expected[:, 6, 6])
 
 
 @every_coding
 def test_encoding_and_decoding_differentiate(coding_of: Build):
-    coding, residuals = coding_of(_references(2)), _residuals(2).requires_grad_()
+    coding, residuals = coding_of(_references(2)), _residuals()[:2].requires_grad_()
     boxes = coding.decode(residuals).detach().requires_grad_()
     assert torch.autograd.gradcheck(coding.decode, residuals)
     assert torch.autograd.gradcheck(coding.encode, boxes)
 
 
 @every_coding
-def test_turned_coding_decodes_the_same_boxes_turned(coding_of: Build):
+def test_turned_coding_decodes_the_same_boxes_with_another_yaw(coding_of: Build):
     references, residuals = _references(), _residuals()
-    residuals[:, :2] = 0  # along and across turn with the reference
+    residuals[:, :2] = 0  # along and across rotate with the reference
     yaw = torch.linspace(-3, 3, 6, dtype=torch.float64)
     before = coding_of(references).decode(residuals)
     after = coding_of(references).turned(yaw).decode(residuals)
@@ -138,62 +109,46 @@ def test_turned_coding_decodes_the_same_boxes_turned(coding_of: Build):
 
 
 @every_coding
-@pytest.mark.parametrize("leading", [(), (4,), (2, 3)])
-def test_leading_axes_are_those_of_a_loop(coding_of: Build, leading: tuple[int, ...]):
-    coding = coding_of(_references())
-    residuals = 0.3 * torch.randn(*leading, 6, 7, dtype=torch.float64)
-    boxes = coding.decode(residuals)
-    flat = residuals.reshape(-1, 6, 7)
-    expected = torch.stack([coding.decode(t) for t in flat]).reshape(boxes.shape)
+def test_leading_axes_are_those_of_a_loop(coding_of: Build):
+    coding, residuals = coding_of(_references()), _residuals(2, 3)
+    boxes, flat = coding.decode(residuals), residuals.flatten(0, 1)
+    expected = torch.stack([coding.decode(t) for t in flat]).view_as(boxes)
     torch.testing.assert_close(boxes, expected)
-    torch.testing.assert_close(
-        coding.encode(boxes),
-        torch.stack([coding.encode(b) for b in boxes.reshape(-1, 6, 7)]).reshape(boxes.shape),
-    )
-    assert coding.log_volume(boxes).shape == (*leading, 6)
+    assert coding.encode(boxes).shape == (2, 3, 6, 7)
+    assert coding.log_volume(boxes).shape == (2, 3, 6)
 
 
 @every_coding
-def test_no_boxes_have_no_residuals(coding_of: Build):
-    coding, none = coding_of(_references(0)), torch.zeros(0, 7, dtype=torch.float64)
-    assert coding.encode(none).shape == coding.decode(none).shape == (0, 7)
-    assert coding.jacobian(none).shape == (0, 7, 7)
-    assert coding.log_volume(none).shape == coding.yaw_unit.shape == (0,)
-
-
-@every_coding
-def test_everything_stays_in_float32(coding_of: Build):
-    coding, residuals = coding_of(_references().float()), _residuals().float()
+@pytest.mark.parametrize("count", [0, 6])
+def test_number_of_boxes_and_type_are_kept(coding_of: Build, count: int):
+    coding, residuals = coding_of(_references(count).float()), _residuals()[:count].float()
     boxes = coding.decode(residuals)
-    values = (boxes, coding.encode(boxes), coding.jacobian(residuals), coding.log_volume(boxes))
-    assert {value.dtype for value in values} == {torch.float32}
+    values = boxes, coding.encode(boxes), coding.jacobian(residuals), coding.log_volume(boxes)
+    for value, shape in zip(values, ((7,), (7,), (7, 7), ()), strict=True):
+        assert value.dtype == torch.float32
+        assert value.shape == (count, *shape)
 
 
 def test_residuals_from_an_anchor_by_hand():
-    anchor = torch.tensor([[10.0, 5.0, -2.0, 4.0, 3.0, 1.5, 0.5]], dtype=torch.float64)
-    box = torch.tensor([[12.0, 4.0, -1.5, 8.0, 1.5, 2.0, -0.25]], dtype=torch.float64)
+    anchor, box = _row(10.0, 5, -2, 4, 3, 1.5, 0.5), _row(12.0, 4, -1.5, 8, 1.5, 2, -0.25)
     # Diagonal 5 m; centers of height at -0.5 m and -1.25 m, in units of 1.5 m.
-    expected = [0.4, -0.2, 0.5, math.log(2), -math.log(2), math.log(4 / 3), -0.75]
-    encoded = AnchorCoding(anchor).encode(box)
-    torch.testing.assert_close(encoded, torch.tensor([expected], dtype=torch.float64))
+    expected = _row(0.4, -0.2, 0.5, math.log(2), -math.log(2), math.log(4 / 3), -0.75)
+    torch.testing.assert_close(AnchorCoding(anchor).encode(box), expected)
 
 
-def test_residuals_along_a_turned_box_by_hand():
-    reference = torch.tensor([[10.0, 5.0, -2.0, 4.0, 2.0, 1.5, math.pi / 2]], dtype=torch.float64)
-    box = torch.tensor([[10.5, 7.0, -1.7, 8.0, 2.0, 1.5, -math.pi + 0.3]], dtype=torch.float64)
-    noise_std = torch.tensor([[1.0, 0.5, 0.1, 2.0, 1.0, 1.0, 0.1]], dtype=torch.float64)
+def test_residuals_along_a_rotated_box_by_hand():
+    reference = _row(10.0, 5, -2, 4, 2, 1.5, math.pi / 2)
+    box = _row(10.5, 7, -1.7, 8, 2, 1.5, -math.pi + 0.3)
     # Two meters ahead, half a meter to the right; a quarter turn and 0.3 further to the left.
-    expected = [2.0, -1.0, 3.0, math.log(2) / 2, 0.0, 0.0, 10 * (math.pi / 2 + 0.3)]
-    encoded = LocalCoding(reference, noise_std).encode(box)
-    torch.testing.assert_close(encoded, torch.tensor([expected], dtype=torch.float64))
+    expected = _row(2.0, -1, 3, math.log(2) / 2, 0, 0, 10 * (math.pi / 2 + 0.3))
+    encoded = LocalCoding(reference, _row(1.0, 0.5, 0.1, 2, 1, 1, 0.1)).encode(box)
+    torch.testing.assert_close(encoded, expected)
 
 
 def test_local_residuals_are_the_coordinates_of_the_noise(generator: torch.Generator):
     references = _references()
-    noise = BoxNoise(_UNITS, (1.0,))
-    labels = torch.zeros(6, dtype=torch.int64)
-    drawn = noise.sample(references, labels, 5, generator)
-    coding = LocalCoding(references, torch.tensor(_UNITS, dtype=torch.float64).expand(6, 7))
+    drawn = BoxNoise(_STD, (1.0,)).sample(references, torch.zeros(6).long(), 5, generator)
+    coding = LocalCoding(references, torch.tensor(_STD, dtype=torch.float64).expand(6, 7))
     boxes = drawn.boxes.transpose(0, 1)
     normal = torch.distributions.Normal(0.0, 1.0).log_prob(coding.encode(boxes)).sum(-1)
     torch.testing.assert_close(normal - coding.log_volume(boxes), drawn.log_q.T)
@@ -211,29 +166,17 @@ def test_anchor_coding_is_the_coder_of_the_host():
     assert _wrapped(decoded[:, 6] - expected[:, 6]).max() < 1e-12
 
 
-def test_references_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match=r"reference must have shape \(N, 7\)"):
-        AnchorCoding(torch.zeros(3, 6))
-
-
-def test_units_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match=r"units must have shape \(3, 7\), as reference"):
-        LocalCoding(torch.ones(3, 7), torch.ones(7))
-
-
-@every_coding
-def test_boxes_and_residuals_of_another_shape_are_refused(coding_of: Build):
-    coding = coding_of(_references(3))
-    with pytest.raises(ValueError, match=r"boxes must have shape \(\.\.\., 3, 7\)"):
-        coding.encode(torch.ones(1, 7))
-    with pytest.raises(ValueError, match=r"residuals must have shape \(\.\.\., 3, 7\)"):
-        coding.decode(torch.ones(3, 6))
-
-
-@every_coding
-def test_turns_and_volumes_of_other_rows_are_refused(coding_of: Build):
-    coding = coding_of(_references())
-    with pytest.raises(ValueError, match=r"yaw must have shape \(6,\)"):
-        coding.turned(torch.zeros(1, dtype=torch.float64))
-    with pytest.raises(ValueError, match="boxes must have shape"):
-        coding.log_volume(torch.ones(1, 7, dtype=torch.float64))
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: AnchorCoding(torch.zeros(3, 6)), "reference"),
+        (lambda: LocalCoding(torch.ones(3, 7), torch.ones(7)), "noise_std"),
+        (lambda: AnchorCoding(torch.ones(3, 7)).encode(torch.ones(1, 7)), "boxes"),
+        (lambda: AnchorCoding(torch.ones(3, 7)).decode(torch.ones(3, 6)), "residuals"),
+        (lambda: AnchorCoding(torch.ones(3, 7)).log_volume(torch.ones(1, 7)), "boxes"),
+        (lambda: AnchorCoding(torch.ones(3, 7)).turned(torch.zeros(1)), "yaw"),
+    ],
+)
+def test_other_shapes_are_refused(call: Callable[[], object], name: str):
+    with pytest.raises(ValueError, match=f"{name} must have shape"):
+        call()

@@ -112,7 +112,7 @@ def _add_distribution(kind: str) -> None:
             "wider by dimension": found.rescaled(place(numbers(7, low=1, high=2))).log_prob(at),
             "turned": found.coding.turned(at[:, 6]).decode(density.point),
             "rows": found[torch.tensor([2, 0])].boxes,
-            "placed": found.placed(place(torch.tensor([3, 0, 1, 5])), 6).boxes,
+            "scattered": found.scatter(place(torch.tensor([3, 0, 1, 5])), 6).boxes,
         }
 
 
@@ -130,11 +130,11 @@ def _votes(place: Place) -> dict[str, Tensor]:
     kept = random_boxes(3)
     candidates = place(kept.repeat(4, 1) + 0.2 * numbers(12, 7))
     std, scores = place(numbers(12, 7, low=0.01, high=0.1)), place(numbers(12, low=0))
-    kept, alike = place(kept), place(torch.arange(36).reshape(3, 12) % 3 > 0)
+    kept, same_class = place(kept), place(torch.arange(36).reshape(3, 12) % 3 > 0)
     unknown = torch.where(place(torch.arange(12) % 5 == 0)[:, None], math.nan, std)
     uncertainty = relative_uncertainty(std, candidates)
     return {
-        "voted": VarianceVoting(0.1, 0.05)(kept, candidates, std.square(), alike, math.pi),
+        "voted": VarianceVoting(0.1, 0.05)(kept, candidates, std.square(), same_class, math.pi),
         "uncertainty": uncertainty,
         "decayed": decayed_scores(scores, uncertainty, 3.0),
         "decayed where known": decayed_where_known(scores, unknown, candidates, 3.0),

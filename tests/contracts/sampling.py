@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,16 +12,13 @@ from ebm3d.noise import BoxNoise, fit_noise_stds
 from ebm3d.refiners import (
     Ascent,
     GradientAscent,
-    MultiStart,
     QuasiNewtonAscent,
-    RefinementResult,
     approximate_by_gaussian,
     expand_by_differences,
     expand_exactly,
     langevin,
     laplace_approximation,
     sample_boxes,
-    weigh_modes,
 )
 from tests.contracts.cases import case, numbers, tensors_of
 from tests.contracts.places import Place, gradients
@@ -124,32 +120,10 @@ def _langevin(place: Place) -> dict[str, Tensor]:
     }
 
 
-def _one_step(f: Any, boxes: Tensor, labels: Tensor | None = None) -> RefinementResult:
-    """A base of several starts that needs no ascent."""
-    moved = boxes + 0.01
-    accepted = torch.ones(len(boxes), dtype=torch.int64, device=boxes.device)
-    return RefinementResult(moved, f(boxes), f(moved), accepted)
-
-
-@case(
-    "several starts",
-    "refiners.MultiStart",
-    "refiners.Modes",
-    "refiners.RefinementResult",
-    "refiners.weigh_modes",
-)
-def _several_starts(place: Place) -> dict[str, Tensor]:
-    f, boxes, labels = hill(place)
-    found = MultiStart(_one_step, UNITS, num_starts=3, turned=True)(f, boxes, labels)
-    assert found.modes is not None
-    weighed = weigh_modes(f, found.modes, units_of(boxes))
-    return {**tensors_of(found), "weights": weighed.weights, "count": found.modes.count}
-
-
 def _add_ascent(ascent: Ascent) -> None:
     kind = type(ascent).__name__
 
-    @case(f"ascent, {kind}", "refiners.Ascent", f"refiners.{kind}")
+    @case(f"ascent, {kind}", "refiners.Ascent", "refiners.RefinementResult", f"refiners.{kind}")
     def run(place: Place) -> dict[str, Tensor]:
         f, boxes, labels = hill(place)
         return tensors_of(ascent(f, boxes + 0.05, labels))

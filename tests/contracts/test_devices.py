@@ -23,7 +23,7 @@ import tests.contracts.energies
 import tests.contracts.losses
 import tests.contracts.representations
 import tests.contracts.sampling  # noqa: F401
-from ebm3d.boxes.kernel_choice import forced_torch
+from ebm3d.boxes.kernels import forced_torch
 from tests.contracts.cases import CASES
 from tests.contracts.places import DrawnOnTheCPU, Place
 

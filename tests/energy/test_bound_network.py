@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ebm3d.boxes.kernel_choice import forced_torch
+from ebm3d.boxes.kernels import forced_torch
 from ebm3d.energy import BoundNetwork, BoxEnergy, EnergyNetwork, RegressionNetwork
 from ebm3d.pooling import BEVGridPool, PointBoxPool, Scenes
 from ebm3d.refiners import expand_by_differences, expand_exactly

@@ -1,8 +1,9 @@
-"""Pools in torch, as on a GPU, against the kernels of the CPU."""
+"""Pools in torch, as on a GPU, against the kernels of the CPU: one semantics, ties and NaN too."""
 
 from __future__ import annotations
 
-import contextlib
+import math
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -10,8 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ebm3d.boxes.kernel_choice import forced_torch
+from ebm3d.boxes.kernels import forced_torch
 from ebm3d.pooling import BEVGridPool, PointBoxPool, Scenes
+
+
+def _tied_points() -> PointBoxPool:
+    """All points inside a box reach every maximum; only one of them gets its gradient."""
+    pool = PointBoxPool((6, 5))
+    nn.init.zeros_(pool.second.weight)
+    nn.init.ones_(pool.second.bias)
+    return pool
+
 
 _RANGE = (-12.0, -12.0, -3.0, 12.0, 12.0, 1.0)
 _POOLS: dict[str, Any] = {
@@ -21,6 +31,7 @@ _POOLS: dict[str, Any] = {
     "points": lambda: PointBoxPool((6, 5)),
     "thinned points": lambda: PointBoxPool((6, 5), max_points=7),
     "points without intensity": lambda: PointBoxPool((6, 5), num_features=3),
+    "tied points": _tied_points,
 }
 
 
@@ -65,12 +76,51 @@ def test_features_and_gradients_are_those_of_the_kernels(name: str, frames: int,
     pool = _POOLS[name]().double()
     inputs = _inputs(frames)
     results = []
-    for context in (contextlib.nullcontext(), forced_torch()):
+    for context in (nullcontext(), forced_torch()):
         with context:
             results.append(_run(pool, *inputs, second))
     for kernels, in_torch in zip(*results, strict=True):
         if kernels is not None or in_torch is not None:
             torch.testing.assert_close(in_torch, kernels, rtol=1e-9, atol=1e-9)
+
+
+def _not_finite(
+    pool: nn.Module, moved: bool, device: str | torch.device = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Features and gradients of boxes of which the numbers of the first seven are not finite."""
+    torch.manual_seed(0)
+    scenes, boxes, scene = _inputs(1, device)
+    scenes.points[0][::7, 0] = math.nan
+    scenes.points[0][1::7, 2] = math.inf
+    at = boxes[7:].repeat(9, 1)
+    values = [math.nan, math.inf, -math.inf, math.nan, math.inf, math.nan, math.inf]
+    at[range(7), range(7)] = torch.tensor(values).to(at)
+    context = pool.prepare(scenes, boxes[7:].repeat(9, 1) if moved else at, scene[:1].repeat(9))
+    at.requires_grad_()
+    pooled = pool(context, at[:, None])[:, 0]
+    return pooled.detach(), torch.autograd.grad(pooled.sum(), at)[0]
+
+
+@pytest.mark.parametrize("name", _POOLS)
+@pytest.mark.parametrize("moved", [False, True])
+def test_boxes_that_are_not_finite_have_features_and_gradients_of_nan(name: str, moved: bool):
+    pool = _POOLS[name]().double()
+    expected = _not_finite(pool, moved)
+    with forced_torch():
+        in_torch = _not_finite(pool, moved)
+    for kernels, other in zip(expected, in_torch, strict=True):
+        torch.testing.assert_close(other, kernels, rtol=1e-9, atol=1e-9, equal_nan=True)
+        assert torch.isnan(kernels).all(dim=1).tolist() == [True] * 7 + [False] * 2
+        assert bool(kernels[7:].isfinite().all())
+    assert bool((expected[0][7:] != 0).any())
+
+
+@pytest.mark.parametrize("name", _POOLS)
+def test_boxes_that_are_not_finite_are_nan_on_cuda(name: str, cuda: torch.device):
+    pool = _POOLS[name]().double()
+    expected = _not_finite(pool, True)
+    for values, on_cpu in zip(_not_finite(pool.to(cuda), True, cuda), expected, strict=True):
+        torch.testing.assert_close(values.cpu(), on_cpu, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", _POOLS)
@@ -152,3 +202,11 @@ def test_products_in_tf32_do_not_round_where_a_box_is(name: str):
     error = (rounded - exact).norm(dim=-1)
     # What is the same for all steps does not matter: the rounding of the layers' weights.
     assert float((error - error.mean()).abs().max()) < 0.1 * float(step)
+
+
+def test_crops_made_for_kernels_are_read_in_torch_where_these_do_not_serve():
+    pool, (scenes, boxes, scene) = PointBoxPool((6, 5)).double(), _inputs(3)
+    crops = pool.prepare(scenes, boxes, scene)
+    expected = pool(crops, boxes[:, None])
+    with forced_torch():
+        torch.testing.assert_close(pool(crops, boxes[:, None]), expected, rtol=1e-9, atol=1e-9)

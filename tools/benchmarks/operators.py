@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
 
 def use_operators_of_ebm3d() -> None:
     """Put them where mmcv looks for its extension, compiled or not."""
-    from ebm3d.adapters.operators.module import OperatorsLoader
+    from ebm3d.adapters.operators import OperatorsLoader
 
     module = ModuleType("mmcv._ext")
     module.__spec__ = ModuleSpec("mmcv._ext", OperatorsLoader())

@@ -1,8 +1,7 @@
 """Residual codings: boxes as residuals from anchors or from other boxes, and back.
 
-N reference boxes, each with a residual ``(7,)``. A coding knows the volume it stretches, so that a
-density of residuals becomes one of boxes (meters and radians), and the Jacobian, so that a
-covariance does.
+N reference boxes, each with a residual ``(7,)``. :meth:`BoxCoding.log_volume` makes a density of
+residuals one of boxes (meters and radians), :meth:`BoxCoding.jacobian` a covariance.
 """
 
 from __future__ import annotations
@@ -61,16 +60,10 @@ class BoxCoding(TensorRecord, ABC):
         """Radians per unit of the yaw's residual, ``(N,)``."""
 
     def turned(self: Coding, yaw: Tensor) -> Coding:
-        """Return the coding of references turned about their own axes.
+        """Return the coding whose references, and decoded boxes, are rotated by yaws ``(N,)``.
 
-        Decoded yaws are larger by as much. Centers stay in :class:`AnchorCoding`; along and across
-        turn with the reference in :class:`LocalCoding`.
-
-        Args:
-            yaw: ``(N,)`` radians.
-
-        Raises:
-            ValueError: for another shape.
+        Centers of decoded boxes stay in :class:`AnchorCoding`; in :class:`LocalCoding` along and
+        across rotate with the reference.
         """
         if yaw.shape != self.reference.shape[:1]:
             raise shape_error("yaw", f"({len(self.reference)},), one per reference box", yaw)
@@ -93,38 +86,34 @@ class AnchorCoding(BoxCoding):
     """
 
     def encode(self, boxes: Tensor) -> Tensor:
-        """Return residuals of boxes; see :meth:`BoxCoding.encode`."""
+        """See :meth:`BoxCoding.encode`."""
         self._check("boxes", boxes)
         anchors = self.reference
         center = boxes[..., 2] + boxes[..., 5] / 2 - anchors[:, 2] - anchors[:, 5] / 2
-        return torch.cat(
-            (
-                (boxes[..., :2] - anchors[:, :2]) / self._diagonal,
-                (center / anchors[:, 5])[..., None],
-                torch.log(boxes[..., 3:6] / anchors[:, 3:6]),
-                boxes[..., 6:] - anchors[:, 6:],
-            ),
-            dim=-1,
+        parts = (
+            (boxes[..., :2] - anchors[:, :2]) / self._diagonal,
+            (center / anchors[:, 5])[..., None],
+            torch.log(boxes[..., 3:6] / anchors[:, 3:6]),
+            boxes[..., 6:] - anchors[:, 6:],
         )
+        return torch.cat(parts, dim=-1)
 
     def decode(self, residuals: Tensor) -> Tensor:
-        """Return boxes of residuals; see :meth:`BoxCoding.decode`."""
+        """See :meth:`BoxCoding.decode`."""
         self._check("residuals", residuals)
         anchors = self.reference
         sizes = torch.exp(residuals[..., 3:6]) * anchors[:, 3:6]
         center = residuals[..., 2] * anchors[:, 5] + anchors[:, 2] + anchors[:, 5] / 2
-        return torch.cat(
-            (
-                residuals[..., :2] * self._diagonal + anchors[:, :2],
-                (center - sizes[..., 2] / 2)[..., None],
-                sizes,
-                wrap_to_pi(residuals[..., 6:] + anchors[:, 6:]),
-            ),
-            dim=-1,
+        parts = (
+            residuals[..., :2] * self._diagonal + anchors[:, :2],
+            (center - sizes[..., 2] / 2)[..., None],
+            sizes,
+            wrap_to_pi(residuals[..., 6:] + anchors[:, 6:]),
         )
+        return torch.cat(parts, dim=-1)
 
     def jacobian(self, residuals: Tensor) -> Tensor:
-        """Return derivatives of the boxes; the bottom sinks by half of what the height grows."""
+        """See :meth:`BoxCoding.jacobian`; the bottom sinks by half of what the height grows."""
         anchors = self.reference
         sizes = torch.exp(residuals[..., 3:6]) * anchors[:, 3:6]
         diagonal = self._diagonal.expand(-1, 2)
@@ -134,10 +123,10 @@ class AnchorCoding(BoxCoding):
         return jacobian
 
     def log_volume(self, boxes: Tensor) -> Tensor:
-        """Return log |det| of the Jacobian; see :meth:`BoxCoding.log_volume`."""
+        """See :meth:`BoxCoding.log_volume`."""
         self._check("boxes", boxes)
-        own = 2 * torch.log(self._diagonal[:, 0]) + torch.log(self.reference[:, 5])
-        return own + torch.log(boxes[..., 3:6]).sum(-1)
+        of_anchor = 2 * torch.log(self._diagonal[:, 0]) + torch.log(self.reference[:, 5])
+        return of_anchor + torch.log(boxes[..., 3:6]).sum(-1)
 
     @property
     def yaw_unit(self) -> Tensor:
@@ -152,14 +141,12 @@ class AnchorCoding(BoxCoding):
 
 @dataclass(frozen=True)
 class LocalCoding(BoxCoding):
-    """Residuals along the axes of reference boxes, in given units.
+    """Residuals along the axes of reference boxes, in standard deviations of the noise.
 
     Along, across and up from bottom center to bottom center, log ratios of the sizes, the wrapped
-    difference of the yaws, each divided by its unit: the coordinates the noise is drawn in
-    (docs/method.md, M-2).
+    difference of the yaws: the coordinates the noise is drawn in (docs/method.md, M-2).
 
     Attributes:
-        reference: ``(N, 7)``.
         noise_std: ``(N, 7)``: along, across, up (m); length, width, height (log ratio); yaw (rad).
             Positive.
     """
@@ -169,19 +156,18 @@ class LocalCoding(BoxCoding):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.noise_std.shape != self.reference.shape:
-            raise shape_error(
-                "noise_std", f"{tuple(self.reference.shape)}, as reference", self.noise_std
-            )
+            expected = f"{tuple(self.reference.shape)}, as reference"
+            raise shape_error("noise_std", expected, self.noise_std)
 
     def encode(self, boxes: Tensor) -> Tensor:
-        """Return residuals of boxes; see :meth:`BoxCoding.encode`."""
+        """See :meth:`BoxCoding.encode`."""
         self._check("boxes", boxes)
         offsets = local_offsets(self.reference, boxes)
         sizes = torch.log(boxes[..., 3:6]) - torch.log(self.reference[:, 3:6])
         return torch.cat((offsets[..., :3], sizes, offsets[..., 6:]), dim=-1) / self.noise_std
 
     def decode(self, residuals: Tensor) -> Tensor:
-        """Return boxes of residuals; see :meth:`BoxCoding.decode`."""
+        """See :meth:`BoxCoding.decode`."""
         self._check("residuals", residuals)
         offsets = residuals * self.noise_std
         moved = add_local_offsets(self.reference, offsets)
@@ -189,20 +175,19 @@ class LocalCoding(BoxCoding):
         return torch.cat((moved[..., :3], sizes, moved[..., 6:]), dim=-1)
 
     def jacobian(self, residuals: Tensor) -> Tensor:
-        """Return derivatives of the boxes; x and y share those of along and across."""
+        """See :meth:`BoxCoding.jacobian`; x and y share those of along and across."""
         sizes = self.reference[:, 3:6] * torch.exp(residuals[..., 3:6] * self.noise_std[:, 3:6])
-        stretch = torch.cat(
-            (self.noise_std[:, :3], sizes * self.noise_std[:, 3:6], self.noise_std[:, 6:]), -1
-        )
+        std = self.noise_std
+        stretch = torch.cat((std[:, :3], sizes * std[:, 3:6], std[:, 6:]), dim=-1)
         columns = rotate_about_z(torch.diag_embed(stretch), self.reference[:, 6:])
         return columns.transpose(-1, -2)
 
     def log_volume(self, boxes: Tensor) -> Tensor:
-        """Return log |det| of the Jacobian; see :meth:`BoxCoding.log_volume`."""
+        """See :meth:`BoxCoding.log_volume`."""
         self._check("boxes", boxes)
         return torch.log(self.noise_std).sum(-1) + torch.log(boxes[..., 3:6]).sum(-1)
 
     @property
     def yaw_unit(self) -> Tensor:
-        """The unit of the yaw."""
+        """The standard deviation of the yaw."""
         return self.noise_std[:, 6]

@@ -1,4 +1,4 @@
-"""Between the LiDAR frame and a box's own frame (u along the heading, v to its left, w up)."""
+"""Between the LiDAR frame and the frame of a box (u along the heading, v to its left, w up)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ def points_to_box_frame(points: Tensor, boxes: Tensor) -> Tensor:
         boxes: ``(..., 7)``; leading axes broadcast against those of ``points`` before ``P``.
 
     Returns:
-        ``(..., P, 3)`` meters: u along the heading and v to its left, both from the box center;
-        w upward from the bottom face. Differentiable in both arguments.
+        ``(..., P, 3)`` meters: u and v from the center, w from the bottom face.
     """
     offset = points[..., :3] - boxes[..., None, :3]
     cos, sin = torch.cos(boxes[..., None, 6]), torch.sin(boxes[..., None, 6])
@@ -25,14 +24,11 @@ def points_to_box_frame(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def rotate_about_z(vectors: Tensor, yaw: Tensor) -> Tensor:
-    """Turn the first two components of vectors counter-clockwise.
+    """Rotate the first two components of vectors ``(..., D)`` counter-clockwise.
 
     Args:
-        vectors: ``(..., D)`` with D >= 2; components beyond the second pass unchanged.
-        yaw: radians, broadcastable to ``(...)``.
-
-    Returns:
-        ``(..., D)``. With ``yaw`` a box's heading: from the box frame to the LiDAR frame.
+        vectors: D >= 2; further components pass unchanged.
+        yaw: radians, broadcastable to ``(...)``; that of a box leads from its frame to the LiDAR's.
     """
     cos, sin = torch.cos(yaw)[..., None], torch.sin(yaw)[..., None]
     x, y = vectors[..., :1], vectors[..., 1:2]

@@ -1,7 +1,4 @@
-r"""Exact intersection over union of rotated boxes, in float64: on all cores, or on a device.
-
-N and M boxes ``(x, y, z, dx, dy, dz, yaw)``, LiDAR frame, ``z`` at the bottom center, meters and
-radians; angles of any size.
+r"""Exact intersection over union of rotated boxes, in float64.
 
 The area of two rectangles' intersection is computed in the frame of the first, where that one is
 ``[-a, a] x [-b, b]``. A vertical line at ``x`` cuts the second one, a convex polygon with edges
@@ -11,16 +8,16 @@ edges of the second rectangle,
 
 .. math:: A = -\sum_e \int_{clamp(x_0, -a, a)}^{clamp(x_1, -a, a)} clamp(y_e(x), -b, b)\, dx
 
-for counter-clockwise corners. Each term is continuous in the boxes: no vertex is ever classified
-as inside or outside and no list of vertices is sorted, which is what makes common polygon
-clippers fail for identical, touching and nearly parallel boxes. Positions enter as differences
-and the relative yaw is rounded once, so that distance from the origin costs no accuracy.
+for counter-clockwise corners. Each term is continuous in the boxes: no vertex is classified as
+inside or outside and no vertices are sorted, which is where polygon clippers fail for identical,
+touching and nearly parallel boxes. Positions enter as differences and the relative yaw is rounded
+once, so that distance from the origin costs no accuracy.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, overload
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,97 +25,62 @@ from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ebm3d.boxes.kernel_choice import kernels_serve
-from ebm3d.boxes.parallelism import threads_for
-from ebm3d.boxes.tensor_iou import check_tensors, iou_in_torch
-from ebm3d.errors import check_boxes, input_error
+from ebm3d.boxes.kernels import kernels_serve, threads_for
+from ebm3d.boxes.rotated_overlap import iou_in_torch
+from ebm3d.errors import check_boxes, check_floating_boxes, input_error
 
 FloatArray = NDArray[np.float64]
+Boxes = TypeVar("Boxes", Tensor, FloatArray)
 
 # Of overlapping boxes, to the right power of ten.
 _SECONDS_PER_PAIR = 1e-7
-_SIZES = ("dx", "dy", "dz")
-# An edge narrower than this adds nothing that float64 can hold beside the areas of boxes, and its
-# slope might overflow.
+# The slope of a narrower edge might overflow; its integral is nothing beside the areas of boxes.
 _NO_WIDTH = 1e-280
 
 
-@overload
-def iou_bev(boxes: Tensor, others: Tensor, *, aligned: bool = False) -> Tensor: ...
-
-
-@overload
-def iou_bev(boxes: ArrayLike, others: ArrayLike, *, aligned: bool = False) -> FloatArray: ...
-
-
-def iou_bev(boxes: Any, others: Any, *, aligned: bool = False) -> Any:
+def iou_bev(boxes: Boxes, others: Boxes, *, aligned: bool = False) -> Boxes:
     """Intersection over union of the boxes' outlines seen from above.
-
-    Heights are ignored. Exact up to rounding: about 1e-15 for boxes of comparable size.
-
-    Args:
-        boxes: ``(x, y, z, dx, dy, dz, yaw)``, shape ``(N, 7)``; only ``x, y, dx, dy, yaw`` count.
-            An array, or a tensor of any device.
-        others: shape ``(M, 7)``, in the same frame; ``(N, 7)`` if ``aligned``. An array or a tensor
-            as ``boxes``, on the same device.
-        aligned: compare row ``i`` with row ``i`` instead of every box with every other.
-
-    Returns:
-        IoU in [0, 1], shape ``(N, M)``, or ``(N,)`` if ``aligned``. Two boxes without area have 0.
-        Computed in float64; of arrays a float64 array, of tensors a tensor of their device and the
-        type of ``boxes``, without a gradient.
-
-    Raises:
-        ValueError: for another shape, an array and a tensor, or tensors of two devices; in main
-            memory also for a value that is not finite, or a negative size. Elsewhere looking would
-            wait for the device: such boxes have no meaningful IoU.
-    """
-    return _compute(boxes, others, aligned, volumes=False)
-
-
-@overload
-def iou_3d(boxes: Tensor, others: Tensor, *, aligned: bool = False) -> Tensor: ...
-
-
-@overload
-def iou_3d(boxes: ArrayLike, others: ArrayLike, *, aligned: bool = False) -> FloatArray: ...
-
-
-def iou_3d(boxes: Any, others: Any, *, aligned: bool = False) -> Any:
-    """Intersection over union of the volumes of upright boxes.
 
     Exact up to rounding: about 1e-15 for boxes of comparable size.
 
     Args:
-        boxes: ``(x, y, z, dx, dy, dz, yaw)``, shape ``(N, 7)``, ``z`` at the bottom.
-        others: see :func:`iou_bev`.
-        aligned: see :func:`iou_bev`.
+        boxes: ``(N, 7)``, an array, or a tensor of any device; z and dz are not used.
+        others: ``(M, 7)``, or ``(N, 7)`` if ``aligned``; an array or a tensor as ``boxes``.
+        aligned: compare row ``i`` with row ``i`` instead of every box with every other.
 
     Returns:
-        As :func:`iou_bev`; 0 for two boxes without volume.
+        IoU in [0, 1], ``(N, M)``, or ``(N,)`` if ``aligned``; 0 for two boxes without area. A
+        float64 array, or a tensor of the type and device of ``boxes``, without a gradient.
 
     Raises:
-        ValueError: as :func:`iou_bev`.
+        ValueError: for another shape, an array and a tensor, or tensors of two devices; in main
+            memory also for a value that is not finite, or a negative size.
     """
-    return _compute(boxes, others, aligned, volumes=True)
+    iou: Boxes = _compute(boxes, others, aligned, volumes=False)
+    return iou
+
+
+def iou_3d(boxes: Boxes, others: Boxes, *, aligned: bool = False) -> Boxes:
+    """Intersection over union of the boxes' volumes; otherwise as :func:`iou_bev`."""
+    iou: Boxes = _compute(boxes, others, aligned, volumes=True)
+    return iou
 
 
 def _compute(boxes: Any, others: Any, aligned: bool, volumes: bool) -> Any:
     """IoU of arrays, or of tensors."""
     if not isinstance(boxes, Tensor) and not isinstance(others, Tensor):
         return _by_kernel(boxes, others, aligned, volumes)
-    for name, value in (("boxes", boxes), ("others", others)):
-        if not isinstance(value, Tensor):
-            expected = "a torch.Tensor where the others are"
-            raise input_error(name, expected, type(value).__name__, "use torch.as_tensor")
-    check_tensors(boxes, others)
-    _check_number(boxes, others, aligned)
+    check_floating_boxes(boxes, "boxes")
+    check_floating_boxes(others, "others")
+    if others.device != boxes.device:
+        raise input_error("others", f"on {boxes.device} as boxes", f"on {others.device}")
     first, second = boxes.detach().double(), others.detach().double()
     if kernels_serve(first, second):
-        found = torch.from_numpy(_by_kernel(first.numpy(), second.numpy(), aligned, volumes))
+        iou = torch.from_numpy(_by_kernel(first.numpy(), second.numpy(), aligned, volumes))
     else:
-        found = iou_in_torch(first, second, aligned, volumes)
-    return found.to(boxes.dtype)
+        _check_number(first, second, aligned)
+        iou = iou_in_torch(first, second, aligned, volumes)
+    return iou.to(boxes.dtype)
 
 
 def _by_kernel(boxes: ArrayLike, others: ArrayLike, aligned: bool, volumes: bool) -> FloatArray:
@@ -136,25 +98,21 @@ def _check_number(boxes: Any, others: Any, aligned: bool) -> None:
     """Raise unless boxes to be compared row by row are as many."""
     if aligned and len(boxes) != len(others):
         expected = f"as long as boxes ({len(boxes)} rows) where aligned=True"
-        got, remedy = f"{len(others)} rows", "pass aligned=False for pairs"
-        raise input_error("others", expected, got, remedy)
+        raise input_error("others", expected, f"{len(others)} rows")
 
 
 def _checked(name: str, values: ArrayLike) -> FloatArray:
-    """One argument as a contiguous float64 array."""
+    """Boxes as a contiguous float64 array, finite, of sizes at least 0."""
     boxes = np.ascontiguousarray(values, dtype=np.float64)
     if boxes.size == 0 and boxes.ndim <= 2:
         return np.zeros((0, 7))
     check_boxes(boxes, name)
-    finite = np.isfinite(boxes)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
+    valid = np.isfinite(boxes)
+    valid[:, 3:6] &= boxes[:, 3:6] >= 0
+    if not valid.all():
+        row, column = np.argwhere(~valid)[0]
         got = f"{name}[{row}, {column}] = {boxes[row, column]}"
-        raise input_error(name, "finite", got, "remove the boxes that are not")
-    if (boxes[:, 3:6] < 0).any():
-        row, column = np.argwhere(boxes[:, 3:6] < 0)[0]
-        got = f"{name}[{row}, {column + 3}] = {boxes[row, column + 3]}"
-        raise input_error(f"{_SIZES[column]} of {name}", "at least 0", got)
+        raise input_error(name, "finite, of sizes of at least 0", got)
     return boxes
 
 
@@ -162,18 +120,9 @@ def _checked(name: str, values: ArrayLike) -> FloatArray:
 def clamped_edge_integral(
     x0: float, y0: float, x1: float, y1: float, half_x: float, half_y: float
 ) -> float:
-    """Integrate ``clamp(y, -half_y, half_y)`` along the edge, over x within ``[-half_x, half_x]``.
+    """Integrate ``clamp(y, -half_y, half_y)`` along an edge, over x within ``[-half_x, half_x]``.
 
-    Args:
-        x0: start of the edge; ``y0`` likewise.
-        y0: see ``x0``.
-        x1: end of the edge; ``y1`` likewise.
-        y1: see ``x1``.
-        half_x: half the extent of the clipping rectangle along x.
-        half_y: half its extent along y.
-
-    Returns:
-        The integral, negative where the edge runs towards smaller x.
+    Negative where the edge runs towards smaller x.
     """
     left = min(max(x0, -half_x), half_x)
     right = min(max(x1, -half_x), half_x)
@@ -201,22 +150,12 @@ def clamped_edge_integral(
 
 @njit(cache=True, error_model="numpy")
 def intersection_area(box: FloatArray, other: FloatArray) -> float:
-    """Area of the intersection of two boxes' outlines seen from above.
-
-    Args:
-        box: ``(x, y, z, dx, dy, dz, yaw)``, shape ``(7,)``.
-        other: shape ``(7,)``.
-
-    Returns:
-        The area, square meters.
-    """
-    delta_x = other[0] - box[0]
-    delta_y = other[1] - box[1]
+    """Area of the intersection of two boxes' ``(7,)`` outlines seen from above, square meters."""
+    delta_x, delta_y = other[0] - box[0], other[1] - box[1]
     reach = 0.5 * (math.hypot(box[3], box[4]) + math.hypot(other[3], other[4]))
     if delta_x * delta_x + delta_y * delta_y > reach * reach * (1.0 + 1e-12):
         return 0.0
-    cos_yaw = math.cos(box[6])
-    sin_yaw = math.sin(box[6])
+    cos_yaw, sin_yaw = math.cos(box[6]), math.sin(box[6])
     center_x = cos_yaw * delta_x + sin_yaw * delta_y
     center_y = cos_yaw * delta_y - sin_yaw * delta_x
     # The difference of the yaws and its rounding error (Knuth's two-sum), to first order in the
@@ -224,23 +163,15 @@ def intersection_area(box: FloatArray, other: FloatArray) -> float:
     turn = other[6] - box[6]
     back = turn - other[6]
     error = (other[6] - (turn - back)) + (-box[6] - back)
-    cos_turn = math.cos(turn)
-    sin_turn = math.sin(turn)
+    cos_turn, sin_turn = math.cos(turn), math.sin(turn)
     cos_turn, sin_turn = cos_turn - error * sin_turn, sin_turn + error * cos_turn
-    along_x = 0.5 * other[3] * cos_turn
-    along_y = 0.5 * other[3] * sin_turn
-    across_x = -0.5 * other[4] * sin_turn
-    across_y = 0.5 * other[4] * cos_turn
-    half_x = 0.5 * box[3]
-    half_y = 0.5 * box[4]
-    x0 = center_x + (along_x + across_x)
-    y0 = center_y + (along_y + across_y)
-    x1 = center_x - (along_x - across_x)
-    y1 = center_y - (along_y - across_y)
-    x2 = center_x - (along_x + across_x)
-    y2 = center_y - (along_y + across_y)
-    x3 = center_x + (along_x - across_x)
-    y3 = center_y + (along_y - across_y)
+    along_x, along_y = 0.5 * other[3] * cos_turn, 0.5 * other[3] * sin_turn
+    across_x, across_y = -0.5 * other[4] * sin_turn, 0.5 * other[4] * cos_turn
+    half_x, half_y = 0.5 * box[3], 0.5 * box[4]
+    x0, y0 = center_x + (along_x + across_x), center_y + (along_y + across_y)
+    x1, y1 = center_x - (along_x - across_x), center_y - (along_y - across_y)
+    x2, y2 = center_x - (along_x + across_x), center_y - (along_y + across_y)
+    x3, y3 = center_x + (along_x - across_x), center_y + (along_y - across_y)
     area = -(
         clamped_edge_integral(x0, y0, x1, y1, half_x, half_y)
         + clamped_edge_integral(x1, y1, x2, y2, half_x, half_y)
@@ -252,15 +183,7 @@ def intersection_area(box: FloatArray, other: FloatArray) -> float:
 
 @njit(cache=True, error_model="numpy")
 def common_height(box: FloatArray, other: FloatArray) -> float:
-    """Height of the overlap of two boxes' vertical extents, meters.
-
-    Args:
-        box: ``(x, y, z, dx, dy, dz, yaw)``, shape ``(7,)``, ``z`` at the bottom.
-        other: shape ``(7,)``.
-
-    Returns:
-        The overlap, 0 where there is none.
-    """
+    """Overlap of two boxes' ``(7,)`` vertical extents, meters."""
     lift = other[2] - box[2]
     return max(min(box[5], lift + other[5]) - max(lift, 0.0), 0.0)
 

@@ -1,9 +1,8 @@
-"""Residuals between boxes in a box's own axes: what noise is drawn in and steps are taken in.
+"""Offsets between boxes in the axes of one of them.
 
-A *local offset* of a box from a reference box has seven components: along the heading, across it
-(to the left), up (bottom to bottom), length, width, height, yaw. Along and across are turned by the
-reference's yaw, so that an error in depth of a car does not depend on where the car is heading.
-The turn preserves volume: a density of local offsets is a density of boxes with no Jacobian.
+A *local offset* has seven components: along the heading, across it (to the left), up (bottom to
+bottom), length, width, height (meters), yaw (radians). Rotation preserves volume: a density of
+local offsets is a density of boxes, with no Jacobian.
 """
 
 from __future__ import annotations
@@ -16,30 +15,12 @@ from ebm3d.boxes.frames import rotate_about_z
 
 
 def add_local_offsets(reference: Tensor, offsets: Tensor) -> Tensor:
-    """Move boxes by offsets given in their own axes.
-
-    Args:
-        reference: ``(..., 7)`` boxes.
-        offsets: ``(..., 7)``: along, across, up (m); length, width, height (m); yaw (rad).
-
-    Returns:
-        ``(..., 7)`` boxes, yaw in (-pi, pi]. Differentiable in both arguments.
-    """
-    turned = rotate_about_z(offsets, reference[..., 6])
-    moved = reference + turned
+    """Return the boxes at local offsets ``(..., 7)`` from a reference; yaw in (-pi, pi]."""
+    moved = reference + rotate_about_z(offsets, reference[..., 6])
     return torch.cat((moved[..., :6], wrap_to_pi(moved[..., 6:])), dim=-1)
 
 
 def local_offsets(reference: Tensor, boxes: Tensor) -> Tensor:
-    """Return the offsets of ``boxes`` from ``reference`` in the axes of ``reference``.
-
-    Args:
-        reference: ``(..., 7)`` boxes.
-        boxes: ``(..., 7)`` boxes.
-
-    Returns:
-        ``(..., 7)``, the inverse of :func:`add_local_offsets`; the yaw difference in (-pi, pi].
-    """
-    difference = boxes - reference
-    turned = rotate_about_z(difference, -reference[..., 6])
-    return torch.cat((turned[..., :6], wrap_to_pi(turned[..., 6:])), dim=-1)
+    """Return the local offsets ``(..., 7)`` of boxes from a reference; yaw in (-pi, pi]."""
+    offsets = rotate_about_z(boxes - reference, -reference[..., 6])
+    return torch.cat((offsets[..., :6], wrap_to_pi(offsets[..., 6:])), dim=-1)

@@ -11,26 +11,16 @@ from ebm3d.errors import check_boxes, shape_error
 
 
 def points_in_boxes(points: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.bool_]:
-    """Say for every point and every box whether the point lies in the box.
+    """Say for every point and every box whether the point lies in the box, ``(P, N)``.
 
-    A point is turned into the frame of the box, by -yaw about the center, and lies inside if there
-    ``|x| <= dx / 2``, ``|y| <= dy / 2`` and ``0 <= z <= dz``: the faces belong to the box. All
-    arithmetic is in float64.
+    The faces belong to the box. Computed in float64; time O(P N).
 
     Args:
-        points: LiDAR frame, shape ``(P, 3)`` or with more columns, of which only x, y, z are read;
-            meters.
-        boxes: ``(x, y, z, dx, dy, dz, yaw)``, LiDAR frame, ``z`` at the bottom, shape ``(N, 7)``.
-
-    Returns:
-        Shape ``(P, N)``.
+        points: ``(P, >= 3)``, x, y, z in meters, LiDAR frame.
+        boxes: ``(N, 7)``.
 
     Raises:
-        ValueError: if a shape is wrong.
-
-    Note:
-        O(P N) time; the points of a box are first cut out by the square that holds it at any yaw,
-        so that the turning costs next to nothing.
+        ValueError: for another shape.
     """
     if points.ndim != 2 or points.shape[1] < 3:
         raise shape_error("points", "(P, 3) with columns (x, y, z), or more columns", points)
@@ -39,6 +29,7 @@ def points_in_boxes(points: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.boo
     inside = np.zeros((len(boxes), len(points)), dtype=np.bool_)
     position = np.array(points[:, :3].T, dtype=np.float64, order="C")
     for row, (x, y, z, dx, dy, dz, yaw) in enumerate(np.asarray(boxes, dtype=np.float64)):
+        # Only points in the square that holds the box at any yaw are rotated.
         reach = np.hypot(dx, dy) / 2
         near = np.flatnonzero(
             (np.abs(position[0] - x) <= reach) & (np.abs(position[1] - y) <= reach)

@@ -1,9 +1,7 @@
-r"""Area of the intersection of rotated rectangles, in torch, on any device.
+"""Intersection of rotated rectangles, and IoU of boxes, in torch on any device.
 
-The twin of ``ebm3d.boxes.iou.intersection_area``, whose docstring derives the formula: the sum
-over the four edges of the second rectangle of an integral that is continuous in both rectangles.
-Here the cases of the integral are selections and not branches, so that all pairs take the same
-steps: static shapes, no value is read on the host.
+The twin of the kernels in :mod:`ebm3d.boxes.iou`, which derives the formula. The cases of the
+integral are selections and not branches: static shapes, and no value is read on the host.
 """
 
 from __future__ import annotations
@@ -11,34 +9,68 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebm3d.errors import input_error, shape_error
+from ebm3d.errors import shape_error
 
+_MAX_PAIRS = 2**20  # at a time: half a gigabyte
+_RECTANGLE = [0, 1, 3, 4, 6]  # x, y, dx, dy, yaw
 # The slope of an edge narrower than this many times the smallest normal number might overflow.
 _NO_WIDTH = 2.0**27
 
 
-def rotated_overlap_areas(first: Tensor, second: Tensor) -> Tensor:
-    """Area of the intersection of each rectangle with its partner.
-
-    Exact up to rounding in the type of the input: for boxes of comparable size about 1e-15 of
-    their areas in float64, 1e-6 in float32. Distance from the origin costs no accuracy.
+def iou_in_torch(boxes: Tensor, others: Tensor, aligned: bool, volumes: bool) -> Tensor:
+    """IoU of areas or volumes.
 
     Args:
-        first: rectangles ``(x, y, dx, dy, yaw)``, center and sizes, meters; yaw counter-clockwise
-            in radians, of any size; finite, sizes at least 0. Shape ``(N, 5)``, or ``(..., 5)``.
-        second: partners in the same frame, shape ``(N, 5)``, or one that broadcasts with the first:
-            ``(N, 1, 5)`` and ``(1, M, 5)`` are all pairs.
+        boxes: ``(N, 7)``, finite, sizes at least 0.
+        others: ``(M, 7)``; ``(N, 7)`` if ``aligned``.
+        aligned: compare row ``i`` with row ``i`` instead of every box with every other.
+        volumes: compare volumes instead of outlines seen from above.
 
     Returns:
-        Areas, shape ``(N,)``, or the broadcast shape without its last axis; square meters.
+        ``(N, M)``, or ``(N,)`` if ``aligned``.
+    """
+    rows = max(1, _MAX_PAIRS if aligned else _MAX_PAIRS // max(len(others), 1))
+    if aligned:
+        pairs = zip(boxes.split(rows), others.split(rows), strict=True)
+        return torch.cat([_iou(box, other, volumes) for box, other in pairs])
+    return torch.cat([_iou(part[:, None], others, volumes) for part in boxes.split(rows)])
+
+
+def _iou(boxes: Tensor, others: Tensor, volumes: bool) -> Tensor:
+    """IoU ``(...)`` of boxes ``(..., 7)`` that broadcast."""
+    common = rotated_overlap_areas(_rectangles(boxes), _rectangles(others))
+    size, other_size = boxes[..., 3] * boxes[..., 4], others[..., 3] * others[..., 4]
+    if volumes:
+        lift = others[..., 2] - boxes[..., 2]
+        top = torch.minimum(boxes[..., 5], lift + others[..., 5])
+        common = common * (top - lift.clamp_min(0)).clamp_min(0)
+        size, other_size = size * boxes[..., 5], other_size * others[..., 5]
+    union = size + other_size - common
+    return torch.where(union > 0, common / union, 0.0).clamp_max(1)
+
+
+def _rectangles(boxes: Tensor) -> Tensor:
+    """Outlines seen from above, ``(..., 5)``."""
+    return torch.stack([boxes[..., column] for column in _RECTANGLE], dim=-1)
+
+
+def rotated_overlap_areas(first: Tensor, second: Tensor) -> Tensor:
+    """Area of the intersection of rotated rectangles, square meters.
+
+    Exact up to rounding: for boxes of comparable size about 1e-15 of their areas in float64, 1e-6
+    in float32. Distance from the origin costs no accuracy. Memory: about 60 numbers a pair.
+
+    Args:
+        first: ``(..., 5)``: center x, y and sizes dx, dy in meters, yaw in radians; finite, sizes
+            at least 0.
+        second: ``(..., 5)``, broadcasts with ``first``.
 
     Raises:
-        ValueError: if a shape, type or device does not fit.
-
-    Note:
-        Memory: about 60 numbers a pair; whoever compares many boxes does so in chunks.
+        ValueError: for another number of columns.
     """
-    _check(first, second)
+    for name, value in (("first", first), ("second", second)):
+        if value.ndim < 1 or value.shape[-1] != 5:
+            raise shape_error(name, "(..., 5) with columns (x, y, dx, dy, yaw)", value)
     x, y, dx, dy, yaw = first.unbind(-1)
     other_x, other_y, other_dx, other_dy, other_yaw = second.unbind(-1)
     delta_x, delta_y = other_x - x, other_y - y
@@ -56,18 +88,6 @@ def rotated_overlap_areas(first: Tensor, second: Tensor) -> Tensor:
     near = delta_x.square() + delta_y.square() <= reach.square() * (1.0 + 1e-12)
     smaller = torch.minimum(dx * dy, other_dx * other_dy)
     return torch.where(near, torch.minimum(area.clamp(min=0.0), smaller), 0.0)
-
-
-def _check(first: Tensor, second: Tensor) -> None:
-    """Raise unless both are rectangles of one floating-point type, on one device."""
-    for name, value in (("first", first), ("second", second)):
-        if value.ndim < 1 or value.shape[-1] != 5:
-            raise shape_error(name, "(N, 5) with columns (x, y, dx, dy, yaw)", value)
-        if not value.is_floating_point():
-            raise input_error(name, "of a floating-point type", value.dtype)
-    if first.dtype != second.dtype or first.device != second.device:
-        expected = f"of the type and on the device of first ({first.dtype}, {first.device})"
-        raise input_error("second", expected, f"{second.dtype}, {second.device}")
 
 
 def _cos_sin_of_difference(yaw: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,14 +112,8 @@ def _corners(center: Tensor, along: Tensor, across: Tensor) -> Tensor:
 def _clamped_edge_integrals(x0: Tensor, y0: Tensor, half_x: Tensor, half_y: Tensor) -> Tensor:
     """Integrate ``clamp(y, -half_y, half_y)`` over x within ``[-half_x, half_x]`` along each edge.
 
-    Args:
-        x0: corners, each the start of an edge that ends at the next one, shape (..., 4).
-        y0: see ``x0``.
-        half_x: half the extents of the clipping rectangle, shape (..., 1).
-        half_y: see ``half_x``.
-
-    Returns:
-        The integrals, negative where the edge runs towards smaller x, shape (..., 4).
+    Corners ``(..., 4)``, each the start of an edge that ends at the next one; half extents
+    ``(..., 1)``. The integrals ``(..., 4)`` are negative where an edge runs towards smaller x.
     """
     x1, y1 = x0.roll(-1, dims=-1), y0.roll(-1, dims=-1)
     left = torch.minimum(torch.maximum(x0, -half_x), half_x)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import BoxCoding
-from ebm3d.boxes.device_constants import constant
 from ebm3d.densities.density import Density
 from ebm3d.densities.rescaled import RescaledDensity
+from ebm3d.devices import constant
 from ebm3d.errors import input_error
 from ebm3d.records import TensorRecord
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.device_constants import constant
-from ebm3d.boxes.random_numbers import standard_normal, uniform
 from ebm3d.densities.density import Density, check_residuals
 from ebm3d.densities.gaussian import log_normal, normal_cdf
+from ebm3d.devices import constant, standard_normal, uniform
 from ebm3d.errors import input_error, shape_error
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.random_numbers import uniform
 from ebm3d.densities.density import Density, check_parameters, check_residuals
+from ebm3d.devices import uniform
 from ebm3d.errors import input_error
 
 

@@ -13,9 +13,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.random_numbers import standard_normal, uniform, whole_numbers
 from ebm3d.densities.density import Density, check_parameters, check_residuals
 from ebm3d.densities.gaussian import log_normal, normal_cdf
+from ebm3d.devices import standard_normal, uniform, whole_numbers
 from ebm3d.errors import input_error, shape_error
 
 _POINT_ESTIMATES = ("mean", "mode")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from ebm3d.boxes.random_numbers import standard_normal
 from ebm3d.densities.density import Density, check_residuals
 from ebm3d.densities.gaussian import normal_cdf
+from ebm3d.devices import standard_normal
 from ebm3d.errors import can_read, check_count, input_error, shape_error
 
 

@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.random_numbers import uniform
 from ebm3d.densities import BoxDistribution
+from ebm3d.devices import uniform
 from ebm3d.errors import input_error, shape_error
 from ebm3d.noise import BoundNoise, NoiseSamples
 

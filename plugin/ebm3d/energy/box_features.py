@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.device_constants import constant
+from ebm3d.devices import constant
 from ebm3d.pooling.twins import apply, gradients
 
 NUM_BOX_FEATURES = 8

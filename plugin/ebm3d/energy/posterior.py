@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.boxes.random_numbers import check_generator, standard_normal, uniform
 from ebm3d.densities import BoxDistribution, MultivariateGaussianDensity
+from ebm3d.devices import check_generator, standard_normal, uniform
 from ebm3d.errors import can_read, check_count, check_positive, input_error, shape_error
 from ebm3d.noise import BoxNoise
 from ebm3d.records import TensorRecord

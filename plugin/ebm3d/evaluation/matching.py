@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from ebm3d.boxes.parallelism import threads_for
+from ebm3d.boxes.kernels import threads_for
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -13,7 +13,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from ebm3d.boxes.iou import common_height, intersection_area
-from ebm3d.boxes.parallelism import threads_for
+from ebm3d.boxes.kernels import threads_for
 from ebm3d.datasets.kitti_frames import KittiFrames
 from ebm3d.datasets.kitti_labels import KittiObjects
 from ebm3d.evaluation.kitti_protocol import DONT_CARE

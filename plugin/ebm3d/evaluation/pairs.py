@@ -14,7 +14,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from ebm3d.boxes.iou import iou_3d, iou_bev
-from ebm3d.boxes.parallelism import threads_for
+from ebm3d.boxes.kernels import threads_for
 from ebm3d.errors import shape_error
 from ebm3d.evaluation.kitti_evaluation import MatchingProblem
 from ebm3d.evaluation.matching import COUNTED, SKIPPED

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.boxes.device_constants import constant
 from ebm3d.boxes.iou import iou_3d
+from ebm3d.devices import constant
 from ebm3d.errors import check_count, input_error, shape_error
 from ebm3d.losses.training import BatchScorer, NoiseAround, TrainingLoss
 from ebm3d.registry import register

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.boxes.random_numbers import standard_normal, whole_numbers
+from ebm3d.devices import standard_normal, whole_numbers
 from ebm3d.errors import check_count, check_positive, input_error, shape_error
 from ebm3d.losses.training import (
     BatchScorer,

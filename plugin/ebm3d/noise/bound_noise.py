@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.random_numbers import check_generator
-from ebm3d.errors import check_count, check_labels, check_sound_boxes, input_error, shape_error
+from ebm3d.devices import check_generator
+from ebm3d.errors import check_count, check_labels, check_valid_boxes, input_error, shape_error
 
 if TYPE_CHECKING:
     from ebm3d.noise.box_noise import BoxNoise
@@ -47,7 +47,7 @@ class BoundNoise:
     Raises:
         ValueError: for shapes, types or devices that do not fit, and in main memory for boxes that
             are not valid and labels without a row. On another device reading values would wait for
-            it: call :func:`ebm3d.errors.check_sound_boxes` and :func:`ebm3d.errors.check_labels`
+            it: call :func:`ebm3d.errors.check_valid_boxes` and :func:`ebm3d.errors.check_labels`
             with ``wait=True`` once before.
     """
 
@@ -60,7 +60,7 @@ class BoundNoise:
         reference: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        check_sound_boxes(boxes)
+        check_valid_boxes(boxes)
         check_labels(labels, len(boxes), len(noise.stds), "stds")
         sizes = list(frame_sizes or [len(boxes)])
         for size in sizes:

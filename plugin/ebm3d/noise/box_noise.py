@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.local import add_local_offsets, local_offsets
-from ebm3d.boxes.random_numbers import standard_normal, whole_numbers
+from ebm3d.devices import standard_normal, whole_numbers
 from ebm3d.errors import (
     check_count,
     check_floating_boxes,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.local import local_offsets
-from ebm3d.errors import check_sound_boxes, shape_error
+from ebm3d.errors import check_valid_boxes, shape_error
 
 # Of a Gaussian, 68.27 % lie within one standard deviation of zero.
 _ONE_SIGMA = math.erf(1 / math.sqrt(2))
@@ -33,8 +33,8 @@ def fit_noise_stds(true: Tensor, detected: Tensor) -> Tensor:
     Raises:
         ValueError: for wrong shapes, no pairs, or boxes that are not finite and of positive size.
     """
-    check_sound_boxes(true, "true")
-    check_sound_boxes(detected, "detected")
+    check_valid_boxes(true, "true")
+    check_valid_boxes(detected, "detected")
     if true.shape != detected.shape or len(true) == 0:
         raise shape_error("detected", f"(N, 7) with N >= 1, as true {tuple(true.shape)}", detected)
     offsets = local_offsets(true, detected)

@@ -11,11 +11,10 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm3d.boxes.device_constants import constant_index
-from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.boxes.kernels import Array, kernels_serve
+from ebm3d.devices import constant_index
 from ebm3d.errors import shape_error
 from ebm3d.pooling.twins import apply, gradients
 
@@ -30,13 +29,10 @@ def bilinear_gather(
     .. math:: b(c, r) = \sum_{k,l\in\{0,1\}} |1-k-\delta_c|\,|1-l-\delta_r|\; F_{r_0+l,\,c_0+k}
 
     Source: docs/method.md, M-4. Unlike ``torch.nn.functional.grid_sample`` it can be differentiated
-    twice, reads many scenes in one call, and never copies the map. On a CPU a kernel does the work
-    and keeps nothing for the backward pass but its arguments; elsewhere, and where a graph of the
-    gradient is wanted, :func:`gather_by_torch` does.
+    twice, reads many scenes in one call, and keeps nothing for the backward pass but its arguments.
 
     Args:
-        rows: ``(B * H * W, C)`` maps as rows of channels, see
-            :func:`ebm3d.pooling.geometry.stack_maps`.
+        rows: ``(B * H * W, C)`` of :func:`ebm3d.pooling.geometry.stack_maps`.
         shape: ``(B, H, W)``.
         cells: ``(P, 2)`` column and row; whole numbers are cell centers.
         scene: ``(P,)`` which map, int64.
@@ -85,7 +81,6 @@ class _BilinearGather(torch.autograd.Function):
     def forward(
         ctx: Any, rows: Tensor, cells: Tensor, scene: Tensor, shape: tuple[int, int, int]
     ) -> Tensor:
-        """Gather."""
         ctx.save_for_backward(rows, cells, scene)
         ctx.shape = shape
         out = rows.new_empty(len(cells), rows.shape[1])
@@ -99,8 +94,8 @@ class _BilinearGather(torch.autograd.Function):
         rows, cells, scene = ctx.saved_tensors
         if torch.is_grad_enabled():
             out = gather_by_torch(rows, ctx.shape, cells, scene)
-            found = gradients(out, (rows, cells), grad, ctx.needs_input_grad)
-            return found[0], found[1], None, None
+            grads = gradients(out, (rows, cells), grad, ctx.needs_input_grad)
+            return grads[0], grads[1], None, None
         wanted = ctx.needs_input_grad[0]
         grad_rows = torch.zeros_like(rows) if wanted else rows.new_empty(0, rows.shape[1])
         grad_cells = torch.empty_like(cells)
@@ -111,36 +106,28 @@ class _BilinearGather(torch.autograd.Function):
 
 @numba.njit(cache=True, nogil=True)
 def gather_kernel(
-    rows: NDArray[Any],
-    cells: NDArray[Any],
-    scene: NDArray[np.int64],
-    height: int,
-    width: int,
-    out: NDArray[Any],
+    rows: Array, cells: Array, scene: Array, height: int, width: int, out: Array
 ) -> None:
     """Write ``(P, C)`` values of maps ``(B * H * W, C)`` at ``cells`` ``(P, 2)``."""
-    # An array, so that weights have the type of the map and the inner loop does not convert.
-    weights = np.empty(4, out.dtype)
     for p in range(len(cells)):
         column, row = cells[p, 0], cells[p, 1]
         out[p] = 0 if math.isfinite(column) and math.isfinite(row) else np.nan
         if not (-1 < column < width and -1 < row < height):
             continue
         low, left = math.floor(row), math.floor(column)
-        high_part, right_part = row - low, column - left
-        weights[0], weights[1] = (1 - high_part) * (1 - right_part), (1 - high_part) * right_part
-        weights[2], weights[3] = high_part * (1 - right_part), high_part * right_part
         for k in range(4):
             r, c = int(low) + k // 2, int(left) + k % 2
             if 0 <= r < height and 0 <= c < width:
                 source = (scene[p] * height + r) * width + c
+                # In the type of the map, so that the inner loop does not convert.
+                weight = out.dtype.type((1 - abs(r - row)) * (1 - abs(c - column)))
                 for channel in range(rows.shape[1]):
-                    out[p, channel] += weights[k] * rows[source, channel]
+                    out[p, channel] += weight * rows[source, channel]
 
 
 # The sum may be taken in any order, which lets the compiler use vectors; nothing else is relaxed.
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc"})
-def dot_kernel(first: NDArray[Any], second: NDArray[Any]) -> Any:
+def dot_kernel(first: Array, second: Array) -> Any:
     """Sum of the products of two rows, in their type."""
     total = first.dtype.type(0)
     for channel in range(len(first)):
@@ -150,36 +137,32 @@ def dot_kernel(first: NDArray[Any], second: NDArray[Any]) -> Any:
 
 @numba.njit(cache=True, nogil=True)
 def gather_backward_kernel(
-    rows: NDArray[Any],
-    cells: NDArray[Any],
-    scene: NDArray[np.int64],
-    grad: NDArray[Any],
+    rows: Array,
+    cells: Array,
+    scene: Array,
+    grad: Array,
     height: int,
     width: int,
-    grad_rows: NDArray[Any],
-    grad_cells: NDArray[Any],
+    grad_rows: Array,
+    grad_cells: Array,
 ) -> None:
     """Add to ``grad_rows`` unless it is empty, and write ``grad_cells`` ``(P, 2)``."""
-    weights = np.empty(4, grad.dtype)
     for p in range(len(cells)):
         column, row = cells[p, 0], cells[p, 1]
         grad_cells[p] = 0 if math.isfinite(column) and math.isfinite(row) else np.nan
         if not (-1 < column < width and -1 < row < height):
             continue
         low, left = math.floor(row), math.floor(column)
-        high_part, right_part = row - low, column - left
-        weights[0], weights[1] = (1 - high_part) * (1 - right_part), (1 - high_part) * right_part
-        weights[2], weights[3] = high_part * (1 - right_part), high_part * right_part
         for k in range(4):
             r, c = int(low) + k // 2, int(left) + k % 2
             if not (0 <= r < height and 0 <= c < width):
                 continue
             source = (scene[p] * height + r) * width + c
             product = dot_kernel(grad[p], rows[source])
-            side_row = 1 - high_part if k < 2 else high_part
-            side_column = right_part if k % 2 else 1 - right_part
+            side_row, side_column = 1 - abs(r - row), 1 - abs(c - column)
             grad_cells[p, 0] += product * side_row * (1 if k % 2 else -1)
             grad_cells[p, 1] += product * side_column * (-1 if k < 2 else 1)
             if len(grad_rows):
+                weight = grad.dtype.type(side_row * side_column)
                 for channel in range(rows.shape[1]):
-                    grad_rows[source, channel] += weights[k] * grad[p, channel]
+                    grad_rows[source, channel] += weight * grad[p, channel]

@@ -10,41 +10,38 @@ from torch import Tensor
 
 from ebm3d.errors import check_count, input_error
 
+Pair = tuple[float, float]
+
 
 @dataclass(frozen=True)
 class BEVGeometry:
     """Where the cells of a map ``(B, C, H, W)`` lie: rows are y, columns are x.
 
-    Cell i covers ``[i, i + 1) * cell_size`` from the origin, so its center is at ``(i + 0.5)``
-    times the cell size.
+    Cell i covers ``[i, i + 1) * cell_size`` from the origin.
 
     Attributes:
         origin: x and y in meters of the outer corner of cell (0, 0).
         cell_size: extent of a cell along x and along y, meters.
     """
 
-    origin: tuple[float, float]
-    cell_size: tuple[float, float]
+    origin: Pair
+    cell_size: Pair
 
     @classmethod
     def from_range(cls, point_cloud_range: Sequence[float], height: int, width: int) -> BEVGeometry:
-        """Derive the geometry from the range the map covers.
+        """Derive the geometry from the range that a map of ``height x width`` cells covers.
 
         Args:
             point_cloud_range: ``(x_min, y_min, z_min, x_max, y_max, z_max)``, meters.
             height: H, cells along y.
             width: W, cells along x.
 
-        Returns:
-            The geometry.
-
         Raises:
             ValueError: if the range has not 6 numbers or is empty, or the map has no cells.
         """
         if len(point_cloud_range) != 6:
-            raise input_error(
-                "point_cloud_range", "(x_min, y_min, z_min, x_max, y_max, z_max)", point_cloud_range
-            )
+            expected = "(x_min, y_min, z_min, x_max, y_max, z_max)"
+            raise input_error("point_cloud_range", expected, point_cloud_range)
         x_min, y_min, _, x_max, y_max, _ = (float(v) for v in point_cloud_range)
         if not (x_max > x_min and y_max > y_min):
             raise input_error("point_cloud_range", "increasing in x and y", point_cloud_range)
@@ -53,11 +50,8 @@ class BEVGeometry:
         return cls((x_min, y_min), ((x_max - x_min) / width, (y_max - y_min) / height))
 
     def meters_to_map(
-        self,
-        scale: tuple[float, float] = (1.0, 1.0),
-        shift: tuple[float, float] = (0.0, 0.0),
-        center_offset: float = 0.5,
-    ) -> tuple[tuple[float, float], tuple[float, float]]:
+        self, scale: Pair = (1.0, 1.0), shift: Pair = (0.0, 0.0), center_offset: float = 0.5
+    ) -> tuple[Pair, Pair]:
         """Return factor and offset, in x and in y, from meters to coordinates of a map.
 
         Args:

@@ -1,7 +1,7 @@
 """Mean and maximum of point features in the window, of padded crops.
 
 N boxes with S variants each; K points of a crop; F columns of the clouds; H and C channels of the
-two layers; D columns of the basis of :mod:`ebm3d.pooling.padded_features`.
+two layers; D columns of the basis of :mod:`ebm3d.pooling.point_features_torch`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebm3d.boxes.device_constants import constant
-from ebm3d.pooling.padded_features import weighted_features
+from ebm3d.devices import Vector, constant
 from ebm3d.pooling.point_crops import PaddedCrops
-from ebm3d.pooling.point_features import METRIC_SCALE
-from ebm3d.pooling.twins import apply, gradients
-
-_Matrix = tuple[tuple[float, ...], ...]
+from ebm3d.pooling.point_features_torch import NUM_GEOMETRIC, feature_matrix, weighted_basis
+from ebm3d.pooling.twins import apply, gradients, sparse_matrix
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,11 @@ class PaddedContext:
     inverse_weight: Tensor
     first: Tensor
     second: Tensor
-    margin: tuple[float, ...]
+    margin: Vector
 
     @classmethod
     def of(
-        cls, crops: PaddedCrops, first: nn.Linear, second: nn.Linear, margin: tuple[float, ...]
+        cls, crops: PaddedCrops, first: nn.Linear, second: nn.Linear, margin: Vector
     ) -> PaddedContext:
         """Fold the layers, whose parameters get gradients, and lay the points out."""
         weight = crops.weight[:, None, None]
@@ -68,48 +65,34 @@ def pool_padded(context: PaddedContext, boxes: Tensor) -> Tensor:
         boxes: ``(N, S, 7)``.
 
     Returns:
-        ``(N, S, 2 C + 2)``, differentiable in boxes and layers, twice. Of several points that reach
-        a maximum, one gets its gradient.
+        ``(N, S, 2 C + 2)``, differentiable in boxes and layers, twice. The first point of a crop
+        that reaches a maximum gets its gradient.
     """
-    hidden = weighted_features(boxes, context.xyz, context.extra, context.margin)
+    hidden = weighted_basis(boxes, context.xyz, context.extra, context.margin)
     hidden = torch.relu_(torch.relu_(hidden @ context.first) @ context.second)
     pooled: Tensor = apply(_PoolPadded, hidden, context.weight, context.inverse_weight)
     return pooled
 
 
 def fold_first_layer(weight: Tensor, bias: Tensor) -> Tensor:
-    """First layer on the basis; two more outputs hand on one and the share inside the box.
+    """First layer on the basis, ``(D, H + 2)``, of a weight ``(H, 10 + F - 3)`` and bias ``(H,)``.
 
     A point of window w enters as w times its basis, and leaves as w times its hidden units: relu
-    lets a positive factor through.
-
-    Args:
-        weight: ``(H, 10 + F - 3)`` of the layer on the features of ``point_features``.
-        bias: ``(H,)``.
-
-    Returns:
-        ``(D, H + 2)``, differentiable in both.
+    lets a positive factor through. Two more outputs hand on one and the share inside the box.
     """
-    num_extra = weight.shape[1] - 10
+    num_extra = weight.shape[1] - NUM_GEOMETRIC
     layer = torch.cat((weight.t(), bias[None]))
-    passed = constant(_passed(num_extra), weight)
-    return torch.cat((constant(_basis(num_extra), weight) @ layer, passed), dim=1)
+    passed = sparse_matrix(14 + num_extra, 2, {(9, 0): 1.0, (13 + num_extra, 1): 1.0})
+    on_basis = constant(feature_matrix(num_extra), weight) @ layer
+    return torch.cat((on_basis, constant(passed, weight)), dim=1)
 
 
 def fold_second_layer(weight: Tensor, bias: Tensor) -> Tensor:
-    """Second layer after :func:`fold_first_layer`, which hands both further outputs on.
-
-    Args:
-        weight: ``(C, H)``.
-        bias: ``(C,)``.
-
-    Returns:
-        ``(H + 2, C + 2)``, differentiable in both.
-    """
-    zeros = torch.zeros_like(bias)[None]
-    layer = torch.cat((weight.t(), bias[None], zeros))
-    handed = ((0.0, 0.0),) * weight.shape[1] + ((1.0, 0.0), (0.0, 1.0))
-    return torch.cat((layer, constant(handed, weight)), dim=1)
+    """Second layer ``(H + 2, C + 2)``, which hands on the two further outputs of the first."""
+    num_hidden = weight.shape[1]
+    layer = torch.cat((weight.t(), bias[None], torch.zeros_like(bias)[None]))
+    passed = sparse_matrix(num_hidden + 2, 2, {(num_hidden, 0): 1.0, (num_hidden + 1, 1): 1.0})
+    return torch.cat((layer, constant(passed, weight)), dim=1)
 
 
 class _PoolPadded(torch.autograd.Function):
@@ -130,8 +113,9 @@ class _PoolPadded(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
         """The gradient of the weighted units."""
         weighted, weight, inverse_weight, largest, counts, divisor, mean = ctx.saved_tensors
+        largest = largest[:, :, None]
         if torch.is_grad_enabled():
-            pooled = _pool_by_torch(weighted, weight)
+            pooled = _pool_by_torch(weighted, weight, largest)
             return gradients(pooled, (weighted,), grad, ctx.needs_input_grad)[0], None, None
         channels = mean.shape[-1]
         grad_mean, grad_maxima, grad_counts = grad.split((channels, channels, 2), dim=-1)
@@ -139,35 +123,12 @@ class _PoolPadded(torch.autograd.Function):
         grad_counts = grad_counts / (counts + inverse_weight)
         grad_counts[..., :1].sub_((grad_sums[..., None, :] @ mean[..., None])[..., 0])
         sums = torch.cat((grad_sums, grad_counts), dim=-1)[:, :, None].expand_as(weighted)
-        return sums.scatter_add(2, largest[:, :, None], grad_maxima[:, :, None]), None, None
+        return sums.scatter_add(2, largest, grad_maxima[:, :, None]), None, None
 
 
-def _pool_by_torch(weighted: Tensor, weight: Tensor) -> Tensor:
+def _pool_by_torch(weighted: Tensor, weight: Tensor, largest: Tensor) -> Tensor:
     """The same by operations that torch differentiates any number of times."""
-    units, window_inside = weighted[..., :-2], weighted[..., -2:]
-    counts = window_inside.sum(dim=2)
+    units, counts = weighted[..., :-2], weighted[..., -2:].sum(dim=2)
     mean = units.sum(dim=2) / (counts[..., :1] + 1)
-    return torch.cat((mean, units.amax(dim=2), torch.log1p(counts * weight)), dim=-1)
-
-
-def _basis(num_extra: int) -> _Matrix:
-    """Rows: columns of the basis; columns: the features they make up, then the bias."""
-    rows = [[0.0] * (11 + num_extra) for _ in range(14 + num_extra)]
-    scale = METRIC_SCALE
-    for d in range(3):
-        rows[d][d], rows[6 + d][7 + d] = 1.0, scale
-    rows[3][3] = rows[4][4] = scale  # beyond the faces along and across: |c| - half size
-    rows[10][3] = rows[11][4] = -scale
-    rows[8][5], rows[8][6] = -scale, scale  # below: -c - half height; above: c - half height
-    rows[12][5] = rows[12][6] = -scale
-    rows[9][10 + num_extra] = 1.0  # the bias
-    for e in range(num_extra):
-        rows[13 + e][10 + e] = 1.0
-    return tuple(map(tuple, rows))
-
-
-def _passed(num_extra: int) -> _Matrix:
-    """Columns of the first layer that hand on one and the share inside the box."""
-    rows = [[0.0, 0.0] for _ in range(14 + num_extra)]
-    rows[9][0] = rows[13 + num_extra][1] = 1.0
-    return tuple(map(tuple, rows))
+    maxima = units.gather(2, largest)[:, :, 0]
+    return torch.cat((mean, maxima, torch.log1p(counts * weight)), dim=-1)

@@ -1,5 +1,7 @@
 """Features of the points in and around a box, which make its height and z observable.
 
+What is seen of a point is defined in :mod:`ebm3d.pooling.point_features_torch`.
+
 N boxes; S variants of each; F columns of the clouds.
 """
 
@@ -11,10 +13,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ebm3d.errors import input_error
+from ebm3d.boxes.kernels import kernels_serve
+from ebm3d.errors import check_count, input_error
 from ebm3d.pooling.padded_pool import PaddedContext, pool_padded
 from ebm3d.pooling.point_crops import PaddedCrops, PointCrops, crop_points
-from ebm3d.pooling.point_features import NUM_GEOMETRIC, point_features
+from ebm3d.pooling.point_features import point_features
+from ebm3d.pooling.point_features_torch import NUM_GEOMETRIC
 from ebm3d.pooling.scene import MAX_BYTES, MAX_CACHED, Scenes
 from ebm3d.pooling.segments import pool_segments
 from ebm3d.registry import register
@@ -25,21 +29,19 @@ class PointBoxPool(nn.Module):
     r"""A small point network in the frame of the evaluated box.
 
     Each point enters with its coordinates relative to the half sizes, its distances beyond the
-    faces (ahead or behind, left or right, below, above), its position from the center, and its
-    intensity; two layers give features, of which the window's mean and maximum are taken. The
-    window falls smoothly to zero at ``margin`` outside the box, so that the features depend on the
-    evaluated box and not on where the crop was made, which would tell the network the true box
-    during training, and do not jump when a point enters. Two limits of that: a box moved by more
-    than ``max_box_shift`` misses points, and where a crop is thinned to ``max_points`` the choice depends
-    weakly on the crop. Source: docs/method.md, M-5 (our own; the 2020 paper sees the height
-    only through the map).
+    faces, its position from the center, and its intensity; two layers give features, of which the
+    mean and maximum over the window are taken. The window falls smoothly to zero at ``margin``
+    outside the box: features do not jump when a point enters, and do not depend on where the crop
+    was made, which would tell the network the true box during training. Two limits of that: a box
+    moved by more than ``max_box_shift`` misses points, and where a crop is thinned to
+    ``max_points`` the choice depends weakly on the crop. Source: docs/method.md, M-5 (the 2020
+    paper sees the height only through the map).
 
     Args:
         channels: widths of the two point layers.
-        margin: how far outside the box points still count, meters: along, across, vertically.
-        max_box_shift: how far the faces of a box may move from where its crop was made, meters, before
-            points are missed; added to the margin of the crop. Choose it above the reach of the
-            noise and of the refiner. Points out of the window cost nothing.
+        margin: how far outside the box points count, meters: along, across, vertically.
+        max_box_shift: how far the faces of a box may move from where its crop was made, meters;
+            above the reach of the noise and of the refiner. It costs only the crop.
         max_points: largest number of points kept per crop, those out of the window included.
         num_features: F, columns of the clouds used, x, y, z included (4: with intensity).
     """
@@ -55,12 +57,10 @@ class PointBoxPool(nn.Module):
         super().__init__()
         if len(margin) != 3 or not all(0 < value < math.inf for value in margin):
             raise input_error("margin", "three positive numbers of meters", margin)
-        if num_features < 3 or max_points < 1 or not 0 <= max_box_shift < math.inf:
-            raise input_error(
-                "num_features, max_points, max_box_shift",
-                "at least 3, 1 and 0",
-                (num_features, max_points, max_box_shift),
-            )
+        if not 0 <= max_box_shift < math.inf:
+            raise input_error("max_box_shift", "at least 0 and finite", max_box_shift)
+        check_count("max_points", max_points)
+        check_count("num_features", num_features, least=3)
         self.margin, self.max_box_shift = tuple(margin), max_box_shift
         self.max_points, self.num_features = max_points, num_features
         self.first = nn.Linear(NUM_GEOMETRIC + num_features - 3, channels[0])
@@ -75,10 +75,7 @@ class PointBoxPool(nn.Module):
         Args:
             scenes: must have points.
             boxes: ``(N, 7)``; later calls may move each by up to ``max_box_shift``.
-            scene_index: ``(N,)``.
-
-        Returns:
-            The crops.
+            scene_index: ``(N,)`` frame of each box.
 
         Raises:
             ValueError: if the scenes come without points or with too few columns.
@@ -114,17 +111,14 @@ class PointBoxPool(nn.Module):
         return max(1, MAX_BYTES // (context.xyz.shape[1] * point))
 
     def forward(self, context: PointCrops | PaddedContext, boxes: Tensor) -> Tensor:
-        """Pool features.
+        """Return ``(N, S, out_channels)`` of boxes ``(N, S, 7)``.
 
-        Args:
-            context: of :meth:`prepare`.
-            boxes: ``(N, S, 7)``.
-
-        Returns:
-            ``(N, S, out_channels)``: mean and maximum of the point features, and the logarithms of
-            the number of points in the window and inside the box. Differentiable in boxes. Memory
-            grows with N * S * points * channels; :class:`ebm3d.energy.BoxEnergy` bounds it.
+        Mean and maximum of the point features, and the logarithms of one plus the number of points
+        in the window and inside the box. Differentiable in boxes and parameters, twice. Memory
+        grows with N * S * points * channels.
         """
+        if isinstance(context, PointCrops) and not kernels_serve(boxes, context.points):
+            context = PaddedContext.of(context.padded(), self.first, self.second, self.margin)
         if isinstance(context, PaddedContext):
             return pool_padded(context, boxes)
         count, variants = boxes.shape[:2]
@@ -132,6 +126,8 @@ class PointBoxPool(nn.Module):
         hidden = torch.relu_(self.second(torch.relu_(self.first(features))))
         pooled = pool_segments(hidden, window, owner, count * variants)
         sums, maxima = pooled.chunk(2, dim=1)
+        in_window = counts[:, :1]
         weight = context.weight.repeat_interleave(variants)[:, None]
-        parts = (sums / (counts[:, :1] + 1), maxima, torch.log1p(counts * weight))
+        # Nothing times the count: a box that is not finite has no rows, and a maximum of NaN.
+        parts = (sums / (in_window + 1), maxima + 0 * in_window, torch.log1p(counts * weight))
         return torch.cat(parts, dim=1).view(count, variants, self.out_channels)

@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ebm3d.boxes.device_constants import constant
 from ebm3d.boxes.frames import points_to_box_frame
-from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.boxes.kernels import Array, kernels_serve
+from ebm3d.devices import constant
 
 _LARGEST_HASH = 2**31 - 1
 # Coordinates of a padding point, meters: out of the window of every box, so that it never counts.
@@ -43,6 +41,13 @@ class PointCrops:
     points: Tensor
     owner: Tensor
     weight: Tensor
+
+    def padded(self) -> PaddedCrops:
+        """Return crops of all Q points, of which those of other boxes are padding."""
+        boxes = torch.arange(len(self.weight), device=self.owner.device)
+        is_near_box = (self.owner == boxes[:, None])[..., None]
+        points = torch.where(is_near_box, self.points, _padding(self.points))
+        return PaddedCrops(points, self.weight)
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,9 @@ def crop_points(
 ) -> PointCrops | PaddedCrops:
     """Collect the points inside each enlarged box.
 
-    Where there are more than ``max_points``, those are kept whose positions hash lowest: a random
-    choice that is the same each time, whatever the order of the cloud, and that hardly changes
-    when the crop moves, since points common to both crops keep their rank.
+    The points of a crop are in the order of a hash of their positions. Where there are more than
+    ``max_points``, the first are kept: a random choice that does not depend on the order of the
+    cloud, and that hardly changes when the crop moves.
 
     Args:
         points: one cloud ``(P, F)`` per frame, F >= 3.
@@ -79,12 +84,12 @@ def crop_points(
         max_points: largest number of points of a crop.
 
     Returns:
-        Crops of at most ``max_points`` points each: one after the other where kernels serve the
-        tensors, else padded, for which no value is read on the host.
+        Crops one after the other where kernels serve the tensors, else padded, for which no value
+        is read on the host. A box that is not finite has no points.
     """
     if kernels_serve(boxes, *points):
         return _crop_by_kernel(points, boxes, scene_index, margin, max_points)
-    return _crop_padded(points, boxes, scene_index, tuple(margin), max_points)
+    return _crop_padded(points, boxes, scene_index, margin, max_points)
 
 
 def _crop_by_kernel(
@@ -95,21 +100,26 @@ def _crop_by_kernel(
     max_points: int,
 ) -> PointCrops:
     """:func:`crop_points` of tensors in main memory."""
-    owner, chosen = [], []
+    owners, clouds = [], []
     for index, cloud in enumerate(points):
         rows = (scene_index == index).nonzero()[:, 0]
         arrays = (t.detach().contiguous().numpy() for t in (cloud, boxes[rows]))
         near = near_kernel(*arrays, np.asarray(margin, dtype=np.float64))
-        box_of_point, point = (torch.from_numpy(found) for found in near)
-        owner.append(rows[box_of_point])
-        chosen.append(cloud[point])
-    return _thin(torch.cat(owner), torch.cat(chosen), len(boxes), max_points)
+        box_of_point, point = (torch.from_numpy(numbers) for numbers in near)
+        owners.append(rows[box_of_point])
+        clouds.append(cloud[point])
+    owner, near_points = torch.cat(owners), torch.cat(clouds)
+    order = torch.argsort(owner * (_LARGEST_HASH + 1) + _hash_positions(near_points), stable=True)
+    owner = owner[order]
+    count = torch.bincount(owner, minlength=len(boxes))
+    first = torch.cumsum(count, 0) - count
+    kept = torch.arange(len(owner)) - first[owner] < max_points
+    weight = _weight(count, max_points, near_points)
+    return PointCrops(near_points[order[kept]], owner[kept], weight)
 
 
 @numba.njit(cache=True, nogil=True)
-def near_kernel(
-    cloud: NDArray[Any], boxes: NDArray[Any], margin: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def near_kernel(cloud: Array, boxes: Array, margin: Array) -> tuple[Array, Array]:
     """Box and point of every point ``(P, F)`` in an enlarged box ``(N, 7)``."""
     box, point = np.empty(256, np.int64), np.empty(256, np.int64)
     count = 0
@@ -133,31 +143,19 @@ def near_kernel(
     return box[:count].copy(), point[:count].copy()
 
 
-def _thin(owner: Tensor, chosen: Tensor, num_boxes: int, max_points: int) -> PointCrops:
-    """Keep at most ``max_points`` of the points ``(Q, F)`` of each owner ``(Q,)``."""
-    count = torch.bincount(owner, minlength=num_boxes)
-    ranked = torch.argsort(owner * (_LARGEST_HASH + 1) + _hash_positions(chosen))
-    start = torch.cumsum(count, 0) - count
-    rank = torch.arange(len(owner), device=owner.device) - start[owner[ranked]]
-    kept = torch.sort(ranked[rank < max_points]).values
-    kept = kept[torch.sort(owner[kept], stable=True).indices]
-    return PointCrops(chosen[kept], owner[kept], _weight(count, max_points, chosen))
-
-
 def _crop_padded(
     points: Sequence[Tensor],
     boxes: Tensor,
     scene_index: Tensor,
-    margin: tuple[float, ...],
+    margin: Sequence[float],
     max_points: int,
 ) -> PaddedCrops:
-    """:func:`crop_points` of tensors of any device; the points of a crop in order of their hash."""
+    """:func:`crop_points` of tensors of any device."""
     clouds = pad_sequence(list(points), batch_first=True, padding_value=_FAR)
     if clouds.shape[1] == 0:
         clouds = clouds.new_full((len(clouds), 1, clouds.shape[2]), _FAR)
     hashes = _hash_positions(clouds)
-    size, columns = min(max_points, clouds.shape[1]), clouds.shape[2]
-    padding = constant((_FAR,) * 3 + (0.0,) * (columns - 3), clouds)
+    size, padding = min(max_points, clouds.shape[1]), _padding(clouds)
     crops, counts = [], []
     chunk = max(1, _MAX_COORDINATES // (3 * clouds.shape[1]))
     for box, scene in zip(boxes.split(chunk), scene_index.split(chunk), strict=True):
@@ -167,7 +165,7 @@ def _crop_padded(
         rank, index = torch.topk(
             torch.where(inside, hashed, _LARGEST_HASH + 1), size, dim=1, largest=False
         )
-        index = index[..., None].expand(-1, -1, columns)
+        index = index[..., None].expand(-1, -1, clouds.shape[2])
         chosen = cloud.expand(len(box), -1, -1).gather(1, index)
         crops.append(torch.where((rank <= _LARGEST_HASH)[..., None], chosen, padding))
         counts.append(inside.sum(dim=1))
@@ -175,21 +173,17 @@ def _crop_padded(
 
 
 def is_near(clouds: Tensor, boxes: Tensor, margin: Sequence[float]) -> Tensor:
-    """Whether points lie in enlarged boxes; the twin of :func:`near_kernel`.
-
-    Args:
-        clouds: ``(N, P, F)``, one per box, or ``(1, P, F)`` for all.
-        boxes: ``(N, 7)``.
-        margin: meters added on each side along, across, and above and below the box.
-
-    Returns:
-        ``(N, P)``.
-    """
+    """Whether points of clouds ``(N, P, F)`` or ``(1, P, F)`` lie in enlarged boxes, ``(N, P)``."""
     local = points_to_box_frame(clouds[..., :3], boxes)
     along = local[..., 0].abs() <= 0.5 * boxes[:, 3:4] + margin[0]
     across = local[..., 1].abs() <= 0.5 * boxes[:, 4:5] + margin[1]
     above = (local[..., 2] >= -margin[2]) & (local[..., 2] <= boxes[:, 5:6] + margin[2])
     return along & across & above
+
+
+def _padding(like: Tensor) -> Tensor:
+    """A point ``(F,)`` that no window of a box reaches."""
+    return constant((_FAR,) * 3 + (0.0,) * (like.shape[-1] - 3), like)
 
 
 def _weight(count: Tensor, max_points: int, like: Tensor) -> Tensor:

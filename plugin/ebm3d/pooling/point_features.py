@@ -1,4 +1,6 @@
-"""Points in the frame of the evaluated box: their features, and how much each of them counts.
+"""Features of points in the frame of the evaluated box, by kernels on a CPU.
+
+The features and the window are those of :mod:`ebm3d.pooling.point_features_torch`.
 
 E evaluated boxes (N boxes with S variants each); Q points of all crops; R rows: pairs of an
 evaluated box and a point in its window; F columns of the clouds.
@@ -7,110 +9,65 @@ evaluated box and a point in its window; F columns of the clouds.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm3d.boxes.frames import points_to_box_frame
-from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.boxes.kernels import Array
+from ebm3d.devices import Vector, constant
 from ebm3d.pooling.point_crops import PointCrops
+from ebm3d.pooling.point_features_torch import (
+    METRIC_SCALE,
+    NUM_GEOMETRIC,
+    RELATIVE_LIMIT,
+    SHARPNESS,
+    basis_by_torch,
+    feature_matrix,
+)
 from ebm3d.pooling.twins import apply, gradients
-
-NUM_GEOMETRIC = 10
-METRIC_SCALE = 2.0  # distances enter in units of half a meter
-RELATIVE_LIMIT = 3.0  # coordinates relative to the half sizes enter up to here
-SHARPNESS = 10.0  # per meter: how sharply a face divides inside from outside
 
 
 def point_features(
-    crops: PointCrops, boxes: Tensor, margin: Sequence[float]
+    crops: PointCrops, boxes: Tensor, margin: Vector
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    r"""Describe points near boxes.
-
-    The window of a point is :math:`\prod_d s(1 - \max(b_d, 0) / m_d)` with
-    :math:`s(r) = r^2 (3 - 2 r)` for r in (0, 1] and 0 below, where b is the distance beyond the
-    faces along, across and up, and m the margin. Points out of the window do not count at all, and
-    are left out on a CPU. Source: docs/method.md, M-5.
+    """Describe the points in the windows of boxes.
 
     Args:
         crops: points near N boxes.
-        boxes: ``(N, S, 7)`` evaluated boxes; E = N * S of them.
-        margin: meters along, across, up.
+        boxes: ``(N, S, 7)`` evaluated boxes.
+        margin: of the window along, across, up, meters.
 
     Returns:
-        Features ``(R, 10 + F - 3)``: coordinates relative to the half sizes, distances beyond the
-        faces along, across, below and above, coordinates from the center, and the features of the
-        point; window ``(R,)``; counts ``(E, 2)`` of points in the window and inside the box; the
-        evaluated box of each row ``(R,)``, int64. The first three are differentiable in boxes.
+        Features ``(R, 10 + F - 3)``; window ``(R,)``; counts ``(E, 2)`` of points in the window and
+        inside the box, NaN for a box that is not finite; the evaluated box of each row ``(R,)``,
+        int64. The first three are differentiable in boxes, twice.
     """
     flat = boxes.reshape(-1, 7)
-    variants = boxes.shape[1]
-    if not kernels_serve(flat, crops.points):
-        point = torch.arange(len(crops.points), device=flat.device).repeat_interleave(variants)
-        variant = torch.arange(variants, device=flat.device).repeat(len(crops.points))
-        owner = crops.owner[point] * variants + variant
-        return (*features_by_torch(crops.points, flat, point, owner, margin), owner)
-    detached = flat.detach().contiguous()
     start = np.searchsorted(crops.owner.numpy(), np.arange(boxes.shape[0] + 1))
-    arrays = (crops.points.numpy(), start, detached.numpy(), variants, np.asarray(margin))
-    point, owner = (torch.from_numpy(index) for index in select_kernel(*arrays))
-    features, window, counts = apply(
-        _PointFeatures, flat, crops.points, point, owner, tuple(margin)
-    )
+    arrays = crops.points.numpy(), start, flat.detach().contiguous().numpy(), boxes.shape[1]
+    point, owner = (torch.from_numpy(i) for i in select_kernel(*arrays, np.asarray(margin)))
+    features, window, counts = apply(_PointFeatures, flat, crops.points, point, owner, margin)
     return features, window, counts, owner
 
 
-def features_by_torch(
-    points: Tensor, boxes: Tensor, point: Tensor, owner: Tensor, margin: Sequence[float]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for given rows, by operations torch differentiates any number of times."""
-    rows, own = points.index_select(0, point), boxes.index_select(0, owner)
-    local = points_to_box_frame(rows[:, None, :3], own)[:, 0]
-    half = 0.5 * own[:, 3:6]
-    centered = torch.cat((local[:, :2], local[:, 2:] - half[:, 2:]), dim=1)
-    beyond = centered.abs() - half
-    metric = torch.cat((beyond[:, :2], -local[:, 2:], local[:, 2:] - own[:, 5:6], centered), dim=1)
-    relative = (centered / half).clamp(-RELATIVE_LIMIT, RELATIVE_LIMIT)
-    features = torch.cat((relative, METRIC_SCALE * metric, rows[:, 3:]), dim=1)
-    ramp = (1 - beyond.clamp_min(0) / beyond.new_tensor(margin)).clamp_min(0)
-    window = _product(ramp * ramp * (3 - 2 * ramp))
-    # The sigmoid alone has no end: it would count points by where the crop was cut.
-    inside = window * _product(torch.sigmoid(-SHARPNESS * beyond))
-    counts = boxes.new_zeros(len(boxes), 2).index_add(0, owner, torch.stack((window, inside), 1))
-    return features, window, counts
-
-
-def _product(factors: Tensor) -> Tensor:
-    """Product over the three columns; unlike ``prod`` cheap to differentiate where one is zero."""
-    return factors[:, 0] * factors[:, 1] * factors[:, 2]
-
-
 class _PointFeatures(torch.autograd.Function):
-    """The kernels below, for arrays in main memory."""
+    """The kernels below."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        boxes: Tensor,
-        points: Tensor,
-        point: Tensor,
-        owner: Tensor,
-        margin: tuple[float, ...],
+        ctx: Any, boxes: Tensor, points: Tensor, point: Tensor, owner: Tensor, margin: Vector
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Features, window and counts."""
         ctx.save_for_backward(boxes, points, point, owner)
         ctx.margin = margin
         features = boxes.new_empty(len(owner), NUM_GEOMETRIC + points.shape[1] - 3)
-        window, counts = boxes.new_empty(len(owner)), boxes.new_zeros(len(boxes), 2)
-        given = (t.detach().contiguous().numpy() for t in (boxes, points, point, owner))
-        features_kernel(
-            *given, np.asarray(margin), features.numpy(), window.numpy(), counts.numpy()
-        )
+        window, counts = boxes.new_empty(len(owner)), _zero_if_finite(boxes, 2)
+        arrays = (t.detach().contiguous().numpy() for t in (boxes, points, point, owner))
+        outputs = (t.numpy() for t in (features, window, counts))
+        features_kernel(*arrays, np.asarray(margin), *outputs)
         return features, window, counts
 
     @staticmethod
@@ -120,14 +77,34 @@ class _PointFeatures(torch.autograd.Function):
         if torch.is_grad_enabled():
             outputs = features_by_torch(points, boxes, point, owner, ctx.margin)
             return (*gradients(outputs, (boxes,), grads, ctx.needs_input_grad), *[None] * 4)
-        grad_boxes = torch.zeros_like(boxes)
-        given = (t.detach().contiguous().numpy() for t in (boxes, points, point, owner, *grads))
-        features_backward_kernel(*given, np.asarray(ctx.margin), grad_boxes.numpy())
+        grad_boxes = _zero_if_finite(boxes, 7)
+        arrays = (t.detach().contiguous().numpy() for t in (boxes, points, point, owner, *grads))
+        features_backward_kernel(*arrays, np.asarray(ctx.margin), grad_boxes.numpy())
         return (grad_boxes, *[None] * 4)
 
 
+def _zero_if_finite(boxes: Tensor, columns: int) -> Tensor:
+    """Zeros ``(E, columns)``, NaN for boxes ``(E, 7)`` that are not finite."""
+    return (0 * boxes.detach().sum(dim=1, keepdim=True)).repeat(1, columns)
+
+
+def features_by_torch(
+    points: Tensor, boxes: Tensor, point: Tensor, owner: Tensor, margin: Vector
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, window and counts of given rows, for torch to differentiate."""
+    rows = points.index_select(0, point)[:, None]
+    each = boxes.index_select(0, owner)[:, None]
+    basis, window = basis_by_torch(each, rows[..., :3], rows[..., 3:], margin)
+    basis, window = basis[:, 0, 0], window[:, 0, 0]
+    num_features = NUM_GEOMETRIC + points.shape[1] - 3
+    matrix = constant(feature_matrix(points.shape[1] - 3), boxes)[:, :num_features]
+    in_window_inside = torch.cat((window, window * basis[:, -1:]), dim=1)
+    counts = boxes.new_zeros(len(boxes), 2).index_add(0, owner, in_window_inside)
+    return basis @ matrix, window[:, 0], counts
+
+
 @numba.njit(cache=True, nogil=True)
-def place_kernel(point: NDArray[Any], box: NDArray[Any], out: NDArray[np.float64]) -> None:
+def place_kernel(point: Array, box: Array, out: Array) -> None:
     """Write u, v, height over the center, and the distances beyond the faces along u, v, up."""
     x, y = float(point[0]) - box[0], float(point[1]) - box[1]
     cosine, sine = math.cos(box[6]), math.sin(box[6])
@@ -140,12 +117,8 @@ def place_kernel(point: NDArray[Any], box: NDArray[Any], out: NDArray[np.float64
 
 @numba.njit(cache=True, nogil=True)
 def select_kernel(
-    points: NDArray[Any],
-    start: NDArray[np.int64],
-    boxes: NDArray[Any],
-    variants: int,
-    margin: NDArray[np.float64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    points: Array, start: Array, boxes: Array, variants: int, margin: Array
+) -> tuple[Array, Array]:
     """Point and evaluated box of every row; crop n is ``start[n]`` to ``start[n + 1]``."""
     size = (start[1:] - start[:-1]).sum() * variants
     point, owner = np.empty(size, np.int64), np.empty(size, np.int64)
@@ -156,29 +129,26 @@ def select_kernel(
         for q in range(start[n], start[n + 1]):
             up = float(points[q, 2]) - boxes[e, 2] - 0.5 * boxes[e, 5]
             x, y = float(points[q, 0]) - boxes[e, 0], float(points[q, 1]) - boxes[e, 1]
-            # Not the negation of "within": a box that is not finite must keep its points, so that
-            # its features are not finite either.
             if (
-                abs(up) - 0.5 * boxes[e, 5] >= margin[2]
-                or abs(cosine * x + sine * y) - 0.5 * boxes[e, 3] >= margin[0]
-                or abs(cosine * y - sine * x) - 0.5 * boxes[e, 4] >= margin[1]
+                abs(up) - 0.5 * boxes[e, 5] < margin[2]
+                and abs(cosine * x + sine * y) - 0.5 * boxes[e, 3] < margin[0]
+                and abs(cosine * y - sine * x) - 0.5 * boxes[e, 4] < margin[1]
             ):
-                continue
-            point[count], owner[count] = q, e
-            count += 1
+                point[count], owner[count] = q, e
+                count += 1
     return point[:count].copy(), owner[:count].copy()
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def features_kernel(
-    boxes: NDArray[Any],
-    points: NDArray[Any],
-    point: NDArray[np.int64],
-    owner: NDArray[np.int64],
-    margin: NDArray[np.float64],
-    features: NDArray[Any],
-    window: NDArray[Any],
-    counts: NDArray[Any],
+    boxes: Array,
+    points: Array,
+    point: Array,
+    owner: Array,
+    margin: Array,
+    features: Array,
+    window: Array,
+    counts: Array,
 ) -> None:
     """Write features ``(R, 10 + F - 3)`` and window ``(R,)``; add up counts ``(E, 2)``."""
     place = np.empty(6)
@@ -206,15 +176,15 @@ def features_kernel(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def features_backward_kernel(
-    boxes: NDArray[Any],
-    points: NDArray[Any],
-    point: NDArray[np.int64],
-    owner: NDArray[np.int64],
-    grad_features: NDArray[Any],
-    grad_window: NDArray[Any],
-    grad_counts: NDArray[Any],
-    margin: NDArray[np.float64],
-    grad_boxes: NDArray[Any],
+    boxes: Array,
+    points: Array,
+    point: Array,
+    owner: Array,
+    grad_features: Array,
+    grad_window: Array,
+    grad_counts: Array,
+    margin: Array,
+    grad_boxes: Array,
 ) -> None:
     """Add to ``grad_boxes`` ``(E, 7)`` what :func:`features_kernel` hands back."""
     place, ramp, smooth, sigmoid = np.empty(6), np.empty(3), np.empty(3), np.empty(3)

@@ -1,4 +1,4 @@
-"""What a pool reads from: feature maps and points of one batch of frames."""
+"""What a pool reads from: feature maps and points of a batch of frames."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Scenes:
         bev: ``(B, C, H, W)`` bird's-eye-view map.
         geometry: where its cells lie.
         points: B tensors ``(P_b, F)``, F >= 3, LiDAR frame: x, y, z (m), then features such as
-            intensity; empty tuple where the frames come without points.
+            intensity; empty where the frames come without points.
     """
 
     bev: Tensor
@@ -36,15 +36,7 @@ class Scenes:
     def from_range(
         cls, bev: Tensor, point_cloud_range: Sequence[float], points: Sequence[Tensor] = ()
     ) -> Scenes:
-        """Build scenes whose map covers ``point_cloud_range``.
-
-        Args:
-            bev: ``(B, C, H, W)``.
-            point_cloud_range: six numbers, meters.
-            points: one tensor ``(P, F)`` per frame, or none at all.
-
-        Returns:
-            The scenes.
+        """Build scenes whose map covers ``point_cloud_range``, six numbers in meters.
 
         Raises:
             ValueError: if the map has not four axes or the number of clouds is not B.
@@ -52,15 +44,14 @@ class Scenes:
         if bev.ndim != 4:
             raise shape_error("bev", "(B, C, H, W)", bev)
         if len(points) not in (0, len(bev)):
-            raise input_error(
-                "points", f"one cloud per frame ({len(bev)})", f"{len(points)} clouds"
-            )
+            expected = f"one cloud per frame ({len(bev)})"
+            raise input_error("points", expected, f"{len(points)} clouds")
         geometry = BEVGeometry.from_range(point_cloud_range, bev.shape[2], bev.shape[3])
         return cls(bev, geometry, tuple(points))
 
 
 class BoxPool(Protocol):
-    """Turns boxes into features, in two steps.
+    """Boxes to features, in two steps.
 
     ``prepare`` does once what does not depend on where exactly the boxes are (project the map, crop
     the points near each box); the module itself is then called many times with moved boxes.
@@ -73,7 +64,10 @@ class BoxPool(Protocol):
         ...
 
     def __call__(self, context: Any, boxes: Tensor) -> Tensor:
-        """Return ``(N, S, out_channels)`` features of ``boxes`` ``(N, S, 7)``."""
+        """Return ``(N, S, out_channels)`` features of ``boxes`` ``(N, S, 7)``.
+
+        A box that is not finite has features and a gradient of NaN.
+        """
         ...
 
     def evaluations_at_once(self, context: Any) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebm3d.boxes.device_constants import constant
+from ebm3d.devices import constant
 from ebm3d.pooling.bilinear import gather_by_torch
 from ebm3d.pooling.geometry import stack_maps
 from ebm3d.pooling.twins import apply, gradients
@@ -20,8 +20,7 @@ from ebm3d.pooling.twins import apply, gradients
 class StackedMaps:
     """Projected maps of all frames as one, with a row of zeros before and after each of several.
 
-    The same readings as :class:`ebm3d.pooling.map_rows.MapRows`, but zero and not NaN where a
-    position is not finite.
+    The twin of :class:`ebm3d.pooling.map_rows.MapRows`.
 
     Args:
         bev: ``(B, C, H, W)``.
@@ -29,7 +28,6 @@ class StackedMaps:
         scene_index: ``(N,)`` frame of each box.
 
     Attributes:
-        channels: C, after the projection.
         scale, shift: from cells (column, row) to the coordinates :meth:`read` takes, which are
             those of ``torch.nn.functional.grid_sample`` in the first frame.
         evaluations_at_once: see :class:`ebm3d.pooling.BoxPool`; the pooled features are little.
@@ -43,7 +41,6 @@ class StackedMaps:
             weight = projection.weight.expand(frames, -1, -1)
             bias = projection.bias[:, None].expand(frames, -1, 1)
             bev = torch.baddbmm(bias, weight, bev.flatten(2)).unflatten(2, (height, width))
-        self.channels = bev.shape[1]
         self._limits: tuple[Tensor, Tensor, Tensor] | None = None
         padding = 0
         if frames > 1:
@@ -60,20 +57,17 @@ class StackedMaps:
         self.shift = 1 / width - 1, (2 * padding + 1) / rows - 1
 
     def read(self, positions: Tensor) -> Tensor:
-        """Read the maps.
+        """Return ``(N, S, C * G)`` at positions ``(N, S, G, 2)`` of :attr:`scale`.
 
-        Args:
-            positions: ``(N, S, G, 2)``, see :attr:`scale`.
-
-        Returns:
-            ``(N, S, C * G)``; differentiable in positions, maps and projection, twice.
+        Zero outside, NaN where a column is not finite. Differentiable in positions, maps and
+        projection, twice.
         """
         if self._limits is not None:
             first, lowest, highest = self._limits
             row = torch.clamp(positions[..., 1] + first, lowest, highest)
             positions = torch.stack((positions[..., 0], row), dim=-1)
         read: Tensor = apply(_SampleMaps, self._maps, positions.flatten(0, 1))
-        return read.view(*positions.shape[:2], self.channels * positions.shape[2])
+        return read.view(*positions.shape[:2], read.shape[1] * read.shape[2])
 
 
 class _SampleMaps(torch.autograd.Function):
@@ -84,7 +78,9 @@ class _SampleMaps(torch.autograd.Function):
         """One map for each of E boxes, none of which is a copy: the result is channel-major."""
         ctx.save_for_backward(maps, positions)
         each = maps.expand(len(positions), -1, -1, -1)
-        return torch.grid_sampler_2d(each, positions[:, :, None], 0, 0, False)[..., 0]
+        read = torch.grid_sampler_2d(each, positions[:, :, None], 0, 0, False)[..., 0]
+        # On CUDA grid sampling reads zero where a position is NaN.
+        return read.add_(positions[:, None, :, 0], alpha=0)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -94,8 +90,8 @@ class _SampleMaps(torch.autograd.Function):
         if torch.is_grad_enabled() or torch.are_deterministic_algorithms_enabled():
             with torch.enable_grad():
                 read = _sample_by_torch(maps, positions)
-                found = gradients(read, (maps, positions), grad, ctx.needs_input_grad)
-            return found[0], found[1]
+                grads = gradients(read, (maps, positions), grad, ctx.needs_input_grad)
+            return grads[0], grads[1]
         wanted = ctx.needs_input_grad[:2]
         if wanted[0]:
             # The gradient of a map for every box would be as many maps.
@@ -104,8 +100,9 @@ class _SampleMaps(torch.autograd.Function):
         else:
             maps, at = maps.expand(len(positions), -1, -1, -1), positions[:, :, None]
             grad = grad[..., None]
-        found = torch.ops.aten.grid_sampler_2d_backward(grad, maps, at, 0, 0, False, wanted)
-        grad_maps, grad_positions = found
+        grad_maps, grad_positions = torch.ops.aten.grid_sampler_2d_backward(
+            grad, maps, at, 0, 0, False, wanted
+        )
         return (
             grad_maps if wanted[0] else None,
             grad_positions.view_as(positions) if wanted[1] else None,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.angles import wrap_to_pi
-from ebm3d.boxes.device_constants import constant
+from ebm3d.devices import constant
 from ebm3d.errors import can_read, check_count, check_floating_boxes, input_error, shape_error
 from ebm3d.records import TensorRecord
 from ebm3d.refiners.steps import StepFrame, StepLimits

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.errors import can_read, check_positive, check_sound_boxes, input_error, shape_error
+from ebm3d.errors import can_read, check_positive, check_valid_boxes, input_error, shape_error
 from ebm3d.records import TensorRecord
 from ebm3d.refiners.ascent import value_and_gradient
 from ebm3d.refiners.residual_density import ResidualDensity, VariantScorer
@@ -168,7 +168,7 @@ def _check(boxes: Tensor, noise_std: Tensor) -> None:
 
     Values are looked at in main memory alone, where that waits for no device.
     """
-    check_sound_boxes(boxes)
+    check_valid_boxes(boxes)
     if getattr(noise_std, "shape", None) != boxes.shape:
         raise shape_error("noise_std", f"{tuple(boxes.shape)} like boxes", noise_std)
     if not can_read(noise_std):

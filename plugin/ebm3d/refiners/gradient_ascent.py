@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.device_constants import constant
+from ebm3d.devices import constant
 from ebm3d.errors import check_positive, input_error, is_number
 from ebm3d.refiners.ascent import Ascent, StepRule, Trial
 from ebm3d.refiners.steps import StepLimits

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.random_numbers import standard_normal
+from ebm3d.devices import standard_normal
 from ebm3d.errors import check_count, check_positive, input_error, is_number
 from ebm3d.refiners.ascent import value_and_gradient
 

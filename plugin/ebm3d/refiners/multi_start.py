@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.boxes.device_constants import constant
-from ebm3d.errors import check_count, check_positive, check_sound_boxes, input_error
+from ebm3d.devices import constant
+from ebm3d.errors import check_count, check_positive, check_valid_boxes, input_error
 from ebm3d.refiners.ascent import BoxScorer, Modes, RefinementResult, check_values
 from ebm3d.refiners.laplace import laplace_approximation
 from ebm3d.refiners.residual_density import VariantScorer
@@ -104,7 +104,7 @@ class MultiStart:
             ValueError: for a wrong shape; in main memory also for boxes that are not finite and of
                 positive size.
         """
-        check_sound_boxes(boxes)
+        check_valid_boxes(boxes)
         coding = LocalCoding(boxes.detach(), scale_of("noise_std", self.noise_std, boxes, labels))
         starts = self._starts(coding)
         shape = starts.shape[:2]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.random_numbers import standard_normal
+from ebm3d.devices import standard_normal
 from ebm3d.errors import check_count
 from ebm3d.refiners.langevin import langevin
 from ebm3d.refiners.laplace import LaplaceApproximation

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm3d.boxes.device_constants import constant
+from ebm3d.devices import constant
 from ebm3d.errors import check_labels, check_positive, input_error
 
 # From cosine and sine of the axes' yaw to the rotation of seven dimensions, row by row: along and

@@ -8,6 +8,7 @@ custom_hooks = [
     dict(type="FreezeDetectorHook"),
     dict(type="ChannelsLastHook"),
     dict(type="KillHook", epoch=-1),  # never
+    dict(type="PlainCheckpointHook"),
 ]
 model = dict(type="ToyModel", dropout=0.2)
 train_dataloader = dict(

@@ -1,8 +1,9 @@
-"""Seeds of an epoch, the frozen detector, the layout of weights."""
+"""Seeds of an epoch, the frozen detector, the layout of weights, plain checkpoints."""
 
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,13 @@ import torch
 from torch import nn
 
 pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered")]
+
+
+def hook(name: str, **settings: Any) -> Any:
+    """A hook from the registry."""
+    from mmdet3d.registry import HOOKS
+
+    return HOOKS.build({"type": name, **settings})
 
 
 def draw() -> tuple[float, float, float]:
@@ -29,35 +37,32 @@ class Pipeline:
         self.pipeline = SimpleNamespace(transforms=[transform])
 
 
-def runner_of(seed: int, epoch: int, **loader: Any) -> Any:
-    """What the hook reads of a runner."""
-    loader = {"dataset": Pipeline(), "num_workers": 0, "persistent_workers": False, **loader}
-    return SimpleNamespace(seed=seed, epoch=epoch, train_dataloader=SimpleNamespace(**loader))
+def start_epoch(seed: int, epoch: int, **loader: Any) -> Any:
+    """The data loader after the hook has seen the start of an epoch."""
+    settings = {"dataset": Pipeline(), "num_workers": 0, "persistent_workers": False, **loader}
+    loader = SimpleNamespace(**settings)
+    runner = SimpleNamespace(seed=seed, epoch=epoch, train_dataloader=loader)
+    hook("EpochSeedHook").before_train_epoch(runner)
+    return loader
 
 
-def test_an_epoch_starts_from_its_own_seed_whatever_came_before() -> None:
-    """The same epoch draws the same numbers; another epoch or seed draws others."""
-    from ebm3d.adapters.hooks import EpochSeedHook
-
+def test_an_epoch_draws_the_same_numbers_whatever_came_before() -> None:
+    """Another epoch or seed draws others."""
     drawn = {}
     for key in ((0, 3), (0, 4), (1, 3), (0, 3)):
         draw()
-        EpochSeedHook().before_train_epoch(runner_of(*key))
+        start_epoch(*key)
         numbers = draw()
         assert drawn.setdefault(key, numbers) == numbers
     assert len({value for numbers in drawn.values() for value in numbers}) == 9
 
 
-def test_workers_of_an_epoch_draw_apart() -> None:
-    """Worker 0, worker 1 and the main process have seeds of their own."""
-    from ebm3d.adapters.hooks import EpochSeedHook
-
+def test_workers_and_the_main_process_draw_different_numbers() -> None:
     threads = torch.get_num_threads()
-    runner = runner_of(0, 2, num_workers=2)
-    EpochSeedHook().before_train_epoch(runner)
+    loader = start_epoch(0, 2, num_workers=2)
     drawn = [draw()]
     for worker in (0, 1, 0):
-        runner.train_dataloader.worker_init_fn(worker)
+        loader.worker_init_fn(worker)
         drawn.append(draw())
     torch.set_num_threads(threads)
     assert len(set(drawn)) == 3
@@ -66,25 +71,20 @@ def test_workers_of_an_epoch_draw_apart() -> None:
 
 def test_object_samplers_start_each_epoch_in_a_new_order() -> None:
     """A permutation that the epoch decides, from its first entry on; wrapped data sets too."""
-    from ebm3d.adapters.hooks import EpochSeedHook
-
     orders = []
     for epoch in (0, 1, 0):
-        leaf = Pipeline()
-        wrapped = SimpleNamespace(dataset=SimpleNamespace(datasets=[leaf]))
-        EpochSeedHook().before_train_epoch(runner_of(0, epoch, dataset=wrapped))
-        assert leaf.sampler._idx == 0
-        assert sorted(leaf.sampler._indices) == list(range(20))
-        orders.append(tuple(leaf.sampler._indices))
+        part = Pipeline()
+        start_epoch(0, epoch, dataset=SimpleNamespace(dataset=SimpleNamespace(datasets=[part])))
+        assert part.sampler._idx == 0
+        assert sorted(part.sampler._indices) == list(range(20))
+        orders.append(tuple(part.sampler._indices))
     assert orders[0] == orders[2] != orders[1]
 
 
 def test_persistent_workers_are_refused() -> None:
     """They would keep generators that a resumed training cannot have."""
-    from ebm3d.adapters.hooks import EpochSeedHook
-
     with pytest.raises(ValueError, match="persistent_workers"):
-        EpochSeedHook().before_train_epoch(runner_of(0, 0, persistent_workers=True))
+        start_epoch(0, 0, persistent_workers=True)
 
 
 class Detector(nn.Module):
@@ -97,74 +97,104 @@ class Detector(nn.Module):
         self.bbox_head.detector = detector
         self.bbox_head.conv = nn.Conv2d(4, 2, 1)
         self.bbox_head.refinement_head = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+        self.bbox_head.refinement_head[0].bias.requires_grad_(False)
 
 
-def trained(model: nn.Module) -> set[str]:
-    """Names of the parameters that learn."""
-    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def epoch_of(model: nn.Module) -> None:
-    """What a training loop does before the first batch of an epoch."""
-    from ebm3d.adapters.hooks import FreezeDetectorHook
-
-    hook, runner = FreezeDetectorHook(), SimpleNamespace(model=model)
-    hook.before_run(runner)
+def start_training(model: nn.Module) -> tuple[set[str], set[str]]:
+    """Parameters that learn and modules in training mode, before the first batch of an epoch."""
+    freezing, runner = hook("FreezeDetectorHook"), SimpleNamespace(model=model)
+    freezing.before_run(runner)
     model.train()
-    hook.before_train_iter(runner, 0)
+    freezing.before_train_iter(runner, 0)
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return learning, {name for name, module in model.named_modules() if module.training}
 
 
-def test_a_frozen_detector_keeps_parameters_and_statistics() -> None:
-    """Everything outside the refinement head stands still; the head learns."""
+def test_a_frozen_detector_keeps_parameters_and_statistics_in_every_epoch() -> None:
+    """The head learns, but for what was frozen in it."""
     model = Detector("frozen")
-    epoch_of(model)
-    assert {name.split(".")[1] for name in trained(model)} == {"refinement_head"}
-    assert not model.backbone[1].training
-    assert model.bbox_head.refinement_head[1].training
-
-
-def test_the_next_epoch_is_frozen_too() -> None:
-    """The loop turns the model to training mode again after each validation."""
-    model = Detector("frozen")
-    epoch_of(model)
-    model.eval()
-    epoch_of(model)
-    assert not model.backbone[1].training
-    assert model.bbox_head.refinement_head[1].training
+    head = "bbox_head.refinement_head"
+    expected = {f"{head}.0.weight", f"{head}.1.weight", f"{head}.1.bias"}
+    for _ in range(2):
+        assert start_training(model) == (expected, {head, f"{head}.0", f"{head}.1"})
+        model.eval()
 
 
 def test_a_joint_detector_learns_everything() -> None:
-    """The hook does nothing."""
     model = Detector("joint")
-    epoch_of(model)
-    assert len(trained(model)) == len(list(model.parameters()))
-    assert model.backbone[1].training
+    learning, training = start_training(model)
+    assert len(learning) == len(list(model.parameters())) - 1
+    assert len(training) == len(list(model.modules()))
 
 
-def test_a_frozen_detector_without_a_refinement_head_is_refused() -> None:
-    """Nothing would be trained."""
+def test_a_frozen_detector_needs_a_refinement_head_and_a_checkpoint() -> None:
+    """Otherwise nothing would be trained, or on random weights."""
     model = Detector("frozen")
+    runner = SimpleNamespace(model=model, _has_loaded=False)
+    with pytest.raises(ValueError, match="load_from"):
+        hook("FreezeDetectorHook").before_train(runner)
+    hook("FreezeDetectorHook", untrained=True).before_train(runner)
     del model.bbox_head.refinement_head
     with pytest.raises(ValueError, match="refinement_head"):
-        epoch_of(model)
+        start_training(model)
 
 
-def test_channels_last_changes_the_layout_and_no_value() -> None:
-    """Convolutions are laid out anew; outputs agree to rounding."""
-    from ebm3d.adapters.hooks import ChannelsLastHook
-
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 4, 2))
-    values = torch.randn(1, 3, 9, 9)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_channels_last_changes_the_layout_on_a_cpu_and_no_value(device: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 4, 2)).to(device)
+    values = torch.randn(1, 3, 9, 9, device=device)
     before = model(values)
-    ChannelsLastHook().before_run(SimpleNamespace(model=model))
-    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(model(values), before)
+    hook("ChannelsLastHook").before_run(SimpleNamespace(model=model))
+    is_last = model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert is_last == (device == "cpu")
+    if device == "cpu":
+        torch.testing.assert_close(model(values), before)
 
 
-def test_channels_last_is_for_the_cpu() -> None:
-    """Elsewhere, here on meta, the layout stays as it is."""
-    from ebm3d.adapters.hooks import ChannelsLastHook
+def test_a_checkpoint_is_saved_plain_and_training_goes_on_from_it(tmp_path: Path) -> None:
+    """It loads by torch alone; the log's history and the rates of a one-cycle schedule go on."""
+    from mmengine.logging import MessageHub
+    from mmengine.optim import OneCycleLR
 
-    model = nn.Sequential(nn.Conv2d(3, 8, 3)).to("meta")
-    ChannelsLastHook().before_run(SimpleNamespace(model=model))
-    assert model[0].weight.is_contiguous()
+    def schedule() -> tuple[torch.optim.Optimizer, OneCycleLR]:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+        return optimizer, OneCycleLR(optimizer, eta_max=0.1, total_steps=10, verbose=False)
+
+    def rates(optimizer: torch.optim.Optimizer, scheduler: OneCycleLR, steps: int) -> list[float]:
+        values = []
+        for _ in range(steps):
+            optimizer.step()
+            scheduler.step()
+            values.append(optimizer.param_groups[0]["lr"])
+        return values
+
+    hub = MessageHub("plain_source")
+    for value in (3.0, 1.0):
+        hub.update_scalar("train/loss", value)
+    hub.update_info("best", np.float64(0.5))
+    optimizer, scheduler = schedule()
+    rates(optimizer, scheduler, 4)
+    checkpoint = {"message_hub": hub.state_dict(), "param_schedulers": [scheduler.state_dict()]}
+    hook("PlainCheckpointHook").before_save_checkpoint(None, checkpoint)
+    torch.save({**checkpoint, "optimizer": optimizer.state_dict()}, tmp_path / "plain.pth")
+    loaded = torch.load(tmp_path / "plain.pth")
+    hook("PlainCheckpointHook").after_load_checkpoint(None, loaded)
+    restored = MessageHub("plain_target")
+    restored.load_state_dict(loaded["message_hub"])
+    assert restored.get_scalar("train/loss").data[0].tolist() == [3.0, 1.0]
+    assert restored.get_info("best") == 0.5
+    resumed_optimizer, resumed = schedule()
+    resumed.load_state_dict(loaded["param_schedulers"][0])
+    resumed_optimizer.load_state_dict(loaded["optimizer"])
+    assert rates(resumed_optimizer, resumed, 5) == rates(optimizer, scheduler, 5)
+
+
+def test_checkpoints_of_others_pass_through() -> None:
+    from mmengine.logging import HistoryBuffer
+
+    plain = hook("PlainCheckpointHook")
+    buffer = HistoryBuffer([1.0], [1])
+    for checkpoint in ({"state_dict": {}}, {"message_hub": {"log_scalars": {"loss": buffer}}}):
+        expected = dict(checkpoint)
+        plain.after_load_checkpoint(None, checkpoint)
+        assert checkpoint == expected

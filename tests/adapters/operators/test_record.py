@@ -15,12 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm3d.adapters.operators import OPERATORS
 from tests.adapters.operators.calls import (
-    DeformConv,
-    choose,
+    nms,
+    ops,
     points_in_boxes,
-    rotated_iou,
     rotated_nms,
     voxelize,
     voxelize_dynamically,
@@ -47,11 +45,7 @@ _CLOUDS, _SUPPRESSIONS = voxel_cases(_SCENE), suppression_cases()
 _POINTS, _PAIRS, _CONVOLUTIONS = points_and_boxes(_SCENE), iou_pairs(), deform_cases()
 
 
-@pytest.fixture(params=["numba", "torch"], autouse=True)
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both implementations."""
-    choose(monkeypatch, request.param)
-    return request.param
+pytestmark = pytest.mark.usefixtures("path")
 
 
 def digest(tensor: Tensor) -> str:
@@ -102,7 +96,7 @@ def test_rotated_boxes_that_stay_are_identical(name: str, threshold: float) -> N
 @pytest.mark.parametrize("name", _SUPPRESSIONS)
 def test_upright_boxes_that_stay_are_identical(name: str, threshold: float, offset: int) -> None:
     boxes = torch.from_numpy(corners(_SUPPRESSIONS[name].boxes))
-    kept = OPERATORS["nms"](boxes, ranked_scores(name), iou_threshold=threshold, offset=offset)
+    kept = nms(boxes, ranked_scores(name), threshold, offset)
     np.testing.assert_array_equal(kept, RECORD[f"nms/{name}/{threshold}/{offset}"])
 
 
@@ -111,7 +105,7 @@ def test_upright_boxes_that_stay_are_identical(name: str, threshold: float, offs
 @pytest.mark.parametrize("name", _PAIRS)
 def test_iou_is_that_of_mmcv_or_exact_where_mmcv_errs(name: str, mode: str, aligned: bool) -> None:
     first, second = (torch.from_numpy(boxes) for boxes in _PAIRS[name])
-    ious = rotated_iou(first, second, mode, aligned).numpy()
+    ious = ops.box_iou_rotated(first, second, mode, aligned).numpy()
     far = np.abs(ious - RECORD[f"iou/{name}/{mode}/{aligned}"]) > 1e-6
     if name == "degenerate":
         # A box in the corner of another: mmcv drops a vertex of the common polygon, in one pair.
@@ -124,7 +118,9 @@ def test_the_pair_in_which_mmcv_errs_is_exact_here() -> None:
     first, second = (boxes[33].astype(np.float64) for boxes in _PAIRS["degenerate"])
     exact = rational_iou(np.insert(first, (2, 4), 1.0), np.insert(second, (2, 4), 1.0))[0]
     boxes = [torch.from_numpy(box[None]) for box in (first, second)]
-    assert rotated_iou(*boxes, "iou", aligned=True).item() == pytest.approx(exact, abs=1e-12)
+    assert ops.box_iou_rotated(*boxes, "iou", aligned=True).item() == pytest.approx(
+        exact, abs=1e-12
+    )
     assert abs(RECORD["iou/degenerate/iou/True"][33] - exact) > 0.02
 
 
@@ -143,7 +139,7 @@ def test_deformable_convolutions_and_gradients_are_those_of_mmcv(name: str) -> N
         for part in ("maps", "offsets", "kernels")
     }
     geometry = (case.stride, case.padding, case.dilation, case.groups, case.offset_groups)
-    output = DeformConv.apply(*leaves.values(), *geometry)
+    output = ops.deform_conv2d(*leaves.values(), *geometry)
     output.backward(torch.from_numpy(case.grad))
     results = {"output": output.detach(), **{part: leaf.grad for part, leaf in leaves.items()}}
     for part, values in results.items():

@@ -10,45 +10,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebm3d.adapters.operators import OPERATORS
+from tests.adapters.operators.calls import ops
 
 GAMMA, ALPHA = 2.0, 0.3
 
 
-class _FocalLoss(torch.autograd.Function):
-    """The function that mmcv.ops makes of the two operators."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor, gamma: float) -> Tensor:
-        ctx.gamma = gamma
-        ctx.save_for_backward(logits, target, weight)
-        losses = logits.new_zeros(logits.shape)
-        OPERATORS["sigmoid_focal_loss_forward"](
-            logits, target, weight, losses, gamma=gamma, alpha=ALPHA
-        )
-        return losses
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        logits, target, weight = ctx.saved_tensors
-        slopes = logits.new_zeros(logits.shape)
-        OPERATORS["sigmoid_focal_loss_backward"](
-            logits, target, weight, slopes, gamma=ctx.gamma, alpha=ALPHA
-        )
-        return slopes * grad, None, None, None
-
-
 def focal_loss(logits: Tensor, target: Tensor, gamma: float = GAMMA, weight: Any = ()) -> Tensor:
     """Loss of each logit."""
-    return _FocalLoss.apply(logits, target, torch.tensor(weight, dtype=logits.dtype), gamma)
+    factors = torch.tensor(weight, dtype=logits.dtype) if weight else None
+    return ops.sigmoid_focal_loss(logits, target, gamma, ALPHA, factors, "none")
 
 
-def slow_loss(logit: float, is_own: bool, gamma: float) -> float:
+def slow_loss(logit: float, is_class: bool, gamma: float) -> float:
     """The loss in 40 digits."""
     with mpmath.workdps(40):
         probability = 1 / (1 + mpmath.exp(-mpmath.mpf(logit)))
-        truth = probability if is_own else 1 - probability
-        factor = ALPHA if is_own else 1 - ALPHA
+        truth = probability if is_class else 1 - probability
+        factor = ALPHA if is_class else 1 - ALPHA
         return float(-factor * (1 - truth) ** gamma * mpmath.log(truth))
 
 
@@ -67,8 +45,8 @@ def test_losses_match_forty_digits(
     losses = focal_loss(logits, target, gamma)
     assert losses.dtype == dtype
     expected = [
-        [slow_loss(logit, int(own) == c, gamma) for c, logit in enumerate(row)]
-        for row, own in zip(logits.tolist(), target, strict=True)
+        [slow_loss(logit, int(label) == c, gamma) for c, logit in enumerate(row)]
+        for row, label in zip(logits.tolist(), target, strict=True)
     ]
     np.testing.assert_allclose(losses, expected, rtol=tolerance, atol=tolerance)
 
@@ -101,9 +79,8 @@ def test_losses_stay_exact_where_a_probability_rounds_to_one() -> None:
 
 def test_rows_are_weighted_by_their_class_and_rows_of_none_by_one() -> None:
     logits, target = torch.zeros(3, 2, dtype=torch.float64), torch.tensor([0, 1, 2])
-    plain = focal_loss(logits, target)
     weighted = focal_loss(logits, target, weight=(3.0, 5.0))
-    expected = plain * torch.tensor([[3.0], [5.0], [1.0]])
+    expected = focal_loss(logits, target) * torch.tensor([[3.0], [5.0], [1.0]])
     torch.testing.assert_close(weighted, expected, rtol=1e-14, atol=0.0)
 
 
@@ -112,20 +89,3 @@ def test_half_precision_and_no_rows() -> None:
     half = focal_loss(logits.half(), torch.tensor([0]))
     torch.testing.assert_close(half, focal_loss(logits, torch.tensor([0])).half())
     assert focal_loss(logits[:0], torch.zeros(0, dtype=torch.long)).shape == (0, 2)
-
-
-@pytest.mark.parametrize("weight", [(), (1.0, 2.0, 3.0)])
-def test_nothing_is_read_on_the_host(weight: tuple[float, ...]) -> None:
-    logits = torch.empty(5, 3, device="meta")
-    given = torch.empty(len(weight), device="meta")
-    for name in ("sigmoid_focal_loss_forward", "sigmoid_focal_loss_backward"):
-        target = torch.empty(5, dtype=torch.long, device="meta")
-        filled = torch.empty_like(logits)
-        OPERATORS[name](logits, target, given, filled, GAMMA, ALPHA)
-        assert filled.shape == (5, 3)
-
-
-def test_cuda_agrees_with_the_cpu(rng: np.random.Generator, cuda: torch.device) -> None:
-    logits, target = rows(rng, torch.float64)
-    found = focal_loss(logits.to(cuda), target.to(cuda)).cpu()
-    torch.testing.assert_close(found, focal_loss(logits, target), rtol=0.0, atol=1e-12)

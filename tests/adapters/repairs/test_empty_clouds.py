@@ -30,10 +30,10 @@ def test_an_empty_last_frame_changes_nothing_for_the_others(
     data = detector.data_preprocessor(build_batch([full, EMPTY, EMPTY]))
     alone = detector.data_preprocessor(build_batch([full]))
     with torch.no_grad():
-        found = detector.bbox_head(detector.extract_feat(data["inputs"]))[0][0]
+        scores = detector.bbox_head(detector.extract_feat(data["inputs"]))[0][0]
         expected = detector.bbox_head(detector.extract_feat(alone["inputs"]))[0][0]
-    assert len(found) == 3
-    torch.testing.assert_close(found[:1], expected, rtol=1e-4, atol=1e-5)
+    assert len(scores) == 3
+    torch.testing.assert_close(scores[:1], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["second", "pointpillars"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ebm3d.boxes.kernel_choice import forced_torch
+from ebm3d.boxes.kernels import forced_torch
 from ebm3d.losses import NCELoss
 from ebm3d.refiners import RefinementResult
 from gpu_stages.measure import measured, milliseconds

@@ -14,7 +14,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ebm3d.boxes.kernel_choice import forced_torch
+from ebm3d.boxes.kernels import forced_torch
 from ebm3d.devices import clock
 
 GIB = 1024**3

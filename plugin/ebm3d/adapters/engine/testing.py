@@ -15,6 +15,7 @@ from rich.table import Table
 from torch import nn
 
 from ebm3d.adapters.engine.settings import load_settings
+from ebm3d.adapters.repairs import prepare_distributed_on_cpu
 from ebm3d.errors import input_error
 
 _METRIC = "EBM3DKittiMetric"
@@ -80,6 +81,7 @@ def evaluate(
         settings = {key: str(value) for key, value in (calibration or {}).items()}
         cfg.test_evaluator.setdefault("calibration", {}).update(settings)
         cfg.test_evaluator.out_dir = None if results_dir is None else str(results_dir)
+        prepare_distributed_on_cpu(cfg)
         runner = Runner.from_cfg(cfg)
         check_checkpoint(runner.model, checkpoint, "" if refine else "refinement_head.")
         runner.test()

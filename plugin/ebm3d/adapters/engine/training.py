@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from ebm3d.adapters.engine.settings import apply_amp, load_settings
+from ebm3d.adapters.repairs import prepare_distributed_on_cpu
 
 
 def train(
@@ -57,6 +58,7 @@ def train(
         cfg.resume, cfg.load_from = True, resume
     elif resume == "auto" and find_latest_checkpoint(cfg.work_dir) is not None:
         cfg.resume, cfg.load_from = True, None
+    prepare_distributed_on_cpu(cfg)
     runner = Runner.from_cfg(cfg)
     runner.train()
     return runner

@@ -5,6 +5,6 @@ from __future__ import annotations
 from ebm3d.adapters.hooks.channels_last import ChannelsLastHook
 from ebm3d.adapters.hooks.epoch_seed import EpochSeedHook
 from ebm3d.adapters.hooks.freeze_detector import FreezeDetectorHook
-from ebm3d.adapters.hooks.rich_progress import RichProgressHook
+from ebm3d.adapters.hooks.plain_checkpoint import PlainCheckpointHook
 
-__all__ = ["ChannelsLastHook", "EpochSeedHook", "FreezeDetectorHook", "RichProgressHook"]
+__all__ = ["ChannelsLastHook", "EpochSeedHook", "FreezeDetectorHook", "PlainCheckpointHook"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from mmdet3d.registry import HOOKS
 from mmengine.hooks import Hook
@@ -14,14 +14,12 @@ _TRAINED = "refinement_head"
 
 @HOOKS.register_module()
 class FreezeDetectorHook(Hook):
-    """Hold a frozen detector still: its parameters and its batch-norm statistics.
+    """Freeze a detector: its parameters and its batch-norm statistics.
 
-    Acts when the model's dense head has ``detector == "frozen"`` and does nothing when it is
-    ``"joint"`` or the head has no such option. Everything but the modules under
-    ``refinement_head`` keeps its parameters without gradients and stays in evaluation mode,
-    before training and again at every epoch, since the training loop turns the whole model back
-    to training mode. Data-parallel training of a frozen detector needs
-    ``find_unused_parameters = True`` in the config, as in ``_base_/schedules/refinement_8e.py``.
+    Acts when the model's dense head has ``detector == "frozen"``. Everything but the modules under
+    ``refinement_head`` keeps its parameters without gradients and stays in evaluation mode, also
+    after validation, when the training loop sets the whole model to training mode. Data-parallel
+    training needs ``find_unused_parameters = True`` in the config.
 
     Args:
         untrained: allow a frozen detector that no checkpoint was loaded into.
@@ -33,9 +31,8 @@ class FreezeDetectorHook(Hook):
         self.untrained = untrained
 
     def before_run(self, runner: Any) -> None:
-        """Take the gradients from the detector before the optimizer is used."""
-        if is_detector_frozen(runner.model):
-            freeze_detector(runner.model)
+        """Freeze before the optimizer is used."""
+        _freeze(runner.model)
 
     def before_train(self, runner: Any) -> None:
         """Refuse to train a head on a detector of random weights.
@@ -43,57 +40,51 @@ class FreezeDetectorHook(Hook):
         Raises:
             ValueError: if the detector is frozen and no checkpoint was loaded.
         """
-        if is_detector_frozen(runner.model) and not runner._has_loaded and not self.untrained:
+        if _is_frozen(runner.model) and not runner._has_loaded and not self.untrained:
             raise ValueError(
-                "load_from must be a checkpoint of the detector that detector='frozen' holds "
-                "still, but got None; train the detector first and give its checkpoint with "
+                "load_from must be a checkpoint of the detector that detector='frozen' does not "
+                "train, but got None; train the detector first and give its checkpoint with "
                 "--cfg-options load_from=CHECKPOINT."
             )
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Hold the statistics still whenever the loop has turned the model to training mode."""
-        detector = _unwrapped(runner.model)
-        if detector.training and is_detector_frozen(detector):
-            freeze_detector(detector)
+        """Freeze again whenever the loop has set the model to training mode."""
+        if _unwrapped(runner.model).training:
+            _freeze(runner.model)
 
 
-def is_detector_frozen(model: nn.Module) -> bool:
+def _unwrapped(model: Any) -> Any:
+    """The model without its data-parallel wrapper."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def _is_frozen(model: nn.Module) -> bool:
     """Whether a head of the model asks for a frozen detector."""
     return any(getattr(module, "detector", None) == "frozen" for module in model.modules())
 
 
-def freeze_detector(model: nn.Module) -> None:
-    """Freeze everything outside ``refinement_head``: no gradients, evaluation mode.
-
-    Args:
-        model: the detector, in a data-parallel wrapper or not; changed in place.
+def _freeze(model: nn.Module) -> None:
+    """Freeze everything outside ``refinement_head``, if a head asks for it.
 
     Raises:
-        ValueError: if no module of the model is called ``refinement_head``, so that nothing
-            would be trained.
+        ValueError: if the model has no refinement head, so that nothing would be trained.
     """
     detector = _unwrapped(model)
-    trained = [module for name, module in detector.named_modules() if _is_trained(name)]
-    if not trained:
+    if not _is_frozen(detector):
+        return
+    modes = {
+        module: module.training
+        for name, module in detector.named_modules()
+        if _TRAINED in name.split(".")
+    }
+    if not modes:
         raise ValueError(
             "detector='frozen' trains the refinement head alone, but the model has no module "
             "called refinement_head; add one, or say detector='joint'."
         )
     for name, parameter in detector.named_parameters():
-        if not _is_trained(name):
+        if _TRAINED not in name.split("."):
             parameter.requires_grad_(False)
-    modes = {module: module.training for module in trained}
     detector.eval()
     for module, mode in modes.items():
         module.training = mode
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, without its data-parallel wrapper."""
-    inner: Any = model.module if is_model_wrapper(model) else model
-    return cast(nn.Module, inner)
-
-
-def _is_trained(name: str) -> bool:
-    """Whether a dotted name lies under the refinement head."""
-    return _TRAINED in name.split(".")

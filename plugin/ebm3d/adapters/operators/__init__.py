@@ -1,56 +1,36 @@
-"""mmcv's operators without a compiler: the module ``mmcv._ext`` of mmcv 2.1.0, in torch and numba.
+"""The module ``mmcv._ext`` of mmcv 2.1.0, in torch and numba: no compiler is needed.
 
-``mmcv-lite`` carries ``mmcv.ops`` in Python; each function there calls ``mmcv._ext.NAME`` with the
-tensors to fill. The functions of this package have those names and arguments and sit behind
-``mmcv.ops``, which stays untouched; ``_ebm3d_operators`` finds them where no compiled module is.
-Each has one rule for every device: numba on a CPU where that is faster, torch elsewhere,
-deterministic. What reads a value of the device on the host says so.
-
-Who calls them, in mmdet3d 1.4.0:
-
-* ``hard_voxelize_forward``, ``dynamic_voxelize_forward``: the data preprocessor of every detector
-  on voxels or pillars;
-* ``dynamic_point_to_voxel_forward`` and ``_backward``: the encoders of dynamic voxels and pillars;
-* ``nms_rotated``, ``nms``: ``box3d_multiclass_nms`` (SECOND, PointPillars, FreeAnchor, SSN) and
-  CenterPoint's rotated NMS; its circle NMS is the host's own, in numba;
-* ``box_iou_rotated``: ``overlaps`` of the box structures, with it ``BboxOverlaps3D``;
-* ``points_in_boxes_part_forward``, ``_all_forward``, ``_cpu_forward``: methods of the box
-  structures, and ``mmcv.ops.points_in_boxes_cpu``;
-* ``sigmoid_focal_loss_forward`` and ``_backward``: ``FocalLoss`` on CUDA;
-* ``deform_conv_forward`` and its two ``_backward``: CenterPoint's head with dcn;
-* ``get_compiler_version``, ``get_compiling_cuda_version``: ``collect_env``.
-
-``ObjectSample``, ``ObjectRangeFilter`` and the ground-truth database of ``create_data`` call none
-of mmcv's operators. ``missing.py`` lists those of mmcv 2.1.0 that are not here.
+``mmcv.ops`` of ``mmcv-lite`` calls ``mmcv._ext.NAME`` with the tensors to fill. The functions of
+this package have those names and arguments; ``docs/host.md`` lists who calls them. Each has one
+rule for every device: numba on a CPU where that is faster, torch elsewhere, deterministic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, NoReturn
 
-from ebm3d.adapters.operators.box_iou_rotated import box_iou_rotated
-from ebm3d.adapters.operators.deform_conv import (
-    deform_conv_backward_input,
-    deform_conv_backward_parameters,
-    deform_conv_forward,
+from ebm3d.adapters.operators import (
+    box_iou_rotated,
+    deform_conv,
+    dynamic_scatter,
+    nms,
+    points_in_boxes,
+    sigmoid_focal_loss,
+    voxelize,
 )
-from ebm3d.adapters.operators.dynamic_scatter import (
-    dynamic_point_to_voxel_backward,
-    dynamic_point_to_voxel_forward,
-)
-from ebm3d.adapters.operators.dynamic_voxelize import dynamic_voxelize_forward
-from ebm3d.adapters.operators.hard_voxelize import hard_voxelize_forward
-from ebm3d.adapters.operators.nms import nms
-from ebm3d.adapters.operators.nms_rotated import nms_rotated
-from ebm3d.adapters.operators.points_in_boxes import (
-    points_in_boxes_all_forward,
-    points_in_boxes_cpu_forward,
-    points_in_boxes_part_forward,
-)
-from ebm3d.adapters.operators.sigmoid_focal_loss import (
-    sigmoid_focal_loss_backward,
-    sigmoid_focal_loss_forward,
+
+_MODULES = (
+    box_iou_rotated,
+    deform_conv,
+    dynamic_scatter,
+    nms,
+    points_in_boxes,
+    sigmoid_focal_loss,
+    voxelize,
 )
 
 
@@ -65,27 +45,43 @@ def get_compiling_cuda_version() -> str:
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
-        box_iou_rotated,
-        deform_conv_backward_input,
-        deform_conv_backward_parameters,
-        deform_conv_forward,
-        dynamic_point_to_voxel_backward,
-        dynamic_point_to_voxel_forward,
-        dynamic_voxelize_forward,
-        get_compiler_version,
-        get_compiling_cuda_version,
-        hard_voxelize_forward,
-        nms,
-        nms_rotated,
-        points_in_boxes_all_forward,
-        points_in_boxes_cpu_forward,
-        points_in_boxes_part_forward,
-        sigmoid_focal_loss_backward,
-        sigmoid_focal_loss_forward,
-    )
+    **{name: getattr(module, name) for module in _MODULES for name in module.__all__},
+    "get_compiler_version": get_compiler_version,
+    "get_compiling_cuda_version": get_compiling_cuda_version,
 }
 """The operators by their name in ``mmcv._ext``."""
 
-__all__ = ["OPERATORS"]
+
+def missing_operator(name: str) -> Callable[..., NoReturn]:
+    """A function that raises, in place of an operator that only a compiled mmcv has.
+
+    Raises:
+        AttributeError: for a private name, which is no operator.
+    """
+    if name.startswith("_"):
+        raise AttributeError(f"module 'mmcv._ext' has no attribute {name!r}")
+
+    def raise_missing(*_: Any, **__: Any) -> NoReturn:
+        raise RuntimeError(
+            f"mmcv._ext.{name} needs a compiled mmcv, but mmcv-lite is installed and "
+            "ebm3d.adapters.operators does not provide it; run "
+            '"pip uninstall mmcv-lite" and "pip install mmcv==2.1.0" (a wheel from OpenMMLab\'s '
+            "index for your torch and CUDA, or a build from source)."
+        )
+
+    return raise_missing
+
+
+class OperatorsLoader(Loader):
+    """Loads ``mmcv._ext``: the operators, and a function that raises for any other name."""
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """An ordinary module."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Fill the module."""
+        module.__doc__ = "mmcv's operators by ebm3d.adapters.operators: no compiled mmcv is here."
+        vars(module).update(OPERATORS, __getattr__=missing_operator)
+
+
+__all__ = ["OPERATORS", "OperatorsLoader", "missing_operator"]

@@ -1,7 +1,7 @@
-"""Deformable convolution: each weight of a kernel reads the map at a place of its own.
+"""Deformable convolution: each weight of a kernel reads the map at a learned offset.
 
 Source: ``cpu/deform_conv.cpp`` of mmcv 2.1.0; "Deformable Convolutional Networks", Eq. (2) to (4).
-A place between cells reads their bilinear interpolation; cells outside the map are 0.
+Maps are interpolated bilinearly and are 0 outside.
 
 Glossary: B maps of C channels, H rows and W columns; outputs of O channels, h rows and w columns,
 L = h * w; K weights of a kernel; G groups of channels that share offsets.
@@ -15,9 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+__all__ = [
+    "deform_conv_backward_input",
+    "deform_conv_backward_parameters",
+    "deform_conv_forward",
+]
+
 
 class Geometry(NamedTuple):
-    """How a kernel lies on the map, by mmcv's names: sizes, strides, zeros around, dilations."""
+    """The arguments of mmcv's operators: kernel size, stride, padding, dilation, groups.
+
+    ``group`` are those of the convolution, ``deformable_group`` is G; ``im2col_step``, the number
+    of maps that mmcv takes at once, is not used: it is one here.
+    """
 
     kW: int
     kH: int
@@ -28,11 +38,8 @@ class Geometry(NamedTuple):
     dilationW: int
     dilationH: int
     group: int
-    """Groups of channels that a kernel sees alone."""
     deformable_group: int
-    """G."""
     im2col_step: int
-    """Maps that mmcv takes at once; here it is one, so that memory is a few times C * K * L."""
 
 
 def deform_conv_forward(
@@ -44,7 +51,7 @@ def deform_conv_forward(
     ones: Tensor,
     **geometry: int,
 ) -> None:
-    """Write the convolution.
+    """Write the convolution; memory is a few times C * K * L.
 
     Args:
         input: maps, floating point, shape ``(B, C, H, W)``.
@@ -52,9 +59,9 @@ def deform_conv_forward(
         offset: rows and columns to move by, in turn for each weight, in cells, shape
             ``(B, G * K * 2, h, w)``.
         output: filled, shape ``(B, O, h, w)``.
-        columns: a buffer of mmcv's, not used.
-        ones: likewise.
-        **geometry: the fields of ``Geometry``, all of them.
+        columns: a buffer of mmcv's, not used; ``ones`` likewise.
+        ones: see ``columns``.
+        **geometry: all fields of ``Geometry``.
     """
     layout = Geometry(**geometry)
     kernels = weight.detach().reshape(layout.group, len(weight) // layout.group, -1)
@@ -75,8 +82,8 @@ def deform_conv_backward_input(
 ) -> None:
     """Write the gradients of the maps and of the offsets, from that of the output.
 
-    At a whole cell, where the interpolation has a kink, the gradient of an offset is that towards
-    the next cell, as in mmcv. On CUDA the gradient of the maps is added with atomics, as in mmcv,
+    At a whole cell, a kink of the interpolation, the gradient of an offset is that towards the
+    next cell, as in mmcv. On CUDA the gradient of the maps is added with atomics, as in mmcv,
     unless torch is told to be deterministic. Shapes are those of ``deform_conv_forward``.
     """
     layout = Geometry(**geometry)
@@ -100,10 +107,7 @@ def deform_conv_backward_parameters(
     scale: float,
     **geometry: int,
 ) -> None:
-    """Add ``scale`` times the gradient of the kernels, from that of the output.
-
-    Shapes are those of ``deform_conv_forward``.
-    """
+    """Add ``scale`` times the gradient of the kernels, from that of the output."""
     layout = Geometry(**geometry)
     for b in range(len(input)):
         read = _read(input[b].detach(), offset[b].detach(), layout)
@@ -115,46 +119,46 @@ def _read(image: Tensor, offset: Tensor, layout: Geometry) -> Tensor:
     """What the weights read of one map, ``(group, C / group * K, L)``; differentiable in both."""
     channels, height, width = image.shape
     groups, num_outputs = layout.deformable_group, offset.shape[1] * offset.shape[2]
-    row, column = _places(offset, layout)
-    row_cells, row_shares = _neighbors(row, height)
-    column_cells, column_shares = _neighbors(column, width)
+    row, column = _positions(offset, layout)
+    row_cells, row_weights = _neighbors(row, height)
+    column_cells, column_weights = _neighbors(column, width)
     cells = row_cells[..., :, None] * width + column_cells[..., None, :]
     cells += torch.arange(groups, device=image.device)[:, None, None, None] * (height * width)
-    shares = row_shares[..., :, None] * column_shares[..., None, :]
-    # The channels of a cell are read together: rows of a table, four for each place.
+    weights = row_weights[..., :, None] * column_weights[..., None, :]
+    # The channels of a cell are read together: rows of a table, four for each position.
     table = image.view(groups, -1, height * width).transpose(1, 2).reshape(-1, channels // groups)
     read = embedding_bag(
-        cells.view(-1, 4), table, mode="sum", per_sample_weights=shares.view(-1, 4)
+        cells.view(-1, 4), table, mode="sum", per_sample_weights=weights.view(-1, 4)
     )
     read = read.view(groups, num_outputs, -1, channels // groups).permute(0, 3, 2, 1)
     return read.reshape(layout.group, -1, num_outputs)
 
 
-def _neighbors(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The two cells around each place along one axis, and their shares, shape ``(G, L * K, 2)``.
+def _neighbors(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The two cells around each position along one axis, and their weights, ``(G, L * K, 2)``.
 
-    A cell outside has none; beyond the cells around the map there is nothing, not even a slope.
+    A cell outside has weight 0; beyond the cells around the map there is not even a slope.
     """
-    low = place.detach().floor()
-    part = place - low
+    low = position.detach().floor()
+    part = position - low
     cells = torch.stack([low, low + 1], dim=-1)
-    near = (place > -1) & (place < size)
+    near = (position > -1) & (position < size)
     exists = near[..., None] & (cells >= 0) & (cells < size)
-    shares = torch.where(exists, torch.stack([1 - part, part], dim=-1), 0)
-    return cells.clamp(0, size - 1).long(), shares
+    weights = torch.where(exists, torch.stack([1 - part, part], dim=-1), 0)
+    return cells.clamp(0, size - 1).long(), weights
 
 
-def _places(offset: Tensor, layout: Geometry) -> tuple[Tensor, Tensor]:
+def _positions(offset: Tensor, layout: Geometry) -> tuple[Tensor, Tensor]:
     """Row and column that each weight reads for each output, shape ``(G, L * K)``."""
     height, width = offset.shape[1:]
     moves = offset.view(layout.deformable_group, layout.kH, layout.kW, 2, height, width)
 
-    def positions(weights: int, dilation: int, outputs: int, stride: int, padding: int) -> Tensor:
+    def grid(weights: int, dilation: int, outputs: int, stride: int, padding: int) -> Tensor:
         along = torch.arange(weights, device=offset.device)[:, None] * dilation - padding
         return along + torch.arange(outputs, device=offset.device) * stride
 
-    rows = positions(layout.kH, layout.dilationH, height, layout.dH, layout.padH)
-    columns = positions(layout.kW, layout.dilationW, width, layout.dW, layout.padW)
+    rows = grid(layout.kH, layout.dilationH, height, layout.dH, layout.padH)
+    columns = grid(layout.kW, layout.dilationW, width, layout.dW, layout.padW)
     row = moves[:, :, :, 0] + rows[:, None, :, None]
     column = moves[:, :, :, 1] + columns[None, :, None, :]
     return row.permute(0, 3, 4, 1, 2).flatten(1), column.permute(0, 3, 4, 1, 2).flatten(1)

@@ -13,9 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
-from ebm3d.boxes.kernel_choice import kernels_serve
+from ebm3d.boxes.kernels import kernels_serve
 from ebm3d.errors import input_error, shape_error
+
+__all__ = ["dynamic_point_to_voxel_backward", "dynamic_point_to_voxel_forward"]
 
 _KINDS = ("sum", "mean", "max")
 
@@ -25,11 +28,11 @@ def dynamic_point_to_voxel_forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Reduce the features of the points of each voxel.
 
-    Source: ``DynamicPointToVoxelForwardCUDAKernelLauncher`` of mmcv 2.1.0, which has no twin for
-    a CPU. Points with a negative entry in their cell belong to no voxel. The voxels are in
-    ascending order of their cells. Where mmcv adds with atomics, in any order, the points of a
-    voxel are added in their order here: two calls give the same bits. A feature that is not a
-    number makes the maximum none, too; mmcv drops it.
+    Source: ``DynamicPointToVoxelForwardCUDAKernelLauncher`` of mmcv 2.1.0, which has no CPU
+    version. Voxels are in ascending order of their cells; points with a negative entry in their
+    cell belong to none. Where mmcv adds with atomics, points are added in their order here: two
+    calls give the same bits. A NaN makes the maximum NaN; mmcv drops it. The host waits once, for
+    M and a few more numbers.
 
     Args:
         feats: features of the points, floating point, shape ``(P, C)``.
@@ -43,9 +46,6 @@ def dynamic_point_to_voxel_forward(
     Raises:
         ValueError: for another shape, type or reduction, or if the smallest grid from zero that
             holds the cells has 2^63 of them.
-
-    Note:
-        M depends on the values: the host reads it once, with a few more numbers.
     """
     if feats.ndim != 2:
         raise shape_error("feats", "(P, C)", feats)
@@ -53,15 +53,15 @@ def dynamic_point_to_voxel_forward(
         raise input_error("feats", "of a floating-point type", feats.dtype, "pass feats.float()")
     if coors.ndim != 2 or len(coors) != len(feats):
         raise shape_error("coors", f"({len(feats)}, D), a row for each point", coors)
-    _check_kind(reduce_type)
+    if reduce_type not in _KINDS:
+        raise input_error("reduce_type", f"one of {_KINDS}", repr(reduce_type))
+    feats = feats.detach()
     if len(feats) == 0:
         none = coors.new_empty(0, dtype=torch.int32)
-        return feats.detach().clone(), coors.clone(), none, none.clone()
+        return feats.clone(), coors.clone(), none, none.clone()
     extents = coors.long().amax(dim=0).clamp(min=0) + 1
-    keys = _keys(coors, extents)
-    keys, order = keys.sort(stable=True)
-    first = torch.nn.functional.pad(keys[1:] != keys[:-1], (1, 0), value=True)
-    run = first.cumsum(0) - 1
+    keys, order = _keys(coors.long(), extents).sort(stable=True)
+    run = pad(keys[1:] != keys[:-1], (1, 0), value=True).cumsum(0) - 1
     counted = torch.stack([run[-1] + 1, (keys < 0).sum()])
     num_runs, num_dropped, *grid = torch.cat([counted, extents]).tolist()
     if math.prod(grid) >= 2**63:
@@ -72,27 +72,14 @@ def dynamic_point_to_voxel_forward(
     order = order[num_dropped:]
     bounds = torch.searchsorted(run, torch.arange(num + 1, device=run.device)) - num_dropped
     cells, counts = coors[order[bounds[:-1]]], bounds.diff()
-    reduce = reduce_by_points if kernels_serve(feats) else reduce_by_runs
-    reduced = reduce(feats.detach(), voxel_of_point, order, counts, reduce_type)
+    if reduce_type == "max" and kernels_serve(feats):
+        reduced = feats.new_full((num, feats.shape[1]), -torch.inf)
+        _maximum(feats.contiguous().numpy(), voxel_of_point.numpy(), reduced.numpy())
+    else:
+        reduced = torch.segment_reduce(
+            feats[order], reduce_type, lengths=counts, axis=0, unsafe=True
+        )
     return reduced, cells, voxel_of_point.int(), counts.int()
-
-
-def reduce_by_runs(
-    feats: Tensor, voxel_of_point: Tensor, order: Tensor, counts: Tensor, reduce_type: str
-) -> Tensor:
-    """Features of the voxels ``(M, C)`` in torch: each run of sorted points, one after another."""
-    return torch.segment_reduce(feats[order], reduce_type, lengths=counts, axis=0, unsafe=True)
-
-
-def reduce_by_points(
-    feats: Tensor, voxel_of_point: Tensor, order: Tensor, counts: Tensor, reduce_type: str
-) -> Tensor:
-    """Features of the voxels ``(M, C)`` in numba, on a CPU."""
-    start = -torch.inf if reduce_type == "max" else 0.0
-    reduced = feats.new_full((len(counts), feats.shape[1]), start)
-    kernel = _maximum if reduce_type == "max" else _sum
-    kernel(feats.contiguous().numpy(), voxel_of_point.numpy(), reduced.numpy())
-    return reduced / counts[:, None] if reduce_type == "mean" else reduced
 
 
 def dynamic_point_to_voxel_backward(
@@ -104,10 +91,9 @@ def dynamic_point_to_voxel_backward(
     reduce_count: Tensor,
     reduce_type: str,
 ) -> None:
-    """Write the gradient of the points' features.
+    """Write the gradient of the points' features, without a read on the host.
 
-    The gradient of a maximum goes to the first point that attains it, as in mmcv. Nothing is
-    read on the host.
+    The gradient of a maximum goes to the first point that attains it, as in mmcv.
 
     Args:
         grad_feats: filled, shape ``(P, C)``.
@@ -118,7 +104,6 @@ def dynamic_point_to_voxel_backward(
         reduce_count: points of each voxel, shape ``(M,)``.
         reduce_type: ``"sum"``, ``"mean"`` or ``"max"``.
     """
-    _check_kind(reduce_type)
     if len(feats) == 0 or len(reduced_feats) == 0:
         grad_feats.zero_()
         return
@@ -141,29 +126,12 @@ def dynamic_point_to_voxel_backward(
     grad_feats.copy_(torch.where(receives, grad_reduced_feats[voxel], 0.0))
 
 
-def _check_kind(reduce_type: str) -> None:
-    """Raise for a reduction that there is not."""
-    if reduce_type not in _KINDS:
-        raise input_error("reduce_type", f"one of {_KINDS}", repr(reduce_type))
-
-
 def _keys(coors: Tensor, extents: Tensor) -> Tensor:
     """One number for each cell, in lexicographic order; -1 for cells with a negative entry."""
-    coors = coors.long()
     keys = torch.zeros_like(coors[:, 0])
     for column in range(coors.shape[1]):
         keys = keys * extents[column] + coors[:, column]
     return torch.where((coors < 0).any(dim=1), -1, keys)
-
-
-@numba.njit(cache=True)
-def _sum(feats: NDArray[Any], voxel_of_point: NDArray[np.int64], reduced: NDArray[Any]) -> None:
-    """Add the features of each point to its voxel, in the order of the points."""
-    for p in range(len(feats)):
-        if voxel_of_point[p] >= 0:
-            row = reduced[voxel_of_point[p]]
-            for c in range(feats.shape[1]):
-                row[c] += feats[p, c]
 
 
 @numba.njit(cache=True)

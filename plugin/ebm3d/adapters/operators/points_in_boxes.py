@@ -1,4 +1,4 @@
-"""Which points lie in which box, as mmcv counts them.
+"""Points in boxes, as mmcv counts them.
 
 Unlike ``ebm3d.boxes.points_in_boxes``, which follows KITTI, the sides do not belong to the box,
 its bottom and top do.
@@ -16,7 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_PAIRS_AT_ONCE = 1 << 22
+from ebm3d.adapters.operators.chunks import row_slices
+
+__all__ = [
+    "points_in_boxes_all_forward",
+    "points_in_boxes_cpu_forward",
+    "points_in_boxes_part_forward",
+]
+
+PAIRS_AT_ONCE = 1 << 22
 
 
 def points_in_boxes_cpu_forward(
@@ -28,7 +36,7 @@ def points_in_boxes_cpu_forward(
     ``|z - center| <= dz / 2``, ``|x| < dx / 2`` and ``|y| < dy / 2`` in the frame of the box.
 
     Args:
-        boxes_tensor: LiDAR frame, meters, radians, float32, shape ``(N, 7)``.
+        boxes_tensor: float32, shape ``(N, 7)``.
         pts_tensor: float32, shape ``(P, 3)``.
         pts_indices_tensor: filled with 1 or 0, int32, shape ``(N, P)``.
     """
@@ -39,9 +47,7 @@ def points_in_boxes_cpu_forward(
 def points_in_boxes_part_forward(
     boxes_tensor: Tensor, pts_tensor: Tensor, box_idx_of_points_tensor: Tensor
 ) -> None:
-    """Write the first box that each point lies in, or -1.
-
-    The rule is that of ``points_in_boxes_cpu_forward``, in the type of the tensors; any device.
+    """Write the first box that each point lies in, or -1; the rule of ``_cpu_forward``.
 
     Args:
         boxes_tensor: floating point, shape ``(B, N, 7)``.
@@ -49,41 +55,30 @@ def points_in_boxes_part_forward(
         box_idx_of_points_tensor: filled, int32, shape ``(B, P)``.
     """
     num = boxes_tensor.shape[1]
+    index = torch.arange(num, dtype=torch.int32, device=boxes_tensor.device)
     first = torch.full_like(box_idx_of_points_tensor, num)
-    for start, stop in _box_blocks(boxes_tensor, pts_tensor):
-        inside = inside_boxes(pts_tensor, boxes_tensor[:, start:stop])
-        index = torch.arange(start, stop, dtype=first.dtype, device=first.device)
-        first = torch.minimum(first, torch.where(inside, index, num).amin(dim=2))
+    for part in row_slices(num, pts_tensor[..., 0].numel(), PAIRS_AT_ONCE):
+        inside = inside_boxes(pts_tensor, boxes_tensor[:, part])
+        first = torch.minimum(first, torch.where(inside, index[part], num).amin(dim=2))
     box_idx_of_points_tensor.copy_(torch.where(first < num, first, -1))
 
 
 def points_in_boxes_all_forward(
     boxes_tensor: Tensor, pts_tensor: Tensor, box_idx_of_points_tensor: Tensor
 ) -> None:
-    """Write whether each point lies in each box.
-
-    The rule is that of ``points_in_boxes_cpu_forward``, in the type of the tensors; any device.
+    """Write whether each point lies in each box; the rule of ``_cpu_forward``.
 
     Args:
         boxes_tensor: floating point, shape ``(B, N, 7)``.
         pts_tensor: shape ``(B, P, 3)``.
         box_idx_of_points_tensor: filled with 1 or 0, int32, shape ``(B, P, N)``.
     """
-    for start, stop in _box_blocks(boxes_tensor, pts_tensor):
-        inside = inside_boxes(pts_tensor, boxes_tensor[:, start:stop])
-        box_idx_of_points_tensor[..., start:stop] = inside
+    for part in row_slices(boxes_tensor.shape[1], pts_tensor[..., 0].numel(), PAIRS_AT_ONCE):
+        box_idx_of_points_tensor[..., part] = inside_boxes(pts_tensor, boxes_tensor[:, part])
 
 
 def inside_boxes(points: Tensor, boxes: Tensor) -> Tensor:
-    """Whether each point lies in each box, in torch.
-
-    Args:
-        points: shape ``(B, P, 3)``.
-        boxes: shape ``(B, N, 7)``.
-
-    Returns:
-        Booleans, shape ``(B, P, N)``.
-    """
+    """Whether points ``(B, P, 3)`` lie in boxes ``(B, N, 7)``, in torch, shape ``(B, P, N)``."""
     x, y, z, dx, dy, dz, yaw = boxes.unsqueeze(1).unbind(-1)
     # The functions in float64, rounded once, are the same on every processor.
     cosine = yaw.double().cos().to(yaw.dtype)
@@ -93,13 +88,6 @@ def inside_boxes(points: Tensor, boxes: Tensor) -> Tensor:
     across = shift_y * cosine - shift_x * sine
     height = points[..., 2:3] - (z + dz / 2)
     return (height.abs() <= dz / 2) & (along.abs() < dx / 2) & (across.abs() < dy / 2)
-
-
-def _box_blocks(boxes: Tensor, points: Tensor) -> list[tuple[int, int]]:
-    """Ranges of boxes whose pairs with all points fit into memory."""
-    num_scenes, num_boxes = boxes.shape[:2]
-    step = max(_PAIRS_AT_ONCE // max(num_scenes * points.shape[1], 1), 1)
-    return [(start, min(start + step, num_boxes)) for start in range(0, num_boxes, step)]
 
 
 @numba.njit(cache=True, error_model="numpy")

@@ -1,7 +1,7 @@
 r"""The focal loss of independent classes.
 
-Glossary: N rows, C classes; x a logit, s the probability of what is true of its class:
-``sigmoid(x)`` for the row's own class, ``sigmoid(-x)`` for the others.
+Glossary: N rows, C classes; x a logit, s the probability of the truth about its class:
+``sigmoid(x)`` for the row's class, ``sigmoid(-x)`` for the others.
 
 .. math:: L = -a (1 - s)^\gamma \log s, \quad a = \alpha \text{ or } 1 - \alpha
 """
@@ -12,21 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+__all__ = ["sigmoid_focal_loss_backward", "sigmoid_focal_loss_forward"]
+
 
 def sigmoid_focal_loss_forward(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    output: Tensor,
-    gamma: float,
-    alpha: float,
+    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    r"""Write the focal loss of each logit, in nats.
+    """Write the focal loss of each logit, in nats.
 
-    Source: ``sigmoid_focal_loss_forward_cuda_kernel`` of mmcv 2.1.0, which has no twin for a CPU;
-    the loss of "Focal Loss for Dense Object Detection", Eq. (5). The logarithm is exact for every
-    logit. mmcv takes it of a rounded probability: in float32 it loses digits from logits of 5 on,
-    and gives 87 times ``1 - alpha`` from 17 on, where ``x`` times it is right.
+    Source: ``sigmoid_focal_loss_forward_cuda_kernel`` of mmcv 2.1.0, which has no CPU version;
+    "Focal Loss for Dense Object Detection", Eq. (5). The logarithm is exact for every logit. mmcv
+    takes it of a rounded probability: in float32 it loses digits from logits of 5 on, and gives
+    87 times ``1 - alpha`` from 17 on, where ``x`` times it is right.
 
     Args:
         input: logits, floating point, shape ``(N, C)``; half precision is computed in float32.
@@ -34,33 +31,21 @@ def sigmoid_focal_loss_forward(
         weight: a factor for rows of each class, shape ``(C,)``, or empty; rows of none have 1.
         output: filled, shape ``(N, C)``.
         gamma: exponent, at least 0.
-        alpha: weight of the row's own class.
+        alpha: weight of the row's class.
     """
     logit, factor, _ = _terms(input, target, weight, alpha)
     output.copy_(-factor * (-logit).sigmoid().pow(gamma) * logsigmoid(logit))
 
 
 def sigmoid_focal_loss_backward(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    grad_input: Tensor,
-    gamma: float,
-    alpha: float,
+    input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    r"""Write the derivative of each loss in its logit.
+    r"""Write the derivative of each loss in its logit to ``grad_input``.
 
     .. math:: \mp a (1 - s)^\gamma (1 - s - \gamma s \log s)
 
-    with minus for the row's own class, plus for the others.
-
-    Args:
-        input: see ``sigmoid_focal_loss_forward``.
-        target: see there.
-        weight: see there.
-        grad_input: filled, shape ``(N, C)``.
-        gamma: exponent, at least 0.
-        alpha: weight of the row's own class.
+    with minus for the row's class, plus for the others. Other arguments are those of
+    ``sigmoid_focal_loss_forward``.
     """
     logit, factor, sign = _terms(input, target, weight, alpha)
     other = (-logit).sigmoid()
@@ -71,14 +56,13 @@ def sigmoid_focal_loss_backward(
 def _terms(
     input: Tensor, target: Tensor, weight: Tensor, alpha: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits of s, factors a times the weight, and 1 or -1 for s of x or -x, shape (N, C)."""
+    """Logits of s, factors a times the weight, and 1 or -1 for s of x or -x, shape ``(N, C)``."""
     logit = input.detach()
     logit = logit if logit.dtype == torch.float64 else logit.float()
-    is_own = target[:, None] == torch.arange(input.shape[1], device=input.device)
-    own = is_own.to(logit.dtype)
-    sign = 2.0 * own - 1.0
-    factor = alpha * own + (1.0 - alpha) * (1.0 - own)
+    is_class = target[:, None] == torch.arange(input.shape[1], device=input.device)
+    is_class = is_class.to(logit.dtype)
+    sign = 2.0 * is_class - 1.0
+    factor = alpha * is_class + (1.0 - alpha) * (1.0 - is_class)
     if weight.numel() > 0:
-        padded = torch.cat([weight.to(logit.dtype), logit.new_ones(1)])
-        factor = factor * padded[target][:, None]
+        factor = factor * torch.cat([weight.to(logit.dtype), logit.new_ones(1)])[target][:, None]
     return sign * logit, factor, sign

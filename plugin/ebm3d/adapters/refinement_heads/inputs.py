@@ -10,12 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ebm3d.errors import input_error
-
-
-def is_valid(boxes: Tensor) -> Tensor:
-    """Whether boxes ``(N, >= 7)`` are finite and of positive size, ``(N,)``."""
-    return torch.isfinite(boxes[:, :7]).all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
+from ebm3d.errors import input_error, is_valid_box
 
 
 def frame_index(sizes: Sequence[int], device: torch.device) -> Tensor:
@@ -41,7 +36,7 @@ def select_labeled(
         ValueError: for a label of no class, or a labeled box that is not valid.
     """
     is_labeled = [classes >= 0 for classes in labels]
-    invalid = [mask & ~is_valid(rows) for mask, rows in zip(is_labeled, boxes, strict=True)]
+    invalid = [mask & ~is_valid_box(rows) for mask, rows in zip(is_labeled, boxes, strict=True)]
     counts = _read([mask.sum() for mask in is_labeled], invalid, labels, num_classes)
     if counts is None:
         raise _error(invalid, boxes, labels, num_classes)
@@ -73,7 +68,7 @@ def select_best(
         ValueError: for a label of no class.
     """
     orders = [values.argsort(descending=True, stable=True) for values in scores]
-    valid = [is_valid(rows)[order] for rows, order in zip(boxes, orders, strict=True)]
+    valid = [is_valid_box(rows)[order] for rows, order in zip(boxes, orders, strict=True)]
     negative = [classes < 0 for classes in labels]
     counts = _read([mask.sum() for mask in valid], negative, labels, num_classes)
     if counts is None:

@@ -1,18 +1,16 @@
-"""Repairs of the host on this stack: one documented function per defect, all applied here.
+"""Repairs of the host on this stack: one function per defect, all applied by ``repair_host``.
 
-Where a defect depends on the machine or the environment (a version, the absence of CUDA, a missing
-name), the function looks for it first and changes the host only then; a defect that every known
-release of the host has is repaired always, as ``docs/host.md`` says of each. Functions are
-idempotent and return whether the repair is in place. ``tests/adapters/repairs`` shows the defects
-with and without their repairs.
+Each runs once per process and returns whether the repair is in place; one whose defect depends on
+the machine or on a version looks first. ``docs/host.md`` lists the defects, and
+``docs/decisions/010-repairs-are-global.md`` says why these change classes of the host.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from ebm3d.adapters.repairs.checkpoints import repair_checkpoint_loading, repair_checkpoint_saving
-from ebm3d.adapters.repairs.distributed import repair_distributed_on_cpu
+from ebm3d.adapters.repairs.checkpoints import repair_checkpoint_loading
+from ebm3d.adapters.repairs.distributed import prepare_distributed_on_cpu
 from ebm3d.adapters.repairs.empty_clouds import repair_empty_clouds
 from ebm3d.adapters.repairs.numba_cache import repair_numba_caching
 from ebm3d.adapters.repairs.numpy_aliases import repair_numpy_aliases
@@ -32,21 +30,22 @@ REPAIRS: tuple[Callable[[], bool], ...] = (
     repair_empty_clouds,
     repair_numpy_aliases,
     repair_numba_caching,
-    repair_checkpoint_saving,
     repair_checkpoint_loading,
-    repair_distributed_on_cpu,
     repair_visualization_hook,
 )
 
 
 def repair_host() -> dict[str, bool]:
-    """Apply every repair that this machine needs.
+    """Apply every repair; returns by function name whether it is in place.
 
-    Returns:
-        For each repair, by function name, whether it is in place: ``False`` means that the
-        defect is absent here (for example because CUDA is there).
+    ``False`` means that the defect is absent here, for example because CUDA is there.
     """
     return {repair.__name__: repair() for repair in REPAIRS}
 
 
-__all__ = ["REPAIRS", "repair_host", *(repair.__name__ for repair in REPAIRS)]
+__all__ = [
+    "REPAIRS",
+    "prepare_distributed_on_cpu",
+    "repair_host",
+    *(repair.__name__ for repair in REPAIRS),
+]

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
+from functools import cache
 from typing import Any
 
 from torch import Tensor
 
 
+@cache
 def repair_empty_clouds() -> bool:
-    """Let ``VoxelNet`` see the number of frames, not the last frame that has a voxel.
+    """Let ``VoxelNet`` count the clouds of a batch, of which any may be empty.
 
     Upstream defect: ``VoxelNet.extract_feat`` takes the batch size from the last voxel
     (``voxelnet.py``, line 42). Without any voxel that is an IndexError; with an empty last frame
-    the map is one frame short, and the head fails later (``mmdet/models/utils/misc.py``). The
-    repaired method counts the clouds. A batch without any voxel gets the map of an empty scene,
-    zero everywhere, which is what the middle encoder makes of a frame without voxels.
-
-    Returns:
-        Whether the repair is in place.
+    the map is one frame short, and the head fails later. A batch without any voxel gets a map of
+    zeros, which is what the middle encoder makes of a frame without voxels.
     """
     from mmdet3d.models.detectors import VoxelNet
 
@@ -27,7 +24,7 @@ def repair_empty_clouds() -> bool:
 
 
 def _extract_feat(self: Any, batch_inputs_dict: dict[str, Any]) -> tuple[Tensor, ...]:
-    """Features of a batch of clouds, of which any number may be empty."""
+    """Features of a batch of clouds."""
     voxels = batch_inputs_dict["voxels"]
     coors = voxels["coors"]
     clouds = batch_inputs_dict.get("points")
@@ -48,14 +45,9 @@ def _bev_shape(encoder: Any) -> tuple[int, int, int]:
     depth, height, width = (int(size) for size in encoder.sparse_shape)
     for layer in encoder.modules():
         if hasattr(layer, "subm") and not layer.subm:
+            sizes = (depth, height, width), layer.kernel_size, layer.stride, layer.padding
             depth, height, width = (
-                math.floor((size + 2 * pad - kernel) / stride) + 1
-                for size, kernel, stride, pad in zip(
-                    (depth, height, width),
-                    layer.kernel_size,
-                    layer.stride,
-                    layer.padding,
-                    strict=True,
-                )
+                (size + 2 * padding - kernel) // stride + 1
+                for size, kernel, stride, padding in zip(*sizes, strict=True)
             )
     return encoder.output_channels * depth, height, width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import cache
 
 from numba.core.dispatcher import Dispatcher
 
@@ -14,19 +15,16 @@ _MODULES = (
 )
 
 
+@cache
 def repair_numba_caching() -> bool:
     """Let numba keep the host's compiled kernels on disk.
 
-    Upstream defect: the kernels of the augmentation and of the evaluation are declared without
-    ``cache=True``, so that every process, each data worker included, compiles them anew: 19 to
-    48 seconds before the first batch. numba keeps them beside the host's files, or in its own
-    cache folder where those cannot be written.
-
-    Returns:
-        Whether the repair is in place.
+    Upstream defect: the kernels of augmentation and evaluation are declared without ``cache=True``:
+    every process, each data worker included, compiles them anew, 19 to 48 seconds before the first
+    batch. They are kept beside the host's files, or in numba's cache folder.
     """
     for name in _MODULES:
         for kernel in vars(importlib.import_module(name)).values():
-            if isinstance(kernel, Dispatcher) and not kernel.stats.cache_path:
+            if isinstance(kernel, Dispatcher):
                 kernel.enable_caching()
     return True

@@ -19,9 +19,9 @@ def _effective_size(log_w: Tensor, power: float) -> float:
 @pytest.mark.parametrize("spread", [10.0, 30.0, 1000.0])
 def test_power_is_where_the_effective_size_crosses_the_target(spread: float):
     log_w = spread * torch.randn(6, 64, dtype=torch.float64) - 500
-    found = flattening(log_w, 8.0)[:, 0]
+    beta = flattening(log_w, 8.0)[:, 0]
     expected = [brentq(lambda b, w=w: _effective_size(w, b) - 8, 1e-9, 1) for w in log_w]
-    below = torch.tensor(expected, dtype=torch.float64) - found
+    below = torch.tensor(expected, dtype=torch.float64) - beta
     assert bool(((below >= -1e-12) & (below < 2**-20 + 1e-12)).all())
 
 
@@ -37,22 +37,22 @@ def test_samples_of_no_weight_keep_none(dtype: torch.dtype):
     alone = flattening(log_w[:, :10], 8.0)
     torch.testing.assert_close(flattening(log_w, 8.0), alone)
     residuals = torch.randn(1, 64, 7, dtype=dtype)
-    found = adapted_gaussian(log_w, residuals)
+    gaussian = adapted_gaussian(log_w, residuals)
     beyond = adapted_gaussian(log_w, torch.cat((residuals[:, :10], 9 + residuals[:, 10:]), dim=1))
-    assert bool(torch.isfinite(found.scale_tril).all())
-    torch.testing.assert_close(found.location, beyond.location)
-    torch.testing.assert_close(found.scale_tril, beyond.scale_tril)
+    assert bool(torch.isfinite(gaussian.scale_tril).all())
+    torch.testing.assert_close(gaussian.location, beyond.location)
+    torch.testing.assert_close(gaussian.scale_tril, beyond.scale_tril)
 
 
 def test_moments_are_those_of_the_flattened_weights_a_little_wider():
     log_w = 20 * torch.randn(3, 64, dtype=torch.float64)
     residuals = torch.randn(3, 64, 7, dtype=torch.float64)
-    found = adapted_gaussian(log_w, residuals)
+    gaussian = adapted_gaussian(log_w, residuals)
     for row in range(3):
         power = float(flattening(log_w, 8.0)[row])
         weights = np.exp(power * (log_w[row] - log_w[row].max()).numpy())
         mean = np.average(residuals[row].numpy(), axis=0, weights=weights)
         covariance = np.cov(residuals[row].numpy().T, aweights=weights, ddof=0)
-        np.testing.assert_allclose(found.mean[row], mean, rtol=1e-10)
+        np.testing.assert_allclose(gaussian.mean[row], mean, rtol=1e-10)
         expected = 1.44 * covariance + 1e-4 * np.eye(7)
-        np.testing.assert_allclose(found.covariance[row], expected, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(gaussian.covariance[row], expected, rtol=1e-9, atol=1e-12)

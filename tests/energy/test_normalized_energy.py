@@ -87,9 +87,9 @@ def test_log_density_of_a_gaussian_energy_is_that_of_the_gaussian(
 
 
 def test_learned_normalizer_is_asked_for_at_the_detected_box():
-    f = GaussianEnergy(4)
+    f = GaussianEnergy(4, METRIC_NOISE)  # of other deviations at the refined box
     boxes = _near(f)
-    b = f.boxes[:, 0] + NOISE.noise_std(f.boxes, f.labels)[:, 0]
+    b = f.boxes[:, 0] + METRIC_NOISE.noise_std(f.boxes, f.labels)[:, 0]
     expected = f.log_prob(boxes) + CONSTANT - b
     torch.testing.assert_close(_log_density(f, boxes, "learned"), expected, atol=1e-12, rtol=0)
 

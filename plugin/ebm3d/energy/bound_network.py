@@ -40,7 +40,7 @@ class Network(Protocol):
 
 
 class BoundNetwork:
-    """Outputs of a network for boxes near given boxes.
+    """Outputs of a network for boxes near N bound ones.
 
     What does not depend on the exact boxes (projected maps, cropped points) is computed once here.
 

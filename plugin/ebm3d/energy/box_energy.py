@@ -1,4 +1,4 @@
-"""f of boxes near given boxes: the energy network bound to scenes."""
+"""f of boxes: the energy network bound to scenes."""
 
 from __future__ import annotations
 

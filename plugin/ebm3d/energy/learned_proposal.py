@@ -48,13 +48,13 @@ class LearnedProposal(nn.Module):
     Args:
         in_channels: length F of the pooled features.
         mean_sizes: ``(num_classes, 3)`` mean length, width, height per class, meters.
-        base: noise around the true box, whose standard deviations are the units of the residuals.
+        base: noise around the true box, whose standard deviations scale the residuals.
         num_components: K.
         hidden_channels: widths of the network's hidden layers.
         base_share: alpha, in [0, 1); 0 is the published noise.
         nll_weight: of the true box in the loss; 0 is the published loss.
-        std_range: least and largest deviation, in units.
-        max_mean: largest mean, in units.
+        std_range: least and largest deviation of a scaled residual.
+        max_mean: largest mean of a scaled residual.
 
     Raises:
         ValueError: for numbers out of range.

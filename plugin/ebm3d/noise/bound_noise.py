@@ -1,4 +1,4 @@
-"""Noise around given true boxes, and samples of it.
+"""Noise around true boxes, and samples of it.
 
 N true boxes; M noise samples of each; S variants of each.
 """
@@ -114,7 +114,7 @@ class BoundNoise:
         return self._noise.log_prob(centers.reshape(-1, 7), at, labels).reshape(num, variants)
 
     def scale_std(self, factor: float) -> BoundNoise:
-        """Return noise of scaled deviations around the same boxes; draws its own reference."""
+        """Return noise of scaled deviations around the same boxes, with another reference."""
         noise = self._noise.scale_std(factor)
         return noise.around(self.boxes, self.labels, self._frame_sizes, generator=self.generator)
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ebm3d.boxes import bev_corners
 from ebm3d.visualization import bev_figure, write_bev_picture
-from ebm3d.visualization.palette import GROUND_TRUTH, INITIAL, REFINED
+from ebm3d.visualization.frame import GROUND_TRUTH, INITIAL, REFINED
 from tests.visualization.frames import made_up_frame
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ebm3d.visualization import RenderingError, scene_of_frame, show_scene, write_rendering
-from ebm3d.visualization.palette import REFINED, rgb
+from ebm3d.visualization.frame import REFINED, rgb
 from ebm3d.visualization.rendering import render
 from tests.visualization.frames import made_up_frame
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from ebm3d.visualization import scene_of_frame, write_ply
-from ebm3d.visualization.palette import GROUND_TRUTH, INITIAL, REFINED, rgb
+from ebm3d.visualization.frame import GROUND_TRUTH, INITIAL, REFINED, rgb
 from tests.visualization.frames import made_up_frame
 
 

@@ -2,14 +2,13 @@
 
 python tools/benchmarks/compare_heads.py second_simulated_cpu.py --detector CHECKPOINT
     [--heads ebm ebm:dsm laplace ...] [--seeds 0 1 2] [--work-dir DIR] [--calibration-root DATA]
-    [--json FILE] [--markdown FILE] [--cfg-options KEY=VALUE ...]
+    [--uncertainty laplace] [--json FILE] [--markdown FILE] [--cfg-options KEY=VALUE ...]
 
 A head is a name of ``configs/_base_/heads``, with a training method of ``configs/_base_/losses``
 after a colon. Trainings and evaluations are those of tools/train.py and tools/test.py; what is in
-the work folder is not done again. ``--cfg-options`` are of the evaluation: with
-``model.bbox_head.refinement_head.uncertainty=laplace`` the table has the NLL of the energies, too.
-``--calibration-root`` is a data set like the config's, on whose validation split temperatures are
-fitted first.
+the work folder is not done again. ``--cfg-options`` are of both. With ``--uncertainty`` energies
+are evaluated with a density, too. ``--calibration-root`` is a data set like the config's, on whose
+validation split temperatures are fitted first.
 """
 
 from __future__ import annotations
@@ -37,6 +36,7 @@ THRESHOLDS = ("0.50", "0.70", "0.75", "0.80")
 def run(name: str, seed: int, args: Any) -> dict[str, Any]:
     """Train and evaluate a head, or read what was evaluated before."""
     head, _, loss = name.partition(":")
+    options = dict(args.cfg_options or {})
     folder = args.work_dir / f"{name.replace(':', '_')}_seed{seed}"
     figures = folder / "figures.json"
     if figures.is_file():
@@ -49,12 +49,14 @@ def run(name: str, seed: int, args: Any) -> dict[str, Any]:
             loss=loss or None,
             work_dir=folder,
             seed=seed,
-            cfg_options={"load_from": str(args.detector)},
+            cfg_options={**options, "load_from": str(args.detector)},
         )
     config, checkpoint = next(folder.glob("*.py")), find_latest_checkpoint(str(folder))
-    options = dict(args.cfg_options or {})
+    if head == "ebm" and args.uncertainty is not None:
+        options["model.bbox_head.refinement_head.uncertainty"] = args.uncertainty
+    has_density = head not in ("ebm", "confidence") or (head == "ebm" and args.uncertainty)
     calibration = {}
-    if args.calibration_root is not None and head != "confidence":
+    if args.calibration_root is not None and has_density:
         calibration["temperature"] = folder / "temperature.json"
         evaluate(
             config,
@@ -108,6 +110,7 @@ def main() -> None:
     parser.add_argument("--class", dest="name", default="Car")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/compare_heads"))
     parser.add_argument("--calibration-root", metavar="DATA")
+    parser.add_argument("--uncertainty", choices=("laplace", "importance"), help="of energies")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE")
     args = parser.parse_args()

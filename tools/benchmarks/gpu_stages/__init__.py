@@ -1,1 +1,1 @@
-"""What ``tools/benchmarks/gpu.py`` measures, one module a part."""
+"""What ``tools/benchmarks/gpu.py`` measures."""

@@ -22,21 +22,15 @@ _LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLau
 
 
 def milliseconds(call: Callable[[], Any], device: torch.device, repeats: int) -> float:
-    """Return the median time of a call, after as many calls to warm up, three at most.
-
-    Args:
-        call: what is timed.
-        device: whose work is waited for; on a CPU the time is that of the processor.
-        repeats: number of timed calls.
-    """
+    """Return the median time of a call, after up to three to warm up; on a CPU processor time."""
     for _ in range(min(repeats, 3)):
         call()
-    found = []
+    times = []
     for _ in range(repeats):
         start = clock(device)
         call()
-        found.append(1e3 * (clock(device) - start))
-    return statistics.median(found)
+        times.append(1e3 * (clock(device) - start))
+    return statistics.median(times)
 
 
 class _Operations(TorchDispatchMode):
@@ -97,5 +91,5 @@ def peak_gib(call: Callable[[], Any], device: torch.device) -> float | None:
 
 def measured(call: Callable[[], Any], device: torch.device, repeats: int) -> dict[str, Any]:
     """Return ``ms``, ``peak_gib`` and the counts of a call."""
-    found = {"ms": milliseconds(call, device, repeats), "peak_gib": peak_gib(call, device)}
-    return {**found, **counts(call, device)}
+    row = {"ms": milliseconds(call, device, repeats), "peak_gib": peak_gib(call, device)}
+    return {**row, **counts(call, device)}

@@ -11,25 +11,18 @@ Laplace's approximation are also measured alone, on the bound energy of the defa
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from _report import facts, parser_of, print_table, ratio, shown, spread, take_turns, write_json
 from mmdet3d.registry import MODELS
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmengine import Config
 from mmengine.registry import init_default_scope
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 import ebm3d.register  # noqa: F401
@@ -55,16 +48,12 @@ def draw_boxes(count: int, noise: BoxNoise, seed: int = 0) -> tuple[Tensor, Tens
     The street is the one of ten with the most echoes on cars; the boxes are the cars with the
     noise of a detector, each as often as needed.
     """
-    crowded, most = None, -1
-    for frame_seed in range(10):
-        frame = simulate_frame(frame_seed)
+    streets = []
+    for frame in map(simulate_frame, range(10)):
         cars = frame.boxes[(frame.names == "Car") & (frame.num_points > 0)]
         echoes = int(points_in_boxes(frame.points, cars).sum())
-        if echoes > most:
-            crowded, most = (frame.points, cars), echoes
-    if crowded is None:
-        raise RuntimeError("no street was drawn")
-    points, cars = crowded
+        streets.append((echoes, frame.points, cars))
+    _, points, cars = max(streets, key=lambda street: street[0])
     true = torch.from_numpy(np.resize(cars, (count, 7))).float()
     generator = torch.Generator().manual_seed(seed)
     drawn = noise.sample(true, torch.zeros(count, dtype=torch.int64), 1, generator)
@@ -81,13 +70,13 @@ def build(name: str) -> Any:
 
 def transcribe(head: Any, bev: Tensor) -> tuple[paper2020.Network, paper2020.Map]:
     """Return the transcription with the weights of a head of the preset ``paper2020``."""
-    own, network = head.network, paper2020.Network(bev.shape[1])
-    first = own.first.weight.detach().clone()
+    ours, network = head.network, paper2020.Network(bev.shape[1])
+    first = ours.first.weight.detach().clone()
     grid = first[:, :-32].view(len(first), bev.shape[1], 4, 7)
     first[:, :-32] = grid.flip(3).flatten(1)  # the paper's length runs against the heading
-    layers = {"z1": own.z_branch[0], "z2": own.z_branch[2], "fc2": own.second, "fc3": own.last}
-    layers |= {"h1": own.height_branch[0], "h2": own.height_branch[2]}
-    weights = {"fc1.weight": first, "fc1.bias": own.first.bias}
+    layers = {"z1": ours.z_branch[0], "z2": ours.z_branch[2], "fc2": ours.second, "fc3": ours.last}
+    layers |= {"h1": ours.height_branch[0], "h2": ours.height_branch[2]}
+    weights = {"fc1.weight": first, "fc1.bias": ours.first.bias}
     for name, layer in layers.items():
         weights |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
     network.load_state_dict(weights)
@@ -102,17 +91,17 @@ def make_stages(count: int) -> tuple[Stages, dict[str, Any]]:
     sample = Det3DDataSample(metainfo={"box_type_3d": LiDARInstance3DBoxes})
     batch = default.data_preprocessor({"inputs": {"points": [points]}, "data_samples": [sample]})
     with torch.no_grad():
-        bev = default.extract_feat(batch["inputs"])[0]
+        bev = default.extract_feat(batch["inputs"]).maps[0]
     labels, scores = torch.zeros(count, dtype=torch.int64), torch.linspace(1, 0.1, count)
     heads = default.bbox_head.refinement_head, paper.bbox_head.refinement_head
     torch.nn.init.normal_(heads[1].network.last.weight, std=0.1)
     network, paper_map = transcribe(heads[1], bev)
-    given = paper2020.to_paper(boxes)
+    paper_boxes = paper2020.to_paper(boxes)
 
     def detect() -> Any:
         with torch.no_grad():
-            features = default.extract_feat(batch["inputs"])
-            return default.bbox_head.dense_head.predict(features, batch["data_samples"])
+            maps = default.extract_feat(batch["inputs"]).maps
+            return default.bbox_head.dense_head.predict(maps, batch["data_samples"])
 
     def refine(head: Any) -> Any:
         return head.refine(bev, [points], [boxes], [labels], [scores])[0]
@@ -122,8 +111,8 @@ def make_stages(count: int) -> tuple[Stages, dict[str, Any]]:
         "SECOND": detect,
         "default": lambda: refine(heads[0]),
         "paper2020": lambda: refine(heads[1]),
-        CLEAN: lambda: paper2020.refine(network, paper_map, given, clean=True),
-        PUBLISHED: lambda: paper2020.refine(network, paper_map, given),
+        CLEAN: lambda: paper2020.refine(network, paper_map, paper_boxes, clean=True),
+        PUBLISHED: lambda: paper2020.refine(network, paper_map, paper_boxes),
     }
     facts = {
         "map": list(bev.shape),
@@ -140,7 +129,7 @@ def curvature_stages(
 ) -> Stages:
     """Return what is done with the bound energy of a head, the map's cells already read."""
     with torch.no_grad():
-        energy = head.bind(bev, [points], [boxes], [labels])
+        energy = head.make_energy(bev, [points], [boxes], [labels])
     quasi_newton, noise_std = head.refiner, head.noise.noise_std(boxes, labels)
     ascent = GradientAscent(quasi_newton.num_steps, quasi_newton.step_size)
     ascent.limits = quasi_newton.limits
@@ -162,113 +151,47 @@ def _difference(stages: Stages) -> float:
     return float(difference.abs().max())
 
 
-def measure(stages: Stages, repeats: int, published_repeats: int) -> dict[str, dict[str, Any]]:
-    """Return seconds of each stage, by the clock and of the processor, taking turns."""
-    if not published_repeats:
-        stages = {name: stage for name, stage in stages.items() if name != PUBLISHED}
-    for name, stage in stages.items():
-        if name != PUBLISHED:
-            stage()
-            stage()
-    found: dict[str, dict[str, Any]] = {n: {"clock": [], "processor": []} for n in stages}
-    for turn in range(repeats):
-        for name, stage in stages.items():
-            if name == PUBLISHED and turn >= published_repeats:
-                continue
-            clock, processor = time.perf_counter(), time.process_time()
-            stage()
-            found[name]["clock"].append(time.perf_counter() - clock)
-            found[name]["processor"].append(time.process_time() - processor)
-    return found
-
-
-def summarize(found: dict[str, dict[str, Any]], kind: str) -> dict[str, Any]:
-    """Return medians, ranges and the two ratios of one kind of seconds."""
-    rows = {
-        name: {
-            "median": statistics.median(times[kind]),
-            "lowest": min(times[kind]),
-            "highest": max(times[kind]),
-            "runs": len(times[kind]),
-        }
-        for name, times in found.items()
-    }
-    turns = zip(found["default"][kind], found["SECOND"][kind], strict=True)
+def summarize(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Return medians and ranges of one kind of seconds, and the ratios that have a limit."""
+    rows = {name: spread(times) for name, times in seconds.items()}
     paper = rows["paper2020"]["median"]
     return {
         "seconds": rows,
-        "laplace_of_ascent": statistics.median(
-            own / ascent
-            for own, ascent in zip(found[LAPLACE][kind], found[ASCENT][kind], strict=True)
-        ),
-        "share_of_second": statistics.median(ours / second for ours, second in turns),
-        "speed_up": {
-            name: rows[name]["median"] / paper for name in (CLEAN, PUBLISHED) if name in rows
-        },
+        "share_of_second": ratio(seconds["default"], seconds["SECOND"]),
+        "laplace_of_ascent": ratio(seconds[LAPLACE], seconds[ASCENT]),
+        "speed_up": {n: rows[n]["median"] / paper for n in (CLEAN, PUBLISHED) if n in rows},
     }
-
-
-def show(report: dict[str, Any]) -> None:
-    """Print the figures as a table."""
-    console = Console()
-    table = Table(title="median (lowest to highest), milliseconds")
-    for column in ("stage", "clock", "processor", "runs"):
-        table.add_column(column)
-    for name, row in report["clock"]["seconds"].items():
-        cells = [
-            f"{1e3 * r['median']:.1f} ({1e3 * r['lowest']:.1f} to {1e3 * r['highest']:.1f})"
-            for r in (row, report["processor"]["seconds"][name])
-        ]
-        table.add_row(name, *cells, str(row["runs"]))
-    console.print(table)
-    for kind in ("clock", "processor"):
-        part = report[kind]
-        console.print(
-            f"{kind}: default preset {100 * part['share_of_second']:.1f} % of SECOND "
-            f"(limit {100 * SHARE_LIMIT:.0f} %)"
-        )
-        console.print(
-            f"{kind}: Laplace {part['laplace_of_ascent']:.2f} x the time of {ASCENT} "
-            f"(limit {LAPLACE_LIMIT:.1f} x)"
-        )
-        for name, factor in part["speed_up"].items():
-            console.print(
-                f"{kind}: paper2020 {factor:.1f} x as fast as the {name} "
-                f"(aim: {SPEED_UP_LIMIT:.0f} x)"
-            )
 
 
 def main() -> None:
-    """Parse the command line, warm up, measure, report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--boxes", type=int, default=50)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument(
-        "--published-repeats",
-        type=int,
-        default=3,
-        help="of the published loop, slow; 0: not at all",
-    )
+    """Measure, print, write."""
+    parser = parser_of(__doc__, boxes=50, repeats=9, published_repeats=3)
     parser.add_argument("--threads", type=int, help="of torch; its own choice if left out")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    load_before = os.getloadavg()[0]
-    stages, facts = make_stages(args.boxes)
-    found = measure(stages, args.repeats, min(args.published_repeats, args.repeats))
-    report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "load_average": [round(load_before, 2), round(os.getloadavg()[0], 2)],
-        **facts,
-        "clock": summarize(found, "clock"),
-        "processor": summarize(found, "processor"),
-    }
-    show(report)
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    stages, case = make_stages(args.boxes)
+    published = {PUBLISHED: stages.pop(PUBLISHED)}  # slow: a few calls, none to warm up
+    seconds = take_turns(stages, args.repeats, warm_up=2)
+    if args.published_repeats:
+        slow = take_turns(published, args.published_repeats, warm_up=0)
+        seconds = {kind: {**seconds[kind], **slow[kind]} for kind in seconds}
+    report = {kind: summarize(times) for kind, times in seconds.items()}
+    rows = [
+        (name, *(shown(report[kind]["seconds"][name], 1e3, 1) for kind in report))
+        for name in seconds["clock"]
+    ]
+    print_table("median (lowest to highest), milliseconds", ("stage", *report), rows)
+    limits = [
+        ("default preset, share of SECOND", "share_of_second", SHARE_LIMIT),
+        (f"Laplace, of {ASCENT}", "laplace_of_ascent", LAPLACE_LIMIT),
+    ]
+    rows = [(t, *(f"{report[k][key]:.3f}" for k in report), f"<= {x}") for t, key, x in limits]
+    for name in report["clock"]["speed_up"]:
+        ratios = (f"{report[kind]['speed_up'][name]:.1f}" for kind in report)
+        rows.append((f"{name}, of paper2020", *ratios, f">= {SPEED_UP_LIMIT}"))
+    print_table("ratios", ("", *report, "aim"), rows)
+    write_json(args.json, {**facts(), **case, **report})
 
 
 if __name__ == "__main__":

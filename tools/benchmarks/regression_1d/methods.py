@@ -231,8 +231,8 @@ def _level_density(models: RegressionModels, x: Tensor, y: Tensor) -> Tensor:
         scores = scores @ models.codebook
     log_masses = scores.log_softmax(-1).flatten(0, 1)[:, None]
     density = HistogramDensity(log_masses, (-RANGE,), (RANGE,))
-    log_prob = density.log_prob(y[:, None, None].expand(-1, len(log_masses), 1))
-    return log_prob.T.unflatten(0, scores.shape[:2])
+    log_prob = density.log_prob(y[None, :, None].expand(len(log_masses), -1, 1))
+    return log_prob.unflatten(0, scores.shape[:2])
 
 
 @dataclass(frozen=True)

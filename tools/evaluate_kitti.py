@@ -1,7 +1,7 @@
 """Evaluate KITTI result files of any detector: ``python tools/evaluate_kitti.py LABELS RESULTS``.
 
 Prints average precision (R40 and R11) by class, metric, overlap threshold and difficulty, AP by
-distance, and the localization errors of what was found. docs/evaluation.md states the rules.
+distance, and the localization errors of matched pairs. docs/evaluation.md states the rules.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ def _evaluate(options: argparse.Namespace) -> int:
     """Read, evaluate, print, write."""
     started = time.perf_counter()
     thresholds = resolve_iou_thresholds(options.classes, options.iou)
-    ids = None if options.ids is None else read_ids(options.ids)
-    given = read_folders(
+    inputs = read_folders(
         options.label_dir,
         options.detection_dir,
-        ids=ids,
+        ids=None if options.ids is None else read_ids(options.ids),
         missing_as_empty=options.missing_as_empty,
         progress=_bar("Reading"),
     )
-    notes = list(given.notes)
+    notes = list(inputs.notes)
     num_points = None
     if options.velodyne is not None:
-        bar = _bar("Counting points")
-        num_points = count_points(given.labels, options.velodyne, options.calib, bar)
+        num_points = count_points(
+            inputs.labels, options.velodyne, options.calib, _bar("Counting points")
+        )
     with _ERRORS.status("Evaluating (the first run compiles, which takes half a minute)"):
-        problem = MatchingProblem(given.labels, given.detections)
+        problem = MatchingProblem(inputs.labels, inputs.detections)
         report = report_kitti(
             problem, thresholds, num_points=num_points, distance_bands=options.distance_bands
         )
@@ -78,14 +78,14 @@ def _evaluate(options: argparse.Namespace) -> int:
         other = read_folders(
             options.label_dir,
             options.compare,
-            ids=given.labels.frame_ids,
+            ids=inputs.labels.frame_ids,
             missing_as_empty=options.missing_as_empty,
             progress=_bar("Reading the other results"),
         )
         notes += other.notes
         comparison = compare_kitti(
             problem,
-            MatchingProblem(given.labels, other.detections),
+            MatchingProblem(inputs.labels, other.detections),
             thresholds,
             num_replicates=options.replicates,
             progress=_bar("Resampling frames"),
@@ -101,7 +101,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         console.print(f"Note: {escape(note)}", highlight=False, soft_wrap=True)
     _write(options, report, tree, console)
     seconds = time.perf_counter() - started
-    console.print(f"{len(given.labels)} frames in {seconds:.1f} s", highlight=False)
+    console.print(f"{len(inputs.labels)} frames in {seconds:.1f} s", highlight=False)
     return 0
 
 
@@ -149,7 +149,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         nargs="+",
         metavar="T",
-        help="overlap thresholds, for every class and for 2D, BEV and 3D alike "
+        help="overlap thresholds, for every class and for 2D, BEV and 3D "
         "(default: 0.5 to 0.9 for cars, 0.25 to 0.7 for the others)",
     )
     parser.add_argument("--classes", nargs="+", default=CLASSES, metavar="NAME", help="of KITTI's")

@@ -109,13 +109,17 @@ def test_turned_coding_decodes_the_same_boxes_with_another_yaw(coding_of: Build)
 
 
 @every_coding
-def test_leading_axes_are_those_of_a_loop(coding_of: Build):
-    coding, residuals = coding_of(_references()), _residuals(2, 3)
-    boxes, flat = coding.decode(residuals), residuals.flatten(0, 1)
-    expected = torch.stack([coding.decode(t) for t in flat]).view_as(boxes)
-    torch.testing.assert_close(boxes, expected)
-    assert coding.encode(boxes).shape == (2, 3, 6, 7)
-    assert coding.log_volume(boxes).shape == (2, 3, 6)
+def test_samples_are_those_of_a_loop(coding_of: Build):
+    coding = coding_of(_references())
+    residuals = 0.3 * torch.randn(6, 4, 7, dtype=torch.float64)
+    boxes = coding.decode(residuals)
+    for function, values in (
+        (coding.decode, residuals),
+        (coding.encode, boxes),
+        (coding.log_volume, boxes),
+    ):
+        expected = torch.stack([function(one) for one in values.unbind(1)], dim=1)
+        torch.testing.assert_close(function(values), expected)
 
 
 @every_coding
@@ -147,11 +151,12 @@ def test_residuals_along_a_rotated_box_by_hand():
 
 def test_local_residuals_are_the_coordinates_of_the_noise(generator: torch.Generator):
     references = _references()
-    drawn = BoxNoise(_STD, (1.0,)).sample(references, torch.zeros(6).long(), 5, generator)
+    noise = BoxNoise(_STD, (1.0,))
+    labels = torch.zeros(6, dtype=torch.int64)
+    drawn = noise.sample(references, labels, 5, generator)
     coding = LocalCoding(references, torch.tensor(_STD, dtype=torch.float64).expand(6, 7))
-    boxes = drawn.boxes.transpose(0, 1)
-    normal = torch.distributions.Normal(0.0, 1.0).log_prob(coding.encode(boxes)).sum(-1)
-    torch.testing.assert_close(normal - coding.log_volume(boxes), drawn.log_q.T)
+    normal = torch.distributions.Normal(0.0, 1.0).log_prob(coding.encode(drawn.boxes)).sum(-1)
+    torch.testing.assert_close(normal - coding.log_volume(drawn.boxes), drawn.log_q)
 
 
 @pytest.mark.mmdet3d

@@ -18,9 +18,9 @@ from ebm3d.energy import (
     Paper2020EnergyNetwork,
     RegressionNetwork,
     energy_distribution,
+    sample_posterior,
 )
-from ebm3d.energy.learned_proposal import energy_cross_entropy
-from ebm3d.energy.posterior import sample_posterior
+from ebm3d.energy.bound_proposal import energy_cross_entropy
 from ebm3d.noise import BoxNoise
 from ebm3d.pooling import BEVGridPool, PointBoxPool, Scenes
 from tests.contracts.cases import case, numbers, tensors_of
@@ -45,14 +45,13 @@ def _learned_proposal(place: Place) -> dict[str, Tensor]:
     proposal, energy = place(proposal), place(SmallEnergy(labels))
     energy.labels = place(labels)
     around = noise.around(place(random_boxes(4)), energy.labels)
-    bound, shared = proposal.around(around, energy), proposal.around(around, energy, shared=True)
+    bound = proposal.around(around, energy)
     drawn = bound.sample(6)
     f = energy(drawn.boxes).detach()
     loss = bound.loss(drawn, f)
     direct = energy_cross_entropy(f, drawn.log_q, bound.log_prob(drawn.boxes))
     return {
         **tensors_of(drawn),
-        **tensors_of(shared.sample(3), "shared"),
         "loss": loss,
         "direct": direct,
         **gradients_of_parameters(loss, proposal),
@@ -74,12 +73,8 @@ def _posterior(place: Place) -> dict[str, Tensor]:
         **tensors_of(found, "posterior"),
         "posterior.log_normalizer": found.log_normalizer,
         "posterior.ess": found.effective_sample_size,
-        "posterior.boxes": found.boxes,
-        "posterior.std": found.std,
-        "posterior.entropy": found.tempered(1.5).entropy,
-        "posterior.log_prob": found.log_prob(f(boxes).double()),
-        "posterior.cdf": found.cdf(wide),
-        "posterior.distance": found.squared_mahalanobis(wide),
+        "posterior.moments": found.residual_covariance + found.mean_residuals[..., None],
+        "posterior.log_prob": found.tempered(1.5).log_prob(f(boxes).double()),
         "by sample": found.sample(5),
         "gaussian": gaussian.log_prob(wide),
         "gaussian.std": gaussian.std,

@@ -17,7 +17,6 @@ from ebm3d.boxes.rotated_overlap import rotated_overlap_areas
 from ebm3d.densities import BoxDistribution, Density, MultivariateGaussianDensity, triangular_root
 from ebm3d.densities.uncertainty import (
     decayed_scores,
-    decayed_where_known,
     relative_uncertainty,
 )
 from ebm3d.densities.voting import VarianceVoting
@@ -40,8 +39,9 @@ def _all_of(density: Density, residuals: Tensor) -> dict[str, Tensor]:
         "variance": density.variance,
         "covariance": density.covariance,
         "sample": density.sample(5),
-        "rows": density[1:].log_prob(residuals[..., 1:, :]),
-        "rescaled": BoxDistribution.cat([density, density]).log_prob(residuals.repeat(1, 2, 1)),
+        "rows": density[1:].log_prob(residuals[1:]),
+        "joined": Density.cat([density, density]).log_prob(residuals.repeat(2, 1, 1)),
+        "rescaled": density.rescaled(1.5).log_prob(residuals),
         **gradients(log_prob, residuals=residuals),
     }
 
@@ -51,7 +51,7 @@ def _add_density(name: str) -> None:
 
     @case(f"density {name}", f"densities.{kind}", "densities.Density")
     def run(place: Place) -> dict[str, Tensor]:
-        density, residuals = place(DENSITIES[name].build(ROWS)), place.leaf(numbers(4, ROWS, 2))
+        density, residuals = place(DENSITIES[name].build(ROWS)), place.leaf(numbers(ROWS, 4, 2))
         return _all_of(density, residuals)
 
 
@@ -132,12 +132,11 @@ def _votes(place: Place) -> dict[str, Tensor]:
     std, scores = place(numbers(12, 7, low=0.01, high=0.1)), place(numbers(12, low=0))
     kept, same_class = place(kept), place(torch.arange(36).reshape(3, 12) % 3 > 0)
     unknown = torch.where(place(torch.arange(12) % 5 == 0)[:, None], math.nan, std)
-    uncertainty = relative_uncertainty(std, candidates)
     return {
         "voted": VarianceVoting(0.1, 0.05)(kept, candidates, std.square(), same_class, math.pi),
-        "uncertainty": uncertainty,
-        "decayed": decayed_scores(scores, uncertainty, 3.0),
-        "decayed where known": decayed_where_known(scores, unknown, candidates, 3.0),
+        "uncertainty": relative_uncertainty(std, candidates),
+        "decayed": decayed_scores(scores, std, candidates, 3.0),
+        "decayed where known": decayed_scores(scores, unknown, candidates, 3.0),
     }
 
 
@@ -186,14 +185,12 @@ def _codecs(place: Place) -> dict[str, Tensor]:
     found: dict[str, Any] = {
         "labels": labels,
         "residuals": quantizer.residuals(labels),
-        "saturated": quantizer.saturated(residuals),
         **{kind: codecs.soft_labels(labels, 8, kind) for kind in codecs.SOFT_LABELS},
     }
     for name, num_bits in _CODES.items():
-        logits, code = place.leaf(numbers(5, 7, num_bits)), place(codecs.CODEBOOKS[name](8))
+        logits, code = place.leaf(numbers(5, 7, num_bits)), place(codecs.build_codebook(name, 8))
         scores = codecs.level_scores(logits, code)
         found[f"{name}, expected"] = codecs.expected_level(scores)
-        found[f"{name}, likeliest"] = codecs.most_likely_level(scores)
         found[f"{name}, counted"] = codecs.counted_level(logits, name, 8)
         found.update(gradients(found[f"{name}, expected"], **{name: logits}))
     by = gradients(found["laplace"].square().sum(), residuals=residuals)

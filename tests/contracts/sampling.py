@@ -67,7 +67,7 @@ def _add_noise(axes: str, sizes: str, shared: bool) -> None:
             **gradients(log_prob, boxes=at),
             "noise_std": bound.noise_std,
             "reference": bound.reference,
-            "reference_units": bound.reference_units,
+            "reference_noise_std": bound.reference_noise_std,
             "around": around.log_prob_around(drawn.boxes),
             "narrow": around.sample(3).boxes,
         }
@@ -106,7 +106,7 @@ def _laplace(place: Place) -> dict[str, Tensor]:
         "near": near.distribution().log_prob(boxes + 0.01),
         "near, covariance": near.distribution().covariance,
         "exact": exact.distribution(math.pi).log_prob(boxes + 0.01),
-        "projected": exact.is_projected,
+        "projected": exact.num_projected,
     }
 
 

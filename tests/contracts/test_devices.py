@@ -43,7 +43,6 @@ _NO_COMPUTATION = {
     "codecs.CODEBOOKS",
     "codecs.DECODERS",
     "codecs.SOFT_LABELS",
-    "refiners.BoxScorer",
     "regressions.NUM_RESIDUALS",
 }
 _NUM_NOT_ON_META = 2

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,17 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ebm3d.densities import (
-    DecodedDensity,
     Density,
     GaussianDensity,
     HistogramDensity,
     HuberDensity,
-    IndependentMixtureDensity,
     LaplaceDensity,
     MixtureDensity,
     MultivariateGaussianDensity,
-    RescaledDensity,
-    TranslatedDensity,
 )
 
 ROWS = 3
@@ -45,26 +42,33 @@ def _tensor(*shape: int, seed: int, spread: float = 1.0) -> Tensor:
 
 
 def _two(rows: int) -> tuple[Tensor, Tensor]:
-    """Locations and log scales; the scales are between a fifth and twice the locations."""
+    """Locations, and log scales between a fifth and twice of them."""
     return _tensor(rows, 2, seed=1), _tensor(rows, 2, seed=2, spread=0.5) - 0.5
 
 
-def _components(rows: int) -> tuple[Tensor, Tensor]:
-    """Means and log variances of three components."""
-    return _tensor(rows, 3, 2, seed=3, spread=0.8), _tensor(rows, 3, 2, seed=4, spread=0.4) - 1
+def _laplace(rows: int) -> LaplaceDensity:
+    return LaplaceDensity(*_two(rows))
 
 
-def _weighted(rows: int, point_estimate: str) -> MixtureDensity:
+def _mixture(rows: int, point_estimate: str = "mean", joint: bool = True) -> MixtureDensity:
+    """Three components of equal weight."""
+    means = _tensor(rows, 3, 2, seed=3, spread=0.8)
+    log_variances = _tensor(rows, 3, 2, seed=4, spread=0.4) - 1
+    return MixtureDensity(means, log_variances, point_estimate, joint=joint)
+
+
+def _weighted(rows: int, **changes: Any) -> MixtureDensity:
     """Weights that differ from row to row, the last component of the first row without any."""
     log_weights = _tensor(rows, 3, seed=9)
     log_weights[:1, 2] = -math.inf
-    return MixtureDensity(*_components(rows), point_estimate, log_weights)
+    return replace(_mixture(rows), log_weights=log_weights, **changes)
 
 
-def _triangles(rows: int) -> Tensor:
-    """Lower triangles of positive diagonals; correlations of either sign."""
-    scales = torch.diag_embed(torch.exp(_two(rows)[1]))
-    return scales @ (torch.eye(2) + torch.tril(_tensor(rows, 2, 2, seed=9), -1))
+def _multivariate(rows: int) -> MultivariateGaussianDensity:
+    """Correlations of either sign."""
+    location, log_scale = _two(rows)
+    triangle = torch.eye(2) + torch.tril(_tensor(rows, 2, 2, seed=9), -1)
+    return MultivariateGaussianDensity(location, torch.diag_embed(torch.exp(log_scale)) @ triangle)
 
 
 def _histogram(rows: int, tail_weight: float) -> HistogramDensity:
@@ -72,8 +76,7 @@ def _histogram(rows: int, tail_weight: float) -> HistogramDensity:
     return HistogramDensity(masses, _LOWER, _UPPER, tail_weight)
 
 
-def _factors(rows: int) -> Tensor:
-    return torch.exp(_tensor(rows, 2, seed=6, spread=0.5))
+_FACTORS = torch.tensor([0.6, 1.7], dtype=torch.float64)
 
 
 def _no_kinks(density: Density) -> Tensor:
@@ -81,9 +84,8 @@ def _no_kinks(density: Density) -> Tensor:
     return density.point[..., None][..., :0]
 
 
-def _kink_at_point(density: Density) -> Tensor:
-    """One kink, at the point estimate."""
-    return density.point[..., None]
+def _kink_at_mean(density: Density) -> Tensor:
+    return density.mean[..., None]
 
 
 def _kinks_at_beta(density: Density) -> Tensor:
@@ -95,7 +97,6 @@ def _kinks_at_beta(density: Density) -> Tensor:
 
 def _kinks_at_edges(density: Density) -> Tensor:
     """The edges of all bins."""
-    assert isinstance(density, HistogramDensity)
     low, high = torch.tensor((_LOWER, _UPPER), dtype=torch.float64)
     width = (high - low) / (_LEVELS - 1)
     edges = low[:, None] + width[:, None] * (torch.arange(_LEVELS + 1) - 0.5)
@@ -104,12 +105,7 @@ def _kinks_at_edges(density: Density) -> Tensor:
 
 @dataclass(frozen=True)
 class Example:
-    """A density of the table.
-
-    Attributes:
-        build: the density of so many rows.
-        kinks: where it is not smooth, ``(N, D, k)``.
-    """
+    """A density of so many rows, and where it is not smooth, ``(N, D, k)``."""
 
     build: Callable[[int], Density]
     kinks: Callable[[Density], Tensor] = _no_kinks
@@ -117,36 +113,27 @@ class Example:
 
 EXAMPLES: dict[str, Example] = {
     "gaussian": Example(lambda n: GaussianDensity(*_two(n))),
-    "multivariate gaussian": Example(
-        lambda n: MultivariateGaussianDensity(_two(n)[0], _triangles(n))
-    ),
-    "laplace": Example(lambda n: LaplaceDensity(*_two(n)), _kink_at_point),
+    "multivariate gaussian": Example(_multivariate),
+    "laplace": Example(_laplace, _kink_at_mean),
     "huber of short parabola": Example(lambda n: HuberDensity(*_two(n), 0.1), _kinks_at_beta),
     "huber of long parabola": Example(lambda n: HuberDensity(*_two(n), 2.0), _kinks_at_beta),
-    "joint mixture": Example(lambda n: MixtureDensity(*_components(n))),
-    "joint mixture, mode": Example(lambda n: MixtureDensity(*_components(n), "mode")),
-    "weighted joint mixture": Example(lambda n: _weighted(n, "mean")),
-    "weighted joint mixture, mode": Example(lambda n: _weighted(n, "mode")),
-    "independent mixture": Example(lambda n: IndependentMixtureDensity(*_components(n))),
-    "independent mixture, mode": Example(
-        lambda n: IndependentMixtureDensity(*_components(n), "mode")
+    "joint mixture": Example(_mixture),
+    "joint mixture, mode": Example(lambda n: _mixture(n, "mode")),
+    "weighted joint mixture": Example(_weighted),
+    "independent mixture": Example(lambda n: _mixture(n, joint=False)),
+    "weighted independent mixture, mode": Example(
+        lambda n: _weighted(n, point_estimate="mode", joint=False)
     ),
     "histogram": Example(lambda n: _histogram(n, 1e-3), _kinks_at_edges),
     "histogram of heavy tail": Example(lambda n: _histogram(n, 0.2), _kinks_at_edges),
-    "rescaled laplace": Example(
-        lambda n: RescaledDensity(LaplaceDensity(*_two(n)), _factors(n)), _kink_at_point
-    ),
+    "rescaled laplace": Example(lambda n: _laplace(n).rescaled(_FACTORS), _kink_at_mean),
     "translated laplace": Example(
-        lambda n: TranslatedDensity(LaplaceDensity(*_two(n)), _tensor(n, 2, seed=7)),
-        _kink_at_point,
+        lambda n: _laplace(n).translated(_tensor(n, 2, seed=7)), _kink_at_mean
     ),
     "laplace, decoded": Example(
-        lambda n: DecodedDensity(LaplaceDensity(*_two(n)), _tensor(n, 2, seed=8)),
-        lambda density: density.mean[..., None],
+        lambda n: _laplace(n).with_point(_tensor(n, 2, seed=8)), _kink_at_mean
     ),
-    "rescaled joint mixture": Example(
-        lambda n: RescaledDensity(MixtureDensity(*_components(n), "mode"), _factors(n))
-    ),
+    "rescaled joint mixture": Example(lambda n: _mixture(n, "mode").rescaled(_FACTORS)),
 }
 
 
@@ -203,5 +190,6 @@ def quadrature(name: str, row: int) -> Quadrature:
         nodes.append((ends[:-1, None] + halves + halves * reference).ravel())
         weights.append((halves * unit_weights).ravel())
     grid = np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1)
-    log_density = density.log_prob(torch.from_numpy(grid)[:, :, None]).numpy()[..., 0]
+    at = torch.from_numpy(grid).reshape(1, -1, 2)
+    log_density = density.log_prob(at).reshape(grid.shape[:2]).numpy()
     return Quadrature(tuple(edges), tuple(nodes), tuple(weights), np.exp(log_density), log_density)

@@ -6,7 +6,6 @@ A statistical test here fails by chance for one seed in 10,000; seeds are fixed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -40,37 +39,38 @@ def _tensor(values: object) -> Tensor:
 
 def _coding(kind: str, rows: int = 1) -> BoxCoding:
     """References one meter and 0.7 radians apart."""
-    apart = torch.arange(rows, dtype=torch.float64)[:, None]
-    reference = _tensor(_REFERENCE) + apart * _tensor([1, 1, 0, 0, 0, 0, 0.7])
+    steps = torch.arange(rows, dtype=torch.float64)[:, None]
+    reference = _tensor(_REFERENCE) + steps * _tensor([1, 1, 0, 0, 0, 0, 0.7])
     if kind == "anchor":
         return AnchorCoding(reference)
     noise_std = _tensor([3.0, 2.0, 1.5, 1.2, 0.8, 1.1, 0.9])
     return LocalCoding(reference, noise_std.expand(rows, 7).clone())
 
 
-def _gaussian(rows: int = 1, yaw_std: float = 0.08, factor: float = 1.0) -> GaussianDensity:
-    spread = factor * _tensor([*_SPREAD[:6], yaw_std])
+def _gaussian(rows: int = 1, yaw_std: float = 0.08) -> GaussianDensity:
+    spread = _tensor([*_SPREAD[:6], yaw_std])
     return GaussianDensity(_tensor(_POINT).repeat(rows, 1), 2 * torch.log(spread).repeat(rows, 1))
 
 
-def _mixture(rows: int = 1, factor: float = 1.0) -> MixtureDensity:
+def _mixture(rows: int = 1) -> MixtureDensity:
     """Two components, half a spread to each side in every residual."""
-    shift = _tensor([-0.5, 0.5])[:, None] * factor * _tensor(_SPREAD)
+    shift = _tensor([-0.5, 0.5])[:, None] * _tensor(_SPREAD)
     means = (_tensor(_POINT) + shift).repeat(rows, 1, 1)
-    return MixtureDensity(means, 2 * torch.log(0.8 * factor * _tensor(_SPREAD)).expand_as(means))
-
-
-def _histogram(rows: int = 1) -> HistogramDensity:
-    masses = torch.log_softmax(torch.randn(rows, 7, 8, dtype=torch.float64), dim=-1)
-    return HistogramDensity(masses, (-0.5,) * 7, (0.5,) * 7, 0.01)
+    return MixtureDensity(means, 2 * torch.log(0.8 * _tensor(_SPREAD)).expand_as(means))
 
 
 def _every_density(rows: int) -> list[Density]:
-    laplace = LaplaceDensity(_gaussian(rows).location, _gaussian(rows).log_variance / 2)
-    return [_gaussian(rows), laplace, _mixture(rows), _histogram(rows)]
+    gaussian = _gaussian(rows)
+    masses = torch.log_softmax(torch.randn(rows, 7, 8, dtype=torch.float64), dim=-1)
+    return [
+        gaussian,
+        LaplaceDensity(gaussian.location, gaussian.log_variance / 2),
+        _mixture(rows),
+        HistogramDensity(masses, (-0.5,) * 7, (0.5,) * 7, 0.01),
+    ]
 
 
-def _turned(boxes: Tensor, angle: float) -> Tensor:
+def _rotated(boxes: Tensor, angle: float | Tensor) -> Tensor:
     return torch.cat((boxes[..., :6], boxes[..., 6:] + angle), dim=-1)
 
 
@@ -80,12 +80,11 @@ def test_density_of_boxes_integrates_to_one_in_seven_dimensions(
     kind: str, density: Density, generator: torch.Generator
 ):
     distribution = BoxDistribution(density, _coding(kind))
-    # Importance sampling from noise, whose Jacobian is code of its own, twice as wide.
+    # Importance sampling from noise of 1.6 times the spread, whose Jacobian is other code.
     stds = (1.6 * distribution.std[0]).tolist()
     noise = BoxNoise([*stds[:3], 0.1, 0.1, 0.1, stds[6]], (1.0,), axes="world")
     drawn = noise.sample(distribution.boxes, torch.zeros(1).long(), 100_000, generator)
-    log_p = distribution.log_prob(drawn.boxes.transpose(0, 1))[1:, 0]
-    weights = torch.exp(log_p - drawn.log_q[0, 1:])
+    weights = torch.exp(distribution.log_prob(drawn.boxes) - drawn.log_q)[0, 1:]
     standard_error = weights.std().item() / len(weights) ** 0.5
     assert standard_error < 0.02
     assert abs(weights.mean().item() - 1) < 5 * standard_error
@@ -96,33 +95,16 @@ def test_density_of_boxes_integrates_to_one_in_seven_dimensions(
 def test_one_period_of_the_yaw_integrates_to_the_density_of_the_rest(kind: str, period: float):
     coding = _coding(kind)
     density = _gaussian(yaw_std=0.45 / coding.yaw_unit.item())
-    distribution = BoxDistribution(density, coding, period)
     residuals = _tensor(_POINT)[None] + 0.3 * _tensor(_SPREAD)
     box = coding.decode(residuals)
-    count = 256  # equal steps over a period are exact to rounding for smooth functions
-    grid = torch.stack([_turned(box, 0.1 + period * k / count) for k in range(count)])
-    integral = torch.exp(distribution.log_prob(grid)).mean().item() * period
+    # 256 equal steps over a period are exact to rounding for smooth functions.
+    angles = 0.1 + period / 256 * torch.arange(256, dtype=torch.float64)[:, None]
+    grid = _rotated(box.expand(1, 256, 7), angles)
+    log_prob = BoxDistribution(density, coding, period).log_prob(grid)
+    integral = torch.exp(log_prob).mean().item() * period
     rest = stats.norm(_POINT[:6], _SPREAD[:6]).logpdf(residuals[0, :6].numpy()).sum()
     volume = coding.log_volume(box) - torch.log(coding.yaw_unit)
     assert integral == pytest.approx(math.exp(rest - volume.item()), rel=1e-6)
-
-
-def test_bottom_and_height_of_anchors_integrate_to_the_density_of_the_rest():
-    coding, density = _coding("anchor"), _gaussian()
-    distribution = BoxDistribution(density, coding)
-    box = coding.decode(_tensor(_POINT)[None] + 0.3 * _tensor(_SPREAD))[0]
-    height = torch.linspace(0.7, 1.5, 400, dtype=torch.float64) * box[5]
-    bottom = torch.linspace(-1.2, 1.2, 400, dtype=torch.float64) + box[2]
-    grid = box.repeat(400, 400, 1)
-    grid[..., 2], grid[..., 5] = bottom[:, None], height[None]
-    density_on_grid = torch.exp(distribution.log_prob(grid[:, :, None])).sum().item()
-    integral = density_on_grid * (height[1] - height[0]).item() * (bottom[1] - bottom[0]).item()
-    rest = [0, 1, 3, 4, 6]
-    location, spread = np.array(_POINT)[rest], np.array(_SPREAD)[rest]
-    log_rest = stats.norm(location, spread).logpdf(location + 0.3 * spread).sum()
-    length, width = _REFERENCE[3:5]
-    log_volume = math.log((length**2 + width**2) * box[3].item() * box[4].item())
-    assert integral == pytest.approx(math.exp(log_rest - log_volume), rel=1e-6)
 
 
 @every_coding
@@ -137,60 +119,56 @@ def test_log_prob_is_the_change_of_variables(kind: str):
 
 @every_coding
 @every_period
-@pytest.mark.parametrize("turns", [-2, -1, 1, 3])
-def test_log_prob_does_not_see_whole_periods_of_the_yaw(kind: str, period: float, turns: int):
+def test_log_prob_and_cdf_have_the_period_of_the_yaw(kind: str, period: float):
     for density in _every_density(3):
         distribution = BoxDistribution(density, _coding(kind, 3), period)
         boxes = distribution.sample(5)
-        torch.testing.assert_close(
-            distribution.log_prob(_turned(boxes, turns * period)), distribution.log_prob(boxes)
-        )
+        log_prob, cdf = distribution.log_prob(boxes), distribution.cdf(boxes)
+        for turns in (-2, -1, 1, 3):
+            rotated = _rotated(boxes, turns * period)
+            torch.testing.assert_close(distribution.log_prob(rotated), log_prob)
+            torch.testing.assert_close(distribution.cdf(rotated), cdf)
 
 
 @every_coding
-def test_box_turned_around_is_as_likely_where_the_density_is_one_of_the_axis(kind: str):
+def test_a_heading_flipped_by_pi_is_as_likely_only_with_period_pi(kind: str):
     coding, density = _coding(kind), _gaussian()
     boxes = coding.decode(_tensor(_POINT)[None])
-    around = _turned(boxes, math.pi)
-    axis = BoxDistribution(density, coding, math.pi)
-    heading = BoxDistribution(density, coding)
-    torch.testing.assert_close(axis.log_prob(around), axis.log_prob(boxes))
-    assert heading.log_prob(around) < heading.log_prob(boxes) - 100
+    flipped = _rotated(boxes, math.pi)
+    axis, heading = BoxDistribution(density, coding, math.pi), BoxDistribution(density, coding)
+    torch.testing.assert_close(axis.log_prob(flipped), axis.log_prob(boxes))
+    assert heading.log_prob(flipped) < heading.log_prob(boxes) - 100
 
 
 @every_coding
 @every_period
 def test_residuals_are_those_of_the_image_nearest_to_the_point_estimate(kind: str, period: float):
-    distribution = BoxDistribution(_gaussian(4), _coding(kind, 4), period)
-    boxes = distribution.sample(20)
-    boxes[..., 6] = torch.linspace(-9, 9, 80, dtype=torch.float64).reshape(20, 4)
-    offset = distribution.residuals(boxes)[..., 6] - distribution.density.point[:, 6]
-    assert (offset * distribution.coding.yaw_unit).abs().max() <= period / 2 + 1e-12
+    coding = _coding(kind, 3)
+    distribution = BoxDistribution(_gaussian(3), coding, period)
+    angles = torch.linspace(-9, 9, 37, dtype=torch.float64)[:, None]
+    boxes = _rotated(distribution.boxes[:, None].expand(3, 37, 7), angles)
+    residuals = distribution.residuals(boxes)
+    offset = residuals[..., 6] - distribution.density.point[:, 6:]
+    half = period / 2 / coding.yaw_unit[:, None]
+    assert bool((offset.abs() <= half * (1 + 1e-12)).all())
+    turns = (boxes[..., 6] - coding.decode(residuals)[..., 6]) / period
+    torch.testing.assert_close(turns, turns.round())
 
 
 @every_coding
-def test_boxes_are_the_decoded_point_estimates(kind: str):
-    for density in _every_density(3):
-        coding = _coding(kind, 3)
-        assert torch.equal(BoxDistribution(density, coding).boxes, coding.decode(density.point))
-
-
-@every_coding
-@pytest.mark.parametrize("family", [_gaussian, _mixture])
-def test_covariance_is_that_of_many_boxes_of_small_spread(
-    kind: str, family: Callable[..., Density], generator: torch.Generator
-):
-    density = family(rows=2, factor=1e-2)
-    distribution = BoxDistribution(density, _coding(kind, 2))
-    count = 40_000
-    drawn = distribution.sample(count, generator)
-    expected, std = distribution.covariance, distribution.std
-    for n in range(2):
-        variances = std[n].square()
-        # Of normal variables; the mixture's tails are lighter. Second order: 1e-3 of a variance.
-        error = ((variances[:, None] * variances + expected[n].square()) / count).sqrt()
-        off = (torch.cov(drawn[:, n].T) - expected[n]).abs()
-        assert (off < 5 * error + 1e-3 * std[n][:, None] * std[n]).all()
+def test_covariance_is_that_of_many_boxes_of_small_spread(kind: str, generator: torch.Generator):
+    for density in (_gaussian(2), _mixture(2)):
+        distribution = BoxDistribution(density.rescaled(0.01), _coding(kind, 2))
+        count = 40_000
+        drawn = distribution.sample(count, generator)
+        expected, std = distribution.covariance, distribution.std
+        for n in range(2):
+            variances = std[n].square()
+            # Of normal variables; the mixture's tails are lighter. Second order: 1e-3 of a
+            # variance.
+            error = ((variances[:, None] * variances + expected[n].square()) / count).sqrt()
+            off = (torch.cov(drawn[n].T) - expected[n]).abs()
+            assert (off < 5 * error + 1e-3 * std[n][:, None] * std[n]).all()
 
 
 def test_bottom_sinks_as_the_height_of_an_anchor_grows():
@@ -200,13 +178,10 @@ def test_bottom_sinks_as_the_height_of_an_anchor_grows():
     assert distribution.covariance[0, 2, 5].item() == pytest.approx(expected, rel=1e-12)
     in_meters = (_REFERENCE[5] * _SPREAD[2]) ** 2 + (0.5 * height * _SPREAD[5]) ** 2
     assert distribution.std[0, 2].item() == pytest.approx(math.sqrt(in_meters), rel=1e-12)
-
-
-def test_bottom_and_height_along_a_box_do_not_correlate():
     assert BoxDistribution(_gaussian(), _coding("local")).covariance[0, 2, 5] == 0
 
 
-def test_errors_along_a_turned_box_correlate_in_x_and_y():
+def test_errors_along_a_diagonal_box_correlate_in_x_and_y():
     coding = LocalCoding(_tensor([[0, 0, 0, 4, 2, 1.5, math.pi / 4]]), torch.ones(1, 7).double())
     spread = _tensor([[0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]])
     density = GaussianDensity(torch.zeros_like(spread), 2 * torch.log(spread))
@@ -216,14 +191,18 @@ def test_errors_along_a_turned_box_correlate_in_x_and_y():
 
 
 @every_coding
-def test_mean_log_density_of_samples_is_minus_the_entropy(kind: str, generator: torch.Generator):
-    coding, density = _coding(kind), _gaussian()
-    distribution = BoxDistribution(density, coding)
-    log_p = distribution.log_prob(distribution.sample(20_000, generator))
+def test_samples_of_a_gaussian_fit_its_entropy_and_distance(kind: str, generator: torch.Generator):
+    coding = _coding(kind)
+    distribution = BoxDistribution(_gaussian(), coding)
+    drawn = distribution.sample(20_000, generator)
+    assert drawn.shape == (1, 20_000, 7)
+    log_p = distribution.log_prob(drawn)
     entropy = sum(stats.norm(0, std).entropy() for std in _SPREAD)
     # The log volume is linear in the residuals of the sizes: its mean is that at the point.
     expected = -entropy - coding.log_volume(distribution.boxes).item()
     assert abs(log_p.mean().item() - expected) < 5 * log_p.std().item() / 20_000**0.5
+    squared = distribution.squared_mahalanobis(drawn[:, :5000])[0].numpy()
+    assert stats.kstest(squared, stats.chi2(7).cdf).pvalue > _P_VALUE
 
 
 @every_coding
@@ -231,28 +210,21 @@ def test_mean_log_density_of_samples_is_minus_the_entropy(kind: str, generator: 
 def test_samples_follow_the_cdf(kind: str, period: float, generator: torch.Generator):
     for density in _every_density(1):
         distribution = BoxDistribution(density, _coding(kind), period)
-        levels = distribution.cdf(distribution.sample(4000, generator))[:, 0].numpy()
-        p_values = [stats.kstest(levels[:, d], "uniform").pvalue for d in range(7)]
-        assert min(p_values) > _P_VALUE
-
-
-@every_coding
-def test_squared_mahalanobis_distance_of_a_gaussian_is_chi_squared(
-    kind: str, generator: torch.Generator
-):
-    distribution = BoxDistribution(_gaussian(), _coding(kind))
-    drawn = distribution.squared_mahalanobis(distribution.sample(5000, generator))[:, 0]
-    assert stats.kstest(drawn.numpy(), stats.chi2(7).cdf).pvalue > _P_VALUE
+        levels = distribution.cdf(distribution.sample(4000, generator))[0].numpy()
+        assert min(stats.kstest(levels[:, d], "uniform").pvalue for d in range(7)) > _P_VALUE
 
 
 @every_coding
 def test_squared_mahalanobis_distance_is_the_quadratic_form_of_the_inverse(kind: str):
     distribution = BoxDistribution(_mixture(3), _coding(kind, 3))
     boxes = distribution.sample(4)
-    offset = (distribution.residuals(boxes) - distribution.density.mean).numpy()
+    offset = (distribution.residuals(boxes) - distribution.density.mean[:, None]).numpy()
     inverse = np.linalg.inv(distribution.density.covariance.numpy())
-    expected = np.einsum("kni,nij,knj->kn", offset, inverse, offset)
+    expected = np.einsum("nsi,nij,nsj->ns", offset, inverse, offset)
     np.testing.assert_allclose(distribution.squared_mahalanobis(boxes).numpy(), expected)
+    flat = GaussianDensity(torch.zeros(3, 7).double(), torch.full((3, 7), -math.inf).double())
+    unknown = BoxDistribution(flat, _coding(kind, 3)).squared_mahalanobis(boxes)
+    assert bool(unknown.isnan().all())  # the covariance has no inverse
 
 
 @every_coding
@@ -265,53 +237,58 @@ def test_rescaled_distribution_keeps_the_boxes_and_widens_the_covariance(kind: s
 
 
 @every_coding
+def test_one_box_per_row_is_one_sample(kind: str):
+    for density in _every_density(4):
+        distribution = BoxDistribution(density, _coding(kind, 4))
+        boxes = distribution.sample(3)
+        for function in (
+            distribution.log_prob,
+            distribution.cdf,
+            distribution.squared_mahalanobis,
+            distribution.residuals,
+        ):
+            torch.testing.assert_close(function(boxes[:, 1]), function(boxes)[:, 1])
+
+
+@every_coding
 def test_log_prob_of_rows_is_the_row_of_log_prob(kind: str):
     for density in _every_density(4):
         distribution = BoxDistribution(density, _coding(kind, 4))
         boxes = distribution.sample(3)
         for rows in ([2, 0], slice(1, 3), torch.tensor([True, False, False, True])):
-            kept = distribution[rows]
-            torch.testing.assert_close(
-                kept.log_prob(boxes[:, rows]), distribution.log_prob(boxes)[:, rows]
-            )
+            kept = distribution[rows].log_prob(boxes[rows])
+            torch.testing.assert_close(kept, distribution.log_prob(boxes)[rows])
 
 
 @every_coding
 def test_log_prob_differentiates_in_boxes_and_parameters(kind: str):
     coding, density = _coding(kind, 2), _gaussian(2)
-    boxes = BoxDistribution(density, coding).sample(1)[0]
+    boxes = BoxDistribution(density, coding).sample(1)
 
     def log_prob(boxes: Tensor, location: Tensor, log_variance: Tensor) -> Tensor:
         return BoxDistribution(GaussianDensity(location, log_variance), coding).log_prob(boxes)
 
     leaves = (boxes, density.location.clone(), density.log_variance.clone())
     assert torch.autograd.gradcheck(log_prob, [leaf.requires_grad_() for leaf in leaves])
-
-
-@every_coding
-def test_no_boxes_have_no_values(kind: str):
-    for density in _every_density(0):
-        distribution = BoxDistribution(density, _coding(kind, 0))
-        none = distribution.sample(2)
-        assert none.shape == (2, 0, 7)
-        assert distribution.log_prob(none).shape == (2, 0)
-        assert distribution.cdf(none).shape == (2, 0, 7)
-        assert distribution.squared_mahalanobis(none).shape == (2, 0)
-        assert distribution.boxes.shape == distribution.std.shape == (0, 7)
-        assert distribution.covariance.shape == (0, 7, 7)
-
-
-def test_samples_have_no_graph():
     coding = AnchorCoding(_coding("anchor").reference.requires_grad_())
     assert not BoxDistribution(_gaussian(), coding).sample(2).requires_grad
 
 
-def test_densities_and_references_of_different_number_are_refused():
-    with pytest.raises(ValueError, match="coding must be of 2 references, one per density, but"):
+@every_coding
+@pytest.mark.parametrize(("rows", "count"), [(0, 2), (3, 0)])
+def test_no_boxes_or_samples_have_no_values(kind: str, rows: int, count: int):
+    for density in _every_density(rows):
+        distribution = BoxDistribution(density, _coding(kind, rows))
+        drawn = distribution.sample(count)
+        assert drawn.shape == distribution.cdf(drawn).shape == (rows, count, 7)
+        assert distribution.log_prob(drawn).shape == (rows, count)
+        assert distribution.squared_mahalanobis(drawn).shape == (rows, count)
+        assert distribution.boxes.shape == distribution.std.shape == (rows, 7)
+
+
+def test_wrong_parts_are_refused():
+    with pytest.raises(ValueError, match="coding must be of 2 references"):
         BoxDistribution(_gaussian(2), _coding("anchor", 3))
-
-
-@pytest.mark.parametrize("period", [0.0, -1.0, math.inf, math.nan])
-def test_period_that_is_not_positive_is_refused(period: float):
-    with pytest.raises(ValueError, match="yaw_period must be positive"):
-        BoxDistribution(_gaussian(), _coding("anchor"), period)
+    for period in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="yaw_period must be positive"):
+            BoxDistribution(_gaussian(), _coding("anchor"), period)

@@ -16,22 +16,20 @@ CONSTANT, STD = 17.3, 0.4
 class GaussianEnergy:
     """f of boxes: the log density of residuals from N boxes, independent of STD, plus CONSTANT."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, noise: BoxNoise = NOISE) -> None:
         low = torch.tensor([5.0, -10, -2, 3, 1.4, 1.2, -3], dtype=torch.float64)
         spread = torch.tensor([20.0, 20, 1, 2, 1, 1, 6])
         self.boxes = low + spread * torch.rand(count, 7, dtype=torch.float64)
         self.labels = torch.zeros(count, dtype=torch.int64)
-        self.coding = LocalCoding(self.boxes, NOISE.noise_std(self.boxes, self.labels))
-        self.num_calls = 0
+        self.coding = LocalCoding(self.boxes, noise.noise_std(self.boxes, self.labels))
+        self.noise, self.num_calls = noise, 0
 
     def log_prob(self, boxes: Tensor) -> Tensor:
-        """Log density ``(N,)`` of boxes ``(N, 7)``."""
+        """Log density of boxes ``(N, 7)`` or ``(N, S, 7)``."""
         residuals = Normal(0, STD).log_prob(self.coding.encode(boxes)).sum(-1)
         return residuals - self.coding.log_volume(boxes)
 
     def __call__(self, boxes: Tensor) -> Tensor:
         """f of boxes ``(N, 7)`` or variants ``(N, S, 7)``."""
         self.num_calls += 1
-        if boxes.ndim == 2:
-            return CONSTANT + self.log_prob(boxes)
-        return CONSTANT + self.log_prob(boxes.transpose(0, 1)).transpose(0, 1)
+        return CONSTANT + self.log_prob(boxes)

@@ -8,6 +8,7 @@ import pytest
 from ebm3d.evaluation import KittiEvaluation, evaluate_kitti
 from ebm3d.evaluation.average_precision import sample_cutoffs
 from tests.evaluation.scenes import make_frames, many_cars
+from tests.oracles.kitti_protocol import cutoff_ranks
 
 
 def _evaluate(labels: list, detections: list, threshold: float = 0.7) -> KittiEvaluation:
@@ -97,26 +98,12 @@ def test_orientation_similarity_is_weighted_by_the_angle() -> None:
     assert _ap(found, "ap_r40", "ahs_3d") == pytest.approx(100.0, abs=1e-12)
 
 
-def test_cutoffs_are_at_most_41_and_descend(rng: np.random.Generator) -> None:
-    for num in (1, 39, 40, 41, 42, 500, 7874):
-        scores = np.sort(rng.random(num))[::-1].copy()
-        cutoffs = sample_cutoffs(scores, num)
-        assert len(cutoffs) == min(num, 41)
-        assert (np.diff(cutoffs) < 0).all()
-        assert cutoffs[-1] == scores[-1]
-
-
-def test_compiled_cutoffs_agree_with_their_python_source(rng: np.random.Generator) -> None:
-    scores = np.sort(rng.random(300))[::-1].copy()
-    np.testing.assert_array_equal(sample_cutoffs(scores, 407), sample_cutoffs.py_func(scores, 407))
-
-
-def test_average_precision_of_the_curve_is_within_0_and_100(rng: np.random.Generator) -> None:
-    labels = many_cars(80)
-    detections = [
-        [{"score": rng.random()}, {"x": 30.0, "score": rng.random()}][: rng.integers(0, 3)]
-        for _ in range(80)
-    ]
-    found = _evaluate(labels, detections)
-    for metric in ("bbox", "3d"):
-        assert 0.0 < _ap(found, "ap_r40", metric) < 100.0
+@pytest.mark.parametrize("num", [1, 39, 40, 41, 42, 500, 7874])
+@pytest.mark.parametrize("recall", [1.0, 0.73])
+def test_cutoffs_are_those_of_the_official_rule(num: int, recall: float) -> None:
+    num_labels = int(num / recall)
+    expected = cutoff_ranks(num, num_labels)
+    assert len(expected) <= 41
+    counts = np.arange(1, num + 1)
+    for cutoffs in (sample_cutoffs, sample_cutoffs.py_func):
+        assert (cutoffs(counts, num_labels) + 1).tolist() == expected

@@ -11,10 +11,8 @@ from scipy import stats
 from ebm3d.evaluation.calibration import (
     COVERAGES,
     LEVELS,
-    NUM_BINS,
     CalibrationPairs,
     energy_scores,
-    expected_calibration_error,
     report_calibration,
 )
 
@@ -26,7 +24,7 @@ def gaussian_pairs(rng: np.random.Generator, num: int, spread: float = 1.0) -> C
     truths = STD * rng.normal(size=(num, 7))
     claimed = spread * STD
     density = stats.norm(0.0, claimed)
-    samples = claimed * rng.normal(size=(8, num, 7))
+    samples = claimed * rng.normal(size=(num, 8, 7))
     return CalibrationPairs(
         log_prob=density.logpdf(truths).sum(axis=1),
         pit=density.cdf(truths),
@@ -59,13 +57,6 @@ def test_nll_of_true_densities_is_their_entropy_and_its_standard_error_is_true(r
     assert nll.std() == pytest.approx(claimed.mean(), rel=5 / math.sqrt(2 * len(nll)))
 
 
-def test_median_and_standard_error_of_the_nll_are_those_of_numpy(rng):
-    pairs = gaussian_pairs(rng, 41)
-    report = report_calibration(pairs)
-    assert report.nll_median == np.median(-pairs.log_prob)
-    assert report.nll_standard_error == pytest.approx(stats.sem(pairs.log_prob))
-
-
 def test_errors_of_true_densities_fall_with_the_root_of_their_number(rng):
     for num in (100, 400, 1600):
         reports = [report_calibration(gaussian_pairs(rng, num)) for _ in range(40)]
@@ -74,14 +65,6 @@ def test_errors_of_true_densities_fall_with_the_root_of_their_number(rng):
             error = found.std(ddof=1) / math.sqrt(len(found))
             assert abs(found.mean() - reports[0].ece_by_chance) < 5 * error
         assert reports[0].ece_by_chance * math.sqrt(num) == pytest.approx(0.329, abs=0.003)
-
-
-def test_the_error_by_chance_is_that_of_binomial_draws(rng):
-    for num in (1, 7, 50):
-        shares = rng.binomial(num, LEVELS, size=(20000, len(LEVELS))) / num
-        found = np.abs(shares - LEVELS).mean(axis=1)
-        error = found.std() / math.sqrt(len(found))
-        assert abs(found.mean() - expected_calibration_error(num)) < 5 * error
 
 
 @pytest.mark.parametrize("direction", [2.0, 0.5])
@@ -143,8 +126,8 @@ def plain_energy_score(samples: np.ndarray, truth: np.ndarray, period: float) ->
 
 @pytest.mark.parametrize("period", [math.pi, 2 * math.pi])
 def test_energy_scores_equal_two_loops(rng, period):
-    samples, truths = rng.normal(size=(6, 3, 7)) * 3, rng.normal(size=(3, 7)) * 3
-    expected = [plain_energy_score(samples[:, p], truths[p], period) for p in range(3)]
+    samples, truths = rng.normal(size=(3, 6, 7)) * 3, rng.normal(size=(3, 7)) * 3
+    expected = [plain_energy_score(samples[p], truths[p], period) for p in range(3)]
     np.testing.assert_allclose(energy_scores(samples, truths, period), expected, rtol=1e-12)
 
 
@@ -152,8 +135,8 @@ def test_energy_scores_equal_two_loops(rng, period):
 def test_energy_score_of_a_gaussian_in_one_dimension_is_its_closed_form(rng, num_samples):
     """With two samples as well: the score is unbiased for any number of samples."""
     num, std, offset = 20000, 0.7, 0.9
-    samples = np.zeros((num_samples, num, 7))
-    samples[..., 4] = std * rng.normal(size=(num_samples, num))
+    samples = np.zeros((num, num_samples, 7))
+    samples[..., 4] = std * rng.normal(size=(num, num_samples))
     truths = np.zeros((num, 7))
     truths[:, 4] = offset
     z = offset / std
@@ -162,14 +145,6 @@ def test_energy_score_of_a_gaussian_in_one_dimension_is_its_closed_form(rng, num
     )
     found = energy_scores(samples, truths)
     assert abs(found.mean() - expected) < 5 * found.std() / math.sqrt(num)
-
-
-def test_energy_score_does_not_see_a_whole_period_of_yaw(rng):
-    samples, truths = rng.normal(size=(5, 4, 7)), rng.normal(size=(4, 7))
-    turned = truths + np.array([0, 0, 0, 0, 0, 0, math.pi])
-    same = energy_scores(samples, turned, yaw_period=math.pi)
-    np.testing.assert_allclose(same, energy_scores(samples, truths, yaw_period=math.pi))
-    assert (energy_scores(samples, turned) != energy_scores(samples, truths)).all()
 
 
 def test_pairs_without_a_density_are_counted_and_left_out(rng):
@@ -190,27 +165,25 @@ def test_pairs_without_a_density_are_counted_and_left_out(rng):
 def test_a_truth_that_a_density_rules_out_makes_the_mean_nll_infinite(rng):
     pairs = gaussian_pairs(rng, 9)
     pairs.log_prob[4] = -np.inf
-    report = report_calibration(dataclasses.replace(pairs))
+    report = report_calibration(pairs)
     assert report.num_pairs == 9
     assert report.nll == math.inf
     assert math.isfinite(report.nll_median)
 
 
-def test_boxes_that_head_the_wrong_way_are_counted_and_told_apart(rng):
+def test_boxes_with_flipped_heading_are_counted_and_left_out_of_one_mean(rng):
     pairs = gaussian_pairs(rng, 20)
-    errors, log_prob = pairs.errors.copy(), pairs.log_prob.copy()
-    errors[[2, 5], 6] = [3.0, -1.6]
-    log_prob[[2, 5]] = -1000.0
-    report = report_calibration(dataclasses.replace(pairs, errors=errors, log_prob=log_prob))
-    assert report.num_turned == 2
-    assert report.nll_not_turned == pytest.approx(-np.delete(log_prob, [2, 5]).mean())
+    pairs.errors[[2, 5], 6] = [3.0, -1.6]
+    pairs.log_prob[[2, 5]] = -1000.0
+    report = report_calibration(pairs)
+    assert report.num_flipped == 2
+    assert report.nll_not_flipped == pytest.approx(-np.delete(pairs.log_prob, [2, 5]).mean())
     assert report.nll > 90
 
 
 @pytest.mark.parametrize("num", [0, 1])
 def test_without_pairs_figures_are_none_and_not_errors(rng, num):
-    report = report_calibration(gaussian_pairs(rng, num))
-    tree = json.loads(json.dumps(report.as_dict()))
+    tree = json.loads(json.dumps(report_calibration(gaussian_pairs(rng, num)).as_dict()))
     assert tree["num_pairs"] == num
     assert tree["nll"]["standard_error"] is None
     assert (tree["ece"]["mean"] is None) == (num == 0)
@@ -221,13 +194,11 @@ def test_without_pairs_figures_are_none_and_not_errors(rng, num):
 def test_the_tree_holds_every_figure_by_name(rng):
     report = report_calibration(gaussian_pairs(rng, 50))
     tree = report.as_dict()
-    assert tree["ece"]["mean"] == pytest.approx(np.mean([tree["ece"][d] for d in ("x", "y", "z",
-        "dx", "dy", "dz", "yaw")]))  # fmt: skip
-    assert tree["qce"] == report.qce
+    assert list(tree["ece"]) == ["x", "y", "z", "dx", "dy", "dz", "yaw", "mean"]
+    assert tree["ece"]["mean"] == pytest.approx(report.ece)
     assert tree["sharpness"]["yaw"] == pytest.approx(STD[6])
     assert tree["reliability"]["0.5000"]["joint"] == report.observed[7, 7]
     assert tree["coverage"]["0.95"]["z"] == report.coverage[2, 3]
-    assert len(tree["pit_histogram"]) == NUM_BINS
     assert tree["pit_histogram"]["0.05"]["x"] == report.pit_counts[0, 1]
 
 
@@ -236,6 +207,6 @@ def test_shapes_that_do_not_fit_are_refused(rng):
     with pytest.raises(ValueError, match=r"pit must have shape \(5, 7\) for 5 pairs"):
         dataclasses.replace(pairs, pit=pairs.pit[:, :6])
     with pytest.raises(ValueError, match="samples must have shape"):
-        energy_scores(np.zeros((3, 4, 7)), np.zeros((5, 7)))
+        energy_scores(np.zeros((4, 3, 7)), np.zeros((5, 7)))
     with pytest.raises(ValueError, match="samples must be at least two a pair"):
-        energy_scores(np.zeros((1, 5, 7)), np.zeros((5, 7)))
+        energy_scores(np.zeros((5, 1, 7)), np.zeros((5, 7)))

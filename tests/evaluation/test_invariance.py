@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from ebm3d.datasets.kitti_frames import KittiFrames, stack_frames
-from ebm3d.evaluation import evaluate_kitti
+from ebm3d.evaluation import evaluate_kitti, resolve_iou_thresholds
 from tests.evaluation.scenes import make_frames, many_cars, random_scene
 
 
-def _distinct(frames: KittiFrames, rng: np.random.Generator) -> KittiFrames:
-    """The same detections with scores that all differ: order decides between equal ones."""
-    objects = frames.objects
-    scores = (rng.permutation(len(objects)) + 1.0) / len(objects)
-    values = {name: getattr(objects, name) for name in vars(objects)} | {"score": scores}
-    return KittiFrames(frames.frame_ids, frames.starts, type(objects)(**values))
+def _with_scores(frames: KittiFrames, scores: np.ndarray) -> KittiFrames:
+    return replace(frames, objects=replace(frames.objects, score=scores))
 
 
 def _disjoint_scene(rng: np.random.Generator) -> tuple[KittiFrames, KittiFrames]:
@@ -31,7 +30,9 @@ def _disjoint_scene(rng: np.random.Generator) -> tuple[KittiFrames, KittiFrames]
         found += [{"x": 100.0 + 8 * k} for k in range(rng.integers(0, 3))]
         labels.append(cars)
         detections.append(found)
-    scored = _distinct(make_frames(detections, scores=True), rng)
+    scored = make_frames(detections, scores=True)
+    num = len(scored.objects)  # scores that all differ: order decides between equal ones
+    scored = _with_scores(scored, (rng.permutation(num) + 1.0) / num)
     return make_frames(labels, scores=False), scored
 
 
@@ -67,10 +68,7 @@ def test_the_order_of_boxes_does_not_matter_where_labels_are_disjoint(
 
 def test_a_monotone_change_of_scores_does_not_matter(rng: np.random.Generator) -> None:
     labels, detections = _disjoint_scene(rng)
-    objects = detections.objects
-    values = {name: getattr(objects, name) for name in vars(objects)}
-    values["score"] = np.log(objects.score) * 3 - 40
-    changed = KittiFrames(detections.frame_ids, detections.starts, type(objects)(**values))
+    changed = _with_scores(detections, np.log(detections.objects.score) * 3 - 40)
     before = evaluate_kitti(labels, detections, classes=["Car"]).as_dict()
     assert evaluate_kitti(labels, changed, classes=["Car"]).as_dict() == before
 
@@ -93,50 +91,33 @@ def test_arguments_are_not_changed(rng: np.random.Generator) -> None:
         np.testing.assert_array_equal(value, before[name])
 
 
-def test_no_detections_score_zero_and_say_so() -> None:
-    found = evaluate_kitti(
-        make_frames(many_cars(50), scores=False),
-        make_frames([[] for _ in range(50)], scores=True),
-        classes=["Car"],
-    )
-    assert found.average_precision("Car", "3d", 0.7, "easy") == 0.0
-    assert "Car: nothing is detected, so AP is 0." in found.notes
+@pytest.mark.parametrize(
+    ("labels", "detections", "note"),
+    [
+        (many_cars(50), [[]] * 50, "Car: nothing is detected"),
+        ([[]] * 5, many_cars(5), "no label counts"),
+        (many_cars(7), [[]] * 7, "only 7 labels count"),
+        (many_cars(1), [[{"hwl": (-1.0, -1.0, -1.0)}]], "no detection gives a 3D box"),
+        (many_cars(1), [[{"pixels": 0.0}]], "1 of 1 detections have a 2D box without height"),
+        (many_cars(1), [[{"alpha": -10.0}]], "AOS is not evaluated"),
+        ([], [], "no label counts"),
+    ],
+)
+def test_extremes_score_zero_and_say_so(labels: list, detections: list, note: str) -> None:
+    frames = make_frames(labels, scores=False), make_frames(detections, scores=True)
+    evaluation = evaluate_kitti(*frames, classes=["Car"])
+    assert evaluation.average_precision("Car", "3d", 0.7, "hard") == 0.0
+    assert any(note in text for text in evaluation.notes)
 
 
-def test_no_labels_score_zero_and_say_so() -> None:
-    found = evaluate_kitti(
-        make_frames([[] for _ in range(5)], scores=False),
-        make_frames(many_cars(5), scores=True),
-        classes=["Car"],
-    )
-    assert found.average_precision("Car", "3d", 0.7, "hard") == 0.0
-    assert any("no label counts" in note for note in found.notes)
-
-
-def test_no_frames_are_legal() -> None:
-    nothing = make_frames([], scores=False), make_frames([], scores=True)
-    assert evaluate_kitti(*nothing).average_precision("Car", "3d", 0.7, "hard") == 0.0
-
-
-def test_fewer_than_41_labels_are_pointed_out() -> None:
-    cars = many_cars(7)
-    found = evaluate_kitti(
-        make_frames(cars, scores=False), make_frames(cars, scores=True), classes=["Car"]
-    )
-    assert any("only 7 labels count" in note for note in found.notes)
-
-
-def test_detections_of_other_frames_are_refused() -> None:
+def test_detections_of_other_frames_without_or_with_unknown_scores_are_refused() -> None:
     labels = make_frames(many_cars(3), scores=False)
-    detections = make_frames(many_cars(2), scores=True)
     with pytest.raises(ValueError, match="2 frames for 3 labeled ones, in one set only: '000002'"):
-        evaluate_kitti(labels, detections)
-
-
-def test_detections_without_scores_are_refused() -> None:
-    labels = make_frames(many_cars(2), scores=False)
+        evaluate_kitti(labels, make_frames(many_cars(2), scores=True))
     with pytest.raises(ValueError, match="detections must be scored"):
         evaluate_kitti(labels, labels)
+    with pytest.raises(ValueError, match=r"score of detections must be finite.*'000000'"):
+        evaluate_kitti(labels, make_frames(many_cars(3, score=np.nan), scores=True))
 
 
 @pytest.mark.parametrize(
@@ -146,21 +127,20 @@ def test_detections_without_scores_are_refused() -> None:
         ([], None, "classes must be one or more"),
         (["Car"], [], "iou thresholds must be one or more values between 0 and 1"),
         (["Car"], [0.5, 1.0], "iou thresholds must be one or more values between 0 and 1"),
-        (["Car"], {"Cyclist": [0.5]}, "iou thresholds must be given for Car"),
+        (["Car"], {"Cyclist": [0.5]}, "iou thresholds must be a mapping with Car"),
     ],
 )
 def test_unknown_classes_and_thresholds_are_refused(
-    classes: list[str], thresholds: object, message: str
+    classes: list[str], thresholds: Any, message: str
 ) -> None:
-    frames = make_frames(many_cars(2), scores=False), make_frames(many_cars(2), scores=True)
     with pytest.raises(ValueError, match=message):
-        evaluate_kitti(*frames, classes=classes, iou_thresholds=thresholds)  # type: ignore[arg-type]
+        resolve_iou_thresholds(classes, thresholds)
 
 
-def test_thresholds_can_be_given_by_class() -> None:
-    frames = make_frames(many_cars(2), scores=False), make_frames(many_cars(2), scores=True)
-    found = evaluate_kitti(
-        *frames, classes=["Car", "Cyclist"], iou_thresholds={"car": [0.7], "cyclist": [0.5, 0.3]}
-    ).as_dict()
-    assert list(found["Car"]["3d"]) == ["0.70"]
-    assert list(found["Cyclist"]["3d"]) == ["0.30", "0.50"]
+def test_thresholds_are_for_all_classes_or_by_class() -> None:
+    classes = ["car", "CYCLIST"]
+    by_class = {"car": [0.7], "cyclist": [0.5, 0.3, 0.5]}
+    expected = {"Car": (0.7,), "Cyclist": (0.3, 0.5)}
+    assert resolve_iou_thresholds(classes, by_class) == expected
+    assert resolve_iou_thresholds(classes, [0.4]) == {"Car": (0.4,), "Cyclist": (0.4,)}
+    assert resolve_iou_thresholds(classes, None)["Car"][-1] == 0.9

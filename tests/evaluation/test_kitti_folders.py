@@ -35,23 +35,13 @@ def test_all_frames_with_a_result_file_are_read(folders: tuple[Path, Path]) -> N
     assert "2 frames have result files and are evaluated, of 3" in given.notes[0]
 
 
-def test_results_may_lie_in_a_folder_data(folders: tuple[Path, Path]) -> None:
-    data = folders[1] / "data"
-    data.mkdir()
+def test_results_may_lie_in_a_folder_data_and_beside_other_texts(
+    folders: tuple[Path, Path],
+) -> None:
+    (folders[1] / "data").mkdir()
     for path in list(folders[1].glob("*.txt")):
-        path.rename(data / path.name)
+        path.rename(folders[1] / "data" / path.name).with_name("readme.txt").write_text("hello")
     assert len(_read(folders).detections) == 3
-
-
-def test_other_text_files_are_no_results(folders: tuple[Path, Path]) -> None:
-    (folders[1] / "readme.txt").write_text("hello")
-    assert len(_read(folders).detections) == 3
-
-
-def test_a_missing_result_file_is_refused(folders: tuple[Path, Path]) -> None:
-    (folders[1] / "000001.txt").unlink()
-    with pytest.raises(DataError, match=r"results/000001.txt.*--missing-as-empty"):
-        _read(folders, ids=["000000", "000001"])
 
 
 def test_a_missing_result_file_is_a_frame_without_detections_if_so_wished(
@@ -64,26 +54,23 @@ def test_a_missing_result_file_is_a_frame_without_detections_if_so_wished(
     assert "1 of 3 frames have no result file (first 000001)" in given.notes[0]
 
 
-def test_a_frame_without_labels_is_refused(folders: tuple[Path, Path]) -> None:
+def test_missing_files_are_named_and_counted(folders: tuple[Path, Path]) -> None:
+    with pytest.raises(DataError, match="97 of 100 missing") as error:
+        _read(folders, ids=[f"{i:06d}" for i in range(100)])
+    assert str(error.value).count("no such file") == 5
+    (folders[1] / "000001.txt").unlink()
+    with pytest.raises(DataError, match=r"results/000001.txt.*--missing-as-empty"):
+        _read(folders, ids=["000000", "000001"])
     (folders[0] / "000002.txt").unlink()
     with pytest.raises(DataError, match=r"label_2/000002.txt: expected labels of every frame"):
         _read(folders)
 
 
-def test_many_missing_files_are_counted(folders: tuple[Path, Path]) -> None:
-    with pytest.raises(DataError, match="97 of 100 missing") as error:
-        _read(folders, ids=[f"{i:06d}" for i in range(100)])
-    assert str(error.value).count("no such file") == 5
-
-
-def test_missing_folders_are_named(folders: tuple[Path, Path]) -> None:
+def test_missing_and_empty_folders_are_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere: expected a folder of label files"):
         read_folders(folders[0] / "nowhere", folders[1])
     with pytest.raises(DataError, match="expected a folder of result files, but got no such"):
         read_folders(folders[0], folders[1] / "nowhere")
-
-
-def test_an_empty_folder_is_no_result_set(folders: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="expected result files, but got no file"):
         read_folders(folders[0], tmp_path / "empty")
@@ -126,17 +113,14 @@ def test_ids_are_read_one_a_line(tmp_path: Path) -> None:
         ("000001\n000002\n000001\n", r"val.txt:3: expected every id once.*first in line 1"),
         ("000001\nframe\n", r"val.txt:2: expected a frame id of digits, but got 'frame'"),
         ("\n", r"val.txt: expected one or more frame ids"),
+        (None, "a text file of frame ids, but got no such file"),
     ],
 )
-def test_bad_ids_are_named(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "val.txt").write_text(content)
+def test_bad_ids_are_named(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "val.txt").write_text(content)
     with pytest.raises(DataError, match=message):
         read_ids(tmp_path / "val.txt")
-
-
-def test_a_missing_list_of_ids_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="a text file of frame ids, but got no such file"):
-        read_ids(tmp_path / "none.txt")
 
 
 def test_points_in_boxes_are_counted(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -150,12 +134,9 @@ def test_points_in_boxes_are_counted(folders: tuple[Path, Path], tmp_path: Path)
     for index in range(3):
         (tmp_path / f"{index:06d}.txt").write_text("\n".join(lines))
         points.tofile(tmp_path / f"{index:06d}.bin")
-    counts = count_points(_read(folders).labels, tmp_path, tmp_path)
+    labels = _read(folders).labels
     # Frame 1 is 1 m to the right (x + 1, y of the LiDAR - 1): it loses the point at y = 1.9.
-    assert counts[0] == 4
-    assert counts[1] == 3
-
-
-def test_a_missing_cloud_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    assert count_points(labels, tmp_path, tmp_path)[:2].tolist() == [4, 3]
+    (tmp_path / "000000.bin").unlink()
     with pytest.raises(DataError, match=r"000000\.bin: expected a point cloud"):
-        count_points(_read(folders).labels, tmp_path, tmp_path)
+        count_points(labels, tmp_path, tmp_path)

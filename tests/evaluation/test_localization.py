@@ -9,12 +9,18 @@ import pytest
 
 from ebm3d.evaluation import MatchingProblem, report_kitti
 from ebm3d.evaluation.kitti_protocol import DIFFICULTIES
-from ebm3d.evaluation.localization import band_limits, band_name, summarize, summarize_bands
+from ebm3d.evaluation.localization import (
+    ERRORS,
+    bands,
+    find_pairs,
+    measure_pairs,
+    summarize,
+    summarize_bands,
+)
 from ebm3d.evaluation.overlaps import upright_boxes
-from ebm3d.evaluation.pairs import ERRORS, find_pairs, measure_pairs
 from tests.evaluation.scenes import make_frames, make_objects
 
-_EASY = DIFFICULTIES[0]
+LABEL = np.array([10.0, 5.0, -1.7, 4.0, 2.0, 1.5, 3.0])
 
 
 def _problem(labels: list, detections: list) -> MatchingProblem:
@@ -22,13 +28,7 @@ def _problem(labels: list, detections: list) -> MatchingProblem:
 
 
 def _pairs(labels: list, detections: list):
-    problem = _problem(labels, detections)
-    return find_pairs(
-        problem,
-        "Car",
-        problem.label_status("Car", _EASY),
-        problem.detection_status("Car", _EASY),
-    )
+    return find_pairs(_problem(labels, detections), "Car", DIFFICULTIES[0])
 
 
 def test_upright_boxes_rename_the_axes_of_the_camera() -> None:
@@ -56,9 +56,8 @@ def test_errors_are_along_and_across_the_heading_of_the_label(yaw: float) -> Non
 def test_yaw_errors_are_wrapped_by_a_full_and_by_half_a_turn(
     turn: float, full: float, half: float
 ) -> None:
-    label = np.array([[10.0, 5.0, -1.7, 4.0, 1.6, 1.5, 3.0]])
-    found = label + [0, 0, 0, 0, 0, 0, turn]
-    errors = measure_pairs(label, found, np.array([0]), np.array([0])).errors[0]
+    predicted = LABEL + [0, 0, 0, 0, 0, 0, turn]
+    errors = measure_pairs(LABEL[None], predicted[None], np.array([0]), np.array([0])).errors[0]
     assert errors[ERRORS.index("yaw")] == pytest.approx(full, abs=1e-12)
     assert errors[ERRORS.index("yaw_mod_pi")] == pytest.approx(half, abs=1e-12)
 
@@ -69,14 +68,12 @@ def test_the_better_scored_detection_chooses_first() -> None:
 
 
 def test_a_detection_chooses_the_label_it_overlaps_most() -> None:
-    labels = [[{"z": 10.0}, {"z": 11.0}]]
-    pairs = _pairs(labels, [[{"z": 10.8, "score": 0.9}]])
+    pairs = _pairs([[{"z": 10.0}, {"z": 11.0}]], [[{"z": 10.8, "score": 0.9}]])
     assert pairs.labels.tolist() == [1]
 
 
 def test_pairs_need_half_of_the_area_in_common() -> None:
-    assert len(_pairs([[{}]], [[{"x": 1.3}]])) == 1
-    assert len(_pairs([[{}]], [[{"x": 1.4}]])) == 0
+    assert [len(_pairs([[{}]], [[{"x": x}]])) for x in (1.3, 1.4)] == [1, 0]
 
 
 def test_a_height_error_does_not_hide_the_pair() -> None:
@@ -92,10 +89,10 @@ def test_labels_beyond_the_difficulty_take_their_detection_away() -> None:
 
 
 def test_summary_holds_bias_mean_and_quantiles() -> None:
-    label = np.zeros((5, 7)) + [10.0, 5.0, 0.0, 4.0, 2.0, 1.5, 0.0]
-    found = label.copy()
-    found[:, 0] += [-0.4, -0.1, 0.0, 0.2, 0.5]
-    pairs = measure_pairs(label, found, np.arange(5), np.arange(5))
+    labels = np.tile([10.0, 5.0, 0.0, 4.0, 2.0, 1.5, 0.0], (5, 1))
+    predicted = labels.copy()
+    predicted[:, 0] += [-0.4, -0.1, 0.0, 0.2, 0.5]
+    pairs = measure_pairs(labels, predicted, np.arange(5), np.arange(5))
     summary = summarize(pairs, 8)
     along = summary["errors"]["along"]
     assert (summary["num_matched"], summary["num_labels"]) == (5, 8)
@@ -115,21 +112,18 @@ def test_no_pairs_have_no_figures() -> None:
 
 
 def test_bands_hold_their_lower_border() -> None:
-    label = np.zeros((4, 7)) + [10.0, 5.0, 0.0, 4.0, 2.0, 1.5, 0.0]
-    pairs = measure_pairs(label, label, np.arange(4), np.arange(4))
+    labels = np.tile(LABEL, (4, 1))
+    pairs = measure_pairs(labels, labels, np.arange(4), np.arange(4))
     values = np.array([0.0, 20.0, 39.9, 40.0])
-    bands = summarize_bands(pairs, values, np.zeros(4, dtype=np.int8), [0.0, 20.0, 40.0, np.inf])
-    assert {name: band["num_matched"] for name, band in bands.items()} == {
-        "0-20": 1,
-        "20-40": 2,
-        "40-": 1,
-    }
+    parts = summarize_bands(pairs, values, np.zeros(4, dtype=np.int8), [0.0, 20.0, 40.0, np.inf])
+    matched = {name: band["num_matched"] for name, band in parts.items()}
+    assert matched == {"0-20": 1, "20-40": 2, "40-": 1}
 
 
-def test_borders_must_ascend() -> None:
-    with pytest.raises(ValueError, match="borders of bands must be two or more ascending values"):
-        band_limits([0.0, 20.0, 20.0])
-    assert band_name(*band_limits([2.5, 5.0])[0]) == "2.5-5"
+@pytest.mark.parametrize("borders", [[0.0, 20.0, 20.0], [1.0]])
+def test_borders_must_ascend(borders: list) -> None:
+    with pytest.raises(ValueError, match="borders of bands"):
+        bands(borders)
 
 
 def _report(labels: list, detections: list, **options):
@@ -161,20 +155,14 @@ def test_a_detection_across_the_border_of_a_band_finds_its_label() -> None:
 
 def test_localization_is_split_by_occlusion_and_points() -> None:
     labels = [[{"occluded": level}] for level in (0, 0, 1, 2, 3)]
-    found = [[{"score": 0.5}] for _ in labels]
-    report = _report(labels, found, num_points=np.array([5, 20, 100, 500, 7]))
-    parts = report.localization["Car"]
-    assert {k: v["num_matched"] for k, v in parts["by_occlusion"].items()} == {
-        "visible": 2,
-        "partly": 1,
-        "largely": 1,
+    num_points = np.array([5, 20, 100, 500, 7])
+    report = _report(labels, [[{"score": 0.5}] for _ in labels], num_points=num_points)
+    matched = {
+        kind: [part["num_matched"] for part in report.localization["Car"][kind].values()]
+        for kind in ("by_occlusion", "by_points")
     }
-    assert {k: v["num_matched"] for k, v in parts["by_points"].items()} == {
-        "0-10": 1,
-        "10-50": 1,
-        "50-200": 1,
-        "200-": 1,
-    }
+    assert matched == {"by_occlusion": [2, 1, 1], "by_points": [1, 1, 1, 1]}
+    assert list(report.localization["Car"]["by_points"]) == ["0-10", "10-50", "50-200", "200-"]
 
 
 def test_points_must_be_given_for_every_label() -> None:

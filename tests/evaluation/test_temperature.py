@@ -11,32 +11,30 @@ from ebm3d.evaluation.calibration import DIMENSIONS
 from ebm3d.evaluation.temperature import fit_temperature, read_temperature, write_temperature
 
 
-def test_factors_of_gaussians_are_the_rms_of_the_standardized_errors(rng):
-    z = rng.normal(size=(300, 7)) * np.geomspace(0.1, 8.0, 7)
-    fitted = fit_temperature(lambda s: -stats.norm.logpdf(z, scale=s).sum(axis=1).mean(), 300)
-    expected = np.sqrt(np.square(z).mean(axis=0))
-    np.testing.assert_allclose(fitted.factors, expected, rtol=1e-3)
-    assert fitted.nll_after == pytest.approx(
-        7 / 2 + np.log(expected * math.sqrt(2 * math.pi)).sum()
-    )
-    assert fitted.nll_before == pytest.approx(-stats.norm.logpdf(z).sum(axis=1).mean())
+@pytest.mark.parametrize(
+    ("density", "expected"),
+    [
+        (stats.norm, lambda z: np.sqrt(np.square(z).mean(axis=0))),
+        (stats.laplace, lambda z: np.abs(z).mean(axis=0)),
+    ],
+)
+def test_factors_are_the_maximum_likelihood_scales(rng, density, expected):
+    z = density.rvs(size=(300, 7), random_state=rng) * np.geomspace(0.1, 8.0, 7)
+    fitted = fit_temperature(lambda s: -density.logpdf(z, scale=s).sum(axis=1).mean(), 300)
+    scale = expected(z)
+    np.testing.assert_allclose(fitted.factors, scale, rtol=1e-3)
+    after = -density.logpdf(z, scale=scale).sum(axis=1).mean()
+    assert fitted.nll_after == pytest.approx(after)
+    assert fitted.nll_before == pytest.approx(-density.logpdf(z).sum(axis=1).mean())
 
 
-def test_factors_of_laplace_densities_are_the_mean_absolute_standardized_errors(rng):
-    z = rng.laplace(size=(300, 7)) * np.geomspace(0.3, 3.0, 7)
-    fitted = fit_temperature(lambda s: -stats.laplace.logpdf(z, scale=s).sum(axis=1).mean(), 300)
-    np.testing.assert_allclose(fitted.factors, np.abs(z).mean(axis=0), rtol=1e-3)
-
-
-def test_factors_of_a_joint_density_are_found_though_they_depend_on_each_other(rng):
+def test_factors_of_a_joint_density_are_at_the_minimum_though_they_depend_on_each_other(rng):
     """A common scale of all dimensions, Student's t with 3 degrees of freedom."""
     scale = np.geomspace(0.4, 2.5, 7)
-    z = scale * rng.standard_t(3, size=(2000, 1)) * np.ones(7) * rng.choice([-1, 1], (2000, 7))
     z = stats.multivariate_t(shape=np.diag(scale**2), df=3, seed=rng).rvs(2000)
 
     def nll(s):
-        density = stats.multivariate_t(shape=np.diag(s**2), df=3)
-        return -density.logpdf(z).mean()
+        return -stats.multivariate_t(shape=np.diag(s**2), df=3).logpdf(z).mean()
 
     fitted = fit_temperature(nll, 2000)
     np.testing.assert_allclose(fitted.factors, scale, rtol=0.15)
@@ -47,7 +45,7 @@ def test_factors_of_a_joint_density_are_found_though_they_depend_on_each_other(r
             assert nll(moved) > fitted.nll_after
 
 
-def test_factors_of_histograms_are_found_though_their_density_has_steps(rng):
+def test_factors_of_histograms_are_near_the_best_though_their_density_has_steps(rng):
     z = rng.normal(size=(400, 7)) * np.geomspace(0.4, 2.5, 7)
 
     def nll(s):  # uniform in bins of width 1/2 with the masses of a normal distribution
@@ -60,10 +58,9 @@ def test_factors_of_histograms_are_found_though_their_density_has_steps(rng):
     fitted = fit_temperature(lambda s: float(nll(s).sum()), 400)
     assert fitted.nll_before > best + 1.0
     assert fitted.nll_after < best + 0.05
-    assert fitted.nll_after == pytest.approx(nll(np.array(fitted.factors)).sum())
 
 
-def test_scaling_is_never_worse_than_none(rng):
+def test_scaling_is_never_worse_than_none():
     fitted = fit_temperature(lambda s: 1.0 if (s == 1).all() else 2.0, 10)
     assert fitted.factors == (1.0,) * 7
     assert fitted.nll_after == fitted.nll_before == 1.0
@@ -85,28 +82,21 @@ def test_factors_are_read_as_they_were_written(tmp_path, rng):
     assert json.loads(path.read_text())["num_pairs"] == 50
 
 
-GOOD = dict.fromkeys(DIMENSIONS, 1.5)
-
-
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("tree", "message"),
     [
         ("not json", "a JSON file"),
-        ("[1, 2]", "factors of x, y, z, dx, dy, dz, yaw, but got NoneType"),
-        (json.dumps({"factors": [1.0] * 7}), "factors of x, y, z, dx, dy, dz, yaw, but got list"),
-        (json.dumps({"factors": {"x": 1.0}}), r"but got \['x'\]"),
-        (json.dumps({"factors": GOOD | {"dz": 0.0}}), "factor of dz .* a number from 0.02 to 50"),
-        (json.dumps({"factors": GOOD | {"dz": -1}}), "factor of dz"),
-        (json.dumps({"factors": GOOD | {"yaw": math.nan}}), "factor of yaw"),
-        (json.dumps({"factors": GOOD | {"x": 1e9}}), "factor of x"),
-        (json.dumps({"factors": GOOD | {"x": "2"}}), "factor of x"),
-        (json.dumps({"factors": GOOD | {"x": True}}), "factor of x"),
-        ("\x00\xff", "a JSON file"),
+        ([1, 2], "factors of x, y, z, dx, dy, dz, yaw"),
+        ({"factors": [1.0] * 7}, "factors of x, y, z, dx, dy, dz, yaw"),
+        ({"factors": {"x": 1.0}}, "factors of x, y, z, dx, dy, dz, yaw"),
+        *(({"dz": value}, "factor of dz") for value in (0.0, -1, math.nan, 1e9, "2", True)),
     ],
 )
-def test_files_that_hold_no_factors_are_refused(tmp_path, text, message):
+def test_files_that_hold_no_factors_are_refused(tmp_path, tree, message):
+    if isinstance(tree, dict) and "dz" in tree:
+        tree = {"factors": dict.fromkeys(DIMENSIONS, 1.5) | tree}
     path = tmp_path / "t.json"
-    path.write_bytes(text.encode("latin-1"))
+    path.write_text(tree if isinstance(tree, str) else json.dumps(tree))
     with pytest.raises(ValueError, match=message):
         read_temperature(path)
 

@@ -37,7 +37,7 @@ def random_boxes(count: int) -> Tensor:
 
 @dataclass
 class FixedNoise:
-    """Noise that gives the same samples every time, and remembers by what it was narrowed."""
+    """Noise that gives the same samples every time, and remembers the last factor of its scales."""
 
     boxes: Tensor
     labels: Tensor
@@ -49,7 +49,7 @@ class FixedNoise:
     generator: torch.Generator | None = None
 
     @property
-    def reference_units(self) -> Tensor:
+    def reference_noise_std(self) -> Tensor:
         return self.noise.noise_std(self.reference, self.labels)
 
     def sample(self, num_samples: int) -> NoiseSamples:
@@ -78,16 +78,14 @@ def fixed_noise(
 
 
 class ResidualEnergy:
-    """f whose log density of residuals is a given function h, so that Z is that of exp h."""
+    """f whose log density of residuals is a function h, so that Z is that of exp h."""
 
     def __init__(self, noise: FixedNoise, h: Callable[[Tensor], Tensor]) -> None:
         self.coding, self.h = LocalCoding(noise.boxes, noise.noise_std), h
         self.labels = noise.labels
 
     def __call__(self, boxes: Tensor) -> Tensor:
-        variants = boxes.transpose(0, 1)
-        residuals = self.coding.encode(variants).transpose(0, 1)
-        return self.h(residuals) - self.coding.log_volume(variants).transpose(0, 1)
+        return self.h(self.coding.encode(boxes)) - self.coding.log_volume(boxes)
 
     def pooled(self, boxes: Tensor) -> Tensor:
         return self.labels[:, None, None].expand(-1, boxes.shape[1], -1).to(boxes)

@@ -28,18 +28,14 @@ def test_fit_of_gaussian_errors_is_their_standard_deviation(generator: torch.Gen
     torch.testing.assert_close(fitted, _STDS, rtol=5 * error, atol=0)
 
 
-def test_few_gross_errors_do_not_move_the_fit(generator: torch.Generator):
+def test_gross_errors_and_headings_flipped_by_pi_do_not_move_the_fit(generator: torch.Generator):
     true, detected = _pairs(generator)
+    expected = fit_noise_stds(true, detected)
+    flipped = detected.clone()
+    flipped[::2, 6] += math.pi
+    torch.testing.assert_close(fit_noise_stds(true, flipped), expected, atol=1e-12, rtol=0)
     detected[:200, :3] += 30.0
     torch.testing.assert_close(fit_noise_stds(true, detected), _STDS, rtol=0.06, atol=0)
-
-
-def test_box_turned_around_counts_as_no_yaw_error(generator: torch.Generator):
-    true, detected = _pairs(generator)
-    turned = detected.clone()
-    turned[::2, 6] += math.pi
-    expected = fit_noise_stds(true, detected)
-    torch.testing.assert_close(fit_noise_stds(true, turned), expected, atol=1e-12, rtol=0)
 
 
 def test_no_pairs_are_refused():
@@ -47,12 +43,10 @@ def test_no_pairs_are_refused():
         fit_noise_stds(torch.zeros(0, 7), torch.zeros(0, 7))
 
 
-@pytest.mark.parametrize("value", [math.nan, 0.0])
-def test_unsound_pairs_are_refused_by_number(value: float):
-    sound = torch.ones(3, 7)
-    broken = sound.clone()
-    broken[2, 4] = value
+def test_invalid_pairs_are_refused_by_number():
+    valid, invalid = torch.ones(3, 7), torch.ones(3, 7)
+    invalid[2, 4] = 0
     with pytest.raises(ValueError, match=r"detected\[2\]"):
-        fit_noise_stds(sound, broken)
+        fit_noise_stds(valid, invalid)
     with pytest.raises(ValueError, match=r"true\[2\]"):
-        fit_noise_stds(broken, sound)
+        fit_noise_stds(invalid, valid)

@@ -44,9 +44,10 @@ def average_precisions(
     ]
     num_labels = sum(state == "counted" for frame in frames for state in frame["labels"])
     scores = [s for frame in frames for s in _first_pass(frame, threshold)]
-    cutoffs = _cutoffs(sorted(scores, reverse=True), num_labels)
+    scores.sort(reverse=True)
     precision, similarity = [0.0] * 41, [0.0] * 41
-    for i, cutoff in enumerate(cutoffs):
+    for i, rank in enumerate(cutoff_ranks(len(scores), num_labels)):
+        cutoff = scores[rank - 1]
         total = Counts()
         for frame in frames:
             counts = _second_pass(frame, threshold, cutoff)
@@ -237,15 +238,14 @@ def _second_pass(frame: dict[str, Any], threshold: float, cutoff: float) -> Coun
     return counts
 
 
-def _cutoffs(scores: list[float], num_labels: int) -> list[float]:
-    """Scores whose recalls come closest to multiples of 1/40."""
-    cutoffs: list[float] = []
+def cutoff_ranks(num: int, num_labels: int) -> list[int]:
+    """Ranks, from 1, of the true positives whose recalls come closest to multiples of 1/40."""
+    ranks: list[int] = []
     sought = 0.0
-    for i, score in enumerate(scores):
-        left, right = (i + 1) / num_labels, (i + 2) / num_labels
-        is_last = i == len(scores) - 1
-        if not is_last and right - sought < sought - left:
+    for rank in range(1, num + 1):
+        left, right = rank / num_labels, (rank + 1) / num_labels
+        if rank < num and right - sought < sought - left:
             continue
-        cutoffs.append(score)
+        ranks.append(rank)
         sought += 1 / 40
-    return cutoffs
+    return ranks

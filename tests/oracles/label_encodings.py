@@ -15,16 +15,18 @@ def label(t: float, lower: float, upper: float, num_levels: int) -> float:
     return min(max(y, 0.0), float(num_levels - 1))
 
 
+def _normalized(weights: Sequence[float]) -> list[float]:
+    return [w / sum(weights) for w in weights]
+
+
 def laplace_labels(y: float, num_levels: int, width: float = 1.0) -> list[float]:
     """phi_j proportional to exp(-|j - y| / w)."""
-    weights = [math.exp(-abs(j - y) / width) for j in range(num_levels)]
-    return [w / sum(weights) for w in weights]
+    return _normalized([math.exp(-abs(j - y) / width) for j in range(num_levels)])
 
 
 def gaussian_labels(y: float, num_levels: int, width: float = 1.0) -> list[float]:
     """phi_j proportional to exp(-(j - y)^2 / (2 w^2))."""
-    weights = [math.exp(-((j - y) ** 2) / (2 * width**2)) for j in range(num_levels)]
-    return [w / sum(weights) for w in weights]
+    return _normalized([math.exp(-((j - y) ** 2) / (2 * width**2)) for j in range(num_levels)])
 
 
 def linear_labels(y: float, num_levels: int, width: float = 1.0) -> list[float]:
@@ -37,6 +39,9 @@ def linear_labels(y: float, num_levels: int, width: float = 1.0) -> list[float]:
     return phi
 
 
+SOFT_LABELS = {"laplace": laplace_labels, "gaussian": gaussian_labels, "linear": linear_labels}
+
+
 def correlation(z: Sequence[float], rows: Sequence[Sequence[float]]) -> list[float]:
     """The inner products of one vector with rows."""
     return [sum(a * b for a, b in zip(z, row, strict=True)) for row in rows]
@@ -44,8 +49,7 @@ def correlation(z: Sequence[float], rows: Sequence[Sequence[float]]) -> list[flo
 
 def softmax(scores: Sequence[float]) -> list[float]:
     """Exponentials over their sum."""
-    weights = [math.exp(c - max(scores)) for c in scores]
-    return [w / sum(weights) for w in weights]
+    return _normalized([math.exp(c - max(scores)) for c in scores])
 
 
 def cross_entropy(phi: Sequence[float], scores: Sequence[float]) -> float:

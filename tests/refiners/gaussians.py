@@ -42,11 +42,9 @@ class KnownGaussian:
         """Return f."""
         if boxes.ndim == 2:
             return self(boxes[:, None])[:, 0]
-        flat = boxes.transpose(0, 1)
-        residuals = self.coding.encode(flat)
-        density = MultivariateNormal(self.mean, self.covariance)
-        log_p = density.log_prob(residuals) - self.coding.log_volume(flat)
-        return log_p.transpose(0, 1) + LOG_Z
+        density = MultivariateNormal(self.mean[:, None], self.covariance[:, None])
+        log_p = density.log_prob(self.coding.encode(boxes)) - self.coding.log_volume(boxes)
+        return log_p + LOG_Z
 
 
 def known_gaussian(count: int = 4) -> KnownGaussian:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from ebm3d.refiners import langevin
+from ebm3d.refiners import langevin, laplace_approximation, sample_boxes
+from tests.refiners.gaussians import known_gaussian
 
 _CURVATURE = torch.tensor([0.5, 2.0, 4.0], dtype=torch.float64)
 _MEAN = torch.tensor([1.0, -2.0, 0.0], dtype=torch.float64)
@@ -22,92 +24,95 @@ def test_variance_on_a_quadratic_is_that_of_the_discrete_chain(noise_scale: floa
     # y' - mu = a (y - mu) + gamma lambda eps with a = 1 - lambda^2 k / 2: the stationary variance
     # is gamma^2 lambda^2 / (1 - a^2); after T steps from mu it lacks the part a^(2 T).
     num, steps, step_size = 20_000, 40, 0.6
-    start = _MEAN.expand(num, 3)
-    found = langevin(_quadratic, start, step_size, steps, noise_scale)
+    samples = langevin(_quadratic, _MEAN.expand(num, 3), step_size, steps, noise_scale)
     a = 1 - step_size**2 * _CURVATURE / 2
-    variance = (noise_scale * step_size) ** 2 * (1 - a ** (2 * steps)) / (1 - a**2)
-    stated = noise_scale**2 / (_CURVATURE * (1 - step_size**2 * _CURVATURE / 4))
-    torch.testing.assert_close(variance, stated * (1 - a ** (2 * steps)))
+    stationary = noise_scale**2 / (_CURVATURE * (1 - step_size**2 * _CURVATURE / 4))
+    variance = stationary * (1 - a ** (2 * steps))
     # Standard errors of the variance and the mean of n normal numbers.
-    assert bool(((found.var(dim=0) / variance - 1).abs() < 5 * math.sqrt(2 / num)).all())
-    assert bool(((found.mean(dim=0) - _MEAN).abs() < 5 * (variance / num).sqrt()).all())
-
-
-def test_small_steps_reach_the_variance_of_the_density():
-    num = 20_000
-    # 1D, k = 4: a step of 0.1 widens the variance by 1 / (1 - 0.01), below the standard error.
-    start = 0.5 * torch.randn(num, 1, dtype=torch.float64)
-    found = langevin(lambda y: -2 * y.square().sum(-1), start, 0.1, 50)
-    assert abs(float(found.var()) / 0.25 - 1) < 5 * math.sqrt(2 / num)
+    assert bool(((samples.var(dim=0) / variance - 1).abs() < 5 * math.sqrt(2 / num)).all())
+    assert bool(((samples.mean(dim=0) - _MEAN).abs() < 5 * (variance / num).sqrt()).all())
 
 
 def test_a_step_is_half_the_squared_step_size_times_the_gradient_and_noise():
     start = torch.randn(4, 3, dtype=torch.float64)
-    found = langevin(_quadratic, start, 0.3, 1, generator=torch.Generator().manual_seed(5))
+    moved = langevin(_quadratic, start, 0.3, 1, generator=torch.Generator().manual_seed(5))
     noise = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     expected = start - 0.045 * _CURVATURE * (start - _MEAN) + 0.3 * noise
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(moved, expected)
 
 
 def test_without_noise_it_is_gradient_ascent():
-    start = torch.randn(4, 3, dtype=torch.float64)
-    found = langevin(_quadratic, start, 0.5, 6, noise_scale=0.0)
+    start = torch.randn(2, 4, 3, dtype=torch.float64)
+    moved = langevin(_quadratic, start, 0.5, 6, noise_scale=0.0)
     expected = _MEAN + (1 - 0.125 * _CURVATURE) ** 6 * (start - _MEAN)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(moved, expected)
 
 
-def test_samples_of_a_mixture_have_its_moments():
-    # 0.3 N(-1, 0.25) + 0.7 N(1, 0.25): chains that start as the mixture stay so.
-    def f(y: Tensor) -> Tensor:
-        parts = [math.log(w) - 2 * (y[..., 0] - m).square() for w, m in ((0.3, -1), (0.7, 1))]
-        return torch.logsumexp(torch.stack(parts), dim=0)
-
-    num = 20_000
-    side = torch.where(torch.rand(num, dtype=torch.float64) < 0.3, -1.0, 1.0)
-    start = (side + 0.5 * torch.randn(num, dtype=torch.float64))[:, None]
-    found = langevin(f, start, 0.1, 100)
-    variance = 0.25 + 1 - 0.4**2
-    assert abs(float(found.mean()) - 0.4) < 5 * math.sqrt(variance / num)
-
-
-def test_samples_carry_no_graph_and_the_start_is_left_as_it_was():
+def test_samples_have_no_graph_and_neither_start_nor_parameters_are_touched():
     start = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
     before = start.detach().clone()
     with torch.no_grad():
-        found = langevin(_quadratic, start, 0.1, 3)
-    assert not found.requires_grad
+        for num_steps in (0, 3):
+            samples = langevin(lambda y: -(weight * y.square()).sum(-1), start, 0.1, num_steps)
+            assert not samples.requires_grad
     assert torch.equal(start.detach(), before)
-    assert not langevin(_quadratic, start, 0.1, 0).requires_grad
-
-
-def test_parameters_of_f_get_no_gradient():
-    weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
-    langevin(lambda y: -(weight * y.square()).sum(-1), torch.zeros(2, 3).double(), 0.1, 2)
-    assert weight.grad is None
-
-
-def test_shapes_are_kept_and_no_points_stay_none():
-    assert langevin(_quadratic, torch.zeros(2, 5, 3).double(), 0.1, 2).shape == (2, 5, 3)
+    assert start.grad is weight.grad is None
     assert langevin(_quadratic, torch.zeros(0, 3).double(), 0.1, 2).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"step_size": 0.0}, "step_size must be positive"),
-        ({"step_size": math.inf}, "step_size must be positive and finite"),
-        ({"num_steps": -1}, "num_steps must be at least 0"),
-        ({"noise_scale": -1.0}, "noise_scale must be at least 0"),
+        ({"step_size": 0.0}, "step_size"),
+        ({"step_size": math.inf}, "step_size"),
+        ({"num_steps": -1}, "num_steps"),
+        ({"noise_scale": -1.0}, "noise_scale"),
         ({"f": lambda y: y}, r"f\(y\) must have shape \(2,\)"),
         ({"f": lambda y: y.detach().sum(-1)}, "f must be differentiable in y"),
+        ({"start": torch.tensor(1.0)}, "y must have shape"),
     ],
 )
 def test_wrong_inputs_are_refused(options: dict[str, Any], message: str):
-    arguments: dict[str, Any] = {
-        "f": _quadratic,
-        "start": torch.zeros(2, 3).double(),
-        "step_size": 0.1,
-        "num_steps": 2,
-    }
+    start = torch.zeros(2, 3).double()
+    arguments = {"f": _quadratic, "start": start, "step_size": 0.1, "num_steps": 2}
     with pytest.raises(ValueError, match=message):
         langevin(**{**arguments, **options})
+
+
+def test_boxes_from_a_wrong_gaussian_reach_the_density_of_f():
+    # The start is twice as wide as the density and off by half a unit; the law of the chain on a
+    # quadratic is exact: variance 1 / (1 - step^2 k / 4) in coordinates where the curvature is k.
+    g, chains = known_gaussian(2), 4000
+    right = laplace_approximation(g, g.boxes, g.noise_std)
+    wrong = replace(right, mean=right.mean + 0.5, scale_tril=2 * right.scale_tril)
+    step, curvature = 0.25, 4.0
+    boxes = sample_boxes(g, wrong, chains, 80, step, torch.Generator().manual_seed(5))
+    assert boxes.shape == (2, chains, 7)
+    residuals = g.coding.encode(boxes)
+    expected = g.covariance / (1 - step**2 * curvature / 4)
+    variance = expected.diagonal(dim1=1, dim2=2)
+    assert bool(((residuals.mean(1) - g.mean).abs() <= 5 * (variance / chains).sqrt()).all())
+    offset = residuals - residuals.mean(1, keepdim=True)
+    covariance = torch.einsum("nki,nkj->nij", offset, offset) / (chains - 1)
+    products = variance[:, :, None] * variance[:, None] + expected.square()
+    assert bool(((covariance - expected).abs() <= 5 * (products / chains).sqrt()).all())
+
+
+def test_no_steps_draw_boxes_from_the_approximation():
+    g = known_gaussian(2)
+    laplace = laplace_approximation(g, g.boxes, g.noise_std)
+    boxes = sample_boxes(g, laplace, 3, 0, generator=torch.Generator().manual_seed(5))
+    normal = torch.randn(2, 3, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    roots = torch.linalg.cholesky(g.covariance)
+    expected = g.coding.decode(g.mean[:, None] + torch.einsum("nij,nkj->nki", roots, normal))
+    torch.testing.assert_close(boxes, expected, rtol=1e-6, atol=1e-6)
+    assert not boxes.requires_grad
+
+
+def test_no_boxes_have_no_samples_and_no_chains_are_refused():
+    g = known_gaussian(0)
+    laplace = laplace_approximation(lambda b: b.sum(-1), g.boxes, g.noise_std)
+    assert sample_boxes(lambda b: b.sum(-1), laplace, 4).shape == (0, 4, 7)
+    with pytest.raises(ValueError, match="num_samples"):
+        sample_boxes(g, laplace, 0)

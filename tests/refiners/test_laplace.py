@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,15 +12,16 @@ from torch import Tensor
 from ebm3d.boxes import wrap_to_pi
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.refiners import (
-    approximate_by_gaussian,
+    Expansion,
     expand_by_differences,
     expand_exactly,
     laplace_approximation,
 )
-from tests.refiners.gaussians import LOG_Z, UNITS, known_gaussian
+from tests.refiners.gaussians import LOG_Z, UNITS, KnownGaussian, known_gaussian
 
 METHODS = {"differences": 1.25, "short differences": 1e-2, "exact": None}
 every_method = pytest.mark.parametrize("radius", METHODS.values(), ids=METHODS)
+both_expansions = pytest.mark.parametrize("expand", [expand_by_differences, expand_exactly])
 
 
 def _smooth(boxes: Tensor) -> Tensor:
@@ -33,15 +35,17 @@ def _smooth(boxes: Tensor) -> Tensor:
     )
 
 
+def _expand(f: Any, g: KnownGaussian, radius: float | None) -> Expansion:
+    if radius is None:
+        return expand_exactly(f, g.boxes, g.noise_std)
+    return expand_by_differences(f, g.boxes, g.noise_std, radius)
+
+
 @every_method
 def test_expansion_of_a_gaussian_is_the_closed_form(radius: float | None):
     g = known_gaussian()
     precision = torch.linalg.inv(g.covariance)
-    expansion = (
-        expand_exactly(g, g.boxes, g.noise_std)
-        if radius is None
-        else expand_by_differences(g, g.boxes, g.noise_std, radius)
-    )
+    expansion = _expand(g, g, radius)
     torch.testing.assert_close(expansion.hessian, -precision, rtol=1e-7, atol=1e-7)
     slope = (precision @ g.mean[..., None])[..., 0]
     torch.testing.assert_close(expansion.gradient, slope, rtol=1e-7, atol=1e-7)
@@ -51,39 +55,29 @@ def test_expansion_of_a_gaussian_is_the_closed_form(radius: float | None):
 
 def test_differences_approach_the_exact_expansion_by_first_order():
     g = known_gaussian()
-    exact = expand_exactly(_smooth, g.boxes, g.noise_std)
-    errors = []
-    for radius in (0.2, 0.1, 0.05):
-        found = expand_by_differences(_smooth, g.boxes, g.noise_std, radius)
-        errors.append((found.hessian - exact.hessian).norm(dim=(1, 2)).max().item())
+    exact = _expand(_smooth, g, None).hessian
+    errors = [
+        float((_expand(_smooth, g, radius).hessian - exact).norm(dim=(1, 2)).max())
+        for radius in (0.2, 0.1, 0.05)
+    ]
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)
     assert errors[1] / errors[2] == pytest.approx(2, rel=0.1)
 
 
-def test_simplex_takes_eight_gradients_and_a_value():
-    g, evaluated = known_gaussian(3), []
-
-    def counting(boxes: Tensor) -> Tensor:
-        evaluated.append((boxes.shape[1], boxes.requires_grad))
-        return g(boxes)
-
-    expand_by_differences(counting, g.boxes, g.noise_std)
-    assert evaluated == [(8, True), (1, False)]
-
-
 def test_fit_weighs_values_and_slopes_of_a_simplex_as_least_squares():
-    # An independent solution, box by box, from the points f was asked for.
-    g, asked = known_gaussian(2), []
+    # An independent solution, box by box, from the points f was evaluated at.
+    g, evaluated = known_gaussian(2), []
 
     def recording(boxes: Tensor) -> Tensor:
-        asked.append(boxes.detach())
+        evaluated.append((boxes.detach(), boxes.requires_grad))
         return _smooth(boxes)
 
     radius = 0.7
-    found = expand_by_differences(recording, g.boxes, g.noise_std, radius)
+    fit = _expand(recording, g, radius)
+    assert [(boxes.shape[1], grad) for boxes, grad in evaluated] == [(8, True), (1, False)]
     for n in range(2):
         coding = g.coding[n : n + 1]
-        points = coding.encode(asked[0][n][:, None])[:, 0]
+        points = coding.encode(evaluated[0][0][n : n + 1])[0]
         lengths = points.norm(dim=1)
         torch.testing.assert_close(lengths, torch.full((8,), radius, dtype=torch.float64))
         rows, targets = [], []
@@ -108,9 +102,15 @@ def test_fit_weighs_values_and_slopes_of_a_simplex_as_least_squares():
         for k, (i, j) in enumerate(torch.triu_indices(7, 7).T.tolist()):
             symmetric[8 + 7 * i + j, 8 + k] = symmetric[8 + 7 * j + i, 8 + k] = 1
         solved = torch.linalg.lstsq(torch.cat(rows) @ symmetric, torch.cat(targets)).solution
-        torch.testing.assert_close(found.gradient[n], solved[1:8])
+        torch.testing.assert_close(fit.gradient[n], solved[1:8])
         expected = (symmetric @ solved)[8:].view(7, 7)
-        torch.testing.assert_close(found.hessian[n], expected)
+        torch.testing.assert_close(fit.hessian[n], expected)
+
+
+def _hessians(f: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """Of f ``(N,)`` at points ``(N, 7)``, by torch."""
+    full = torch.autograd.functional.hessian(lambda points: f(points).sum(), at)
+    return torch.stack([full[n, :, n] for n in range(len(at))])
 
 
 def test_exact_hessian_is_that_of_torch():
@@ -118,83 +118,74 @@ def test_exact_hessian_is_that_of_torch():
 
     def log_density(residuals: Tensor) -> Tensor:
         boxes = g.coding.decode(residuals)
-        return (_smooth(boxes[:, None])[:, 0] + g.coding.log_volume(boxes)).sum()
+        return _smooth(boxes[:, None])[:, 0] + g.coding.log_volume(boxes)
 
-    at = torch.zeros(2, 7, dtype=torch.float64)
-    full = torch.autograd.functional.hessian(log_density, at)
-    expected = torch.stack([full[n, :, n] for n in range(2)])
-    torch.testing.assert_close(expand_exactly(_smooth, g.boxes, g.noise_std).hessian, expected)
+    expected = _hessians(log_density, torch.zeros(2, 7, dtype=torch.float64))
+    torch.testing.assert_close(_expand(_smooth, g, None).hessian, expected)
 
 
 @every_method
-def test_laplace_approximation_of_a_gaussian_is_the_gaussian_and_its_mass(radius: float | None):
+def test_approximation_of_a_gaussian_is_the_gaussian_and_its_mass(radius: float | None):
     g = known_gaussian()
-    found = laplace_approximation(g, g.boxes, g.noise_std, radius)
-    torch.testing.assert_close(found.mean, g.mean, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(found.covariance, g.covariance, rtol=1e-6, atol=1e-6)
+    laplace = laplace_approximation(g, g.boxes, g.noise_std, radius)
+    torch.testing.assert_close(laplace.mean, g.mean, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(laplace.covariance, g.covariance, rtol=1e-6, atol=1e-6)
     expected = torch.full((4,), LOG_Z, dtype=torch.float64)
-    torch.testing.assert_close(found.log_normalizer, expected, rtol=1e-6, atol=1e-6)
-    assert found.num_projected.tolist() == [0] * 4
-    assert not bool(found.is_projected.any())
-
-
-def test_density_in_meters_is_exp_f_over_its_mass():
-    g = known_gaussian()
-    distribution = laplace_approximation(g, g.boxes, g.noise_std).distribution()
-    at = g.coding.decode(g.mean + 0.2 * torch.randn(5, 4, 7, dtype=torch.float64))
-    expected = g(at.transpose(0, 1)).transpose(0, 1) - LOG_Z
-    torch.testing.assert_close(distribution.log_prob(at), expected)
+    torch.testing.assert_close(laplace.log_normalizer, expected, rtol=1e-6, atol=1e-6)
+    assert laplace.num_projected.tolist() == [0] * 4
+    distribution = laplace.distribution()
+    torch.testing.assert_close(distribution.boxes, g.boxes)
+    # The density in meters is exp f over its mass.
+    at = g.coding.decode(g.mean[:, None] + 0.2 * torch.randn(4, 5, 7, dtype=torch.float64))
+    torch.testing.assert_close(distribution.log_prob(at), g(at) - LOG_Z, rtol=1e-5, atol=1e-5)
 
 
 def test_covariance_at_a_mode_of_f_is_the_inverse_of_minus_the_hessian_in_meters():
     g = known_gaussian(2)
-    modes = g.modes
-    full = torch.autograd.functional.hessian(lambda boxes: g(boxes).sum(), modes)
-    expected = torch.stack([torch.linalg.inv(-full[n, :, n]) for n in range(2)])
-    found = laplace_approximation(g, modes, g.noise_std, None).distribution()
-    torch.testing.assert_close(found.covariance, expected)
+    expected = torch.linalg.inv(-_hessians(g, g.modes))
+    laplace = laplace_approximation(g, g.modes, g.noise_std, None)
+    torch.testing.assert_close(laplace.distribution().covariance, expected)
 
 
 def test_normalizer_of_a_density_in_meters_is_that_of_quadrature():
     # Only the length matters: exp f dl over a narrow Gaussian of the length in meters; the other
-    # six are Gaussians of unit mass in their own coordinates.
-    center, width = 4.0, 0.05
+    # six are Gaussians of unit mass in their coordinates.
+    length, width = 4.0, 0.05
     noise_std = torch.tensor([UNITS], dtype=torch.float64)
-    box = torch.tensor([[10.0, 2.0, -1.0, center, 1.8, 1.5, 0.3]], dtype=torch.float64)
+    box = torch.tensor([[10.0, 2.0, -1.0, length, 1.8, 1.5, 0.3]], dtype=torch.float64)
     others = [0, 1, 2, 4, 5, 6]
 
     def f(boxes: Tensor) -> Tensor:
         away = (boxes - box[:, None])[..., others] / (0.3 * noise_std[0, others])
         away = torch.cat((away[..., :5], wrap_to_pi(away[..., 5:])), dim=-1)
-        return -0.5 * ((boxes[..., 3] - center) / width).square() - 0.5 * away.square().sum(-1)
+        return -0.5 * ((boxes[..., 3] - length) / width).square() - 0.5 * away.square().sum(-1)
 
-    mass, _ = integrate.quad(lambda x: math.exp(-0.5 * ((x - center) / width) ** 2), 3, 5)
+    mass, _ = integrate.quad(lambda x: math.exp(-0.5 * ((x - length) / width) ** 2), 3, 5)
     rest = sum(math.log(0.3 * noise_std[0, d].item() * math.sqrt(2 * math.pi)) for d in others)
-    found = laplace_approximation(f, box, noise_std, None).log_normalizer.item()
-    assert found == pytest.approx(math.log(mass) + rest, abs=2e-3)
+    log_z = laplace_approximation(f, box, noise_std, None).log_normalizer.item()
+    assert log_z == pytest.approx(math.log(mass) + rest, abs=2e-3)
 
 
 def _of_curvature(curvature: list[float], slope: float = 0.0) -> Any:
-    """An f of given curvatures of h along the axes, around boxes of known_gaussian(1)."""
+    """An f whose h has these curvatures along the axes, around boxes of known_gaussian(1)."""
     g = known_gaussian(1)
 
     def f(boxes: Tensor) -> Tensor:
-        flat = boxes.transpose(0, 1)
-        t = g.coding.encode(flat)
+        t = g.coding.encode(boxes)
         h = -0.5 * (t.square() * torch.tensor(curvature, dtype=torch.float64)).sum(-1)
-        return (h + slope * t.sum(-1) - g.coding.log_volume(flat)).transpose(0, 1)
+        return h + slope * t.sum(-1) - g.coding.log_volume(boxes)
 
     return f, g
 
 
 def test_directions_that_do_not_fall_have_the_width_of_the_noise_and_are_counted():
     f, g = _of_curvature([4.0, -3.0, 0.0, 0.25, 1.0, 1e6, 9.0])
-    found = laplace_approximation(f, g.boxes, g.noise_std, min_std=0.02)
+    laplace = laplace_approximation(f, g.boxes, g.noise_std, min_std=0.02)
     variances = torch.tensor([[0.25, 1, 1, 1, 1, 0.0004, 1 / 9]], dtype=torch.float64)
-    torch.testing.assert_close(found.covariance, torch.diag_embed(variances), atol=1e-9, rtol=1e-7)
+    expected = torch.diag_embed(variances)
+    torch.testing.assert_close(laplace.covariance, expected, atol=1e-9, rtol=1e-7)
     # Convex, flat, wider than the noise, and narrower than the least width; one is just as wide.
-    assert found.num_projected.tolist() in ([4], [5])
-    assert found.is_projected.tolist() == [True]
+    assert laplace.num_projected.tolist() in ([4], [5])
 
 
 def test_shift_is_shortened_as_a_whole_and_the_mass_is_that_of_the_shortened_gaussian():
@@ -203,42 +194,34 @@ def test_shift_is_shortened_as_a_whole_and_the_mass_is_that_of_the_shortened_gau
     short = laplace_approximation(f, g.boxes, g.noise_std, max_shift=0.5)
     torch.testing.assert_close(free.mean, torch.full((1, 7), 1.5, dtype=torch.float64))
     torch.testing.assert_close(short.mean, torch.full((1, 7), 0.5, dtype=torch.float64))
-    height = f(g.coding.decode(short.mean)[:, None])[:, 0] + g.coding.log_volume(
-        g.coding.decode(short.mean)
-    )
+    at = g.coding.decode(short.mean)
+    height = f(at[:, None])[:, 0] + g.coding.log_volume(at)
     expected = height + 3.5 * math.log(2 * math.pi) - 3.5 * math.log(4.0)
     torch.testing.assert_close(short.log_normalizer, expected)
 
 
-def test_point_estimates_are_the_boxes_themselves():
-    g = known_gaussian()
-    torch.testing.assert_close(
-        laplace_approximation(g, g.boxes, g.noise_std).distribution().boxes, g.boxes
-    )
-
-
 @pytest.mark.parametrize("radius", [1.25, None])
 def test_covariance_turns_with_the_box(radius: float | None):
-    # f of the residuals alone: a box that heads elsewhere has the same widths along and across.
+    # f of the residuals alone: a box of another heading has the same widths along and across.
     g = known_gaussian(1)
-    turn = torch.tensor([0.9], dtype=torch.float64)
-    turned = LocalCoding(g.boxes, g.noise_std).turned(turn)
+    yaw = g.boxes[:, 6:] + 0.9
+    turned = LocalCoding(torch.cat((g.boxes[:, :6], yaw), dim=1), g.noise_std)
 
     def f(boxes: Tensor) -> Tensor:
-        back = g.coding.decode(turned.encode(boxes.transpose(0, 1)))
-        return g(back.transpose(0, 1))
+        return g(g.coding.decode(turned.encode(boxes)))
 
     here = laplace_approximation(g, g.boxes, g.noise_std, radius)
     there = laplace_approximation(f, turned.reference, g.noise_std, radius)
     torch.testing.assert_close(there.covariance, here.covariance)
 
 
-def test_float32_agrees_with_float64():
+def test_result_has_the_type_of_the_boxes_whatever_that_of_f():
     g = known_gaussian()
-    single = type(g)(*(t.float() for t in (g.boxes, g.noise_std, g.mean, g.covariance)))
-    found = laplace_approximation(single, single.boxes, single.noise_std)
-    assert found.mean.dtype == found.scale_tril.dtype == torch.float32
-    torch.testing.assert_close(found.covariance.double(), g.covariance, rtol=0, atol=2e-4)
+    single = KnownGaussian(*(t.float() for t in (g.boxes, g.noise_std, g.mean, g.covariance)))
+    for f in (single, lambda boxes: g(boxes.double())):
+        laplace = laplace_approximation(f, single.boxes, single.noise_std)
+        assert laplace.mean.dtype == laplace.scale_tril.dtype == torch.float32
+        torch.testing.assert_close(laplace.covariance.double(), g.covariance, rtol=0, atol=2e-4)
 
 
 def test_boxes_do_not_see_each_other_and_many_are_split():
@@ -250,89 +233,69 @@ def test_boxes_do_not_see_each_other_and_many_are_split():
 
 
 @every_method
-def test_unsound_f_has_no_density_and_its_neighbor_does(radius: float | None):
+def test_invalid_f_has_no_density_and_its_neighbor_does(radius: float | None):
     g = known_gaussian(2)
 
     def f(boxes: Tensor) -> Tensor:
         return g(boxes) + torch.tensor([[math.nan], [0.0]], dtype=torch.float64)
 
-    found = laplace_approximation(f, g.boxes, g.noise_std, radius)
-    assert bool(torch.isnan(found.covariance[0]).any())
-    assert bool(torch.isnan(found.log_normalizer[0]))
-    torch.testing.assert_close(found.covariance[1], g.covariance[1], rtol=1e-6, atol=1e-6)
-    assert found.num_projected.tolist() == [0, 0]
-    assert bool(torch.isnan(found.distribution().std[0]).all())
+    laplace = laplace_approximation(f, g.boxes, g.noise_std, radius)
+    assert bool(torch.isnan(laplace.covariance[0]).any())
+    assert bool(torch.isnan(laplace.log_normalizer[0]))
+    assert bool(torch.isnan(laplace.distribution().std[0]).all())
+    torch.testing.assert_close(laplace.covariance[1], g.covariance[1], rtol=1e-6, atol=1e-6)
+    assert laplace.num_projected.tolist() == [0, 0]
 
 
 @every_method
 def test_no_boxes_have_no_densities(radius: float | None):
     g = known_gaussian(0)
     for f in (_smooth, lambda boxes: boxes.new_zeros(boxes.shape[:2])):
-        found = laplace_approximation(f, g.boxes, g.noise_std, radius)
-        assert found.covariance.shape == (0, 7, 7)
-        assert found.distribution().std.shape == (0, 7)
+        laplace = laplace_approximation(f, g.boxes, g.noise_std, radius)
+        assert laplace.covariance.shape == (0, 7, 7)
+        assert laplace.distribution().std.shape == (0, 7)
 
 
-def test_runs_without_gradients_around_it_and_leaves_none_behind():
+@every_method
+def test_runs_without_gradients_around_it_and_leaves_none_behind(radius: float | None):
     g = known_gaussian()
     weight = torch.ones(7, dtype=torch.float64, requires_grad=True)
     with torch.no_grad():
-        for radius in (1.25, None):
-            found = laplace_approximation(lambda b: g(b * weight), g.boxes, g.noise_std, radius)
-            assert not found.covariance.requires_grad
+        laplace = laplace_approximation(lambda b: g(b * weight), g.boxes, g.noise_std, radius)
+    assert not laplace.covariance.requires_grad
     assert weight.grad is None
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("name", "value"),
     [
-        ({"radius": 0.0}, "radius must be positive"),
-        ({"radius": math.nan}, "radius must be positive"),
-        ({"min_std": 0.0}, "min_std, max_std"),
-        ({"min_std": 2.0}, "min_std, max_std"),
-        ({"max_std": math.inf}, "min_std, max_std"),
-        ({"max_shift": -1.0}, "max_shift"),
-        ({"max_shift": None}, "max_shift"),
+        ("radius", 0.0),
+        ("radius", math.nan),
+        ("min_std", 0.0),
+        ("min_std", 2.0),
+        ("max_std", math.inf),
+        ("max_shift", -1.0),
+        ("max_shift", None),
     ],
 )
-def test_constants_out_of_range_are_refused(options: dict[str, float], message: str):
+def test_constants_out_of_range_are_refused(name: str, value: Any):
     g = known_gaussian()
-    with pytest.raises(ValueError, match=message):
-        laplace_approximation(g, g.boxes, g.noise_std, **options)
+    with pytest.raises(ValueError, match=name):
+        laplace_approximation(g, g.boxes, g.noise_std, **{name: value})
 
 
-@pytest.mark.parametrize("expand", [expand_by_differences, expand_exactly])
-def test_f_without_a_graph_or_of_another_shape_is_refused(expand: Any):
+@both_expansions
+def test_wrong_f_boxes_and_scales_are_refused(expand: Any):
     g = known_gaussian()
     with pytest.raises(ValueError, match="f must be differentiable in boxes"):
         expand(lambda boxes: boxes[..., 0].detach(), g.boxes, g.noise_std)
     with pytest.raises(ValueError, match=r"f\(boxes\) must have shape"):
         expand(lambda boxes: boxes.sum(), g.boxes, g.noise_std)
-
-
-@pytest.mark.parametrize("expand", [expand_by_differences, expand_exactly])
-def test_boxes_and_units_without_a_size_are_refused_by_number(expand: Any):
-    g = known_gaussian()
     flat, none = g.boxes.clone(), g.noise_std.clone()
     flat[1, 4], none[1, 2] = 0, 0
-    with pytest.raises(ValueError, match=r"of positive size, but got boxes\[1\]"):
+    with pytest.raises(ValueError, match=r"boxes\[1\]"):
         expand(g, flat, g.noise_std)
-    with pytest.raises(ValueError, match=r"positive and finite, but got units\[1\]"):
+    with pytest.raises(ValueError, match=r"noise_std\[1\]"):
         expand(g, g.boxes, none)
-    with pytest.raises(ValueError, match="units must have shape"):
+    with pytest.raises(ValueError, match="noise_std must have shape"):
         expand(g, g.boxes, g.noise_std[:1])
-
-
-def test_expansion_can_be_turned_into_several_gaussians():
-    g = known_gaussian()
-    expansion = expand_by_differences(g, g.boxes, g.noise_std)
-    narrow = approximate_by_gaussian(expansion, max_std=0.1)
-    assert bool((narrow.covariance.diagonal(dim1=1, dim2=2) <= 0.01 + 1e-12).all())
-
-
-def test_expansion_has_the_type_of_the_boxes_whatever_that_of_f():
-    g = known_gaussian()
-    exact = expand_by_differences(g, g.boxes, g.noise_std).hessian
-    rough = expand_by_differences(lambda b: g(b.double()), g.boxes.float(), g.noise_std).hessian
-    assert rough.dtype == torch.float32
-    torch.testing.assert_close(rough.double(), exact, atol=0.01, rtol=0.01)

@@ -60,29 +60,17 @@ def _setting() -> tuple[BoxEnergy, paper2020.Network, paper2020.Map, Tensor]:
     return energy, theirs, paper2020.Map(features, 0.0, -10.0, 0.4), boxes
 
 
-def test_conversion_to_the_paper_and_back_is_the_identity():
-    boxes = _boxes()
-    back = paper2020.from_paper(paper2020.to_paper(boxes))
-    torch.testing.assert_close(back, boxes)
-
-
-def test_f_equals_the_transcription():
+def test_f_and_its_gradient_equal_the_transcription():
     energy, network, bev, boxes = _setting()
-    expected = paper2020.evaluate(network, bev, paper2020.to_paper(boxes))
+    leaf = boxes.clone().requires_grad_()
+    f = energy(leaf)
+    expected = paper2020.evaluate(network, bev, paper2020.to_paper(leaf))
     assert float(expected.detach().std()) > 1.0
-    torch.testing.assert_close(energy(boxes), expected, atol=1e-4, rtol=1e-5)
-
-
-def test_gradient_of_f_equals_the_transcription():
-    energy, network, bev, boxes = _setting()
-    leaf = boxes.clone().requires_grad_()
-    (found,) = torch.autograd.grad(energy(leaf).sum(), leaf)
-    leaf = boxes.clone().requires_grad_()
-    f = paper2020.evaluate(network, bev, paper2020.to_paper(leaf))
-    (expected,) = torch.autograd.grad(f.sum(), leaf)
+    torch.testing.assert_close(f, expected, atol=1e-4, rtol=1e-5)
+    gradient, slope = (torch.autograd.grad(value.sum(), leaf)[0] for value in (f, expected))
     # The offsets of the grid are stored in float32.
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
-    assert bool((expected.abs().mean(dim=0) > 0.1).all())
+    torch.testing.assert_close(gradient, slope, atol=1e-3, rtol=1e-4)
+    assert bool((slope.abs().mean(dim=0) > 0.1).all())
 
 
 @pytest.mark.parametrize("clean", [False, True])

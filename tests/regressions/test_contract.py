@@ -40,8 +40,8 @@ def _inputs(regression: BoxRegression, rows: int = 5) -> tuple[Tensor, Tensor]:
     return outputs, _REACH * (1.6 * torch.rand(rows, 7, dtype=torch.float64) - 0.8)
 
 
-def _taught(regression: BoxRegression) -> BoxRegression:
-    """The regression after it has seen targets, so that constants it estimates are known."""
+def _trained(regression: BoxRegression) -> BoxRegression:
+    """The regression after a training step, so that scales it estimates are known."""
     regression.loss(*_inputs(regression))
     return regression.eval()
 
@@ -51,46 +51,29 @@ def test_every_regression_is_an_example():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_loss_has_a_column_per_residual_or_one_and_keeps_the_dtype(name: str, dtype: torch.dtype):
-    regression = EXAMPLES[name]().to(dtype)
-    outputs, targets = (t.to(dtype) for t in _inputs(regression))
-    loss = regression.loss(outputs, targets)
-    assert loss.shape in ((5, 7), (5, 1))
-    assert loss.dtype == dtype
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_density_has_a_row_per_box_and_keeps_the_dtype(name: str, dtype: torch.dtype):
-    regression = _taught(EXAMPLES[name]().double()).to(dtype)
-    outputs, targets = (t.to(dtype) for t in _inputs(regression))
-    density = regression.density(outputs)
-    per_residual = (density.point, density.mean, density.variance, density.cdf(targets))
-    assert len(density) == 5
-    assert {value.shape for value in per_residual} == {(5, 7)}
-    assert density.log_prob(targets).shape == (5,)
-    assert {v.dtype for v in (*per_residual, density.log_prob(targets))} == {dtype}
-
-
-def test_density_is_finite_and_has_a_spread(regression: BoxRegression):
-    outputs, targets = _inputs(_taught(regression))
-    with torch.no_grad():
-        density = regression.density(outputs)
-    assert bool(torch.isfinite(density.log_prob(targets)).all())
-    assert float(density.variance.min()) > 0
-    assert bool(((density.cdf(targets) >= 0) & (density.cdf(targets) <= 1)).all())
-
-
-def test_no_boxes_are_legal(regression: BoxRegression):
-    outputs, targets = _inputs(regression, rows=0)
+@pytest.mark.parametrize("rows", [0, 5])
+def test_shapes_and_types_of_loss_and_density(name: str, dtype: torch.dtype, rows: int):
+    regression = _trained(EXAMPLES[name]().double()).to(dtype)
+    outputs, targets = (t.to(dtype) for t in _inputs(regression, rows))
     outputs.requires_grad_()
+    before = outputs.detach().clone(), targets.clone()
     loss = regression.loss(outputs, targets)
     loss.sum().backward()
-    assert loss.shape in ((0, 7), (0, 1))
-    assert regression.density(outputs.detach()).log_prob(targets).shape == (0,)
+    assert loss.shape in ((rows, 7), (rows, 1))
+    density = regression.density(outputs.detach())
+    per_residual = (density.point, density.mean, density.variance, density.cdf(targets))
+    assert len(density) == rows
+    assert {value.shape for value in per_residual} == {(rows, 7)}
+    assert density.log_prob(targets).shape == (rows,)
+    assert {v.dtype for v in (loss, *per_residual, density.log_prob(targets))} == {dtype}
+    assert bool(torch.isfinite(density.log_prob(targets)).all())
+    assert bool((density.variance > 0).all())
+    assert torch.equal(outputs, before[0])
+    assert torch.equal(targets, before[1])
 
 
 def test_rows_do_not_know_each_other(regression: BoxRegression):
-    outputs, targets = _inputs(_taught(regression))
+    outputs, targets = _inputs(_trained(regression))
     loss, density = regression.loss(outputs, targets), regression.density(outputs)
     for row in range(5):
         one = slice(row, row + 1)
@@ -100,26 +83,14 @@ def test_rows_do_not_know_each_other(regression: BoxRegression):
         torch.testing.assert_close(alone.point, density.point[one])
 
 
-def test_inputs_stay_as_they_were(regression: BoxRegression):
-    inputs = _inputs(regression)
-    before = [t.clone() for t in inputs]
-    regression.loss(*inputs)
-    regression.density(inputs[0]).log_prob(inputs[1])
-    assert all(torch.equal(a, b) for a, b in zip(inputs, before, strict=True))
-
-
-def test_loss_is_differentiable_in_the_outputs(regression: BoxRegression):
-    outputs, targets = _inputs(regression, rows=2)
-    regression.eval()
-    outputs.requires_grad_()
-    assert torch.autograd.gradcheck(lambda o: regression.loss(o, targets), (outputs,))
-
-
-def test_every_output_learns(regression: BoxRegression):
+def test_loss_is_differentiable_in_every_output(regression: BoxRegression):
     outputs, targets = _inputs(regression)
     outputs.requires_grad_()
     regression.loss(outputs, targets).sum().backward()
     assert bool((outputs.grad != 0).any(dim=0).all())
+    regression.eval()
+    two = outputs.detach()[:2].requires_grad_()
+    assert torch.autograd.gradcheck(lambda o: regression.loss(o, targets[:2]), (two,))
 
 
 @pytest.mark.parametrize("distance", [1e2, 1e6])
@@ -143,23 +114,21 @@ def test_loss_is_not_weighted(name: str, monkeypatch: pytest.MonkeyPatch):
     assert torch.equal(regression.loss(outputs, targets), before)
 
 
-def test_evaluation_leaves_no_trace(regression: BoxRegression):
-    _taught(regression)
+def test_evaluation_changes_no_state_and_a_checkpoint_restores_it(
+    name: str, regression: BoxRegression
+):
+    outputs, targets = _inputs(_trained(regression))
     before = deepcopy(regression.state_dict())
-    outputs, targets = _inputs(regression)
-    regression.loss(outputs, targets)
-    regression.density(outputs)
+    loss, log_prob = (
+        regression.loss(outputs, targets),
+        regression.density(outputs).log_prob(targets),
+    )
+    restored = EXAMPLES[name]().double().eval()
+    restored.load_state_dict(before)
+    assert torch.equal(restored.loss(outputs, targets), loss)
+    assert torch.equal(restored.density(outputs).log_prob(targets), log_prob)
     after = regression.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items())
-
-
-def test_a_checkpoint_restores_loss_and_density(name: str, regression: BoxRegression):
-    outputs, targets = _inputs(_taught(regression))
-    restored = EXAMPLES[name]().double().eval()
-    restored.load_state_dict(regression.state_dict())
-    assert torch.equal(restored.loss(outputs, targets), regression.loss(outputs, targets))
-    densities = [r.density(outputs) for r in (restored, regression)]
-    assert torch.equal(*(density.log_prob(targets) for density in densities))
 
 
 def test_wrong_shapes_are_named(regression: BoxRegression):
@@ -168,8 +137,9 @@ def test_wrong_shapes_are_named(regression: BoxRegression):
         regression.loss(outputs[:, 1:], targets)
     with pytest.raises(ValueError, match="outputs must have shape"):
         regression.density(outputs[0])
-    with pytest.raises(ValueError, match=r"targets must have shape \(5, 7\)"):
-        regression.loss(outputs, targets[:, :6])
+    for wrong in (targets[:, :6], targets[:3]):
+        with pytest.raises(ValueError, match=r"targets must have shape \(5, 7\)"):
+            regression.loss(outputs, wrong)
 
 
 def _fit(regression: BoxRegression, targets: Tensor) -> Density:

@@ -1,4 +1,4 @@
-"""Gaussian and Laplace regression: the loss is the likelihood of the density."""
+"""Gaussian and Laplace regression, and the clamp of their spreads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ import pytest
 import torch
 
 from ebm3d.regressions import GaussianBoxRegression, LaplaceBoxRegression
+from ebm3d.regressions.outputs import clamp_inward
 
 _BOTH = pytest.mark.parametrize("kind", [GaussianBoxRegression, LaplaceBoxRegression])
+
+
+def _std(kind: type, log_spread: torch.Tensor) -> torch.Tensor:
+    if kind is GaussianBoxRegression:
+        return torch.exp(log_spread / 2)
+    return math.sqrt(2) * torch.exp(log_spread)
 
 
 @_BOTH
@@ -21,34 +28,14 @@ def test_loss_is_minus_the_log_density(kind: type):
 
 
 @_BOTH
-def test_outputs_are_locations_then_logarithms_of_spreads(kind: type):
-    outputs = torch.zeros(1, 14, dtype=torch.float64)
-    outputs[0, :7] = torch.arange(7)
-    outputs[0, 7:] = torch.linspace(-1, 1, 7)
-    density = kind().density(outputs)
-    spread = outputs[:, 7:]
-    variance = spread.exp() if kind is GaussianBoxRegression else 2 * (2 * spread).exp()
+def test_outputs_are_locations_then_bounded_logarithms_of_spreads(kind: type):
+    outputs = torch.cat((torch.arange(7.0), torch.linspace(-1, 1, 7)))[None].double()
+    outputs[0, 7], outputs[0, 13] = -1e9, 1e9
+    regression = kind(2.0)  # the bound
+    density = regression.density(outputs)
     torch.testing.assert_close(density.point, outputs[:, :7])
-    torch.testing.assert_close(density.variance, variance)
-
-
-@pytest.mark.parametrize(
-    ("regression", "std"),
-    [
-        (GaussianBoxRegression(max_log_variance=4.0), math.exp(2)),
-        (LaplaceBoxRegression(max_log_scale=2.0), math.sqrt(2) * math.exp(2)),
-    ],
-)
-def test_spread_is_bounded(regression: torch.nn.Module, std: float):
-    outputs = torch.full((1, 14), 1e9)
-    outputs[0, 7] = -1e9
-    spread = regression.density(outputs).variance[0].sqrt()
-    expected = torch.full((7,), std)
-    if isinstance(regression, GaussianBoxRegression):
-        expected[0] = math.exp(-2)
-    else:
-        expected[0] = math.sqrt(2) * math.exp(-2)
-    torch.testing.assert_close(spread, expected)
+    expected = _std(kind, outputs[:, 7:].clamp(-2, 2))
+    torch.testing.assert_close(density.variance.sqrt(), expected)
 
 
 @_BOTH
@@ -66,6 +53,21 @@ def test_a_spread_out_of_bounds_finds_its_way_back(kind: type, start: float):
         loss.sum().backward()
         optimizer.step()
     best = math.log(0.25) if kind is GaussianBoxRegression else math.log(0.5)
-    torch.testing.assert_close(
-        outputs.detach()[:, 7:], torch.full((2, 7), best).double(), atol=0.05, rtol=0
-    )
+    expected = torch.full((2, 7), best, dtype=torch.float64)
+    torch.testing.assert_close(outputs.detach()[:, 7:], expected, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("value", "clamped", "passed"),
+    # Which slopes of the loss pass, of -3 and 3: descent must not lead further out.
+    [(-5.0, -2.0, (-3, 0)), (-2.0, -2.0, (-3, 3)), (0.3, 0.3, (-3, 3)), (5.0, 2.0, (0, 3))],
+)
+def test_gradients_of_the_clamp_lead_inward(
+    value: float, clamped: float, passed: tuple[float, float]
+):
+    for slope, expected in zip((-3, 3), passed, strict=True):
+        values = torch.tensor([value], requires_grad=True)
+        result = clamp_inward(values, 2.0)
+        (slope * result).sum().backward()
+        assert result.tolist() == [pytest.approx(clamped)]
+        assert values.grad.tolist() == [expected]

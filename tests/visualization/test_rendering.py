@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from ebm3d.visualization import RenderingError, scene_of_frame, show_scene, write_rendering
-from ebm3d.visualization.palette import REFINED, rgb
+from ebm3d.visualization.frame import REFINED
 from ebm3d.visualization.rendering import render
 from tests.visualization.frames import made_up_frame
 
 
-def test_importing_the_room_imports_no_plotting_library():
+def test_importing_the_package_imports_no_plotting_library():
     loaded = "sorted({'matplotlib', 'open3d'} & set(sys.modules))"
     code = f"import sys, ebm3d.visualization; print({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -26,7 +26,7 @@ def test_a_scene_is_rendered_without_a_display(tmp_path, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     write_rendering(tmp_path / "frame.png", scene_of_frame(made_up_frame()), "Frame 000042")
     picture = np.asarray(Image.open(tmp_path / "frame.png"))[..., :3].astype(int)
-    near = np.abs(picture - rgb(REFINED.color)).max(axis=-1) < 40
+    near = np.abs(picture - REFINED.rgb).max(axis=-1) < 40
     assert near.sum() > 500  # boxes and legend
     assert (picture.min(axis=-1) > 250).mean() > 0.5  # a white background
 

@@ -6,17 +6,17 @@ python tools/benchmarks/before_after.py NAME=FILE[,FILE...] ... [--class Car]
 
 from __future__ import annotations
 
-import argparse
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from _report import parser_of, print_table, write_json
 
 THRESHOLDS = ("0.50", "0.70", "0.75", "0.80")
 ERRORS = ("along", "across", "vertical", "length", "width", "height", "yaw_mod_pi")
+COLUMNS = ("figure", "before", "after", "change")
 
 
 def rows_of(tree: dict[str, Any], name: str) -> dict[str, float]:
@@ -32,10 +32,9 @@ def rows_of(tree: dict[str, Any], name: str) -> dict[str, float]:
     rows["mean 3D IoU of matched boxes"] = pairs["mean_iou_3d"]
     rows["mean BEV IoU of matched boxes"] = pairs["mean_iou_bev"]
     for error in ERRORS:
-        unit = "deg" if error.startswith("yaw") else "m"
-        factor = 57.29577951308232 if unit == "deg" else 1.0
-        value = pairs["errors"][error]["mean_abs"] * factor
-        rows[f"mean absolute error {error.replace('_', ' ')} ({unit})"] = value
+        unit, factor = ("deg", 180 / math.pi) if error.startswith("yaw") else ("m", 1.0)
+        title = f"mean absolute error {error.replace('_', ' ')} ({unit})"
+        rows[title] = pairs["errors"][error]["mean_abs"] * factor
     return rows
 
 
@@ -44,58 +43,40 @@ def read_runs(files: list[Path], name: str) -> dict[str, dict[str, list[float]]]
     runs = [json.loads(file.read_text()) for file in files]
     stages = {stage: [rows_of(run[stage], name) for run in runs] for stage in ("before", "after")}
     return {
-        title: {stage: [run[title] for run in found] for stage, found in stages.items()}
+        title: {stage: [rows[title] for rows in stages[stage]] for stage in stages}
         for title in stages["before"][0]
     }
 
 
-def summarize(rows: dict[str, dict[str, list[float]]]) -> list[tuple[str, ...]]:
-    """Return title, before, after and change of each row: the median and range over the runs."""
-    table = []
-    for title, values in rows.items():
-        first, second = values["before"], values["after"]
-        change = [b - a for a, b in zip(first, second, strict=True)]
-        table.append((title, _spread(first), _spread(second), _spread(change, signed=True)))
-    return table
-
-
-def _spread(values: list[float], signed: bool = False) -> str:
-    """Median, and the range where there is more than one value."""
-    digits = 2 if max(map(abs, values)) > 1.5 else 3
-    form = f"{{:{'+' if signed else ''}.{digits}f}}"
-    text = form.format(statistics.median(values))
-    if len(values) > 1:
-        text += f" ({form.format(min(values))} to {form.format(max(values))})"
-    return text
+def cells(values: dict[str, list[float]]) -> list[str]:
+    """Before, after and change: the median and, of more than one run, the range."""
+    change = [b - a for a, b in zip(values["before"], values["after"], strict=True)]
+    texts = []
+    for column, sign in ((values["before"], ""), (values["after"], ""), (change, "+")):
+        form = f"{{:{sign}.{2 if max(map(abs, column)) > 1.5 else 3}f}}"
+        ends = f" ({form.format(min(column))} to {form.format(max(column))})"
+        texts.append(form.format(statistics.median(column)) + (ends if len(column) > 1 else ""))
+    return texts
 
 
 def main() -> None:
-    """Parse, tabulate, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Tabulate, print, write."""
+    parser = parser_of(__doc__)
     parser.add_argument("runs", nargs="+", metavar="NAME=FILE[,FILE...]")
     parser.add_argument("--class", dest="name", default="Car")
     parser.add_argument("--markdown", type=Path, help="write the tables here")
-    parser.add_argument("--json", type=Path, help="write the figures of every run here")
     args = parser.parse_args()
-    console, text, figures = Console(), [], {}
+    text, figures = [], {}
     for run in args.runs:
         title, _, files = run.partition("=")
-        paths = [Path(file) for file in files.split(",")]
-        heading = f"{title} ({len(paths)} run{'s' if len(paths) > 1 else ''})"
-        table = Table(title=heading)
-        text += [f"### {heading}", "", "| figure | before | after | change |", "|---|---|---|---|"]
-        for column in ("figure", "before", "after", "change"):
-            table.add_column(column)
-        figures[title] = read_runs(paths, args.name)
-        for row in summarize(figures[title]):
-            table.add_row(*row)
-            text.append("| " + " | ".join(row) + " |")
-        text.append("")
-        console.print(table)
+        figures[title] = read_runs([Path(file) for file in files.split(",")], args.name)
+        rows = [[name, *cells(values)] for name, values in figures[title].items()]
+        print_table(title, COLUMNS, rows)
+        lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
+        text += [f"### {title}", "", *("| " + " | ".join(line) + " |" for line in lines), ""]
     if args.markdown is not None:
-        args.markdown.write_text("\n".join(text))
-    if args.json is not None:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+        args.markdown.write_text("\n".join(text), encoding="utf-8")
+    write_json(args.json, figures)
 
 
 if __name__ == "__main__":

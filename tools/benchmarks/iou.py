@@ -3,28 +3,22 @@
 python tools/benchmarks/iou.py [--json FILE] [--boxes N] [--repeats R]
 
 N x N pairs of car-sized boxes within some meters of each other, about every fourth pair
-overlapping; one call to warm up, then the median and range of R calls. shapely is given ready
-polygons and computes intersection areas only. Rates per CPU second, summed over the threads, hold
-on a busy machine too. Differences are those of the other library's results from ours.
+overlapping. shapely is given ready polygons and computes intersection areas only. Rates per CPU
+second, summed over the threads, hold on a busy machine too. Differences are those of the other
+library's results from ours.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from _report import facts, parser_of, print_table, shown, spread, take_turns, write_json
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
+from ebm3d.boxes import bev_corners
 from ebm3d.boxes.iou import iou_3d, iou_bev
 
 FloatArray = NDArray[np.float64]
@@ -40,120 +34,69 @@ def make_boxes(num: int, seed: int) -> FloatArray:
     return boxes
 
 
-def measure(compute: Callable[[], Any], num_pairs: int, repeats: int) -> dict[str, float]:
-    """Median and range of pairs a second, and a CPU second, after one call to warm up."""
-    compute()
-    rates, cpu_rates = [], []
-    for _ in range(repeats):
-        started, cpu_started = time.perf_counter(), time.process_time()
-        compute()
-        rates.append(num_pairs / (time.perf_counter() - started))
-        cpu_rates.append(num_pairs / (time.process_time() - cpu_started))
-    return {
-        "median": statistics.median(rates),
-        "low": min(rates),
-        "high": max(rates),
-        "median per CPU second": statistics.median(cpu_rates),
-    }
-
-
-def shapely_iou(boxes: FloatArray, others: FloatArray) -> tuple[Callable[[], FloatArray], str]:
-    """A function that computes all pairs with shapely, and the version."""
+def shapely_iou(boxes: FloatArray, others: FloatArray) -> Callable[[], Any]:
+    """A function that computes all pairs with shapely."""
     import shapely
 
-    def polygons(rows: FloatArray) -> NDArray[Any]:
-        cos, sin = np.cos(rows[:, 6:]), np.sin(rows[:, 6:])
-        along = rows[:, 3:4] / 2 * [1, -1, -1, 1]
-        across = rows[:, 4:5] / 2 * [1, 1, -1, -1]
-        x = rows[:, 0:1] + cos * along - sin * across
-        y = rows[:, 1:2] + sin * along + cos * across
-        return np.asarray(shapely.polygons(np.stack([x, y], axis=-1)))
-
-    first, second = polygons(boxes)[:, None], polygons(others)[None]
+    first, second = (
+        shapely.polygons(bev_corners(torch.from_numpy(rows)).numpy()) for rows in (boxes, others)
+    )
     areas = (boxes[:, 3] * boxes[:, 4])[:, None] + (others[:, 3] * others[:, 4])[None]
 
     def compute() -> FloatArray:
-        common = shapely.area(shapely.intersection(first, second))
+        common = shapely.area(shapely.intersection(first[:, None], second[None]))
         return np.asarray(common / (areas - common))
 
-    return compute, shapely.__version__
+    return compute
 
 
-def mmcv_iou(boxes: FloatArray, others: FloatArray) -> tuple[Callable[[], FloatArray], str]:
-    """A function that computes all pairs with mmcv on the CPU, and the version."""
-    import mmcv
-    import torch
+def mmcv_iou(boxes: FloatArray, others: FloatArray) -> Callable[[], Any]:
+    """A function that computes all pairs with mmcv on the CPU."""
     from mmcv.ops import box_iou_rotated
 
-    first, second = (
-        torch.as_tensor(rows[:, [0, 1, 3, 4, 6]], dtype=torch.float32) for rows in (boxes, others)
-    )
-
-    def compute() -> FloatArray:
-        return np.asarray(box_iou_rotated(first, second).numpy())
-
-    return compute, mmcv.__version__
-
-
-def run(num: int, repeats: int) -> dict[str, Any]:
-    """All measurements."""
-    boxes, others = make_boxes(num, 0), make_boxes(num, 1)
-    few = max(num // 4, 1)
-    ours = iou_bev(boxes, others)
-    results: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "overlapping": float((ours > 0).mean()),
-        "ebm3d bev": measure(lambda: iou_bev(boxes, others), num * num, repeats),
-        "ebm3d 3d": measure(lambda: iou_3d(boxes, others), num * num, repeats),
-    }
-    for name, make in (("shapely", shapely_iou), ("mmcv", mmcv_iou)):
-        try:
-            compute, version = make(boxes[:few], others[:few])
-        except ImportError:
-            continue
-        error = float(np.abs(compute() - ours[:few, :few]).max())
-        results[f"{name} {version}"] = {
-            **measure(compute, few * few, repeats),
-            "largest difference": error,
-        }
-    return results
+    columns = [0, 1, 3, 4, 6]
+    first, second = (torch.as_tensor(rows[:, columns]).float() for rows in (boxes, others))
+    return lambda: box_iou_rotated(first, second).numpy()
 
 
 def main() -> None:
-    """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--boxes", type=int, default=1000, help="default: %(default)s")
-    parser.add_argument("--repeats", type=int, default=7, help="default: %(default)s")
-    options = parser.parse_args()
-    results = run(options.boxes, options.repeats)
-    shown = f"{options.boxes} x {options.boxes}, {results['overlapping']:.0%} overlapping"
-    table = Table(title=f"Rotated IoU, {shown}, {results['machine']}")
-    columns = (
-        "million pairs/s",
-        "range",
-        "per CPU s",
-        "ebm3d BEV faster by",
-        "per CPU s",
-        "difference",
-    )
-    for column in ("", *columns):
-        table.add_column(column, justify="right")
-    base = results["ebm3d bev"]
-    for name, part in results.items():
-        if isinstance(part, dict):
-            table.add_row(
+    """Measure, print, write."""
+    args = parser_of(__doc__, boxes=1000, repeats=7).parse_args()
+    boxes, others = make_boxes(args.boxes, 0), make_boxes(args.boxes, 1)
+    few = max(args.boxes // 4, 1)
+    exact = iou_bev(boxes, others)
+    report = {**facts(), "boxes": args.boxes, "overlapping": float((exact > 0).mean())}
+    calls = {
+        "ebm3d bev": (lambda: iou_bev(boxes, others), args.boxes),
+        "ebm3d 3d": (lambda: iou_3d(boxes, others), args.boxes),
+    }
+    for name, make in (("shapely", shapely_iou), ("mmcv", mmcv_iou)):
+        try:
+            calls[name] = make(boxes[:few], others[:few]), few
+        except ImportError:
+            continue
+    rows = {}
+    for name, (compute, num) in calls.items():
+        seconds = take_turns({"": compute}, args.repeats)
+        rates = {kind: spread([num**2 / s for s in seconds[kind][""]]) for kind in seconds}
+        rows[name] = {f"pairs per {kind} second": rate for kind, rate in rates.items()}
+        if not name.startswith("ebm3d"):
+            difference = np.abs(compute() - exact[:few, :few]).max()
+            rows[name]["largest difference"] = float(difference)
+    print_table(
+        f"Rotated IoU, {args.boxes} x {args.boxes}, {report['overlapping']:.0%} overlapping",
+        ("", "million pairs/s", "per CPU s", "difference"),
+        [
+            (
                 name,
-                f"{part['median'] / 1e6:.3f}",
-                f"{part['low'] / 1e6:.3f} to {part['high'] / 1e6:.3f}",
-                f"{part['median per CPU second'] / 1e6:.3f}",
-                f"{base['median'] / part['median']:.1f}",
-                f"{base['median per CPU second'] / part['median per CPU second']:.1f}",
-                f"{part['largest difference']:.1e}" if "largest difference" in part else "",
+                shown(row["pairs per clock second"], 1e-6, 3),
+                shown(row["pairs per processor second"], 1e-6, 3),
+                f"{row['largest difference']:.1e}" if "largest difference" in row else "",
             )
-    Console().print(table)
-    if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            for name, row in rows.items()
+        ],
+    )
+    write_json(args.json, {**report, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -15,40 +15,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from _report import facts, parser_of, print_table, shown, spread, take_turns, write_json
 from torch import Tensor
 
-SECONDS = 0.4
-"""Time that the calls of one case may take in a process; at least five are made."""
-
+COLUMNS = ("ebm3d, ms", "compiled, ms", "ratio", "ratio of processor time")
 KITTI_VOXELS = ([0.05, 0.05, 0.1], [0, -40, -3, 70.4, 40, 1])
 KITTI_PILLARS = ([0.16, 0.16, 4], [0, -39.68, -3, 69.12, 39.68, 1])
 NUSCENES_VOXELS = ([0.1, 0.1, 0.2], [-51.2, -51.2, -5, 51.2, 51.2, 3])
 NUSCENES_PILLARS = ([0.2, 0.2, 8], [-51.2, -51.2, -5, 51.2, 51.2, 3])
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--python", default=sys.executable, help="interpreter of both processes")
-    parser.add_argument("--rounds", type=int, default=5, help="of two processes (%(default)s)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--process", choices=["ebm3d", "compiled"], help=argparse.SUPPRESS)
-    return parser.parse_args()
 
 
 def use_operators_of_ebm3d() -> None:
@@ -84,9 +67,7 @@ def detections(num: int, num_objects: int) -> tuple[Tensor, Tensor]:
     objects = rng.uniform([0, -40, 3.5, 1.5, -3], [70, 40, 4.5, 2, 3], (num_objects, 5))
     boxes = objects[rng.integers(0, num_objects, num)] + rng.normal(0, 0.2, (num, 5))
     boxes[:, 2:4] = np.abs(boxes[:, 2:4])
-    return torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(
-        rng.uniform(size=num).astype(np.float32)
-    )
+    return torch.from_numpy(boxes).float(), torch.from_numpy(rng.uniform(size=num)).float()
 
 
 def cases() -> dict[str, Callable[[], Any]]:
@@ -158,28 +139,21 @@ def cases_without_a_twin() -> dict[str, Callable[[], Any]]:
     return calls
 
 
-def milliseconds(call: Callable[[], Any]) -> list[float]:
-    """Medians, of the calls that fit, of wall and processor time, after one to warm up."""
-    call()
-    times: list[tuple[float, float]] = []
-    while len(times) < 5 or sum(wall for wall, _ in times) < SECONDS:
-        started, cpu_started = time.perf_counter(), time.process_time()
-        call()
-        times.append((time.perf_counter() - started, time.process_time() - cpu_started))
-    return [1e3 * statistics.median(column) for column in zip(*times, strict=True)]
-
-
 def measure(process: str) -> dict[str, list[float]]:
-    """Times of all cases in this process."""
+    """Milliseconds of wall and processor time of each case in this process, medians of nine."""
     torch.manual_seed(0)
     if process == "ebm3d":
         use_operators_of_ebm3d()
     calls = cases() if process == "compiled" else {**cases(), **cases_without_a_twin()}
-    return {name: milliseconds(call) for name, call in calls.items()}
+    times = {name: take_turns({"": call}, 9) for name, call in calls.items()}
+    return {
+        name: [1e3 * spread(seconds[kind][""])["median"] for kind in ("clock", "processor")]
+        for name, seconds in times.items()
+    }
 
 
 def start(python: str, process: str) -> dict[str, list[float]]:
-    """Times of all cases in a new process."""
+    """Milliseconds of all cases in a new process."""
     command = [python, "-W", "ignore", __file__, "--process", process]
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -197,38 +171,34 @@ def is_compiled(python: str) -> bool:
 
 
 def main() -> None:
-    """Alternate the processes, print the table, write the figures."""
-    args = parse_args()
+    """Alternate the processes, print, write."""
+    parser = parser_of(__doc__, rounds=5)
+    parser.add_argument("--python", default=sys.executable, help="interpreter of both processes")
+    parser.add_argument("--process", choices=["ebm3d", "compiled"], help=argparse.SUPPRESS)
+    args = parser.parse_args()
     if args.process:
         print(json.dumps(measure(args.process)))
         return
-    if find_spec("ebm3d") is None:
-        raise SystemExit("ebm3d is not on the path; run pip install -e . or set PYTHONPATH=plugin")
     processes = ["ebm3d", "compiled"] if is_compiled(args.python) else ["ebm3d"]
-    rounds = [
-        {process: start(args.python, process) for process in processes} for _ in range(args.rounds)
-    ]
-    table = Table("operator", "ebm3d, ms", "compiled, ms", "ratio", "ratio of processor time")
-    figures: dict[str, Any] = {}
+    rounds = [{p: start(args.python, p) for p in processes} for _ in range(args.rounds)]
+    rows, figures = [], {}
     for name in rounds[0]["ebm3d"]:
         times = {
             p: np.array([r[p][name] for r in rounds]) for p in processes if name in rounds[0][p]
         }
-        wall = {p: float(np.median(rows[:, 0])) for p, rows in times.items()}
-        figures[name] = {f"{p}, ms": round(value, 3) for p, value in wall.items()}
-        beside = ["", "", ""]
+        figures[name] = {f"{p}, ms": float(np.median(t[:, 0])) for p, t in times.items()}
         if "compiled" in times:
-            ratios = times["compiled"] / times["ebm3d"]
-            spread = [(np.median(r), r.min(), r.max()) for r in ratios.T]
-            figures[name]["ratio"], figures[name]["ratio of processor time"] = (
-                [round(float(value), 2) for value in values] for values in spread
-            )
-            texts = [f"{median:.1f} ({low:.1f} to {high:.1f})" for median, low, high in spread]
-            beside = [f"{wall['compiled']:.2f}", *texts]
-        table.add_row(name, f"{wall['ebm3d']:.2f}", *beside)
-    Console(width=160).print(table)
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+            wall, processor = (times["compiled"] / times["ebm3d"]).T
+            figures[name] |= {"ratio": spread(wall), "ratio of processor time": spread(processor)}
+        cells = (figures[name].get(column, "") for column in COLUMNS)
+        rows.append((name, *(f"{c:.2f}" if isinstance(c, float) else _shown(c) for c in cells)))
+    print_table("mmcv's operators", ("operator", *COLUMNS), rows)
+    write_json(args.json, {**facts(), "operators": figures})
+
+
+def _shown(cell: Any) -> str:
+    """Median and range of a ratio, or nothing."""
+    return shown(cell, digits=1) if cell else ""
 
 
 if __name__ == "__main__":

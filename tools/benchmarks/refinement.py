@@ -143,7 +143,7 @@ def curvature_stages(
         energy = head.bind(bev, [points], [boxes], [labels])
     quasi_newton, noise_std = head.refiner, head.noise.noise_std(boxes, labels)
     ascent = GradientAscent(quasi_newton.num_steps, quasi_newton.step_size)
-    ascent = ascent.within_limits_of(quasi_newton)
+    ascent.limits = quasi_newton.limits
     refined = ascent(energy, boxes, labels).boxes
     return {
         ASCENT: lambda: ascent(energy, boxes, labels),

@@ -1,6 +1,6 @@
 """Residual codings: boxes as residuals from anchors or from other boxes, and back.
 
-N reference boxes, each with a residual ``(7,)``. :meth:`BoxCoding.log_volume` makes a density of
+N reference boxes; S samples of each, if any. :meth:`BoxCoding.log_volume` makes a density of
 residuals one of boxes (meters and radians), :meth:`BoxCoding.jacobian` a covariance.
 """
 
@@ -40,11 +40,11 @@ class BoxCoding(TensorRecord, ABC):
 
     @abstractmethod
     def encode(self, boxes: Tensor) -> Tensor:
-        """Return residuals ``(..., N, 7)`` of boxes ``(..., N, 7)``."""
+        """Return residuals of boxes ``(N, 7)`` or ``(N, S, 7)``, same shape."""
 
     @abstractmethod
     def decode(self, residuals: Tensor) -> Tensor:
-        """Return boxes ``(..., N, 7)`` of residuals ``(..., N, 7)``, yaw in (-pi, pi]."""
+        """Return boxes of residuals ``(N, 7)`` or ``(N, S, 7)``, same shape, yaw in (-pi, pi]."""
 
     @abstractmethod
     def jacobian(self, residuals: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class BoxCoding(TensorRecord, ABC):
 
     @abstractmethod
     def log_volume(self, boxes: Tensor) -> Tensor:
-        """Return log |det| of the Jacobian at boxes ``(..., N, 7)``, ``(..., N)``."""
+        """Return log |det| of the Jacobian at boxes, ``(N,)`` or ``(N, S)``."""
 
     @property
     @abstractmethod
@@ -70,11 +70,13 @@ class BoxCoding(TensorRecord, ABC):
         reference = torch.cat((self.reference[:, :6], self.reference[:, 6:] + yaw[:, None]), dim=1)
         return replace(self, reference=reference)
 
-    def _check(self, name: str, values: Tensor) -> None:
-        """Raise unless boxes or residuals come in rows of the references."""
-        if values.shape[-2:] != self.reference.shape:
-            expected = f"(..., {len(self.reference)}, 7), a row per reference box"
+    def _reference_of(self, name: str, values: Tensor) -> Tensor:
+        """References, broadcastable to boxes or residuals ``(N, 7)`` or ``(N, S, 7)``."""
+        rows = len(self.reference)
+        if values.ndim not in (2, 3) or (values.shape[0], values.shape[-1]) != (rows, 7):
+            expected = f"({rows}, 7) or ({rows}, S, 7), a row per reference box"
             raise shape_error(name, expected, values)
+        return rows_like(self.reference, values)
 
 
 @dataclass(frozen=True)
@@ -87,28 +89,26 @@ class AnchorCoding(BoxCoding):
 
     def encode(self, boxes: Tensor) -> Tensor:
         """See :meth:`BoxCoding.encode`."""
-        self._check("boxes", boxes)
-        anchors = self.reference
-        center = boxes[..., 2] + boxes[..., 5] / 2 - anchors[:, 2] - anchors[:, 5] / 2
+        anchors = self._reference_of("boxes", boxes)
+        center = boxes[..., 2] + boxes[..., 5] / 2 - anchors[..., 2] - anchors[..., 5] / 2
         parts = (
-            (boxes[..., :2] - anchors[:, :2]) / self._diagonal,
-            (center / anchors[:, 5])[..., None],
-            torch.log(boxes[..., 3:6] / anchors[:, 3:6]),
-            boxes[..., 6:] - anchors[:, 6:],
+            (boxes[..., :2] - anchors[..., :2]) / _diagonal(anchors),
+            (center / anchors[..., 5])[..., None],
+            torch.log(boxes[..., 3:6] / anchors[..., 3:6]),
+            boxes[..., 6:] - anchors[..., 6:],
         )
         return torch.cat(parts, dim=-1)
 
     def decode(self, residuals: Tensor) -> Tensor:
         """See :meth:`BoxCoding.decode`."""
-        self._check("residuals", residuals)
-        anchors = self.reference
-        sizes = torch.exp(residuals[..., 3:6]) * anchors[:, 3:6]
-        center = residuals[..., 2] * anchors[:, 5] + anchors[:, 2] + anchors[:, 5] / 2
+        anchors = self._reference_of("residuals", residuals)
+        sizes = torch.exp(residuals[..., 3:6]) * anchors[..., 3:6]
+        center = residuals[..., 2] * anchors[..., 5] + anchors[..., 2] + anchors[..., 5] / 2
         parts = (
-            residuals[..., :2] * self._diagonal + anchors[:, :2],
+            residuals[..., :2] * _diagonal(anchors) + anchors[..., :2],
             (center - sizes[..., 2] / 2)[..., None],
             sizes,
-            wrap_to_pi(residuals[..., 6:] + anchors[:, 6:]),
+            wrap_to_pi(residuals[..., 6:] + anchors[..., 6:]),
         )
         return torch.cat(parts, dim=-1)
 
@@ -116,7 +116,7 @@ class AnchorCoding(BoxCoding):
         """See :meth:`BoxCoding.jacobian`; the bottom sinks by half of what the height grows."""
         anchors = self.reference
         sizes = torch.exp(residuals[..., 3:6]) * anchors[:, 3:6]
-        diagonal = self._diagonal.expand(-1, 2)
+        diagonal = _diagonal(anchors).expand(-1, 2)
         unit = torch.ones_like(diagonal[:, :1])
         jacobian = torch.diag_embed(torch.cat((diagonal, anchors[:, 5:6], sizes, unit), dim=-1))
         jacobian[..., 2, 5] = -sizes[..., 2] / 2
@@ -124,19 +124,14 @@ class AnchorCoding(BoxCoding):
 
     def log_volume(self, boxes: Tensor) -> Tensor:
         """See :meth:`BoxCoding.log_volume`."""
-        self._check("boxes", boxes)
-        of_anchor = 2 * torch.log(self._diagonal[:, 0]) + torch.log(self.reference[:, 5])
+        anchors = self._reference_of("boxes", boxes)
+        of_anchor = 2 * torch.log(_diagonal(anchors)[..., 0]) + torch.log(anchors[..., 5])
         return of_anchor + torch.log(boxes[..., 3:6]).sum(-1)
 
     @property
     def yaw_unit(self) -> Tensor:
         """One radian."""
         return torch.ones_like(self.reference[:, 6])
-
-    @property
-    def _diagonal(self) -> Tensor:
-        """Diagonals of the anchors' footprints, ``(N, 1)``."""
-        return torch.linalg.vector_norm(self.reference[:, 3:5], dim=1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -161,17 +156,18 @@ class LocalCoding(BoxCoding):
 
     def encode(self, boxes: Tensor) -> Tensor:
         """See :meth:`BoxCoding.encode`."""
-        self._check("boxes", boxes)
-        offsets = local_offsets(self.reference, boxes)
-        sizes = torch.log(boxes[..., 3:6]) - torch.log(self.reference[:, 3:6])
-        return torch.cat((offsets[..., :3], sizes, offsets[..., 6:]), dim=-1) / self.noise_std
+        reference = self._reference_of("boxes", boxes)
+        offsets = local_offsets(reference, boxes)
+        sizes = torch.log(boxes[..., 3:6]) - torch.log(reference[..., 3:6])
+        residuals = torch.cat((offsets[..., :3], sizes, offsets[..., 6:]), dim=-1)
+        return residuals / rows_like(self.noise_std, boxes)
 
     def decode(self, residuals: Tensor) -> Tensor:
         """See :meth:`BoxCoding.decode`."""
-        self._check("residuals", residuals)
-        offsets = residuals * self.noise_std
-        moved = add_local_offsets(self.reference, offsets)
-        sizes = self.reference[:, 3:6] * torch.exp(offsets[..., 3:6])
+        reference = self._reference_of("residuals", residuals)
+        offsets = residuals * rows_like(self.noise_std, residuals)
+        moved = add_local_offsets(reference, offsets)
+        sizes = reference[..., 3:6] * torch.exp(offsets[..., 3:6])
         return torch.cat((moved[..., :3], sizes, moved[..., 6:]), dim=-1)
 
     def jacobian(self, residuals: Tensor) -> Tensor:
@@ -184,10 +180,21 @@ class LocalCoding(BoxCoding):
 
     def log_volume(self, boxes: Tensor) -> Tensor:
         """See :meth:`BoxCoding.log_volume`."""
-        self._check("boxes", boxes)
-        return torch.log(self.noise_std).sum(-1) + torch.log(boxes[..., 3:6]).sum(-1)
+        self._reference_of("boxes", boxes)
+        of_units = torch.log(rows_like(self.noise_std, boxes)).sum(-1)
+        return of_units + torch.log(boxes[..., 3:6]).sum(-1)
 
     @property
     def yaw_unit(self) -> Tensor:
         """The standard deviation of the yaw."""
         return self.noise_std[:, 6]
+
+
+def rows_like(rows: Tensor, values: Tensor) -> Tensor:
+    """Rows ``(N, ...)`` of boxes, with an axis of samples after the first where values have one."""
+    return rows.unsqueeze(1) if values.ndim > rows.ndim else rows
+
+
+def _diagonal(anchors: Tensor) -> Tensor:
+    """Diagonals of the footprints of anchors ``(..., 7)``, ``(..., 1)``."""
+    return torch.linalg.vector_norm(anchors[..., 3:5], dim=-1, keepdim=True)

@@ -1,13 +1,12 @@
 """Label encodings of scalars: quantizer, soft labels, codebooks, decoders."""
 
-from ebm3d.codecs.codebooks import CODEBOOKS
+from ebm3d.codecs.codebooks import CODEBOOKS, build_codebook
 from ebm3d.codecs.decoders import (
     DECODERS,
     counted_digits,
     counted_level,
     expected_level,
     level_scores,
-    most_likely_level,
 )
 from ebm3d.codecs.quantizer import Quantizer
 from ebm3d.codecs.soft_labels import SOFT_LABELS, check_soft_labels, soft_labels
@@ -17,11 +16,11 @@ __all__ = [
     "DECODERS",
     "SOFT_LABELS",
     "Quantizer",
+    "build_codebook",
     "check_soft_labels",
     "counted_digits",
     "counted_level",
     "expected_level",
     "level_scores",
-    "most_likely_level",
     "soft_labels",
 ]

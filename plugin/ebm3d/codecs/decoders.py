@@ -20,9 +20,9 @@ def level_scores(logits: Tensor, code: Tensor) -> Tensor:
     .. math::
         C_k = \sum_m D_{km} z_m = \mathrm{const} + \sum_m \log\sigma\big((2 D_{km} - 1) z_m\big)
 
-    where the constant is the same for every level, as :math:`\log\sigma(z) - \log\sigma(-z) = z`:
-    the softmax of C is the distribution of levels given the bits' logits, if the bits are
-    independent and all levels are equally likely before. docs/method.md, M-12.
+    as :math:`\log\sigma(z) - \log\sigma(-z) = z`: the softmax of C is the distribution of levels
+    given the logits, for independent bits and a uniform prior. Its largest entry is the level of
+    GEN. docs/method.md, M-12.
 
     Args:
         logits: z, ``(..., M)``.
@@ -34,43 +34,23 @@ def level_scores(logits: Tensor, code: Tensor) -> Tensor:
     Raises:
         ValueError: if the numbers of bits differ.
     """
-    if code.ndim != 2 or logits.ndim == 0 or logits.shape[-1] != code.shape[-1]:
+    if logits.ndim == 0 or logits.shape[-1] != code.shape[-1]:
         raise shape_error("logits", f"(..., {code.shape[-1]}) like the code's bits", logits)
     return logits @ code.T
 
 
-def most_likely_level(scores: Tensor) -> Tensor:
-    """Decode by GEN: the level of the highest score.
-
-    Args:
-        scores: ``(..., L)`` of :func:`level_scores`.
-
-    Returns:
-        ``(...)`` whole levels in the dtype of ``scores``; the lowest of equals. Not differentiable.
-    """
-    return scores.argmax(dim=-1).to(scores.dtype)
-
-
 def expected_level(scores: Tensor) -> Tensor:
-    """Decode by GEN-EX: the expected level under the softmax of the scores.
-
-    Args:
-        scores: ``(..., L)`` of :func:`level_scores`.
-
-    Returns:
-        ``(...)`` in [0, L - 1], differentiable.
-    """
+    """Decode by GEN-EX: the expected level ``(...)`` under the softmax of scores ``(..., L)``."""
     levels = torch.arange(scores.shape[-1], dtype=scores.dtype, device=scores.device)
     return torch.softmax(scores, dim=-1) @ levels
 
 
 def counted_level(logits: Tensor, codebook: str, num_levels: int) -> Tensor:
-    """Decode by the decoder made for a code, which locates edges by counting ones.
+    """Decode by counting ones, the custom decoder of each code.
 
     Unary: the number of ones. Johnson and its relatives, digit by digit: the number of ones c tells
     where the edge is, and the end at which they are whether the ring fills (state c) or drains
-    (state 2 n - c); a digit counts backwards where the number above it is odd. A level beyond
-    L - 1, which a code cut at L does not have, is taken as L - 1.
+    (state 2 n - c). A level beyond L - 1, which a cut code does not have, is L - 1.
 
     Args:
         logits: ``(..., M)``.
@@ -91,33 +71,22 @@ def counted_level(logits: Tensor, codebook: str, num_levels: int) -> Tensor:
 
 
 def counted_digits(codebook: str, num_levels: int) -> tuple[int, ...]:
-    """Return the bits of each digit that :func:`counted_level` counts.
-
-    Raises:
-        ValueError: if the code has no decoder of its own.
-    """
+    """Return the bits of each digit of :func:`counted_level`; raises for a code without edges."""
     if codebook == "hadamard":
-        raise input_error(
-            "codebook", "one with edges", repr(codebook), "decode Hadamard codes by gen or gen_ex"
-        )
+        remedy = "decode Hadamard codes by gen or gen_ex"
+        raise input_error("codebook", "one with edges", repr(codebook), remedy)
     return (num_levels,) if codebook == "unary" else johnson_digits(codebook, num_levels)
 
 
 def _decode_digits(logits: Tensor, digits: tuple[int, ...]) -> Tensor:
-    """Levels ``(...)``, whole numbers, of reflected Johnson digits."""
+    """Levels ``(...)``, int64, of reflected Johnson digits."""
     number = torch.zeros(logits.shape[:-1], dtype=torch.long, device=logits.device)
     for num_bits, bits in zip(digits, torch.split(logits > 0, list(digits), dim=-1), strict=True):
-        state = _ring_state(bits)
+        count = bits.sum(dim=-1)
+        # Ones enter at the last bit: while their center of mass is behind the middle, it fills.
+        position = 2 * torch.arange(num_bits, device=bits.device) - (num_bits - 1)
+        is_draining = (bits * position).sum(dim=-1) < 0
+        state = torch.where(is_draining, 2 * num_bits - count, count) % (2 * num_bits)
         digit = torch.where(number % 2 == 1, 2 * num_bits - 1 - state, state)
         number = 2 * num_bits * number + digit
     return number
-
-
-def _ring_state(bits: Tensor) -> Tensor:
-    """States of a twisted ring of n bits, ``(..., n)`` booleans to ``(...)`` below 2 n."""
-    num_bits = bits.shape[-1]
-    count = bits.sum(dim=-1)
-    # Ones enter at the last bit: as long as their center of mass is behind the middle, it fills.
-    position = 2 * torch.arange(num_bits, device=bits.device) - (num_bits - 1)
-    is_draining = (bits * position).sum(dim=-1) < 0
-    return torch.where(is_draining, 2 * num_bits - count, count) % (2 * num_bits)

@@ -1,7 +1,4 @@
-"""From residuals to levels and back.
-
-N boxes; D dimensions; L levels, 0 to L - 1, in every dimension.
-"""
+"""From residuals to levels and back."""
 
 from __future__ import annotations
 
@@ -15,13 +12,12 @@ from ebm3d.errors import input_error, shape_error
 
 
 class Quantizer(nn.Module):
-    r"""Continuous labels of residuals on evenly spaced levels.
+    r"""Continuous labels of D residuals on L evenly spaced levels.
 
     .. math:: y_d = \mathrm{clamp}\Big(\frac{t_d - a_d}{b_d - a_d}(L - 1),\, 0,\, L - 1\Big)
 
-    with the range [a, b] of each dimension. A label is not rounded: how it is shared among the
-    levels around it is the choice of the soft labels (:mod:`ebm3d.codecs.soft_labels`). What lies
-    outside the range saturates; :meth:`saturated` says which. docs/method.md, M-12.
+    Not rounded: :func:`ebm3d.codecs.soft_labels` share a label among the levels around it.
+    docs/method.md, M-12.
 
     Args:
         lower: a, ``D`` numbers, in units of the residuals.
@@ -47,7 +43,7 @@ class Quantizer(nn.Module):
         if num_levels < 2:
             raise input_error("num_levels", "at least 2", num_levels)
         self.num_levels = num_levels
-        # The config says the ranges, and a checkpoint does not overrule it.
+        # Set by the config: a checkpoint does not overrule it.
         self.register_buffer("lower", torch.tensor([float(x) for x in lower]), persistent=False)
         self.register_buffer("upper", torch.tensor([float(x) for x in upper]), persistent=False)
 
@@ -57,31 +53,16 @@ class Quantizer(nn.Module):
         return (self.upper - self.lower) / (self.num_levels - 1)
 
     def labels(self, residuals: Tensor) -> Tensor:
-        """Return labels of residuals.
-
-        Args:
-            residuals: ``(..., D)``.
-
-        Returns:
-            ``(..., D)`` in [0, L - 1], not rounded; differentiable inside the range.
-
-        Raises:
-            ValueError: if the last axis is not D.
-        """
-        self._check(residuals)
+        """Return labels ``(..., D)`` in [0, L - 1] of residuals ``(..., D)``."""
+        self._check("residuals", residuals)
         return ((residuals - self.lower) / self.bin_width).clamp(0, self.num_levels - 1)
 
     def residuals(self, labels: Tensor) -> Tensor:
         """Return residuals ``(..., D)`` of labels ``(..., D)``: the inverse inside the range."""
-        self._check(labels, "labels")
+        self._check("labels", labels)
         return self.lower + labels * self.bin_width
 
-    def saturated(self, residuals: Tensor) -> Tensor:
-        """Say which residuals ``(..., D)`` lie outside the range; boolean ``(..., D)``."""
-        self._check(residuals)
-        return (residuals < self.lower) | (residuals > self.upper)
-
-    def _check(self, values: Tensor, name: str = "residuals") -> None:
+    def _check(self, name: str, values: Tensor) -> None:
         """Raise unless the last axis is D."""
         if values.ndim == 0 or values.shape[-1] != len(self.lower):
             raise shape_error(name, f"(..., {len(self.lower)})", values)

@@ -1,16 +1,11 @@
-r"""Labels shared among levels: a probability of each level for every label.
-
-Labels ``(...)`` in [0, L - 1], not rounded; soft labels ``(..., L)``, which sum to one.
-"""
+r"""Labels shared among levels."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
 
-from ebm3d.errors import input_error
+from ebm3d.errors import check_positive, input_error
 
 SOFT_LABELS = ("laplace", "gaussian", "linear")
 
@@ -26,6 +21,10 @@ def soft_labels(labels: Tensor, num_levels: int, kind: str, width: float = 1.0) 
     Source: Shah and Aamodt, "Learning Label Encodings for Deep Regression", ICLR 2023 (Laplace with
     w = 1). docs/method.md, M-13 and M-14.
 
+    The expected level of linear labels is y exactly. That of the others is y on a level and midway
+    between two, far from the ends; for w = 1 it is off by less than 0.016 levels (Laplace) or 5e-8
+    (Gaussian) in between, and drawn inwards near an end, by 0.58 levels (Laplace) at it.
+
     Args:
         labels: y, ``(...)`` in [0, L - 1].
         num_levels: L.
@@ -37,12 +36,6 @@ def soft_labels(labels: Tensor, num_levels: int, kind: str, width: float = 1.0) 
 
     Raises:
         ValueError: for another kind or a width that is not positive.
-
-    Note:
-        The expected level of linear labels is y exactly. That of the others is y on a level and
-        midway between two, far from the ends; for w = 1 it is off by less than 0.016 levels
-        (Laplace) or 5e-8 (Gaussian) in between. Within some widths of an end the part beyond it
-        is missing, which draws the expected level inwards: by 0.58 levels (Laplace) at the end.
     """
     check_soft_labels(kind, width)
     levels = torch.arange(num_levels, dtype=labels.dtype, device=labels.device)
@@ -56,6 +49,5 @@ def soft_labels(labels: Tensor, num_levels: int, kind: str, width: float = 1.0) 
 def check_soft_labels(kind: str, width: float) -> None:
     """Raise unless :func:`soft_labels` knows the kind and the width is positive."""
     if kind not in SOFT_LABELS:
-        raise input_error("soft_labels", f"one of {', '.join(SOFT_LABELS)}", repr(kind))
-    if not 0 < width < math.inf:
-        raise input_error("width", "positive and finite", width)
+        raise input_error("soft_label", f"one of {', '.join(SOFT_LABELS)}", repr(kind))
+    check_positive("width", width)

@@ -1,17 +1,19 @@
-"""What every density of box residuals offers.
+"""Densities of residuals, and what can be made of any of them.
 
-N boxes, one density each; D residuals (7 for boxes); K samples. Residuals are what a coding of
-:mod:`ebm3d.boxes.codings` makes of boxes: dimensionless or in units of the coding.
+N boxes, one density each; S samples; D residuals (7 for boxes) of a coding
+(:mod:`ebm3d.boxes.codings`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ebm3d.errors import shape_error
+from ebm3d.errors import can_read, input_error, shape_error
 from ebm3d.records import TensorRecord
 
 
@@ -21,7 +23,7 @@ class Density(TensorRecord, ABC):
     @property
     @abstractmethod
     def point(self) -> Tensor:
-        """The point estimate ``(N, D)``; each class says which one."""
+        """Point estimates ``(N, D)``."""
 
     @property
     @abstractmethod
@@ -31,76 +33,174 @@ class Density(TensorRecord, ABC):
     @property
     @abstractmethod
     def variance(self) -> Tensor:
-        """``(N, D)``, the diagonal of :attr:`covariance`."""
+        """``(N, D)``."""
 
     @property
     def covariance(self) -> Tensor:
-        """``(N, D, D)``; diagonal unless a class says otherwise."""
+        """``(N, D, D)``."""
         return torch.diag_embed(self.variance)
 
-    @abstractmethod
+    @property
+    def num_residuals(self) -> int:
+        """D."""
+        return self.point.shape[1]
+
     def log_prob(self, residuals: Tensor) -> Tensor:
-        """Log density, nats.
+        """Log densities, nats: ``(N,)`` at residuals ``(N, D)``, ``(N, S)`` at ``(N, S, D)``."""
+        return self._evaluate(self._log_prob, residuals)
 
-        Args:
-            residuals: ``(..., N, D)``.
-
-        Returns:
-            ``(..., N)``; exp of it integrates to one over the D residuals.
-        """
-
-    @abstractmethod
     def cdf(self, residuals: Tensor) -> Tensor:
-        """Marginal distribution functions.
+        """Marginal distribution functions at residuals ``(N, D)`` or ``(N, S, D)``, same shape."""
+        return self._evaluate(self._cdf, residuals)
+
+    @torch.no_grad()
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw residuals ``(N, S, D)``; no graph. The generator is on the density's device."""
+        return self._sample(num_samples, generator).transpose(0, 1)
+
+    def rescaled(self, factors: Tensor | float) -> AffineDensity:
+        """Widen about the point estimates: temperature scaling. docs/method.md, M-17.
 
         Args:
-            residuals: ``(..., N, D)``.
+            factors: of the standard deviations, positive; one number or ``(D,)``.
 
-        Returns:
-            ``(..., N, D)`` in [0, 1].
+        Raises:
+            ValueError: for another shape or, on the CPU, a factor that is not positive and finite.
         """
+        point = self.point
+        factors = torch.as_tensor(factors, dtype=point.dtype)
+        if factors.shape not in ((), point.shape[1:]):
+            raise shape_error("factors", f"() or ({point.shape[1]},)", factors)
+        if can_read(factors) and not bool(((factors > 0) & torch.isfinite(factors)).all()):
+            raise input_error("factors", "positive and finite", factors.tolist())
+        return AffineDensity(self, point, factors.to(point.device).expand_as(point), point)
+
+    def translated(self, offset: Tensor) -> AffineDensity:
+        """Move densities and point estimates by ``(N, D)``."""
+        point = self.point
+        return AffineDensity(self, point, torch.ones_like(point), point + offset)
+
+    def with_point(self, point: Tensor) -> AffineDensity:
+        """Replace the point estimates by ``(N, D)``, those of a decoder; the densities stay."""
+        return AffineDensity(self, point, torch.ones_like(point), point)
 
     @abstractmethod
-    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw independent samples, without a graph.
+    def _log_prob(self, residuals: Tensor) -> Tensor:
+        """``(N, S)`` at ``(N, S, D)``."""
 
-        Args:
-            num_samples: K, at least 0.
-            generator: source of randomness on the density's device.
+    @abstractmethod
+    def _cdf(self, residuals: Tensor) -> Tensor:
+        """``(N, S, D)`` at ``(N, S, D)``."""
 
-        Returns:
-            ``(K, N, D)``.
-        """
+    @abstractmethod
+    def _sample(self, num_samples: int, generator: torch.Generator | None) -> Tensor:
+        """``(S, N, D)``: random numbers are drawn for one sample of all boxes after the other."""
 
-
-def check_parameters(axes: str, **parameters: Tensor) -> None:
-    """Raise unless all parameters of a density have the shape of the first.
-
-    Args:
-        axes: the axes of that shape in words, for example ``"(N, D)"``.
-        **parameters: tensors by their names.
-
-    Raises:
-        ValueError: for another number of axes, or shapes that differ.
-    """
-    names, (first, *others) = list(parameters), parameters.values()
-    if first.ndim != axes.count(",") + 1:
-        raise shape_error(names[0], axes, first)
-    for name, value in zip(names[1:], others, strict=True):
-        if value.shape != first.shape:
-            raise shape_error(name, f"{tuple(first.shape)}, that of {names[0]}", value)
+    def _evaluate(self, function: Callable[[Tensor], Tensor], residuals: Tensor) -> Tensor:
+        """Check residuals and evaluate them as ``(N, S, D)``."""
+        rows, columns = len(self), self.num_residuals
+        if residuals.ndim not in (2, 3) or (len(residuals), residuals.shape[-1]) != (rows, columns):
+            expected = f"({rows}, {columns}) or ({rows}, S, {columns})"
+            raise shape_error("residuals", expected, residuals)
+        return function(residuals[:, None])[:, 0] if residuals.ndim == 2 else function(residuals)
 
 
-def check_residuals(residuals: Tensor, point: Tensor) -> None:
-    """Raise unless residuals end in the shape ``(N, D)`` of a density's location.
+@dataclass(frozen=True)
+class AffineDensity(Density):
+    r"""Density of :math:`b + s\,(t - a)` for t of a base density.
+
+    .. math:: \log p(u) = \log p_t\!\left(a + (u - b) / s\right) - \sum_d \log s_d
 
     Args:
-        residuals: ``(..., N, D)``.
-        point: any tensor ``(N, D)`` of the density.
+        base: N densities of t.
+        center: a, ``(N, D)``.
+        factors: s, ``(N, D)``, positive.
+        location: b, ``(N, D)``; the point estimates.
 
     Raises:
-        ValueError: for another shape.
+        ValueError: if the shapes differ.
     """
-    if residuals.shape[-2:] != point.shape:
-        rows, columns = point.shape
-        raise shape_error("residuals", f"(..., {rows}, {columns}), a row per density", residuals)
+
+    base: Density
+    center: Tensor
+    factors: Tensor
+    location: Tensor
+
+    def __post_init__(self) -> None:
+        shape = (len(self.base), self.base.num_residuals)
+        for name in ("center", "factors", "location"):
+            check_shape(name, getattr(self, name), shape)
+
+    @property
+    def point(self) -> Tensor:
+        """``(N, D)``."""
+        return self.location
+
+    @property
+    def mean(self) -> Tensor:
+        """``(N, D)``."""
+        return self.location + self.factors * (self.base.mean - self.center)
+
+    @property
+    def variance(self) -> Tensor:
+        """``(N, D)``."""
+        return self.base.variance * self.factors.square()
+
+    @property
+    def covariance(self) -> Tensor:
+        """``(N, D, D)``."""
+        return self.base.covariance * self.factors[..., None] * self.factors[..., None, :]
+
+    def _log_prob(self, residuals: Tensor) -> Tensor:
+        log_volume = torch.log(self.factors).sum(-1)
+        return self.base.log_prob(self._of_base(residuals)) - log_volume[:, None]
+
+    def _cdf(self, residuals: Tensor) -> Tensor:
+        return self.base.cdf(self._of_base(residuals))
+
+    def _sample(self, num_samples: int, generator: torch.Generator | None) -> Tensor:
+        residuals = self.base._sample(num_samples, generator)
+        return self.location + self.factors * (residuals - self.center)
+
+    def _of_base(self, residuals: Tensor) -> Tensor:
+        """t of ``(N, S, D)``."""
+        offset = (residuals - self.location[:, None]) / self.factors[:, None]
+        return self.center[:, None] + offset
+
+
+@dataclass(frozen=True)
+class SymmetricDensity(Density):
+    """Densities symmetric about ``location`` ``(N, D)``: the mean and the point estimate.
+
+    Raises:
+        ValueError: if the tensors are not all of its shape, unless a family says otherwise.
+    """
+
+    location: Tensor
+
+    def __post_init__(self) -> None:
+        check_axes("location", self.location, "(N, D)")
+        for name, value in self._columns():
+            check_shape(name, value, self.location.shape)
+
+    @property
+    def point(self) -> Tensor:
+        """``(N, D)``."""
+        return self.location
+
+    @property
+    def mean(self) -> Tensor:
+        """``(N, D)``."""
+        return self.location
+
+
+def check_axes(name: str, value: Tensor, axes: str) -> None:
+    """Raise unless a tensor has axes such as ``"(N, D)"``."""
+    if value.ndim != axes.count(",") + 1:
+        raise shape_error(name, axes, value)
+
+
+def check_shape(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise unless a tensor has a shape."""
+    if value.shape != shape:
+        raise shape_error(name, f"{tuple(shape)}", value)

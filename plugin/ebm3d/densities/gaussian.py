@@ -1,4 +1,4 @@
-"""Independent Gaussian densities."""
+"""Gaussian densities: of independent residuals, and of full covariance."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
-from ebm3d.densities.density import Density, check_parameters, check_residuals
+from ebm3d.densities.density import SymmetricDensity, check_axes, check_shape
 from ebm3d.devices import standard_normal
+from ebm3d.errors import can_read, input_error
 
 _LOG_2PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
-class GaussianDensity(Density):
-    r"""Independent Gaussians, one per residual.
+class GaussianDensity(SymmetricDensity):
+    r"""Independent Gaussians.
 
     .. math::
         \log p(t) = -\tfrac12 \sum_d \left(\log 2\pi + s_d + (t_d - \mu_d)^2 e^{-s_d}\right),
@@ -24,69 +26,110 @@ class GaussianDensity(Density):
 
     docs/method.md, M-10.
 
-    Attributes:
+    Args:
         location: means, ``(N, D)``.
         log_variance: s, ``(N, D)``.
-
-    Raises:
-        ValueError: if the shapes differ.
     """
 
-    location: Tensor
     log_variance: Tensor
-
-    def __post_init__(self) -> None:
-        check_parameters("(N, D)", location=self.location, log_variance=self.log_variance)
-
-    @property
-    def point(self) -> Tensor:
-        """The mean, ``(N, D)``."""
-        return self.location
-
-    @property
-    def mean(self) -> Tensor:
-        """``(N, D)``."""
-        return self.location
 
     @property
     def variance(self) -> Tensor:
         """``(N, D)``."""
         return torch.exp(self.log_variance)
 
-    def log_prob(self, residuals: Tensor) -> Tensor:
-        """Log density; see :meth:`Density.log_prob`."""
-        check_residuals(residuals, self.location)
-        return log_normal(residuals, self.location, self.log_variance).sum(-1)
+    def _log_prob(self, residuals: Tensor) -> Tensor:
+        return log_normal(residuals, self.location[:, None], self.log_variance[:, None]).sum(-1)
 
-    def cdf(self, residuals: Tensor) -> Tensor:
-        """Marginal distribution functions; see :meth:`Density.cdf`."""
-        check_residuals(residuals, self.location)
-        return normal_cdf(residuals, self.location, self.log_variance)
+    def _cdf(self, residuals: Tensor) -> Tensor:
+        return normal_cdf(residuals, self.location[:, None], self.log_variance[:, None])
 
-    @torch.no_grad()
-    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw samples; see :meth:`Density.sample`."""
+    def _sample(self, num_samples: int, generator: torch.Generator | None) -> Tensor:
         normal = standard_normal((num_samples, *self.location.shape), self.location, generator)
         return self.location + torch.exp(self.log_variance / 2) * normal
 
 
-def log_normal(values: Tensor, location: Tensor, log_variance: Tensor) -> Tensor:
-    """Log density of one Gaussian per element.
+@dataclass(frozen=True)
+class MultivariateGaussianDensity(SymmetricDensity):
+    r"""Gaussians of full covariance.
+
+    .. math::
+        \log p(t) = -\tfrac12 |z|^2 - \sum_d \log L_{dd} - \tfrac D2 \log 2\pi,
+        \quad L z = t - \mu, \quad \Sigma = L L^\top
+
+    docs/method.md, M-30.
 
     Args:
-        values: where it is wanted, any shape.
-        location: means, broadcast with ``values``.
-        log_variance: logs of the variances, broadcast with ``values``.
+        location: means, ``(N, D)``, float32 or float64.
+        scale_tril: L, ``(N, D, D)``, with a positive diagonal; only its lower triangle is read. NaN
+            for a box without a density.
 
-    Returns:
-        Nats, the broadcast shape. Finite as long as the square of the distance in standard
-        deviations is.
+    Raises:
+        ValueError: for another shape or type or, on the CPU, a diagonal that is not positive.
     """
+
+    scale_tril: Tensor
+
+    def __post_init__(self) -> None:
+        check_axes("location", self.location, "(N, D)")
+        check_shape("scale_tril", self.scale_tril, (*self.location.shape, self.location.shape[1]))
+        if self.location.dtype not in (torch.float32, torch.float64):
+            raise input_error("location", "float32 or float64", self.location.dtype)
+        if self.scale_tril.dtype != self.location.dtype:
+            raise input_error("scale_tril", f"{self.location.dtype}", self.scale_tril.dtype)
+        diagonal = torch.diagonal(self.scale_tril, dim1=-2, dim2=-1)
+        if can_read(diagonal) and bool((diagonal <= 0).any()):
+            raise input_error("diagonal of scale_tril", "positive", float(diagonal.min()))
+
+    @property
+    def variance(self) -> Tensor:
+        """``(N, D)``."""
+        return self._factor.square().sum(dim=-1)
+
+    @property
+    def covariance(self) -> Tensor:
+        """``(N, D, D)``."""
+        return self._factor @ self._factor.transpose(-1, -2)
+
+    def _log_prob(self, residuals: Tensor) -> Tensor:
+        if residuals.numel() == 0:  # which MultivariateNormal divides by
+            return residuals.new_zeros(residuals.shape[:-1])
+        location, scale_tril = self.location[:, None], self._factor[:, None]
+        return MultivariateNormal(location, scale_tril=scale_tril, validate_args=False).log_prob(
+            residuals
+        )
+
+    def _cdf(self, residuals: Tensor) -> Tensor:
+        return normal_cdf(residuals, self.location[:, None], torch.log(self.variance)[:, None])
+
+    def _sample(self, num_samples: int, generator: torch.Generator | None) -> Tensor:
+        normal = standard_normal((num_samples, *self.location.shape), self.location, generator)
+        return self.location + torch.einsum("nij,snj->sni", self._factor, normal)
+
+    @property
+    def _factor(self) -> Tensor:
+        """L without what lies above the diagonal."""
+        return torch.tril(self.scale_tril)
+
+
+def log_normal(values: Tensor, location: Tensor, log_variance: Tensor) -> Tensor:
+    """Log density of one Gaussian per element, nats; the arguments broadcast."""
     # The distance is scaled before it is squared: a variance that underflows still counts.
     z = (values - location) * torch.exp(-log_variance / 2)
     return -0.5 * (_LOG_2PI + log_variance + z.square())
 
 
 def normal_cdf(values: Tensor, location: Tensor, log_variance: Tensor) -> Tensor:
-    """Distribution function of one Gaussian per element; arguments as :func:`log_normal`."""
+    """Distribution function of one Gaussian per element; the arguments broadcast."""
     return torch.special.ndtr((values - location) * torch.exp(-log_variance / 2))
+
+
+def triangular_root(root: Tensor) -> Tensor:
+    """Lower triangular L of positive diagonal with L L' = R R', both ``(..., D, D)``.
+
+    R of full rank, such as eigenvectors times standard deviations. Unlike a Cholesky factor of
+    R R', L keeps the digits of R.
+    """
+    _, upper = torch.linalg.qr(root.transpose(-1, -2))
+    signs = torch.diagonal(upper, dim1=-2, dim2=-1).sign()
+    return (signs[..., None] * upper).transpose(-1, -2)

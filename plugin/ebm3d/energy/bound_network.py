@@ -1,4 +1,4 @@
-"""Scenes bound to a network on pooled features: a callable from boxes to outputs.
+"""A network on pooled features bound to scenes: a callable from boxes to outputs.
 
 N boxes; S variants of each (noise samples, or one while refining); P outputs per box.
 """
@@ -6,7 +6,7 @@ N boxes; S variants of each (noise samples, or one while refining); P outputs pe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -24,59 +24,57 @@ from ebm3d.errors import (
 from ebm3d.pooling.scene import BoxPool, Scenes
 
 
-class FeaturesToOutputs(Protocol):
-    """A network of :mod:`ebm3d.energy.network`.
-
-    Attributes:
-        output_shape: trailing shape of the outputs; empty for one value per box.
-        num_classes: that labels must be below; None if the class does not enter.
-    """
+class Network(Protocol):
+    """From features ``(N, S, F)`` and boxes ``(N, S, 7)`` to outputs ``(N, S, *output_shape)``."""
 
     output_shape: tuple[int, ...]
 
     @property
     def num_classes(self) -> int | None:
-        """See above."""
+        """What labels ``(N,)`` must be below; None if the class does not enter."""
         ...
 
     def __call__(self, pooled: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Return ``(N, S, *output_shape)`` of features ``(N, S, F)`` and boxes ``(N, S, 7)``."""
+        """Return the outputs."""
         ...
 
 
 class BoundNetwork:
-    """Outputs of a network for boxes near given boxes.
+    """Outputs of a network for boxes near N bound ones.
 
     What does not depend on the exact boxes (projected maps, cropped points) is computed once here.
-    Training and inference use this same object.
 
     Args:
-        pools: pools whose features are concatenated.
+        pools: their features are joined.
         network: from features to outputs.
-        scenes: what the pools read from.
-        boxes: ``(N, 7)`` boxes near which outputs will be wanted.
+        scenes: frames that the pools read.
+        boxes: ``(N, 7)`` boxes near which the network will be evaluated.
         labels: ``(N,)`` class indices.
         scene_index: ``(N,)`` frame of each box; all zero if left out.
-        max_evaluations: variants are split so that about this many boxes are evaluated at a time,
-            and their activations are computed again in the backward pass, so that memory stays
-            bounded for many noise samples. All N boxes of one variant go together. None leaves it
-            to the pools: what fits the cache of a CPU, or the memory of another device.
+        max_evaluations: about how many boxes are evaluated at a time; activations are recomputed
+            in the backward pass, which bounds the memory of many variants. All N boxes of one
+            variant go together. None: what fits the cache of a CPU or the memory of another device.
 
     Raises:
-        ValueError: for wrong shapes, types and devices; where values can be read without waiting,
-            in main memory, also for labels or frames that do not exist.
+        ValueError: for wrong shapes, types and devices; in main memory, where values can be read
+            without waiting, also for labels or frames that do not exist.
     """
+
+    required_output_shape: ClassVar[tuple[int, ...] | None] = None
 
     def __init__(
         self,
         pools: Sequence[BoxPool],
-        network: FeaturesToOutputs,
+        network: Network,
         scenes: Scenes,
         boxes: Tensor,
         labels: Tensor,
         scene_index: Tensor | None = None,
         max_evaluations: int | None = None,
     ) -> None:
+        required, shape = self.required_output_shape, network.output_shape
+        if required is not None and shape != required:
+            raise input_error("network.output_shape", str(required), shape, "use EnergyNetwork")
         check_floating_boxes(boxes)
         check_labels(labels, len(boxes), network.num_classes or 1, "mean_sizes")
         if scene_index is None:
@@ -85,9 +83,9 @@ class BoundNetwork:
             _check_scene_index(scene_index, len(boxes), len(scenes.bev))
         if max_evaluations is not None:
             check_count("max_evaluations", max_evaluations)
-        _check_places(scenes, boxes, labels, scene_index)
-        self._pools, self._network, self._labels = tuple(pools), network, labels
-        self._dtype = boxes.dtype
+        _check_devices(scenes, boxes, labels, scene_index)
+        self.labels = labels
+        self._pools, self._network, self._dtype = tuple(pools), network, boxes.dtype
         self._contexts: list[Any] = []
         if len(boxes) == 0:  # perhaps without a frame, too: nothing will be read
             return
@@ -96,11 +94,6 @@ class BoundNetwork:
             pool.evaluations_at_once(context)
             for pool, context in zip(pools, self._contexts, strict=True)
         )
-
-    @property
-    def labels(self) -> Tensor:
-        """``(N,)`` class indices."""
-        return self._labels
 
     def __call__(self, boxes: Tensor) -> Tensor:
         """Evaluate the network.
@@ -115,12 +108,12 @@ class BoundNetwork:
         Raises:
             ValueError: if the number or the type of boxes is not the bound one.
         """
-        self._check_variants(boxes, (2, 3), "[S,]")
         if boxes.ndim == 2:
             return self(boxes[:, None])[:, 0]
+        self._check_variants(boxes)
         if boxes.numel() == 0:
             return boxes.new_zeros((*boxes.shape[:2], *self._network.output_shape))
-        parts = self._parts(boxes)
+        parts = self._split(boxes)
         if len(parts) == 1:
             return self._evaluate(boxes)
         evaluate = self._evaluate_twice if torch.is_grad_enabled() else self._evaluate
@@ -128,59 +121,51 @@ class BoundNetwork:
 
     @torch.no_grad()
     def pooled(self, boxes: Tensor) -> Tensor:
-        """Return the features of boxes, without a graph.
-
-        Args:
-            boxes: ``(N, S, 7)``.
-
-        Returns:
-            ``(N, S, F)``, the features of all pools joined.
+        """Return the joined features ``(N, S, F)`` of boxes ``(N, S, 7)``, without a graph.
 
         Raises:
             ValueError: if the number or the type of boxes is not the bound one.
         """
-        self._check_variants(boxes, (3,), "S,")
+        self._check_variants(boxes)
         if boxes.numel() == 0:
             return boxes.new_zeros(*boxes.shape[:2], sum(p.out_channels for p in self._pools))
-        return torch.cat([self._pool(part) for part in self._parts(boxes)], dim=1)
+        return torch.cat([self._pool(part) for part in self._split(boxes)], dim=1)
 
-    def _check_variants(self, boxes: Tensor, axes: tuple[int, ...], variants: str) -> None:
-        """Raise unless boxes may be evaluated: shape and type."""
-        num = self._labels.shape
-        if boxes.ndim not in axes or boxes.shape[:1] != num or boxes.shape[-1] != 7:
-            raise shape_error("boxes", f"({num[0]}, {variants} 7)", boxes)
+    def _check_variants(self, boxes: Tensor) -> None:
+        """Raise unless boxes are ``(N, S, 7)`` of the bound type."""
+        num = len(self.labels)
+        if boxes.ndim != 3 or boxes.shape[::2] != (num, 7):
+            raise shape_error("boxes", f"({num}, S, 7)", boxes)
         if boxes.dtype != self._dtype:
             expected = f"of the type of the boxes bound to, {self._dtype}"
             raise input_error("boxes", expected, boxes.dtype, "pass boxes.to(that type)")
 
-    def _parts(self, boxes: Tensor) -> tuple[Tensor, ...]:
+    def _split(self, boxes: Tensor) -> tuple[Tensor, ...]:
         """Variants ``(N, S, 7)``, N at least 1, in parts of about the bound on evaluations."""
         return boxes.split(max(1, self._max_evaluations // len(boxes)), dim=1)
 
     def _pool(self, boxes: Tensor) -> Tensor:
-        """Features of ``(N, S, 7)`` boxes in one go."""
+        """Features of ``(N, S, 7)`` boxes."""
         pooled = [p(c, boxes) for p, c in zip(self._pools, self._contexts, strict=True)]
         return torch.cat(pooled, dim=-1)
 
     def _evaluate(self, boxes: Tensor) -> Tensor:
-        """Outputs of ``(N, S, 7)`` boxes in one go."""
-        return self._network(self._pool(boxes), boxes, self._labels)
+        """Outputs of ``(N, S, 7)`` boxes at once."""
+        return self._network(self._pool(boxes), boxes, self.labels)
 
     def _evaluate_twice(self, boxes: Tensor) -> Tensor:
-        """The same, without keeping activations; nothing here draws random numbers."""
+        """The same without keeping activations; nothing here draws random numbers."""
         outputs: Tensor = checkpoint(
             self._evaluate, boxes, use_reentrant=False, preserve_rng_state=False
         )
         return outputs
 
 
-def _check_places(scenes: Scenes, boxes: Tensor, labels: Tensor, scene_index: Tensor) -> None:
+def _check_devices(scenes: Scenes, boxes: Tensor, labels: Tensor, scene_index: Tensor) -> None:
     """Raise unless all is on the device of the boxes, and the map of their type."""
     if scenes.bev.dtype != boxes.dtype:
-        remedy = "pass boxes.to(scenes.bev.dtype)"
-        raise input_error(
-            "boxes", f"of the type of scenes.bev, {scenes.bev.dtype}", boxes.dtype, remedy
-        )
+        expected = f"of the type of scenes.bev, {scenes.bev.dtype}"
+        raise input_error("boxes", expected, boxes.dtype, "pass boxes.to(scenes.bev.dtype)")
     others = {"scenes.bev": scenes.bev, "labels": labels, "scene_index": scene_index}
     others.update((f"scenes.points[{i}]", cloud) for i, cloud in enumerate(scenes.points))
     for name, tensor in others.items():

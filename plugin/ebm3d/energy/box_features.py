@@ -1,6 +1,6 @@
-"""What the box itself tells the network: its sizes, height, distance and observation angle.
+"""How the box enters the network directly: z, sizes (height included), distance, viewing angle.
 
-N boxes with S variants each.
+N boxes; S variants of each.
 """
 
 from __future__ import annotations
@@ -19,46 +19,39 @@ _SIZE_SCALE = 4.0
 _DISTANCE_SCALE = 25.0  # meters
 _SCALE = (*(_SIZE_SCALE,) * 3, 1.0, 1 / _DISTANCE_SCALE, 1.0, 1.0, 1.0)
 # Angles whose cosines are cosine and sine of the observation angle, and the sine of twice it.
-_ANGLES = ((1.0, 1.0, 2.0), (0.0, -math.pi / 2, -math.pi / 2))
+_ANGLE_FACTORS, _ANGLE_OFFSETS = (1.0, 1.0, 2.0), (0.0, -math.pi / 2, -math.pi / 2)
 
 
 def class_shift(log_mean_sizes: Tensor) -> Tensor:
-    """Return the constant part of the features of each class.
-
-    Args:
-        log_mean_sizes: ``(num_classes, 3)``.
-
-    Returns:
-        ``(num_classes, 8)``.
-    """
+    """Return the constants ``(num_classes, 8)`` of the features from ``(num_classes, 3)``."""
     shift = log_mean_sizes.new_zeros(len(log_mean_sizes), NUM_BOX_FEATURES)
     shift[:, :3], shift[:, 4] = -_SIZE_SCALE * log_mean_sizes, -1.0
     return shift
 
 
 def box_features(boxes: Tensor, shift: Tensor) -> Tensor:
-    r"""Describe boxes.
+    r"""Describe boxes by eight numbers; docs/method.md, M-6.
 
     Four times the logarithms of length, width and height over those of the class; the bottom z in
-    meters; the distance from the sensor, 25 m being the unit, less one; cosine and sine of the
-    observation angle :math:`\alpha`, and :math:`\sin 2\alpha`. Source: docs/method.md, M-6.
+    meters; the distance from the sensor over 25 m, less one; cosine and sine of the observation
+    angle :math:`\alpha`, and :math:`\sin 2\alpha`.
 
     Args:
         boxes: ``(N, S, 7)``, sizes positive.
         shift: ``(N, 8)`` rows of :func:`class_shift`.
 
     Returns:
-        ``(N, S, 8)``, differentiable in boxes, twice; gradients in closed form.
+        ``(N, S, 8)``, differentiable in boxes, twice; the first gradient in closed form.
     """
-    result: Tensor = apply(_BoxFeatures, boxes, shift[:, None])
-    return result
+    features: Tensor = apply(_BoxFeatures, boxes, shift[:, None])
+    return features
 
 
 def _by_torch(boxes: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Features ``(N, S, 8)``, distances ``(N, S, 1)`` and angles ``(N, S, 3)``."""
     distance = torch.linalg.vector_norm(boxes[..., :2], dim=-1, keepdim=True)
     observed = boxes[..., 6:] - torch.atan2(boxes[..., 1:2], boxes[..., :1])
-    factors, offsets = (constant(row, boxes) for row in _ANGLES)
+    offsets, factors = constant(_ANGLE_OFFSETS, boxes), constant(_ANGLE_FACTORS, boxes)
     angles = torch.addcmul(offsets, observed, factors)
     parts = torch.log(boxes[..., 3:6]), boxes[..., 2:3], distance, torch.cos(angles)
     features = torch.addcmul(shift, torch.cat(parts, dim=-1), constant(_SCALE, boxes))
@@ -70,22 +63,20 @@ class _BoxFeatures(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, boxes: Tensor, shift: Tensor) -> Tensor:
-        """Features."""
         features, distance, angles = _by_torch(boxes, shift)
         ctx.save_for_backward(boxes, shift, distance, angles)
         return features
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:
-        """The gradient of the boxes."""
         boxes, shift, distance, angles = ctx.saved_tensors
         if torch.is_grad_enabled():
             features = _by_torch(boxes, shift)[0]
             return gradients(features, (boxes,), grad, ctx.needs_input_grad)[0], None
         grad = grad * constant(_SCALE, boxes)
-        to_angle = constant(tuple((-factor,) for factor in _ANGLES[0]), boxes)
-        grad_angle = (grad[..., 5:] * torch.sin(angles)) @ to_angle
-        # At the sensor itself neither distance nor angle has a slope: zero, as torch has it.
+        by_angle = constant(tuple((-factor,) for factor in _ANGLE_FACTORS), boxes)
+        grad_angle = (grad[..., 5:] * torch.sin(angles)) @ by_angle
+        # At the sensor neither distance nor angle has a slope: zero, as torch has it.
         distance = distance.clamp_min(torch.finfo(boxes.dtype).tiny)
         x, y = (boxes[..., :2] / distance).split(1, dim=-1)
         outward, around = grad[..., 4:5], grad_angle / distance

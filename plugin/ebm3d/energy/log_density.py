@@ -17,12 +17,12 @@ class LogDensity:
     """Normalizes f at refined boxes: log p = f - log Z. docs/method.md, M-31.
 
     Args:
-        method: how log Z is found: "importance": from samples around the refined box (M-20);
+        method: how log Z is estimated: "importance": from samples around the refined box (M-20);
             "laplace": from the curvature of f there (M-30); "learned": by the normalizer that
             ``SNLLoss`` trains beside f, at the detected box (M-25).
         num_samples: of each round of "importance".
-        num_rounds: of "importance". Beside an ``uncertainty="importance"`` of the head, 256 samples
-            in 4 rounds are its own and cost nothing more.
+        num_rounds: of "importance". With 256 samples in 4 rounds, those of
+            ``uncertainty="importance"`` are used.
 
     Raises:
         ValueError: for an unknown method, or a number below one.
@@ -38,14 +38,7 @@ class LogDensity:
         self.method, self.num_samples, self.num_rounds = method, num_samples, num_rounds
 
     def check(self, criterion: Any) -> None:
-        """Raise unless f, as a training method leaves it, can be normalized this way.
-
-        Args:
-            criterion: the training method.
-
-        Raises:
-            ValueError: naming the loss.
-        """
+        """Raise ``ValueError`` unless f, as a training method leaves it, can be normalized so."""
         name = type(criterion).__name__
         if not criterion.is_density:
             raise input_error("loss", "one that makes f a log density, for log_density", name)
@@ -54,33 +47,26 @@ class LogDensity:
 
     @torch.no_grad()
     def __call__(
-        self,
-        normalized: NormalizedEnergy,
-        f: Tensor,
-        detected: Tensor,
-        criterion: Any,
+        self, normalized: NormalizedEnergy, f: Tensor, detected: Tensor, criterion: Any
     ) -> Tensor:
-        """Return log p of refined boxes.
+        """Return log p ``(N,)`` of refined boxes, nats, meters and radians.
+
+        NaN where f or log Z is not finite.
 
         Args:
             normalized: f around N refined boxes.
-            f: ``(N,)`` there.
+            f: ``(N,)`` at them.
             detected: ``(N, 7)``.
             criterion: the training method.
-
-        Returns:
-            ``(N,)`` nats, meters and radians; the same for the same input: samples are of a fixed
-            seed. NaN where f is not finite at the box.
         """
         if len(f) == 0:
             return f
         if self.method == "learned":
             noise_std = normalized.noise_std(detected)
-            log_normalizer = criterion.log_normalizer(normalized.energy, detected, noise_std)
+            log_z = criterion.log_normalizer(normalized.energy, detected, noise_std)
         elif self.method == "laplace":
-            log_normalizer = normalized.laplace.log_normalizer
+            log_z = normalized.laplace.log_normalizer
         else:
-            samples = normalized.posterior(self.num_samples, self.num_rounds)
-            log_normalizer = samples.log_normalizer
-        value = f - log_normalizer.to(f)
-        return torch.where(torch.isfinite(value), value, torch.nan)
+            log_z = normalized.posterior(self.num_samples, self.num_rounds).log_normalizer
+        log_p = f - log_z.to(f)
+        return torch.where(torch.isfinite(log_p), log_p, torch.nan)

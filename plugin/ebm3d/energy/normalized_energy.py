@@ -1,4 +1,4 @@
-"""exp f near refined boxes, normalized for all that ask for it."""
+"""What normalizes exp f around refined boxes, computed once for all that ask for it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,12 @@ from ebm3d.refiners.laplace import LaplaceApproximation, laplace_approximation
 
 
 class NormalizedEnergy:
-    """What normalizes exp f around boxes; each is found once, when it is first asked for.
-
-    Log densities and uncertainties of the same boxes share it.
+    """Laplace approximation and weighted samples of exp f, shared by log density and uncertainty.
 
     Args:
         energy: bound to N boxes.
-        boxes: ``(N, 7)`` refined: near modes of f.
+        boxes: ``(N, 7)`` near modes of f.
         noise: as wide as the errors f can tell apart.
-
-    Attributes:
-        energy: as given.
-        boxes: as given.
     """
 
     def __init__(self, energy: BoundNetwork, boxes: Tensor, noise: BoxNoise) -> None:
@@ -38,21 +32,13 @@ class NormalizedEnergy:
         return self._noise.noise_std(boxes, self.energy.labels)
 
     @cached_property
+    @torch.no_grad()
     def laplace(self) -> LaplaceApproximation:
         """The Gaussian of the curvature of f; docs/method.md, M-30."""
-        with torch.no_grad():
-            return laplace_approximation(self.energy, self.boxes, self.noise_std(self.boxes))
+        return laplace_approximation(self.energy, self.boxes, self.noise_std(self.boxes))
 
     def posterior(self, num_samples: int, num_rounds: int) -> ImportanceSamples:
-        """Return weighted samples; docs/method.md, M-20.
-
-        Args:
-            num_samples: of each round.
-            num_rounds: at least 1.
-
-        Returns:
-            Samples of a fixed seed, in float64: the same for the same numbers.
-        """
+        """Return weighted samples of a fixed seed; see :func:`sample_posterior`."""
         key = (num_samples, num_rounds)
         if key not in self._posteriors:
             generator = seeded_generator(self.boxes.device, 0)

@@ -1,6 +1,6 @@
-"""The density exp(f) / Z near boxes, by adaptive importance sampling.
+"""The normalizer of exp f near boxes, by adaptive importance sampling.
 
-N boxes; K samples of each; D = 7 residuals.
+N boxes; K weighted samples of each; D = 7 residuals.
 """
 
 from __future__ import annotations
@@ -15,32 +15,29 @@ from torch import Tensor
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution, MultivariateGaussianDensity
 from ebm3d.devices import check_generator, standard_normal, uniform
-from ebm3d.energy.flattened_gaussian import flattened_gaussian
 from ebm3d.errors import can_read, check_count, check_positive, input_error, shape_error
 from ebm3d.noise import BoxNoise
 from ebm3d.records import TensorRecord
 
+_NOISE_SHARE = 0.1  # alpha
+_WIDENING = 1.2  # gamma
+_LEAST_VARIANCE = 1e-4  # of the Gaussian; a hundredth of the noise's width
 _DIVERGED = "look at the network's weights for NaN: has its training diverged?"
-_DEFENSE = 0.1  # share of samples that are drawn from the noise in every round
 
 
 @dataclass(frozen=True)
 class ImportanceSamples(TensorRecord):
-    r"""Weighted samples of :math:`p(y) = e^{f(y) / \tau} / Z`, and Z.
+    r"""Weighted samples of :math:`p(y) = e^{f(y) / \tau} / Z` around a mode; docs/method.md, M-20.
 
     .. math::
-        \hat Z = \frac1K \sum_k \frac{e^{f(y_k) / \tau}}{q(y_k)}, \quad y_k \sim q, \qquad
-        w_k \propto \frac{e^{f(y_k) / \tau}}{q(y_k)}, \qquad
-        \mathrm{ESS} = \frac{(\sum w_k)^2}{\sum w_k^2}
-
-    Source: docs/method.md, M-20. Z is that of the mode the samples lie around; what f says of
-    boxes far away does not enter.
+        \hat Z = \frac1K \sum_k w_k, \quad w_k = \frac{e^{f(y_k) / \tau}}{q(y_k)}, \quad
+        y_k \sim q, \qquad \mathrm{ESS} = \frac{(\sum w_k)^2}{\sum w_k^2}
 
     Attributes:
         coding: residuals around the boxes the samples were drawn around.
         samples: ``(N, K, 7)`` boxes.
         f: ``(N, K)`` at the samples.
-        log_q: ``(N, K)`` log density of the proposal there, nats, meters and radians.
+        log_q: ``(N, K)`` log density of q there, nats, meters and radians.
         temperature: tau.
     """
 
@@ -51,14 +48,19 @@ class ImportanceSamples(TensorRecord):
     temperature: float = 1.0
 
     @property
-    def log_normalizer(self) -> Tensor:
-        """log Z, ``(N,)``."""
-        return torch.logsumexp(self._log_ratios, dim=1) - math.log(self.f.shape[1])
+    def log_weights(self) -> Tensor:
+        """Logarithms of the weights before normalization ``(N, K)``."""
+        return self.f / self.temperature - self.log_q
 
     @property
     def weights(self) -> Tensor:
         """Normalized weights ``(N, K)``."""
-        return torch.softmax(self._log_ratios, dim=1)
+        return torch.softmax(self.log_weights, dim=1)
+
+    @property
+    def log_normalizer(self) -> Tensor:
+        """log Z, ``(N,)``."""
+        return torch.logsumexp(self.log_weights, dim=1) - math.log(self.f.shape[1])
 
     @property
     def effective_sample_size(self) -> Tensor:
@@ -66,133 +68,58 @@ class ImportanceSamples(TensorRecord):
         return 1 / self.weights.square().sum(dim=1)
 
     @property
+    def residuals(self) -> Tensor:
+        """Residuals of the samples ``(N, K, 7)``."""
+        return self.coding.encode(self.samples)
+
+    @property
     def mean_residuals(self) -> Tensor:
         """Weighted mean of the residuals ``(N, 7)``."""
-        return (self.weights[..., None] * self.residuals).sum(dim=1)
+        return _moments(self.weights, self.residuals)[0]
 
     @property
     def residual_covariance(self) -> Tensor:
         """Weighted covariance of the residuals ``(N, 7, 7)``."""
-        offset = self.residuals - self.mean_residuals[:, None]
-        return torch.einsum("nk,nki,nkj->nij", self.weights, offset, offset)
-
-    @property
-    def boxes(self) -> Tensor:
-        """Importance-weighted means ``(N, 7)``."""
-        return self.coding.decode(self.mean_residuals)
-
-    @property
-    def covariance(self) -> Tensor:
-        """Covariance of the boxes ``(N, 7, 7)``, meters and radians, to first order."""
-        jacobian = self.coding.jacobian(self.mean_residuals)
-        return jacobian @ self.residual_covariance @ jacobian.transpose(-1, -2)
-
-    @property
-    def std(self) -> Tensor:
-        """Standard deviation of each dimension of the boxes ``(N, 7)``."""
-        return torch.diagonal(self.covariance, dim1=-2, dim2=-1).clamp_min(0).sqrt()
-
-    @property
-    def entropy(self) -> Tensor:
-        """Entropy ``(N,)``, nats, by the same weights."""
-        log_p = self.f / self.temperature - self.log_normalizer[:, None]
-        return -(self.weights * log_p).sum(dim=1)
+        return _moments(self.weights, self.residuals)[1]
 
     def log_prob(self, f: Tensor) -> Tensor:
-        """Log density of boxes from their f.
-
-        Args:
-            f: ``(N,)`` at one box near each of the N.
-
-        Returns:
-            ``(N,)`` nats, meters and radians.
-        """
+        """Log density ``(N,)`` of one box near each of the N, nats, from its f ``(N,)``."""
         if getattr(f, "shape", None) != self.f.shape[:1]:
             raise shape_error("f", f"({len(self.f)},), one value per box", f)
         return f / self.temperature - self.log_normalizer
 
-    def cdf(self, boxes: Tensor) -> Tensor:
-        """Marginal distribution functions of the residuals.
-
-        Args:
-            boxes: ``(N, 7)``.
-
-        Returns:
-            ``(N, 7)`` in [0, 1].
-        """
-        below = self.residuals <= self.coding.encode(boxes)[:, None]
-        return (self.weights[..., None] * below).sum(dim=1).clamp(0, 1)
-
-    def squared_mahalanobis(self, boxes: Tensor) -> Tensor:
-        """Squared distance of boxes from the weighted mean in the weighted covariance.
-
-        Args:
-            boxes: ``(N, 7)``.
-
-        Returns:
-            ``(N,)``; NaN where so few samples carry weight that the covariance has no inverse.
-        """
-        factor, failed = torch.linalg.cholesky_ex(self.residual_covariance)
-        offset = self.coding.encode(boxes) - self.mean_residuals
-        white = torch.linalg.solve_triangular(factor, offset[..., None], upper=False)
-        squared = white[..., 0].square().sum(-1)
-        return torch.where(failed == 0, squared, torch.full_like(squared, float("nan")))
-
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw boxes ``(num_samples, N, 7)`` from the weighted ones; NaN where weights are NaN."""
+        """Draw boxes ``(N, num_samples, 7)`` from the weighted ones; NaN where weights are NaN."""
         check_count("num_samples", num_samples, least=0)
         check_generator(generator, self.f)
         if len(self.f) == 0 or num_samples == 0:
-            return self.samples.new_zeros(num_samples, len(self.f), 7)
+            return self.samples.new_zeros(len(self.f), num_samples, 7)
         weights = self.weights
-        # A weight that is NaN would be an assertion on a GPU, which ends the process's use of it.
-        known = torch.isfinite(weights).all(dim=1, keepdim=True)
-        weights = torch.where(known, weights, 1.0)
+        # On a GPU a weight that is NaN fails an assertion, after which the process cannot use it.
+        finite = torch.isfinite(weights).all(dim=1, keepdim=True)
+        weights = torch.where(finite, weights, 1.0)
         drawn = torch.multinomial(weights, num_samples, replacement=True, generator=generator)
-        chosen = torch.gather(self.samples, 1, drawn[..., None].expand(-1, -1, 7))
-        return torch.where(known[..., None], chosen, math.nan).transpose(0, 1)
+        boxes = torch.gather(self.samples, 1, drawn[..., None].expand(-1, -1, 7))
+        return torch.where(finite[..., None], boxes, math.nan)
 
     def gaussian(self, yaw_period: float = 2 * math.pi) -> BoxDistribution:
-        r"""Return the Gaussian of the weighted mean and a covariance that few samples widen.
+        r"""Return the Gaussian of the weighted mean and a regularized covariance.
 
         .. math:: \frac{\mathrm{ESS}\, \Sigma + I}{\mathrm{ESS} + 1}
 
-        of the residuals: the units squared (in units, I) count as one more sample's covariance. The
-        moments of few effective samples are too narrow, those of fewer than eight not even
-        invertible. The noise itself is wider than its units where its components are.
-
-        Args:
-            yaw_period: see :class:`ebm3d.densities.BoxDistribution`.
+        of the residuals: the moments of few effective samples are too narrow, those of fewer than
+        eight not invertible.
         """
+        mean, covariance = _moments(self.weights, self.residuals)
         size = self.effective_sample_size[:, None, None]
         unit = torch.eye(7, dtype=size.dtype, device=size.device)
-        covariance = (size * self.residual_covariance + unit) / (size + 1)
-        root = torch.linalg.cholesky_ex(covariance)[0]
-        return BoxDistribution(
-            MultivariateGaussianDensity(self.mean_residuals, root), self.coding, yaw_period
-        )
+        root = torch.linalg.cholesky_ex((size * covariance + unit) / (size + 1))[0]
+        return BoxDistribution(MultivariateGaussianDensity(mean, root), self.coding, yaw_period)
 
     def tempered(self, temperature: float) -> ImportanceSamples:
-        """Return the density of another tau, from the same samples.
-
-        Args:
-            temperature: tau, positive; above 1 widens.
-
-        Raises:
-            ValueError: if it is not positive and finite.
-        """
+        """Return the density of another tau, positive, from the same samples; above 1 widens."""
         check_positive("temperature", temperature)
         return replace(self, temperature=float(temperature))
-
-    @property
-    def _log_ratios(self) -> Tensor:
-        """Logarithms of the weights before normalization, ``(N, K)``."""
-        return self.f / self.temperature - self.log_q
-
-    @property
-    def residuals(self) -> Tensor:
-        """Residuals of the samples ``(N, K, 7)``."""
-        return self.coding.encode(self.samples.transpose(0, 1)).transpose(0, 1)
 
 
 @torch.no_grad()
@@ -205,64 +132,104 @@ def sample_posterior(
     num_rounds: int = 4,
     generator: torch.Generator | None = None,
 ) -> ImportanceSamples:
-    r"""Normalize exp(f) around boxes.
+    r"""Normalize exp f around boxes; docs/method.md, M-20.
 
-    Of the samples of one Gaussian, a Gaussian density half as wide in each of seven dimensions
-    leaves an effective 6 %, one a third as wide 0.4 %. So the proposal is adapted: the
-    first round draws from the noise; every further one from a Gaussian, with the mean and
-    covariance of the round before, and in part from the noise,
+    The first round draws from the noise, every further one also from a Gaussian of the mean and
+    covariance of the round before; only the last is kept:
 
-    .. math:: q_{r+1} = (1 - \alpha)\, \mathcal N(\mu_r, \gamma^2 \Sigma_r) + \alpha\, q_1
+    .. math:: q_{r+1} = (1 - \alpha)\, \mathcal N(\mu_r, \gamma^2 \Sigma_r) + \alpha\, q_1,
+        \qquad \alpha = 0.1, \gamma = 1.2
 
-    with :math:`\alpha = 0.1, \gamma = 1.2`. As long as few samples carry the weight, the moments
-    are those of the flattened weights :math:`w^\beta`, beta at most 1 and such that their
-    effective sample size is an eighth of the samples. Only the last round is kept: its weights are
-    those of exact importance sampling from a known density. docs/method.md, M-20.
+    As long as few samples carry the weight, the moments are those of :math:`w^\beta`, beta at most
+    1 and such that their effective sample size is an eighth of the samples.
 
-    The random numbers of a round are the same for all boxes: what is said of a box does not depend
-    on the others of its batch. Errors of different boxes are therefore not independent.
+    All boxes share the random numbers: the result for a box does not depend on the others of its
+    batch, and errors of different boxes are not independent.
 
     Args:
         f: evaluates S boxes near each of ``boxes``, ``(N, S, 7) -> (N, S)``.
-        boxes: ``(N, 7)``, refined ones: near the modes of f.
+        boxes: ``(N, 7)``, refined ones: near modes of f.
         labels: ``(N,)``.
-        noise: first proposal; as wide as the errors f is to tell apart.
+        noise: first proposal; as wide as the errors f can tell apart.
         num_samples: K of each round.
-        num_rounds: at least 1; 1 draws from the noise alone.
+        num_rounds: at least 1.
         generator: source of randomness on the device of ``boxes``.
 
     Returns:
         Weighted samples, in float64.
 
     Raises:
-        ValueError: for no sample or no round; if f gives another shape; in main memory also if it
-            gives NaN or plus infinity, or minus infinity at all samples of a box. Elsewhere looking
-            would wait for the device, and the posterior of such a box is NaN.
+        ValueError: for no sample or no round; if f returns another shape; in main memory also if it
+            is NaN or plus infinity, or minus infinity at all samples of a box (elsewhere the
+            posterior of such a box is NaN).
     """
     check_count("num_samples", num_samples)
     check_count("num_rounds", num_rounds)
-    wide = boxes.double()
+    wide, noise = boxes.double(), noise.shared()
     coding = LocalCoding(wide, noise.noise_std(wide, labels))
-    noise = noise.shared()
     drawn = noise.sample(wide, labels, num_samples, generator)
     posterior = _weigh(f, coding, drawn.boxes[:, 1:], drawn.log_q[:, 1:], boxes.dtype)
     for _ in range(num_rounds - 1 if len(boxes) else 0):
-        proposal = flattened_gaussian(posterior.f - posterior.log_q, posterior.residuals)
+        gaussian = adapted_gaussian(posterior.log_weights, posterior.residuals)
         drawn = noise.sample(wide, labels, num_samples, generator)
         normal = standard_normal((num_samples, 7), wide, generator)
-        from_gaussian = proposal.location + torch.einsum("nij,kj->kni", proposal.scale_tril, normal)
-        from_noise = coding.encode(drawn.boxes[:, 1:].transpose(0, 1))
-        chance = uniform((num_samples, 1, 1), boxes.new_empty((), dtype=torch.float32), generator)
-        residuals = torch.where(chance < _DEFENSE, from_noise, from_gaussian)
-        moved = coding.decode(residuals)
-        samples = moved.transpose(0, 1)
-        gaussian = proposal.log_prob(residuals) - coding.log_volume(moved)
+        shift = torch.einsum("nij,kj->nki", gaussian.scale_tril, normal)
+        from_gaussian = gaussian.location[:, None] + shift
+        from_noise = coding.encode(drawn.boxes[:, 1:])
+        chance = uniform((num_samples, 1), boxes.new_empty((), dtype=torch.float32), generator)
+        residuals = torch.where(chance < _NOISE_SHARE, from_noise, from_gaussian)
+        samples = coding.decode(residuals)
+        log_gaussian = gaussian.log_prob(residuals) - coding.log_volume(samples)
         log_q = torch.logaddexp(
-            math.log1p(-_DEFENSE) + gaussian.transpose(0, 1),
-            math.log(_DEFENSE) + noise.log_prob(wide, samples, labels),
+            math.log1p(-_NOISE_SHARE) + log_gaussian,
+            math.log(_NOISE_SHARE) + noise.log_prob(wide, samples, labels),
         )
         posterior = _weigh(f, coding, samples, log_q, boxes.dtype)
     return posterior
+
+
+def adapted_gaussian(log_w: Tensor, residuals: Tensor) -> MultivariateGaussianDensity:
+    """Return the N Gaussians that the next round draws from, of the moments of flattened weights.
+
+    Args:
+        log_w: ``(N, K)`` logarithms of the weights, up to a constant for each box.
+        residuals: ``(N, K, D)`` of the samples.
+    """
+    beta = flattening(log_w, max(log_w.shape[1] / 8, 1.0))
+    # A weight of zero stays zero: beta may be 0, and 0 times minus infinity is NaN.
+    weights = torch.softmax(torch.where(log_w == -math.inf, log_w, beta * log_w), dim=1)
+    mean, covariance = _moments(weights, residuals)
+    unit = torch.eye(residuals.shape[2], dtype=covariance.dtype, device=covariance.device)
+    root = torch.linalg.cholesky_ex(_WIDENING**2 * covariance + _LEAST_VARIANCE * unit)[0]
+    return MultivariateGaussianDensity(mean, root)
+
+
+def flattening(log_w: Tensor, size: float) -> Tensor:
+    """Return the largest power below one that leaves weights an effective size.
+
+    The effective size falls as the power grows: each of five rounds evaluates fifteen powers and
+    keeps the sixteenth of the interval in which it crosses ``size``, from 1 to K.
+
+    Returns:
+        ``(N, 1)`` in [0, 1), a multiple of 2^-20.
+    """
+    # At minus infinity, the product with a power of zero would be NaN.
+    lowest = torch.finfo(log_w.dtype).min
+    logs = (log_w - log_w.amax(dim=1, keepdim=True)).clamp_min(lowest)[:, None]
+    beta = torch.zeros_like(log_w[:, :1])
+    steps = torch.arange(1, 16, dtype=log_w.dtype, device=log_w.device)
+    for part in (16.0**-level for level in range(1, 6)):
+        weights = torch.exp((beta + part * steps)[..., None] * logs)
+        sizes = weights.sum(dim=2).square() / weights.square().sum(dim=2)
+        beta = beta + part * (sizes >= size).sum(dim=1, keepdim=True)
+    return beta
+
+
+def _moments(weights: Tensor, residuals: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean ``(N, D)`` and covariance ``(N, D, D)`` of ``(N, K, D)`` with weights ``(N, K)``."""
+    mean = (weights[..., None] * residuals).sum(dim=1)
+    offset = residuals - mean[:, None]
+    return mean, torch.einsum("nk,nki,nkj->nij", weights, offset, offset)
 
 
 def _weigh(
@@ -272,11 +239,11 @@ def _weigh(
     log_q: Tensor,
     dtype: torch.dtype,
 ) -> ImportanceSamples:
-    """Evaluate f, in its own dtype, at samples ``(N, K, 7)``."""
-    given = f(samples.to(dtype))
-    if getattr(given, "shape", None) != samples.shape[:2]:
-        raise shape_error("f(boxes)", f"{tuple(samples.shape[:2])}, one value per box", given)
-    values = given.to(samples)
+    """Evaluate f, in ``dtype``, at samples ``(N, K, 7)``."""
+    values = f(samples.to(dtype))
+    if getattr(values, "shape", None) != samples.shape[:2]:
+        raise shape_error("f(boxes)", f"{tuple(samples.shape[:2])}, one value per box", values)
+    values = values.to(samples)
     good = (values < math.inf).all(dim=1) & (values > -math.inf).any(dim=1)
     if can_read(good) and not bool(good.all()):
         row = int((~good).nonzero()[0, 0])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from ebm3d.densities import BoxDistribution, DecodedDensity
+from ebm3d.densities import BoxDistribution
 from ebm3d.energy.normalized_energy import NormalizedEnergy
 
 METHODS = ("laplace", "importance")
@@ -18,8 +18,7 @@ _NUM_SAMPLES, _NUM_ROUNDS = 256, 4  # of "importance"
 def energy_distribution(method: str, normalized: NormalizedEnergy) -> BoxDistribution:
     """Return Gaussian densities of boxes whose point estimates are the boxes.
 
-    Of period pi in the yaw, as those of ``RegressionRefinementHead``: f is trained around true
-    boxes and knows nothing of detections whose front and rear are exchanged.
+    Their yaw has period pi: f, trained around true boxes, says nothing of headings flipped by pi.
 
     Args:
         method: "laplace": from the curvature of f at the box (M-30); "importance": the moments of
@@ -27,11 +26,11 @@ def energy_distribution(method: str, normalized: NormalizedEnergy) -> BoxDistrib
         normalized: f around N refined boxes.
 
     Returns:
-        N densities; the same for the same input: samples are of a fixed seed.
+        N densities; samples are of a fixed seed.
     """
     boxes = normalized.boxes
     if method == "laplace" or len(boxes) == 0:
         return normalized.laplace.distribution(math.pi)
-    found = normalized.posterior(_NUM_SAMPLES, _NUM_ROUNDS).gaussian(math.pi)
-    density = DecodedDensity(found.density, torch.zeros_like(found.density.mean))
-    return replace(found, density=density).to(boxes.dtype)
+    gaussian = normalized.posterior(_NUM_SAMPLES, _NUM_ROUNDS).gaussian(math.pi)
+    density = gaussian.density.with_point(torch.zeros_like(gaussian.density.mean))
+    return replace(gaussian, density=density).to(boxes.dtype)

@@ -2,8 +2,6 @@ r"""From matches to precision at 41 recall values, and to average precision.
 
 .. math:: AP_{R40} = \tfrac1{40}\sum_{i=1}^{40} \max_{j \ge i} p_j, \qquad
           AP_{R11} = \tfrac1{11}\sum_{i \in \{0, 4, \dots, 40\}} \max_{j \ge i} p_j
-
-K overlap thresholds, D detections, G labels; at most 41 samples.
 """
 
 from __future__ import annotations
@@ -27,14 +25,14 @@ RECALL_POINTS = {"ap_r40": slice(1, None, 1), "ap_r11": slice(0, None, 4)}
 class PrecisionRecallCurve:
     """Precision of one class, metric, overlap threshold and difficulty.
 
-    Attributes:
+    Args:
         num_labels: labels that count: the denominator of recall.
         scores: the score cutoffs at which precision was sampled, descending, at most 41.
         recall: recall at these cutoffs.
         precision: largest precision at this sample or a later one; 0 beyond the last cutoff,
-            shape ``(41,)``.
-        similarity: the same for the orientation similarity, shape ``(41,)``, or ``None`` where
-            the detections give no orientation.
+            ``(41,)``.
+        similarity: the same for the orientation similarity, or ``None`` where the detections give
+            no orientation.
     """
 
     num_labels: int
@@ -55,42 +53,52 @@ class PrecisionRecallCurve:
 
 
 @njit(cache=True, error_model="numpy")
-def sample_cutoffs(scores: FloatArray, num_labels: int) -> FloatArray:
-    """Choose the score cutoffs whose recalls lie closest to 0, 1/40, ..., 1.
+def sample_cutoffs(counts: IntArray, num_labels: int) -> IntArray:
+    """Choose the true positives whose recalls lie closest to 0, 1/40, ..., 1.
 
-    The cutoff of the i-th best true positive has the recall ``i / num_labels``. Going down, a
-    score is passed over while the next one would come closer to the recall sought. The last score
-    is always taken.
+    The k-th true positive has recall ``k / num_labels``. Going down, a rank is passed over while
+    the next one comes closer to the recall sought; the last rank is always taken. In a bootstrap a
+    detection counts several times, or not at all, and so covers several ranks, or none.
 
     Args:
-        scores: of the true positives of the first pass, descending, shape ``(T,)``.
+        counts: true positives down to each one, by descending score, ascending, ``(T,)``.
         num_labels: labels that count.
 
     Returns:
-        The cutoffs, descending; at most 41.
+        Indices into ``counts``, ascending; at most 41.
     """
-    cutoffs = np.empty(NUM_SAMPLES)
+    total = counts[-1] if len(counts) else 0
+    chosen = np.empty(NUM_SAMPLES, dtype=np.int64)
     num = 0
+    rank = 0
     sought = 0.0
-    for i in range(len(scores)):
-        here = (i + 1) / num_labels
-        if i < len(scores) - 1 and (i + 2) / num_labels - sought < sought - here:
-            continue
-        if num < NUM_SAMPLES:
-            cutoffs[num] = scores[i]
-            num += 1
+    while rank < total and num < NUM_SAMPLES:
+        rank += 1
+        # Solves the rule for the rank up to rounding; the loops then apply it as the tool does.
+        guess = min(max(rank, int(sought * num_labels - 0.5)), total)
+        while guess > rank and not _is_passed_over(guess - 1, num_labels, sought):
+            guess -= 1
+        while guess < total and _is_passed_over(guess, num_labels, sought):
+            guess += 1
+        rank = guess
+        chosen[num] = np.searchsorted(counts, rank)
+        num += 1
         sought += 1.0 / (NUM_SAMPLES - 1.0)
-    return cutoffs[:num]
+    return chosen[:num]
+
+
+@njit(cache=True, error_model="numpy")
+def _is_passed_over(rank: int, num_labels: int, sought: float) -> bool:
+    """Whether the rank after this one comes closer to the recall sought."""
+    return (rank + 1) / num_labels - sought < sought - rank / num_labels
 
 
 def sample_curve(
     recall_scores: FloatArray,
     num_labels: int,
     sorted_scores: FloatArray,
-    true_positives: IntArray,
-    false_positives: IntArray,
-    false_negatives: IntArray,
-    similarity: FloatArray | None,
+    counts: FloatArray,
+    with_similarity: bool,
 ) -> PrecisionRecallCurve:
     """Sample precision, recall and orientation similarity at the protocol's cutoffs.
 
@@ -98,35 +106,29 @@ def sample_curve(
     about together, precision is 0 (the official tool divides 0 by 0 there).
 
     Args:
-        recall_scores: of the labels found in the first pass, NaN for the others.
+        recall_scores: scores of the first pass by label, NaN for labels that are not detected.
         num_labels: labels that count.
-        sorted_scores: scores of the detections, descending, shape ``(D,)``.
-        true_positives: their number down to each detection, in the same order, shape ``(D,)``.
-        false_positives: likewise.
-        false_negatives: likewise.
-        similarity: summed orientation similarity likewise, or ``None``.
-
-    Returns:
-        The curve.
+        sorted_scores: scores of the detections, descending, ``(D,)``.
+        counts: sums of ``MatchChanges.counts`` down to each of them, ``(D, 4)``.
+        with_similarity: whether the detections give an orientation.
     """
-    found = np.sort(recall_scores[~np.isnan(recall_scores)])[::-1]
-    cutoffs = sample_cutoffs(np.ascontiguousarray(found), max(num_labels, 1))
+    scores = np.sort(recall_scores[~np.isnan(recall_scores)])[::-1]
+    cutoffs = scores[sample_cutoffs(np.arange(1, len(scores) + 1), max(num_labels, 1))]
     last = np.searchsorted(-sorted_scores, -cutoffs, side="right") - 1
-    right = true_positives[last].astype(np.float64)
-    positives = right + false_positives[last]
-    wanted = right + false_negatives[last]
-    precision = np.zeros(NUM_SAMPLES)
-    precision[: len(cutoffs)] = right / np.maximum(positives, 1)
-    smooth = None
-    if similarity is not None:
-        smooth = np.zeros(NUM_SAMPLES)
-        smooth[: len(cutoffs)] = similarity[last] / np.maximum(positives, 1)
-        smooth = _best_from_here(smooth)
+    true_positives, false_positives, matched_labels, similarity = counts[last].T
+    positives = np.maximum(true_positives + false_positives, 1)
+    expected = np.maximum(true_positives + num_labels - matched_labels, 1)
     return PrecisionRecallCurve(
-        num_labels, cutoffs, right / np.maximum(wanted, 1), _best_from_here(precision), smooth
+        num_labels,
+        cutoffs,
+        true_positives / expected,
+        _best_from_here(true_positives / positives),
+        _best_from_here(similarity / positives) if with_similarity else None,
     )
 
 
 def _best_from_here(values: FloatArray) -> FloatArray:
-    """Largest value at each place or later."""
-    return np.maximum.accumulate(values[::-1])[::-1]
+    """Largest value at each sample or later, ``(41,)``; 0 beyond the last value."""
+    padded = np.zeros(NUM_SAMPLES)
+    padded[: len(values)] = values
+    return np.maximum.accumulate(padded[::-1])[::-1]

@@ -6,14 +6,15 @@ twice. The matching of a frame does not depend on other frames, so no replicate 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
 from ebm3d.boxes.kernels import threads_for
+from ebm3d.evaluation.average_precision import sample_cutoffs
+from ebm3d.evaluation.kitti_evaluation import MatchingProblem
 from ebm3d.evaluation.kitti_protocol import NUM_SAMPLES
+from ebm3d.evaluation.matching import COUNTED
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -22,103 +23,51 @@ IntArray = NDArray[np.int64]
 _SECONDS_PER_LOOK = 1e-9
 
 
-@dataclass(frozen=True, eq=False)
-class RankedSteps:
-    """Matches of one class, metric, threshold and difficulty, ordered by score.
-
-    T labels found in the first pass; E detections that change a count.
-
-    Attributes:
-        labels_of_frame: labels that count, shape ``(F,)``.
-        recall_scores: scores of the labels found, descending, shape ``(T,)``.
-        recall_frames: their frames, shape ``(T,)``.
-        scores: scores of the detections, descending, shape ``(E,)``.
-        frames: their frames, shape ``(E,)``.
-        true_positives: by how much each changes the number of true positives, shape ``(E,)``.
-        false_positives: the same for false positives, shape ``(E,)``.
-    """
-
-    labels_of_frame: IntArray
-    recall_scores: FloatArray
-    recall_frames: IntArray
-    scores: FloatArray
-    frames: IntArray
-    true_positives: IntArray
-    false_positives: IntArray
-
-
 def draw_weights(num_frames: int, num_replicates: int, seed: int) -> NDArray[np.int32]:
-    """Draw how often each frame is part of each replicate.
-
-    Args:
-        num_frames: F.
-        num_replicates: B.
-        seed: of the random generator.
-
-    Returns:
-        Counts, shape ``(B, F)``; each row sums to F.
-    """
+    """Draw how often each frame is part of each replicate, ``(B, F)``; each row sums to F."""
     generator = np.random.default_rng(seed)
     weights = np.zeros((num_replicates, num_frames), dtype=np.int32)
     for row in weights:
-        drawn = generator.integers(0, num_frames, num_frames)
-        row += np.bincount(drawn, minlength=num_frames).astype(np.int32)
+        row += np.bincount(generator.integers(0, num_frames, num_frames), minlength=num_frames)
     return weights
 
 
-def resampled_ap_r40(steps: RankedSteps, weights: NDArray[np.int32]) -> FloatArray:
-    """Return AP R40 of every replicate, percent, shape ``(B,)``.
+def resampled_ap_r40(
+    problem: MatchingProblem,
+    counts: FloatArray,
+    recall_scores: FloatArray,
+    label_status: NDArray[np.int8],
+    weights: NDArray[np.int32],
+) -> FloatArray:
+    """Return AP R40 of every replicate at one overlap threshold, percent, ``(B,)``.
 
     Args:
-        steps: ordered matches.
-        weights: of ``draw_weights``, shape ``(B, F)``.
+        problem: G labels and D detections of F frames.
+        counts: of ``MatchChanges`` at the threshold, ``(D, 4)``.
+        recall_scores: likewise, ``(G,)``.
+        label_status: with which they were matched, ``(G,)``.
+        weights: how often each frame counts, ``(B, F)``.
     """
-    last = np.searchsorted(-steps.scores, -steps.recall_scores, side="right").astype(np.int64)
-    num_looks = weights.size + len(weights) * (len(last) + len(steps.frames))
+    frame_of_label = problem.labels.frame_of_object
+    recalled = np.flatnonzero(~np.isnan(recall_scores))
+    recalled = recalled[np.argsort(-recall_scores[recalled], kind="stable")]
+    changing = np.flatnonzero(counts[:, :2].any(axis=1))
+    changing = changing[np.argsort(-problem.scores[changing], kind="stable")]
+    last = np.searchsorted(
+        -problem.scores[changing], -recall_scores[recalled], side="right"
+    ).astype(np.int64)
+    num_looks = weights.size + len(weights) * (len(last) + len(changing))
     with threads_for(num_looks * _SECONDS_PER_LOOK):
         averages: FloatArray = _resampled_ap_r40(
-            steps.labels_of_frame,
-            steps.recall_frames,
+            np.bincount(frame_of_label[label_status == COUNTED], minlength=len(problem.labels)),
+            frame_of_label[recalled],
             last,
-            steps.frames,
-            steps.true_positives,
-            steps.false_positives,
+            problem.detections.frame_of_object[changing],
+            counts[changing, 0].astype(np.int64),
+            counts[changing, 1].astype(np.int64),
             weights,
         )
     return averages
-
-
-@njit(cache=True, error_model="numpy")
-def _passes_over(rank: int, num_labels: int, sought: float) -> bool:
-    """The rule of ``sample_cutoffs``: the next rank comes closer to the recall sought."""
-    return (rank + 1) / num_labels - sought < sought - rank / num_labels
-
-
-@njit(cache=True, error_model="numpy")
-def _weighted_cutoffs(ranks: IntArray, num_labels: int, places: IntArray) -> int:
-    """``sample_cutoffs`` where the i-th score counts ``ranks[i] - ranks[i - 1]`` times.
-
-    Jumps to each rank that is taken instead of passing over those before it: the rule holds for
-    all ranks below one and for none above. Fills ``places`` with indices of scores and returns
-    how many there are.
-    """
-    total = ranks[-1] if len(ranks) else 0
-    num = 0
-    rank = 0
-    sought = 0.0
-    while rank < total:
-        rank += 1
-        guess = min(max(rank, int(sought * num_labels - 0.5)), total)
-        while guess > rank and not _passes_over(guess - 1, num_labels, sought):
-            guess -= 1
-        while guess < total and _passes_over(guess, num_labels, sought):
-            guess += 1
-        rank = guess
-        if num < NUM_SAMPLES:
-            places[num] = np.searchsorted(ranks, rank)
-            num += 1
-        sought += 1.0 / (NUM_SAMPLES - 1.0)
-    return num
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -134,27 +83,21 @@ def _resampled_ap_r40(
     """AP R40 of every replicate, replicates in parallel."""
     averages = np.zeros(len(weights))
     for b in prange(len(weights)):
-        drawn = weights[b]
+        times = weights[b]
         num_labels = 0
         for frame in range(len(labels_of_frame)):
-            num_labels += drawn[frame] * labels_of_frame[frame]
-        ranks = np.empty(len(recall_frames), dtype=np.int64)
-        rank = 0
-        for i in range(len(recall_frames)):
-            rank += drawn[recall_frames[i]]
-            ranks[i] = rank
-        places = np.empty(NUM_SAMPLES, dtype=np.int64)
-        num = _weighted_cutoffs(ranks, max(num_labels, 1), places)
+            num_labels += times[frame] * labels_of_frame[frame]
+        ranks = np.cumsum(times[recall_frames])
+        cutoffs = sample_cutoffs(ranks, max(num_labels, 1))
         precision = np.zeros(NUM_SAMPLES)
         right = 0
         wrong = 0
         begin = 0
-        for k in range(num):
-            end = last_detections[places[k]]
+        for k in range(len(cutoffs)):
+            end = last_detections[cutoffs[k]]
             for at in range(begin, end):
-                times = drawn[frames[at]]
-                right += times * true_positives[at]
-                wrong += times * false_positives[at]
+                right += times[frames[at]] * true_positives[at]
+                wrong += times[frames[at]] * false_positives[at]
             begin = max(begin, end)
             precision[k] = right / max(right + wrong, 1)
         best = 0.0

@@ -1,6 +1,6 @@
-r"""How true predicted densities of boxes are: what true boxes say about claimed probabilities.
+r"""Calibration of predicted box densities.
 
-P pairs of a predicted density and a true box; D = 7 dimensions of a box; K samples; J levels.
+P pairs of a predicted density and a true box; D = 7 dimensions of a box; S samples; J levels.
 
 Dimensions are those of the residuals a density is one of. The sizes and the yaw are the box's; x, y
 and z are the axes of the LiDAR where residuals are taken from anchors, and along, across and up
@@ -10,15 +10,15 @@ where they are taken from a box that is refined. docs/method.md, M-16.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, chi2
+from scipy.stats import binom, chi2, sem
 
 from ebm3d.errors import input_error, shape_error
-from ebm3d.evaluation.pairs import wrap
+from ebm3d.evaluation.localization import wrap
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -39,16 +39,16 @@ class CalibrationPairs:
     A pair with NaN anywhere, or a standard deviation that is not positive and finite, is one
     without a density.
 
-    Attributes:
-        log_prob: log density of the true box, nats, in meters and radians, shape ``(P,)``.
-        pit: marginal distribution functions at the true box, shape ``(P, 7)``, in [0, 1].
+    Args:
+        log_prob: log density of the true box, nats, in meters and radians, ``(P,)``.
+        pit: marginal distribution functions at the true box, ``(P, 7)``, in [0, 1].
         squared_mahalanobis: squared distance of the true box from the mean in the covariance of
-            the density, shape ``(P,)``.
-        std: standard deviation of each dimension of the box, LiDAR frame, shape ``(P, 7)``, meters
-            and radians.
-        errors: predicted box minus true box, shape ``(P, 7)``, meters and radians.
-        energy_scores: of :func:`energy_scores`, shape ``(P,)``.
-        entropies: of the densities, nats, in meters and radians, shape ``(P,)``.
+            the density, ``(P,)``.
+        std: standard deviation of each dimension of the box, LiDAR frame, ``(P, 7)``, meters and
+            radians.
+        errors: predicted box minus true box, ``(P, 7)``, meters and radians.
+        energy_scores: of :func:`energy_scores`, ``(P,)``.
+        entropies: of the densities, nats, in meters and radians, ``(P,)``.
 
     Raises:
         ValueError: if a shape does not fit.
@@ -65,12 +65,10 @@ class CalibrationPairs:
     def __post_init__(self) -> None:
         """Check the shapes."""
         num = len(self.log_prob)
-        for field in fields(self):
-            wide = field.name in ("pit", "std", "errors")
-            expected = (num, len(DIMENSIONS)) if wide else (num,)
-            value = getattr(self, field.name)
+        for name, value in vars(self).items():
+            expected = (num, 7) if name in ("pit", "std", "errors") else (num,)
             if np.shape(value) != expected:
-                raise shape_error(field.name, f"{expected} for {num} pairs", value)
+                raise shape_error(name, f"{expected} for {num} pairs", value)
 
     def __len__(self) -> int:
         """The number of pairs P."""
@@ -78,20 +76,18 @@ class CalibrationPairs:
 
     def select(self, which: NDArray[np.bool_] | IntArray) -> CalibrationPairs:
         """Return the pairs chosen by a mask ``(P,)`` or by indices."""
-        return CalibrationPairs(*(getattr(self, field.name)[which] for field in fields(self)))
+        return CalibrationPairs(**{name: value[which] for name, value in vars(self).items()})
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
-        """Which pairs have a density, shape ``(P,)``."""
-        known: NDArray[np.bool_] = ((self.std > 0) & np.isfinite(self.std)).all(axis=1)
-        for field in fields(self):
-            unknown = np.isnan(getattr(self, field.name))
-            known &= ~(unknown.any(axis=1) if unknown.ndim == 2 else unknown)
-        return known
+        """Which pairs have a density, ``(P,)``."""
+        table = np.column_stack(list(vars(self).values()))
+        known: NDArray[np.bool_] = ~np.isnan(table).any(axis=1)
+        return known & ((self.std > 0) & np.isfinite(self.std)).all(axis=1)
 
     @property
-    def is_turned(self) -> NDArray[np.bool_]:
-        """Which predicted boxes head the wrong way, by more than a quarter turn, shape ``(P,)``."""
+    def is_flipped(self) -> NDArray[np.bool_]:
+        """Which predicted headings are off by more than a quarter turn, ``(P,)``."""
         return np.asarray(np.abs(self.errors[:, 6]) > math.pi / 2)
 
 
@@ -99,37 +95,37 @@ class CalibrationPairs:
 class CalibrationReport:
     r"""Calibration of a set of predicted densities; NaN where there are no pairs.
 
-    Attributes:
+    Args:
         num_pairs: n, pairs with a density; all figures are of these.
         num_without_density: pairs left out for want of a density.
-        num_turned: pairs of the n whose predicted box heads the wrong way, where the density knows
-            which end is the front. A narrow density is off by thousands of nats there.
+        num_flipped: pairs of the n whose predicted heading is flipped by pi, where the density
+            knows front from rear. A narrow density is off by thousands of nats there.
         nll: mean negative log density of the true boxes, nats, in meters and radians: dimensions
             have units m^6 rad, so only differences of two such figures mean something.
         nll_median: the median.
         nll_standard_error: of the mean, pairs taken as independent.
-        nll_not_turned: mean over the pairs that are not turned.
+        nll_not_flipped: mean over the pairs whose heading is not flipped.
         entropy: mean entropy, nats, in the units of ``nll``, which it equals in expectation if the
             densities are true; the smaller, the sharper.
         energy_score: mean of :func:`energy_scores`.
-        observed: share of true values at or below each level of ``LEVELS``, shape ``(8, 15)``:
-            rows as in ``ROWS``, the last one for the squared Mahalanobis distance.
+        observed: share of true values at or below each level of ``LEVELS``, ``(8, 15)``: rows as
+            in ``ROWS``, the last one for the squared Mahalanobis distance.
         pit_counts: histogram over [0, 1] of the probability integral transforms in bins of one
-            width, shape ``(8, 20)``; rows as before.
+            width, ``(8, 20)``.
         coverage: share of true values in the central interval (last row: the ellipsoid) of each
-            probability in ``COVERAGES``, shape ``(8, 4)``.
-        sharpness: mean standard deviation of each dimension, shape ``(7,)``, meters and radians.
-        rms_standardized_error: root mean square of error over standard deviation, shape ``(7,)``;
-            1 if the variances are true, larger if they are too small.
+            probability in ``COVERAGES``, ``(8, 4)``.
+        sharpness: mean standard deviation of each dimension, ``(7,)``, meters and radians.
+        rms_standardized_error: root mean square of error over standard deviation, ``(7,)``; 1 if
+            the variances are true, larger if they are too small.
     """
 
     num_pairs: int
     num_without_density: int
-    num_turned: int
+    num_flipped: int
     nll: float
     nll_median: float
     nll_standard_error: float
-    nll_not_turned: float
+    nll_not_flipped: float
     entropy: float
     energy_score: float
     observed: FloatArray
@@ -140,17 +136,17 @@ class CalibrationReport:
 
     @property
     def calibration_error(self) -> FloatArray:
-        """Mean absolute difference of share and level, shape ``(8,)``; rows as in ``ROWS``."""
+        """Mean absolute difference of share and level, ``(8,)``; rows as in ``ROWS``."""
         return np.abs(self.observed - LEVELS).mean(axis=1)
 
     @property
     def squared_calibration_error(self) -> FloatArray:
-        """Mean squared difference of share and level, shape ``(8,)``."""
+        """Mean squared difference of share and level, ``(8,)``."""
         return np.square(self.observed - LEVELS).mean(axis=1)
 
     @property
     def max_calibration_error(self) -> FloatArray:
-        """Largest absolute difference of share and level, shape ``(8,)``."""
+        """Largest absolute difference of share and level, ``(8,)``."""
         return np.abs(self.observed - LEVELS).max(axis=1)
 
     @property
@@ -171,45 +167,38 @@ class CalibrationReport:
     def as_dict(self) -> dict[str, Any]:
         """Return all figures as a tree of numbers; ``None`` where there are no pairs."""
 
-        def by_row(values: FloatArray) -> dict[str, float | None]:
-            return {name: _number(v) for name, v in zip(ROWS, values, strict=False)}
+        def by_row(values: FloatArray, with_mean: bool = False) -> dict[str, float | None]:
+            row = {name: _number(v) for name, v in zip(ROWS, values, strict=False)}
+            return row | ({"mean": _number(values.mean())} if with_mean else {})
 
-        levels, shares = (
-            [f"{value:.{digits}f}" for value in values]
-            for values, digits in ((LEVELS, 4), (COVERAGES, 2))
-        )
+        levels = [f"{level:.4f}" for level in LEVELS]
+        coverages = [f"{share:.2f}" for share in COVERAGES]
         bins = [f"{i / NUM_BINS:.2f}" for i in range(NUM_BINS)]
         return {
             "num_pairs": self.num_pairs,
             "num_without_density": self.num_without_density,
-            "num_turned": self.num_turned,
+            "num_turned": self.num_flipped,
             "nll": {
                 "mean": _number(self.nll),
                 "median": _number(self.nll_median),
                 "standard_error": _number(self.nll_standard_error),
-                "not_turned": _number(self.nll_not_turned),
+                "not_turned": _number(self.nll_not_flipped),
             },
             "entropy": _number(self.entropy),
             "energy_score": _number(self.energy_score),
-            "ece": by_row(self.calibration_error[:-1]) | {"mean": _number(self.ece)},
-            "ece_squared": by_row(self.squared_calibration_error[:-1])
-            | {"mean": _number(self.squared_calibration_error[:-1].mean())},
-            "ece_max": by_row(self.max_calibration_error[:-1])
-            | {"mean": _number(self.max_calibration_error[:-1].mean())},
+            "ece": by_row(self.calibration_error[:-1], with_mean=True),
+            "ece_squared": by_row(self.squared_calibration_error[:-1], with_mean=True),
+            "ece_max": by_row(self.max_calibration_error[:-1], with_mean=True),
             "ece_by_chance": _number(self.ece_by_chance),
             "qce": _number(self.qce),
             "qce_max": _number(self.max_calibration_error[-1]),
             "sharpness": by_row(self.sharpness),
             "rms_standardized_error": by_row(self.rms_standardized_error),
-            "coverage": {
-                share: by_row(values) for share, values in zip(shares, self.coverage.T, strict=True)
-            },
-            "reliability": {
-                level: by_row(values) for level, values in zip(levels, self.observed.T, strict=True)
-            },
+            "coverage": dict(zip(coverages, map(by_row, self.coverage.T), strict=True)),
+            "reliability": dict(zip(levels, map(by_row, self.observed.T), strict=True)),
             "pit_histogram": {
-                low: dict(zip(ROWS, values, strict=True))
-                for low, values in zip(bins, self.pit_counts.T.tolist(), strict=True)
+                low: dict(zip(ROWS, counts, strict=True))
+                for low, counts in zip(bins, self.pit_counts.T.tolist(), strict=True)
             },
         }
 
@@ -229,12 +218,9 @@ def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
     docs/method.md, M-16. Our deviations: 15 levels inside (0, 1), without the two ends at which
     every prediction is calibrated; the absolute form is the one called ECE.
 
-    Args:
-        pairs: of one class, say; those without a density are counted and left out.
-
-    Returns:
-        The figures. The joint ones suppose that :math:`m^2` is chi-squared with 7 degrees of
-        freedom, as of a Gaussian: of a density of another shape they show its shape, too.
+    The joint figures suppose that :math:`m^2` is chi-squared with 7 degrees of freedom, as of a
+    Gaussian: of a density of another shape they show its shape, too. Pairs without a density are
+    counted and left out.
     """
     known = pairs.select(pairs.is_known)
     num = len(known)
@@ -247,11 +233,11 @@ def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
     return CalibrationReport(
         num_pairs=num,
         num_without_density=len(pairs) - num,
-        num_turned=int(known.is_turned.sum()),
+        num_flipped=int(known.is_flipped.sum()),
         nll=_mean(nll),
         nll_median=float(np.median(nll)) if num else math.nan,
-        nll_standard_error=_standard_error(nll),
-        nll_not_turned=_mean(nll[~known.is_turned]),
+        nll_standard_error=float(sem(nll)) if num > 1 and np.isfinite(nll).all() else math.nan,
+        nll_not_flipped=_mean(nll[~known.is_flipped]),
         entropy=_mean(known.entropies),
         energy_score=_mean(known.energy_scores),
         observed=_means(pit.T[:, None] <= LEVELS[:, None]),
@@ -267,38 +253,40 @@ def energy_scores(
 ) -> FloatArray:
     r"""Energy score of each pair, from samples of the predicted density: the smaller, the better.
 
-    .. math:: \frac1K \sum_k \|s_k - y\| - \frac{1}{K (K - 1)} \sum_{k < l} \|s_k - s_l\|
+    .. math:: \frac1S \sum_k \|s_k - y\| - \frac{1}{S (S - 1)} \sum_{k < l} \|s_k - s_l\|
 
     Source: Gneiting, Raftery, JASA 2007, section 4.3, beta = 1; strictly proper. The second term is
-    half the mean over all pairs of *different* samples, so that the score is unbiased for any K
-    (the mean over all K^2 pairs would favor wide densities). Norms are Euclidean over (x, y, z,
+    half the mean over all pairs of *different* samples, so that the score is unbiased for any S
+    (the mean over all S^2 pairs would favor wide densities). Norms are Euclidean over (x, y, z,
     dx, dy, dz, yaw) with a radian counting as much as a meter. docs/method.md, M-16.
 
     Args:
-        samples: boxes, shape ``(K, P, 7)``, K at least 2.
-        truths: true boxes in the same frame, shape ``(P, 7)``.
+        samples: boxes, ``(P, S, 7)``, S at least 2.
+        truths: true boxes in the same frame, ``(P, 7)``.
         yaw_period: differences of yaws are taken in half a period on either side of 0, radians.
 
     Returns:
-        Shape ``(P,)``. Time grows with K^2 P, memory with K P.
+        ``(P,)``. Time grows with S^2 P, memory with S P.
 
     Raises:
-        ValueError: if the shapes do not fit, or K is below 2.
+        ValueError: if the shapes do not fit, or S is below 2.
     """
-    if samples.ndim != 3 or samples.shape[1:] != truths.shape or truths.shape[1:] != (7,):
-        raise shape_error("samples", f"(K, P, 7) for truths of shape {truths.shape}", samples)
-    num_samples = len(samples)
+    if samples.ndim != 3 or samples[:, 0].shape != truths.shape or truths.shape[1:] != (7,):
+        raise shape_error("samples", f"(P, S, 7) for truths of shape {truths.shape}", samples)
+    num_samples = samples.shape[1]
     if num_samples < 2:
         raise input_error("samples", "at least two a pair", num_samples)
 
-    def distances(differences: FloatArray) -> FloatArray:
-        turned = wrap(differences[..., 6], yaw_period)
-        return np.sqrt(np.square(differences[..., :6]).sum(axis=-1) + np.square(turned))
+    def norms(differences: FloatArray) -> FloatArray:
+        """Norms of differences of boxes, summed over the samples, ``(P,)``."""
+        yaw = wrap(differences[..., 6], yaw_period)
+        squares = np.square(differences[..., :6]).sum(axis=-1) + np.square(yaw)
+        return np.asarray(np.sqrt(squares).sum(axis=1))
 
-    to_truth = distances(samples - truths).mean(axis=0)
     between = np.zeros(len(truths))
     for lag in range(1, num_samples):
-        between += distances(samples[lag:] - samples[:-lag]).sum(axis=0)
+        between += norms(samples[:, lag:] - samples[:, :-lag])
+    to_truth = norms(samples - truths[:, None]) / num_samples
     return np.asarray(to_truth - between / (num_samples * (num_samples - 1)))
 
 
@@ -308,12 +296,7 @@ def expected_calibration_error(num_pairs: int) -> float:
     A share of n draws misses its level p by :math:`E|X/n - p|` with X binomial, in closed form
     :math:`\frac{2}{n} m (1 - p) \binom nm p^m (1 - p)^{n - m}` with
     :math:`m = \lfloor np \rfloor + 1` (De Moivre); the mean over the levels is near 0.33 / sqrt(n).
-
-    Args:
-        num_pairs: n.
-
-    Returns:
-        The expectation; NaN for n = 0.
+    NaN for n = 0.
     """
     if num_pairs == 0:
         return math.nan
@@ -325,13 +308,6 @@ def expected_calibration_error(num_pairs: int) -> float:
 def _mean(values: FloatArray) -> float:
     """The mean, NaN of nothing."""
     return float(values.mean()) if values.size else math.nan
-
-
-def _standard_error(values: FloatArray) -> float:
-    """That of the mean; NaN where it cannot be known."""
-    if len(values) < 2 or not np.isfinite(values).all():
-        return math.nan
-    return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def _means(values: NDArray[Any]) -> FloatArray:

@@ -4,6 +4,8 @@ Both are evaluated on the same labels and resampled with the same frames, so tha
 have in common cancels in the difference. Intervals are percentiles of the bootstrap over frames.
 Frames of one drive resemble each other: where a split holds few drives, the true uncertainty is
 larger than frames drawn one by one can show.
+
+B replicates, F frames.
 """
 
 from __future__ import annotations
@@ -16,12 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.errors import input_error
-from ebm3d.evaluation.bootstrap import RankedSteps, draw_weights, resampled_ap_r40
+from ebm3d.evaluation.bootstrap import draw_weights, resampled_ap_r40
 from ebm3d.evaluation.kitti_evaluation import MatchingProblem, format_threshold
-from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, METRICS, Difficulty
-from ebm3d.evaluation.localization import summarize
-from ebm3d.evaluation.matching import COUNTED, MatchSteps
-from ebm3d.evaluation.pairs import MatchedPairs, common_pairs
+from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, METRICS
+from ebm3d.evaluation.localization import MatchedPairs, common_pairs, summarize
+from ebm3d.evaluation.matching import COUNTED
 
 FloatArray = NDArray[np.float64]
 
@@ -32,21 +33,12 @@ NUM_CHANGED = 10
 
 @dataclass(frozen=True)
 class ChangedBox:
-    """A label whose detection differs between the two sets.
-
-    Attributes:
-        frame_id: frame of the label.
-        label: position of the label in its file, from 0.
-        class_name: of the label.
-        distance: of the label from the camera, horizontally, meters.
-        iou_first: 3D IoU of the first set's detection with the label.
-        iou_second: of the second's.
-    """
+    """A label, and the 3D IoU of the two sets' detections with it."""
 
     frame_id: str
-    label: int
+    label: int  # position in its file, from 0
     class_name: str
-    distance: float
+    distance: float  # from the camera, horizontally, meters
     iou_first: float
     iou_second: float
 
@@ -60,7 +52,7 @@ class ChangedBox:
 class KittiComparison:
     """How two result sets differ.
 
-    Attributes:
+    Args:
         average_precision: by class, metric, threshold ``"0.70"`` and difficulty: ``first``,
             ``second``, ``difference``, ``low`` and ``high``, in percent (AP R40).
         same_pairs: by class and difficulty the summaries of the pairs common to both, ``first``
@@ -97,7 +89,7 @@ def compare_kitti(
     seed: int = 0,
     progress: Callable[[Iterable[str]], Iterable[str]] | None = None,
 ) -> KittiComparison:
-    """Compare two result sets on the same frames.
+    """Compare two result sets on the same frames and labels.
 
     Args:
         first: labels and the first set of detections.
@@ -109,9 +101,6 @@ def compare_kitti(
         seed: of the bootstrap.
         progress: wraps the iterable of classes, for a progress bar.
 
-    Returns:
-        The differences with their 95 % intervals.
-
     Raises:
         ValueError: if the two have different labels.
     """
@@ -122,25 +111,20 @@ def compare_kitti(
         raise input_error("both result sets", "on the same frames and labels", got)
     weights = draw_weights(len(first.labels), num_replicates, seed)
     average_precision: dict[str, Any] = {}
-    same: dict[str, Any] = {}
+    same_pairs: dict[str, dict[str, Any]] = {}
     improved: dict[str, list[ChangedBox]] = {}
     worsened: dict[str, list[ChangedBox]] = {}
     for name in progress(thresholds) if progress else thresholds:
         average_precision[name] = _compare_ap(first, second, name, thresholds[name], weights)
-        same[name] = {}
+        same_pairs[name] = {}
         for difficulty in DIFFICULTIES:
-            status = first.label_status(name, difficulty)
-            statuses = (
-                first.detection_status(name, difficulty),
-                second.detection_status(name, difficulty),
-            )
-            pairs = common_pairs(first, second, name, status, statuses, partners)
-            num_labels = int((status == COUNTED).sum())
-            same[name][difficulty.name] = _compare_pairs(first, *pairs, num_labels, weights)
+            pairs = common_pairs(first, second, name, difficulty, partners)
+            num_labels = int((first.status(name, difficulty)[0] == COUNTED).sum())
+            same_pairs[name][difficulty.name] = _compare_pairs(first, *pairs, num_labels, weights)
         changed = sorted(_changed_boxes(first, name, *pairs), key=lambda box: box.change)
         worsened[name] = [box for box in changed[:num_changed] if box.change < 0]
         improved[name] = [box for box in changed[::-1][:num_changed] if box.change > 0]
-    return KittiComparison(average_precision, same, worsened, improved)
+    return KittiComparison(average_precision, same_pairs, worsened, improved)
 
 
 def _compare_ap(
@@ -151,70 +135,32 @@ def _compare_ap(
     weights: NDArray[np.int32],
 ) -> dict[str, Any]:
     """AP R40 of both sets with intervals, by metric, threshold and difficulty."""
-    once = np.ones((1, len(first.labels)), dtype=np.int32)
+    weights = np.concatenate([np.ones_like(weights[:1]), weights])  # every frame once: plain AP
     tree: dict[str, Any] = {}
     for metric in METRICS:
         for difficulty in DIFFICULTIES:
-            ranked = [
-                _rank_all(problem, class_name, metric, thresholds, difficulty)
-                for problem in (first, second)
+            statuses = [problem.status(class_name, difficulty) for problem in (first, second)]
+            changes = [
+                problem.match(metric, thresholds, *status)
+                for problem, status in zip((first, second), statuses, strict=True)
             ]
-            for threshold, steps in zip(thresholds, zip(*ranked, strict=True), strict=True):
-                plain = [float(resampled_ap_r40(part, once)[0]) for part in steps]
-                samples = [resampled_ap_r40(part, weights) for part in steps]
-                place = tree.setdefault(metric, {}).setdefault(format_threshold(threshold), {})
-                place[difficulty.name] = {
-                    "first": plain[0],
-                    "second": plain[1],
-                    "difference": plain[1] - plain[0],
-                    **_interval(samples[1] - samples[0]),
+            for k, threshold in enumerate(thresholds):
+                before, after = (
+                    resampled_ap_r40(
+                        problem, part.counts[k], part.recall_scores[k], labels, weights
+                    )
+                    for problem, part, (labels, _) in zip(
+                        (first, second), changes, statuses, strict=True
+                    )
+                )
+                by_threshold = tree.setdefault(metric, {})
+                by_threshold.setdefault(format_threshold(threshold), {})[difficulty.name] = {
+                    "first": float(before[0]),
+                    "second": float(after[0]),
+                    "difference": float(after[0] - before[0]),
+                    **_interval(after[1:] - before[1:]),
                 }
     return tree
-
-
-def _rank_all(
-    problem: MatchingProblem,
-    class_name: str,
-    metric: str,
-    thresholds: Sequence[float],
-    difficulty: Difficulty,
-) -> list[RankedSteps]:
-    """Ordered matches at every threshold."""
-    label_status = problem.label_status(class_name, difficulty)
-    detection_status = problem.detection_status(class_name, difficulty)
-    steps = problem.match(metric, thresholds, label_status, detection_status)
-    return [rank_steps(problem, steps, k, label_status) for k in range(len(thresholds))]
-
-
-def rank_steps(
-    problem: MatchingProblem, steps: MatchSteps, k: int, label_status: NDArray[np.int8]
-) -> RankedSteps:
-    """Order the matches at the k-th threshold by score.
-
-    Args:
-        problem: labels and detections.
-        steps: of ``MatchingProblem.match``.
-        k: which threshold.
-        label_status: with which they were matched, shape ``(G,)``.
-
-    Returns:
-        The matches without the detections that change nothing.
-    """
-    frames_of_labels = problem.labels.frame_of_object
-    found = np.flatnonzero(~np.isnan(steps.recall_scores[k]))
-    found = found[np.argsort(-steps.recall_scores[k, found], kind="stable")]
-    changing = np.flatnonzero((steps.true_positives[k] != 0) | (steps.false_positives[k] != 0))
-    changing = changing[np.argsort(-problem.scores[changing], kind="stable")]
-    counted = frames_of_labels[label_status == COUNTED]
-    return RankedSteps(
-        np.bincount(counted, minlength=len(problem.labels)),
-        steps.recall_scores[k, found],
-        frames_of_labels[found],
-        problem.scores[changing],
-        problem.detections.frame_of_object[changing],
-        steps.true_positives[k, changing].astype(np.int64),
-        steps.false_positives[k, changing].astype(np.int64),
-    )
 
 
 def _compare_pairs(
@@ -235,12 +181,10 @@ def _compare_pairs(
     if len(first):
         change = second.iou_3d - first.iou_3d
         frames = problem.labels.frame_of_object[first.labels]
-        sums = np.bincount(frames, change, minlength=len(problem.labels))
-        counts = np.bincount(frames, minlength=len(problem.labels))
-        drawn = weights @ counts
-        samples = (weights @ sums)[drawn > 0] / drawn[drawn > 0]
+        sums = weights @ np.bincount(frames, change, minlength=len(problem.labels))
+        num_pairs = weights @ np.bincount(frames, minlength=len(problem.labels))
         figures["mean_iou_3d_difference"] = float(change.mean())
-        figures.update(_interval(samples))
+        figures |= _interval(sums[num_pairs > 0] / num_pairs[num_pairs > 0])
     return figures
 
 
@@ -248,20 +192,23 @@ def _changed_boxes(
     problem: MatchingProblem, class_name: str, first: MatchedPairs, second: MatchedPairs
 ) -> list[ChangedBox]:
     """All common pairs as changed boxes."""
-    frames = problem.labels.frame_of_object[first.labels]
-    location = problem.labels.objects.location[first.labels]
-    distances = np.hypot(location[:, 0], location[:, 2])
+    labels = problem.labels
     return [
         ChangedBox(
-            problem.labels.frame_ids[frame],
-            int(label - problem.labels.starts[frame]),
+            labels.frame_ids[frame],
+            int(row - labels.starts[frame]),
             class_name,
-            float(distance),
+            float(np.hypot(location[0], location[2])),
             float(before),
             float(after),
         )
-        for frame, label, distance, before, after in zip(
-            frames, first.labels, distances, first.iou_3d, second.iou_3d, strict=True
+        for frame, row, location, before, after in zip(
+            labels.frame_of_object[first.labels],
+            first.labels,
+            labels.objects.location[first.labels],
+            first.iou_3d,
+            second.iou_3d,
+            strict=True,
         )
     ]
 

@@ -1,13 +1,13 @@
 """The KITTI object evaluation as one pure function of labels and detections.
 
-docs/evaluation.md states every rule with its reason.
+G labels, D detections. docs/evaluation.md states every rule with its reason.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,14 @@ from numpy.typing import NDArray
 
 from ebm3d.datasets.kitti_frames import KittiFrames
 from ebm3d.errors import input_error
-from ebm3d.evaluation.average_precision import (
-    RECALL_POINTS,
-    PrecisionRecallCurve,
-    sample_curve,
-)
+from ebm3d.evaluation.average_precision import RECALL_POINTS, PrecisionRecallCurve, sample_curve
 from ebm3d.evaluation.kitti_protocol import (
     CLASSES,
     DIFFICULTIES,
-    DONT_CARE,
     METRICS,
     NEIGHBORS,
     NO_ANGLE,
+    NUM_SAMPLES,
     Difficulty,
     resolve_iou_thresholds,
 )
@@ -35,86 +31,85 @@ from ebm3d.evaluation.matching import (
     IGNORED,
     NO_FALSE_POSITIVE,
     SKIPPED,
-    MatchSteps,
+    Frame,
+    MatchChanges,
     match_frames,
 )
 from ebm3d.evaluation.overlaps import FrameOverlaps, frame_overlaps
 
-FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 StatusArray = NDArray[np.int8]
+CurveKey = tuple[str, str, float, str]
 
 SIMILARITY_NAMES = {"bbox": "aos", "bev": "ahs_bev", "3d": "ahs_3d"}
 """Average orientation (heading) similarity by the metric that matched: alpha for ``bbox``,
 rotation_y for the others, as in the official tool's extensions."""
-
-CurveKey = tuple[str, str, float, str]
+_OVERLAP_NAMES = {name: metric for metric, name in SIMILARITY_NAMES.items()}
 
 
 @dataclass(frozen=True)
 class KittiEvaluation:
-    """What one evaluation found.
+    """Precision-recall curves and average precision.
 
-    Attributes:
+    Args:
         curves: by class, metric (``bbox``, ``bev``, ``3d``), overlap threshold and difficulty.
         num_labels: labels that count, by class and difficulty.
         num_detections: detections by class.
-        notes: what a reader of the numbers must know: classes without labels or detections,
-            metrics that could not be evaluated.
+        notes: classes without labels or detections, metrics that could not be evaluated.
     """
 
     curves: Mapping[CurveKey, PrecisionRecallCurve]
     num_labels: Mapping[tuple[str, str], int]
     num_detections: Mapping[str, int]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def average_precision(
         self, class_name: str, metric: str, threshold: float, difficulty: str, name: str = "ap_r40"
     ) -> float:
-        """Return one figure in percent.
+        """Return ``"ap_r40"`` or ``"ap_r11"`` in percent.
 
         Args:
-            class_name: ``"Car"``, ``"Pedestrian"`` or ``"Cyclist"``.
+            class_name: of ``CLASSES``.
             metric: ``"bbox"``, ``"bev"``, ``"3d"``, or ``"aos"``, ``"ahs_bev"``, ``"ahs_3d"``.
             threshold: one of the overlap thresholds evaluated.
             difficulty: ``"easy"``, ``"moderate"`` or ``"hard"``.
-            name: ``"ap_r40"`` or ``"ap_r11"``.
-
-        Raises:
-            KeyError: if it was not evaluated.
+            name: which average.
         """
-        overlap = {v: k for k, v in SIMILARITY_NAMES.items()}.get(metric, metric)
+        overlap = _OVERLAP_NAMES.get(metric, metric)
         curve = self.curves[class_name, overlap, threshold, difficulty]
         if metric == overlap:
             return curve.average_precision(name)
         return curve.average_similarity(name)
 
+    def thresholds(self, class_name: str) -> list[float]:
+        """Return the overlap thresholds at which a class was evaluated, ascending."""
+        return sorted({key[2] for key in self.curves if key[0] == class_name})
+
     def as_dict(self) -> dict[str, Any]:
         """Return all AP by class, metric, threshold, difficulty; ``None``: nothing to evaluate."""
         tree: dict[str, Any] = {}
-        for (class_name, metric, threshold, difficulty), curve in self.curves.items():
-            for kind in (metric, SIMILARITY_NAMES[metric]):
-                values = {
-                    name: curve.average_precision(name)
-                    if kind == metric
-                    else curve.average_similarity(name)
+        for class_name, overlap, threshold, difficulty in self.curves:
+            for metric in (overlap, SIMILARITY_NAMES[overlap]):
+                by_threshold = tree.setdefault(class_name, {}).setdefault(metric, {})
+                figures = {
+                    name: self.average_precision(class_name, metric, threshold, difficulty, name)
                     for name in RECALL_POINTS
                 }
                 absent = self.num_labels[class_name, difficulty] == 0
-                place = tree.setdefault(class_name, {}).setdefault(kind, {})
-                place.setdefault(format_threshold(threshold), {})[difficulty] = {
+                by_threshold.setdefault(format_threshold(threshold), {})[difficulty] = {
                     name: None if absent or math.isnan(value) else value
-                    for name, value in values.items()
+                    for name, value in figures.items()
                 }
-        for class_name, place in tree.items():
-            place["num_labels"] = {
+        for class_name, by_metric in tree.items():
+            by_metric["num_labels"] = {
                 d.name: self.num_labels[class_name, d.name] for d in DIFFICULTIES
             }
-            place["num_detections"] = self.num_detections[class_name]
+            by_metric["num_detections"] = self.num_detections[class_name]
         return tree
 
 
 def format_threshold(threshold: float) -> str:
-    """Return the threshold as it stands in keys: two digits, more where two do not suffice."""
+    """Return the threshold as written in keys: two digits, more where two do not suffice."""
     short = f"{threshold:.2f}"
     return short if float(short) == threshold else repr(threshold)
 
@@ -132,12 +127,8 @@ def evaluate_kitti(
         labels: ground truth with DontCare regions, camera frame.
         detections: with scores, of the same frames in the same order.
         classes: which to evaluate, of Car, Pedestrian, Cyclist.
-        iou_thresholds: for bbox, BEV and 3D alike: for all classes, or by class; ``None`` for the
+        iou_thresholds: for bbox, BEV and 3D: for all classes, or by class; ``None`` for the
             defaults of ``kitti_protocol``.
-
-    Returns:
-        Precision-recall curves and average precision of every class, metric, threshold and
-        difficulty.
 
     Raises:
         ValueError: if the frames differ, the detections have no scores, or a class or threshold
@@ -152,33 +143,32 @@ def evaluate_problem(
     thresholds: Mapping[str, Sequence[float]],
     *,
     metrics: Sequence[str] = METRICS,
-    band: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
+    band: tuple[BoolArray, BoolArray] | None = None,
 ) -> KittiEvaluation:
     """Evaluate prepared labels and detections, all of them or those of a band.
+
+    Labels outside the band are ignored. Detections outside may be matched to a label inside (two
+    estimates of one distance may fall on either side of a border), but are no false positives.
 
     Args:
         problem: labels and detections with their overlaps.
         thresholds: by class, of ``resolve_iou_thresholds``.
         metrics: which to evaluate, of ``METRICS``.
-        band: which labels ``(G,)`` and detections ``(D,)`` lie in the band, see ``band_status``.
-
-    Returns:
-        As ``evaluate_kitti``.
+        band: which labels ``(G,)`` and detections ``(D,)`` lie in a band, of distance for example.
     """
     curves: dict[CurveKey, PrecisionRecallCurve] = {}
     num_labels: dict[tuple[str, str], int] = {}
     for class_name, values in thresholds.items():
         for difficulty in DIFFICULTIES:
-            label_status = problem.label_status(class_name, difficulty)
-            detection_status = problem.detection_status(class_name, difficulty)
+            labels, detections = problem.status(class_name, difficulty)
             if band is not None:
-                label_status, detection_status = band_status(label_status, detection_status, *band)
-            num_labels[class_name, difficulty.name] = int((label_status == COUNTED).sum())
+                labels[(labels == COUNTED) & ~band[0]] = IGNORED
+                detections[(detections == COUNTED) & ~band[1]] = NO_FALSE_POSITIVE
+            num_labels[class_name, difficulty.name] = int((labels == COUNTED).sum())
             for metric in metrics:
-                steps = problem.match(metric, values, label_status, detection_status)
-                for value, curve in zip(
-                    values, problem.curves(metric, steps, label_status), strict=True
-                ):
+                changes = problem.match(metric, values, labels, detections)
+                of_metric = problem.curves(metric, changes, labels)
+                for value, curve in zip(values, of_metric, strict=True):
                     curves[class_name, metric, value, difficulty.name] = curve
     num_detections = {name: int(problem.is_detected(name).sum()) for name in thresholds}
     notes = tuple(_notes(problem, num_labels, num_detections))
@@ -188,71 +178,48 @@ def evaluate_problem(
 class MatchingProblem:
     """Labels and detections with everything that all matchings share, computed once.
 
-    Args:
-        labels: ground truth with DontCare regions, camera frame.
-        detections: with scores, of the same frames in the same order.
-        overlaps: of these, if known already.
-
-    Raises:
-        ValueError: if the frames differ or the detections have no finite scores.
+    Arguments and errors as of :func:`evaluate_kitti`.
     """
 
-    def __init__(
-        self,
-        labels: KittiFrames,
-        detections: KittiFrames,
-        overlaps: FrameOverlaps | None = None,
-    ) -> None:
+    def __init__(self, labels: KittiFrames, detections: KittiFrames) -> None:
         _check_frames(labels, detections)
-        score = detections.objects.score
-        assert score is not None
         self.labels = labels
         self.detections = detections
-        self.scores = np.ascontiguousarray(score, dtype=np.float64)
-        self.overlaps = frame_overlaps(labels, detections) if overlaps is None else overlaps
+        self.scores = np.ascontiguousarray(detections.objects.score, dtype=np.float64)
+        self.overlaps: FrameOverlaps = frame_overlaps(labels, detections)
         self.label_names = np.char.lower(labels.objects.names)
         self.detection_names = np.char.lower(detections.objects.names)
-        self.dont_care_share = self._dont_care_share()
-        self.has_angles = not bool((detections.objects.alpha == NO_ANGLE).any())
-        self.has_box_3d = bool(
-            len(detections.objects) == 0 or (detections.objects.dimensions > 0).all(axis=1).any()
-        )
+        objects = detections.objects
+        self.has_angles = not bool((objects.alpha == NO_ANGLE).any())
+        self.has_box_3d = not len(objects) or bool((objects.dimensions > 0).all(axis=1).any())
         self._order = np.argsort(-self.scores, kind="stable")
-        self.sorted_scores = self.scores[self._order]
 
-    def is_detected(self, class_name: str) -> NDArray[np.bool_]:
-        """Return which detections are of the class, shape ``(D,)``."""
+    def is_detected(self, class_name: str) -> BoolArray:
+        """Return which detections are of the class, ``(D,)``."""
         return np.asarray(self.detection_names == class_name.lower())
 
-    def label_status(self, class_name: str, difficulty: Difficulty) -> StatusArray:
-        """Return which labels count, are ignored or take no part, shape ``(G,)``.
+    def status(self, class_name: str, difficulty: Difficulty) -> tuple[StatusArray, StatusArray]:
+        """Return which labels ``(G,)`` and detections ``(D,)`` count, are ignored or take no part.
 
         A label must be higher than the least height, a detection at least that high: the official
-        tool compares so, and labels of exactly 25 and 40 pixels exist.
+        tool compares so, and labels of exactly 25 and 40 pixels exist. Too low a 2D box makes a
+        detection of any class ignored, as in the official tool.
         """
         objects = self.labels.objects
-        own = self.label_names == class_name.lower()
+        same_class = self.label_names == class_name.lower()
         neighbor = np.isin(self.label_names, NEIGHBORS[class_name.lower()])
         beyond = (
             (objects.occluded > difficulty.max_occlusion)
             | (objects.truncated > difficulty.max_truncation)
             | (objects.bbox[:, 3] - objects.bbox[:, 1] <= difficulty.min_height)
         )
-        status = np.full(len(objects), SKIPPED, dtype=np.int8)
-        status[own & ~beyond] = COUNTED
-        status[(own & beyond) | neighbor] = IGNORED
-        return status
-
-    def detection_status(self, class_name: str, difficulty: Difficulty) -> StatusArray:
-        """Return which detections count, are ignored or take no part, shape ``(D,)``.
-
-        Too low a 2D box makes a detection of any class ignored, as in the official tool.
-        """
-        bbox = self.detections.objects.bbox
-        status = np.full(len(bbox), SKIPPED, dtype=np.int8)
-        status[self.is_detected(class_name)] = COUNTED
-        status[np.abs(bbox[:, 3] - bbox[:, 1]) < difficulty.min_height] = IGNORED
-        return status
+        labels = np.full(len(objects), SKIPPED, dtype=np.int8)
+        labels[same_class & ~beyond] = COUNTED
+        labels[(same_class & beyond) | neighbor] = IGNORED
+        detections = np.full(len(self.scores), SKIPPED, dtype=np.int8)
+        detections[self.is_detected(class_name)] = COUNTED
+        detections[_heights(self.detections) < difficulty.min_height] = IGNORED
+        return labels, detections
 
     def match(
         self,
@@ -260,94 +227,46 @@ class MatchingProblem:
         thresholds: Sequence[float],
         label_status: StatusArray,
         detection_status: StatusArray,
-    ) -> MatchSteps:
-        """Match all frames at all thresholds.
-
-        Args:
-            metric: ``"bbox"``, ``"bev"`` or ``"3d"``.
-            thresholds: overlap that a match must exceed.
-            label_status: shape ``(G,)``.
-            detection_status: shape ``(D,)``.
-        """
-        values = np.asarray(thresholds, dtype=np.float64)
+    ) -> MatchChanges:
+        """Match all frames at all overlap thresholds, with the statuses of ``status``."""
+        labels, detections = self.labels.objects, self.detections.objects
+        share = self.overlaps.dont_care_share
         if metric == "bbox":
-            in_dont_care = self.dont_care_share > values[:, None]
-            angles = (self.labels.objects.alpha, self.detections.objects.alpha)
+            angles = labels.alpha, detections.alpha
         else:
-            in_dont_care = np.zeros((len(values), len(self.scores)), dtype=np.bool_)
-            angles = (self.labels.objects.rotation_y, self.detections.objects.rotation_y)
+            angles, share = (labels.rotation_y, detections.rotation_y), np.zeros_like(share)
+        frames = Frame(
+            self.overlaps.iou[metric],
+            label_status,
+            np.ascontiguousarray(angles[0]),
+            detection_status,
+            np.ascontiguousarray(angles[1]),
+            self.scores,
+            share,
+        )
         return match_frames(
             self.labels.starts,
             self.detections.starts,
             self.overlaps.pair_starts,
-            self.overlaps.of(metric),
-            label_status,
-            detection_status,
-            self.scores,
-            in_dont_care,
-            np.ascontiguousarray(angles[0]),
-            np.ascontiguousarray(angles[1]),
-            values,
+            frames,
+            np.asarray(thresholds, dtype=np.float64),
         )
 
     def curves(
-        self, metric: str, steps: MatchSteps, label_status: StatusArray
+        self, metric: str, changes: MatchChanges, label_status: StatusArray
     ) -> Iterator[PrecisionRecallCurve]:
-        """Sample the curve of each threshold of ``steps``."""
+        """Sample the curve of each threshold of ``match``."""
         num_labels = int((label_status == COUNTED).sum())
         with_angles = self.has_angles if metric == "bbox" else self.has_box_3d
-        for k in range(len(steps.similarity)):
-            yield sample_curve(
-                steps.recall_scores[k],
-                num_labels,
-                self.sorted_scores,
-                np.cumsum(steps.true_positives[k, self._order]),
-                np.cumsum(steps.false_positives[k, self._order]),
-                num_labels + np.cumsum(steps.false_negatives[k, self._order]),
-                np.cumsum(steps.similarity[k, self._order]) if with_angles else None,
-            )
-
-    def _dont_care_share(self) -> FloatArray:
-        """Largest share of each detection's 2D box that lies in one DontCare region, shape (D,)."""
-        share = np.zeros(len(self.scores))
-        dont_care = self.label_names == DONT_CARE
-        starts, pairs = self.detections.starts, self.overlaps.pair_starts
-        frame_of_label = self.labels.frame_of_object
-        first_label = self.labels.starts[frame_of_label]
-        num = np.diff(starts)[frame_of_label]
-        for i in np.flatnonzero(dont_care & (num > 0)):
-            frame = frame_of_label[i]
-            begin = pairs[frame] + (i - first_label[i]) * num[i]
-            rows = slice(starts[frame], starts[frame + 1])
-            share[rows] = np.maximum(share[rows], self.overlaps.bbox[begin : begin + num[i]])
-        return share
+        scores = self.scores[self._order]
+        for counts, recall_scores in zip(changes.counts, changes.recall_scores, strict=True):
+            totals = np.cumsum(counts[self._order], axis=0)
+            yield sample_curve(recall_scores, num_labels, scores, totals, with_angles)
 
 
-def band_status(
-    label_status: StatusArray,
-    detection_status: StatusArray,
-    label_in_band: NDArray[np.bool_],
-    detection_in_band: NDArray[np.bool_],
-) -> tuple[StatusArray, StatusArray]:
-    """Restrict an evaluation to the labels of a band, for example of distance.
-
-    Labels outside are ignored. Detections outside may find a label inside (two estimates of one
-    distance may fall on either side of a border), but are no false positives.
-
-    Args:
-        label_status: shape ``(G,)``.
-        detection_status: shape ``(D,)``.
-        label_in_band: shape ``(G,)``.
-        detection_in_band: shape ``(D,)``.
-
-    Returns:
-        New statuses of labels and detections.
-    """
-    labels = label_status.copy()
-    labels[(label_status == COUNTED) & ~label_in_band] = IGNORED
-    detections = detection_status.copy()
-    detections[(detection_status == COUNTED) & ~detection_in_band] = NO_FALSE_POSITIVE
-    return labels, detections
+def _heights(frames: KittiFrames) -> NDArray[np.float64]:
+    """Heights of the 2D boxes, pixels."""
+    return np.abs(frames.objects.bbox[:, 3] - frames.objects.bbox[:, 1])
 
 
 def _check_frames(labels: KittiFrames, detections: KittiFrames) -> None:
@@ -377,7 +296,7 @@ def _notes(
     for (class_name, difficulty), num in num_labels.items():
         if num == 0:
             yield f"{class_name}, {difficulty}: no label counts, so AP is 0 whatever is detected."
-        elif num < 41:
+        elif num < NUM_SAMPLES:
             yield (
                 f"{class_name}, {difficulty}: only {num} labels count; with fewer than 41 even "
                 "perfect detections score below 100."
@@ -387,12 +306,11 @@ def _notes(
             yield f"{class_name}: nothing is detected, so AP is 0."
     if not problem.has_angles:
         yield "alpha is -10 (unknown) for some detections, so AOS is not evaluated."
-    objects = problem.detections.objects
     if not problem.has_box_3d:
         yield "no detection gives a 3D box, so BEV and 3D are 0."
-    height = np.abs(objects.bbox[:, 3] - objects.bbox[:, 1])
-    if len(height) and (num_flat := int((height == 0).sum())):
+    heights = _heights(problem.detections)
+    if num_flat := int((heights == 0).sum()):
         yield (
-            f"{num_flat} of {len(height)} detections have a 2D box without height; the protocol "
-            "ignores them in every metric. Write the projection of the 3D box into the picture."
+            f"{num_flat} of {len(heights)} detections have a 2D box without height; the protocol "
+            "ignores them in every metric. Write the projection of the 3D box into the image."
         )

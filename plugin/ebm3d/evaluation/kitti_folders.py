@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from ebm3d.boxes.points_in_boxes import points_in_boxes
 from ebm3d.datasets.kitti_calibration import read_calibration
 from ebm3d.datasets.kitti_frames import KittiFrames, read_frames
-from ebm3d.datasets.kitti_labels import KittiObjects
+from ebm3d.datasets.point_clouds import read_cloud
 from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.evaluation.kitti_protocol import CLASSES, OTHER_NAMES
 from ebm3d.evaluation.overlaps import upright_boxes
@@ -25,13 +25,7 @@ _MAX_SHOWN = 5
 
 @dataclass(frozen=True)
 class EvaluationInput:
-    """What an evaluation needs, read from two folders.
-
-    Attributes:
-        labels: of the evaluated frames.
-        detections: of the same frames.
-        notes: what was done about oddities of the input.
-    """
+    """Labels and detections of the same frames, and notes on oddities of the files."""
 
     labels: KittiFrames
     detections: KittiFrames
@@ -56,9 +50,6 @@ def read_folders(
         missing_as_empty: take frames of ``ids`` without result file as frames without detections.
         progress: wraps an iterable of frame ids, for a progress bar.
 
-    Returns:
-        Labels, detections and notes.
-
     Raises:
         DataError: for a missing folder, frames without labels, missing result files, and whatever
             ``read_frames`` refuses.
@@ -66,48 +57,46 @@ def read_folders(
     label_dir, detection_dir = Path(label_dir), Path(detection_dir)
     _check_folder(label_dir, "a folder of label files")
     _check_folder(detection_dir, "a folder of result files")
-    have_labels = _frame_ids(label_dir)
-    have_results = _frame_ids(detection_dir)
-    if not have_results and (detection_dir / "data").is_dir():
+    labeled = _frame_ids(label_dir)
+    detected = _frame_ids(detection_dir)
+    if not detected and (detection_dir / "data").is_dir():
         detection_dir = detection_dir / "data"
-        have_results = _frame_ids(detection_dir)
+        detected = _frame_ids(detection_dir)
     notes: list[str] = []
     if ids is None:
-        ids = sorted(have_results)
+        ids = sorted(detected)
         if not ids:
             remedy = "name the folder that holds the files <frame id>.txt, or give the ids"
             problem = Problem(detection_dir, None, "result files", "no file *.txt", remedy)
             raise DataError([problem])
-        if len(have_labels) > len(ids):
+        if len(labeled) > len(ids):
             notes.append(
-                f"{len(ids)} frames have result files and are evaluated, of {len(have_labels)} "
+                f"{len(ids)} frames have result files and are evaluated, of {len(labeled)} "
                 "labeled ones; give --ids to fix the set."
             )
-    _check_present(label_dir, ids, have_labels, "labels of every frame", "remove it from the ids")
-    absent = [frame_id for frame_id in ids if frame_id not in have_results]
-    if absent and not missing_as_empty:
+    _check_present(label_dir, ids, labeled, "labels of every frame", "remove it from the ids")
+    if not missing_as_empty:
         remedy = "write an empty file for a frame without detections, or pass --missing-as-empty"
-        _check_present(detection_dir, ids, have_results, "a result file of every frame", remedy)
-    if absent:
+        _check_present(detection_dir, ids, detected, "a result file of every frame", remedy)
+    if absent := [frame_id for frame_id in ids if frame_id not in detected]:
         notes.append(
             f"{len(absent)} of {len(ids)} frames have no result file (first {absent[0]}): taken as "
             "frames without detections."
         )
     labels = read_frames(label_dir, ids, scores=False, progress=progress)
-    present = [frame_id for frame_id in ids if frame_id in have_results]
+    present = [frame_id for frame_id in ids if frame_id in detected]
     detections = read_frames(detection_dir, present, scores=True, progress=progress)
     for frames, folder in ((labels, label_dir), (detections, detection_dir)):
         notes += [*_unknown_classes(frames, folder), *_inverted_boxes(frames, folder)]
     if absent:
-        detections = _with_empty(detections, ids)
+        counts = dict(zip(present, np.diff(detections.starts).tolist(), strict=True))
+        starts = np.cumsum([0, *(counts.get(frame_id, 0) for frame_id in ids)])
+        detections = KittiFrames(tuple(ids), starts, detections.objects)
     return EvaluationInput(labels, detections, tuple(notes))
 
 
 def read_ids(path: str | Path) -> list[str]:
-    """Read a list of frame ids, one a line; blank lines are skipped.
-
-    Args:
-        path: the text file, such as ``ImageSets/val.txt``.
+    """Read a list of frame ids such as ``ImageSets/val.txt``, one a line; blank lines are skipped.
 
     Raises:
         DataError: if it is missing, empty, or an id appears twice or is no number.
@@ -142,16 +131,13 @@ def count_points(
     calib_dir: str | Path,
     progress: Progress | None = None,
 ) -> NDArray[np.int64]:
-    """Count the LiDAR points in the box of every label.
+    """Count the LiDAR points in the box of every label, ``(G,)``.
 
     Args:
-        labels: of the frames to count.
+        labels: of the frames to count, G in all.
         velodyne_dir: folder of clouds ``<frame id>.bin``, 4 float32 a point.
         calib_dir: folder of calibrations ``<frame id>.txt``.
         progress: wraps the iterable of frame ids, for a progress bar.
-
-    Returns:
-        Points in each box, shape ``(G,)``.
 
     Raises:
         DataError: if a cloud or calibration is missing or damaged.
@@ -160,41 +146,12 @@ def count_points(
     boxes = upright_boxes(labels.objects)
     frame_ids: Iterable[str] = labels.frame_ids
     for index, frame_id in enumerate(progress(frame_ids) if progress else frame_ids):
-        path = Path(velodyne_dir) / f"{frame_id}.bin"
-        try:
-            values = np.fromfile(path, dtype=np.float32)
-        except OSError as error:
-            problem = Problem(path, None, "a point cloud", str(error), "name another folder")
-            raise DataError([problem]) from error
-        if values.size % 4:
-            got = f"{values.size} numbers"
-            remedy = "restore it from the data set"
-            raise DataError([Problem(path, None, "4 numbers a point", got, remedy)])
+        points = read_cloud(Path(velodyne_dir) / f"{frame_id}.bin")[:, :3]
         matrix = read_calibration(Path(calib_dir) / f"{frame_id}.txt").lidar_to_camera_matrix
-        camera = values.reshape((-1, 4))[:, :3] @ matrix[:3, :3].T + matrix[:3, 3]
+        x, y, z = (points @ matrix[:3, :3].T + matrix[:3, 3]).T
         rows = slice(labels.starts[index], labels.starts[index + 1])
-        _count_inside(camera, boxes[rows], counts[rows])
+        counts[rows] = points_in_boxes(np.column_stack([z, -x, -y]), boxes[rows]).sum(axis=0)
     return counts
-
-
-@njit(cache=True, error_model="numpy")
-def _count_inside(
-    points: NDArray[np.float64], boxes: NDArray[np.float64], counts: NDArray[np.int64]
-) -> None:
-    """Count points of the camera frame in boxes of the upright frame of ``upright_boxes``."""
-    for i in range(len(boxes)):
-        cos_yaw, sin_yaw = np.cos(boxes[i, 6]), np.sin(boxes[i, 6])
-        for point in points:
-            x = point[2] - boxes[i, 0]
-            y = -point[0] - boxes[i, 1]
-            z = -point[1] - boxes[i, 2]
-            along = cos_yaw * x + sin_yaw * y
-            across = cos_yaw * y - sin_yaw * x
-            counts[i] += (
-                abs(along) <= 0.5 * boxes[i, 3]
-                and abs(across) <= 0.5 * boxes[i, 4]
-                and 0.0 <= z <= boxes[i, 5]
-            )
 
 
 def _check_folder(folder: Path, expected: str) -> None:
@@ -226,45 +183,32 @@ def _check_present(
     raise DataError(problems)
 
 
-def _place(frames: KittiFrames, folder: Path, row: int) -> tuple[Path, int]:
+def _place(frames: KittiFrames, folder: Path, row: int) -> str:
     """File and line of an object; blank lines, which KITTI's files have none of, do not count."""
-    frame = int(np.searchsorted(frames.starts, row, side="right")) - 1
-    return folder / f"{frames.frame_ids[frame]}.txt", int(row - frames.starts[frame]) + 1
+    frame = int(frames.frame_of_object[row])
+    return f"{folder / frames.frame_ids[frame]}.txt:{row - frames.starts[frame] + 1}"
 
 
-def _inverted_boxes(frames: KittiFrames, folder: Path) -> list[str]:
+def _inverted_boxes(frames: KittiFrames, folder: Path) -> Iterator[str]:
     """A note on 2D boxes that end before they begin."""
     bbox = frames.objects.bbox
     rows = np.flatnonzero((bbox[:, 2] < bbox[:, 0]) | (bbox[:, 3] < bbox[:, 1]))
-    if not len(rows):
-        return []
-    path, line = _place(frames, folder, int(rows[0]))
-    return [
-        f"{len(rows)} of {len(bbox)} 2D boxes in {folder} have right < left or bottom < top (first "
-        f"in {path}:{line}): they overlap nothing in the picture, as in the official tool."
-    ]
+    if len(rows):
+        yield (
+            f"{len(rows)} of {len(bbox)} 2D boxes in {folder} have right < left or bottom < top "
+            f"(first in {_place(frames, folder, rows[0])}): they overlap nothing in the image, as "
+            "in the official tool."
+        )
 
 
-def _unknown_classes(frames: KittiFrames, folder: Path) -> list[str]:
+def _unknown_classes(frames: KittiFrames, folder: Path) -> Iterator[str]:
     """Notes on class names that the benchmark does not know."""
     names = np.char.lower(frames.objects.names)
-    notes = []
     for name in np.unique(names):
-        if name in _KNOWN:
-            continue
-        rows = np.flatnonzero(names == name)
-        path, line = _place(frames, folder, int(rows[0]))
-        shown = frames.objects.names[rows[0]]
-        notes.append(
-            f"class {shown!r} is none of KITTI's: its {len(rows)} objects in {folder} are never "
-            f"counted (first in {path}:{line}). Classes are Car, Pedestrian and Cyclist."
-        )
-    return notes
-
-
-def _with_empty(frames: KittiFrames, ids: Sequence[str]) -> KittiFrames:
-    """Add frames without objects, so that all of ``ids`` are there, in their order."""
-    counts = dict(zip(frames.frame_ids, np.diff(frames.starts), strict=True))
-    starts = np.cumsum([0, *(counts.get(frame_id, 0) for frame_id in ids)]).astype(np.int64)
-    objects: KittiObjects = frames.objects
-    return KittiFrames(tuple(ids), starts, objects)
+        if name not in _KNOWN:
+            rows = np.flatnonzero(names == name)
+            yield (
+                f"class {frames.objects.names[rows[0]]!r} is none of KITTI's: its {len(rows)} "
+                f"objects in {folder} are never counted (first in "
+                f"{_place(frames, folder, rows[0])}). Classes are Car, Pedestrian and Cyclist."
+            )

@@ -1,4 +1,4 @@
-"""Everything there is to say about one result set: AP, AP by distance, localization errors."""
+"""All figures of one result set: AP, AP by distance, localization errors."""
 
 from __future__ import annotations
 
@@ -15,24 +15,22 @@ from ebm3d.evaluation.kitti_protocol import DIFFICULTIES
 from ebm3d.evaluation.localization import (
     DISTANCE_BANDS,
     POINT_BANDS,
-    band_limits,
-    band_name,
-    label_distances,
+    MatchedPairs,
+    bands,
+    find_pairs,
     summarize,
     summarize_bands,
 )
 from ebm3d.evaluation.matching import COUNTED
-from ebm3d.evaluation.pairs import MatchedPairs, find_pairs
 
-OCCLUSION_NAMES = {0: "visible", 1: "partly", 2: "largely"}
-_HARDEST = DIFFICULTIES[-1]
+OCCLUSION_NAMES = ("visible", "partly", "largely")
 
 
 @dataclass(frozen=True)
 class KittiReport:
     """All figures of one result set.
 
-    Attributes:
+    Args:
         evaluation: the protocol's curves and averages.
         by_distance: the same for each band of distance, BEV and 3D.
         localization: summaries of the matched pairs by class: ``easy``, ``moderate``, ``hard``,
@@ -66,64 +64,48 @@ def report_kitti(
     """Evaluate one result set in full.
 
     Args:
-        problem: labels and detections.
+        problem: G labels and their detections.
         thresholds: by class, of ``resolve_iou_thresholds``.
-        num_points: LiDAR points in the box of each label, shape ``(G,)``, -1 where unknown.
-        distance_bands: borders, ascending, meters from the camera.
-
-    Returns:
-        All figures.
+        num_points: LiDAR points in the box of each label, ``(G,)``, -1 where unknown.
+        distance_bands: borders, ascending, horizontal meters from the camera.
 
     Raises:
         ValueError: if ``num_points`` does not fit the labels or the borders do not ascend.
     """
-    if num_points is not None and num_points.shape != (len(problem.labels.objects),):
-        raise shape_error(
-            "num_points", f"({len(problem.labels.objects)},), one a label", num_points
-        )
-    label_distance, detection_distance = label_distances(problem)
+    objects = problem.labels.objects
+    if num_points is not None and num_points.shape != (len(objects),):
+        raise shape_error("num_points", f"({len(objects)},), one a label", num_points)
+    distances = [
+        np.hypot(part.location[:, 0], part.location[:, 2])
+        for part in (objects, problem.detections.objects)
+    ]
     by_distance = {}
-    for low, high in band_limits(distance_bands):
-        inside = (
-            (label_distance >= low) & (label_distance < high),
-            (detection_distance >= low) & (detection_distance < high),
-        )
-        by_distance[band_name(low, high)] = evaluate_problem(
-            problem, thresholds, metrics=("bev", "3d"), band=inside
+    for name, low, high in bands(distance_bands):
+        labels, detections = ((low <= distance) & (distance < high) for distance in distances)
+        by_distance[name] = evaluate_problem(
+            problem, thresholds, metrics=("bev", "3d"), band=(labels, detections)
         )
     pairs = {}
     localization = {}
     for class_name in thresholds:
         summary: dict[str, Any] = {}
         for difficulty in DIFFICULTIES:
-            status = problem.label_status(class_name, difficulty)
-            found = find_pairs(
-                problem, class_name, status, problem.detection_status(class_name, difficulty)
-            )
-            pairs[class_name, difficulty.name] = found
-            summary[difficulty.name] = summarize(found, int((status == COUNTED).sum()))
-        status = problem.label_status(class_name, _HARDEST)
-        widest = pairs[class_name, _HARDEST.name]
-        summary["by_distance"] = summarize_bands(widest, label_distance, status, distance_bands)
-        occluded = problem.labels.objects.occluded.astype(np.float64)
-        by_level = summarize_bands(widest, occluded, status, [*OCCLUSION_NAMES, 3])
-        summary["by_occlusion"] = dict(
-            zip(OCCLUSION_NAMES.values(), by_level.values(), strict=True)
-        )
+            matched = find_pairs(problem, class_name, difficulty)
+            status, _ = problem.status(class_name, difficulty)
+            pairs[class_name, difficulty.name] = matched
+            summary[difficulty.name] = summarize(matched, int((status == COUNTED).sum()))
+        # Bands are of the hardest difficulty, the last one.
+        summary["by_distance"] = summarize_bands(matched, distances[0], status, distance_bands)
+        by_level = summarize_bands(matched, objects.occluded, status, [0, 1, 2, 3])
+        summary["by_occlusion"] = dict(zip(OCCLUSION_NAMES, by_level.values(), strict=True))
         if num_points is not None:
-            counts = num_points.astype(np.float64)
-            summary["by_points"] = summarize_bands(widest, counts, status, POINT_BANDS)
+            summary["by_points"] = summarize_bands(matched, num_points, status, POINT_BANDS)
         localization[class_name] = summary
     return KittiReport(evaluate_problem(problem, thresholds), by_distance, localization, pairs)
 
 
 def flat_figures(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield every figure of a tree with its path: ``Car/3d/0.70/moderate/ap_r40``.
-
-    Args:
-        tree: nested mappings with numbers as leaves; ``None`` leaves are left out.
-        prefix: put before every path.
-    """
+    """Yield every figure of a tree with its path: ``Car/3d/0.70/moderate/ap_r40``; no ``None``."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from flat_figures(value, f"{prefix}{key}/")

@@ -1,111 +1,278 @@
-"""How well found objects are localized: summaries of matched pairs, in all and by bands."""
+"""How well detected objects are localized: matched pairs, their errors, and summaries.
+
+P matched pairs of a label and a detection; G labels, D detections. The upright frame of
+``upright_boxes``: x forward, y left, z up, meters, radians.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numba import njit, prange
 from numpy.typing import NDArray
 
-from ebm3d.errors import input_error
+from ebm3d.boxes.iou import iou_3d, iou_bev
+from ebm3d.boxes.kernels import threads_for
+from ebm3d.errors import input_error, shape_error
 from ebm3d.evaluation.kitti_evaluation import MatchingProblem
-from ebm3d.evaluation.matching import COUNTED
-from ebm3d.evaluation.pairs import ERRORS, MatchedPairs
+from ebm3d.evaluation.kitti_protocol import Difficulty
+from ebm3d.evaluation.matching import COUNTED, SKIPPED
+from ebm3d.evaluation.overlaps import upright_boxes
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 StatusArray = NDArray[np.int8]
 
+# To the right power of ten.
+_SECONDS_PER_PAIR = 1e-8
+
+MIN_OVERLAP: Mapping[str, float] = {"car": 0.5, "pedestrian": 0.25, "cyclist": 0.25}
+"""BEV IoU a pair must exceed: the loosest threshold in common use for the class. BEV and not 3D,
+so that an error in height cannot hide a pair whose height error is to be measured."""
+
+ERRORS = ("along", "across", "vertical", "length", "width", "height", "yaw", "yaw_mod_pi")
 QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.95)
 DISTANCE_BANDS = (0.0, 20.0, 40.0, np.inf)
 POINT_BANDS = (0.0, 10.0, 50.0, 200.0, np.inf)
 
 
+@dataclass(frozen=True, eq=False)
+class MatchedPairs:
+    """Pairs of a label and a detection, with the errors of the detection.
+
+    Args:
+        labels: row of each pair's label, ``(P,)``.
+        detections: row of each pair's detection, ``(P,)``.
+        iou_bev: ``(P,)``.
+        iou_3d: ``(P,)``.
+        errors: detection minus label, columns ``ERRORS``, ``(P, 8)``: center along and across the
+            label's heading and bottom face upwards (m), the sizes (m), yaw in [-pi, pi) and in
+            [-pi/2, pi/2) (radians).
+    """
+
+    labels: IntArray
+    detections: IntArray
+    iou_bev: FloatArray
+    iou_3d: FloatArray
+    errors: FloatArray
+
+    def __len__(self) -> int:
+        """The number of pairs P."""
+        return len(self.labels)
+
+    def select(self, which: NDArray[np.bool_] | IntArray) -> MatchedPairs:
+        """Return the pairs chosen by a mask ``(P,)`` or by indices."""
+        return MatchedPairs(**{name: values[which] for name, values in vars(self).items()})
+
+
+def find_pairs(problem: MatchingProblem, class_name: str, difficulty: Difficulty) -> MatchedPairs:
+    """Pair labels and detections of one class at the overlap of ``MIN_OVERLAP``, and measure them.
+
+    In each frame, detections choose in descending order of score, each the label of largest BEV
+    IoU that is still free. Only detections that count take part. Pairs whose label does not count
+    are formed and left out.
+    """
+    label_status, detection_status = problem.status(class_name, difficulty)
+    partner = np.full(len(label_status), -1, dtype=np.int64)
+    bev = problem.overlaps.iou["bev"]
+    with threads_for(len(bev) * _SECONDS_PER_PAIR):
+        _match_by_score(
+            problem.labels.starts,
+            problem.detections.starts,
+            problem.overlaps.pair_starts,
+            bev,
+            label_status,
+            detection_status,
+            problem.scores,
+            MIN_OVERLAP[class_name.lower()],
+            partner,
+        )
+    labels = np.flatnonzero((partner >= 0) & (label_status == COUNTED))
+    return measure_pairs(
+        upright_boxes(problem.labels.objects),
+        upright_boxes(problem.detections.objects),
+        labels,
+        partner[labels],
+    )
+
+
+def measure_pairs(
+    label_boxes: FloatArray, detection_boxes: FloatArray, labels: IntArray, detections: IntArray
+) -> MatchedPairs:
+    """Measure the errors of pairs: rows ``(P,)`` of boxes ``(G, 7)`` and ``(D, 7)``."""
+    truth, predicted = label_boxes[labels], detection_boxes[detections]
+    delta = predicted - truth
+    cos_yaw, sin_yaw = np.cos(truth[:, 6]), np.sin(truth[:, 6])
+    errors = np.column_stack(
+        [
+            cos_yaw * delta[:, 0] + sin_yaw * delta[:, 1],
+            cos_yaw * delta[:, 1] - sin_yaw * delta[:, 0],
+            delta[:, 2:6],
+            wrap(delta[:, 6], 2 * np.pi),
+            wrap(delta[:, 6], np.pi),
+        ]
+    )
+    return MatchedPairs(
+        labels,
+        detections,
+        iou_bev(truth, predicted, aligned=True),
+        iou_3d(truth, predicted, aligned=True),
+        errors,
+    )
+
+
+def wrap(angles: FloatArray, period: float) -> FloatArray:
+    """Return the angles in ``[-period / 2, period / 2)``."""
+    return (angles + period / 2) % period - period / 2
+
+
+def common_pairs(
+    first: MatchingProblem,
+    second: MatchingProblem,
+    class_name: str,
+    difficulty: Difficulty,
+    partners: IntArray | None = None,
+) -> tuple[MatchedPairs, MatchedPairs]:
+    """Measure the labels that two result sets have both detected.
+
+    With ``partners`` (the second set are the boxes of the first, changed) pairs are formed with
+    the first set alone and followed into the second, wherever the box went. Without, each set is
+    matched by itself and the labels detected by both are kept.
+
+    Args:
+        first: labels and the first set of detections.
+        second: the same labels and the second set.
+        class_name: of ``CLASSES``.
+        difficulty: which labels count.
+        partners: for each detection of the first set its row in the second, -1 where it has none,
+            ``(D1,)``.
+
+    Returns:
+        Pairs of both sets, row by row of the same label.
+
+    Raises:
+        ValueError: if ``partners`` does not fit the first set.
+    """
+    pairs = find_pairs(first, class_name, difficulty)
+    if partners is None:
+        others = find_pairs(second, class_name, difficulty)
+        _, rows, other_rows = np.intersect1d(pairs.labels, others.labels, return_indices=True)
+        return pairs.select(rows), others.select(other_rows)
+    if partners.shape != (len(first.scores),):
+        raise shape_error("partners", f"({len(first.scores)},), one a detection", partners)
+    pairs = pairs.select(partners[pairs.detections] >= 0)
+    moved = measure_pairs(
+        upright_boxes(first.labels.objects),
+        upright_boxes(second.detections.objects),
+        pairs.labels,
+        partners[pairs.detections],
+    )
+    return pairs, moved
+
+
 def summarize(pairs: MatchedPairs, num_labels: int) -> dict[str, Any]:
     """Summarize the overlaps and errors of pairs.
 
-    Args:
-        pairs: of one class, perhaps of one band.
-        num_labels: labels that could have been matched.
-
-    Returns:
-        ``num_labels``, ``num_matched``, ``mean_iou_3d``, ``mean_iou_bev``, ``quantiles_iou_3d``
-        and ``errors``: for each of ``ERRORS`` the bias (``mean``), ``mean_abs`` and ``quantiles``
-        of the absolute error. Without pairs the figures are ``None``.
+    Returns ``num_labels`` (that could have been matched), ``num_matched``, ``mean_iou_3d``,
+    ``mean_iou_bev``, ``quantiles_iou_3d`` and ``errors``: for each of ``ERRORS`` the bias
+    (``mean``), and ``mean_abs`` and ``quantiles`` of the absolute error. Without pairs the figures
+    are ``None``.
     """
-    summary: dict[str, Any] = {"num_labels": num_labels, "num_matched": len(pairs)}
-    empty = len(pairs) == 0
-    summary["mean_iou_3d"] = None if empty else float(pairs.iou_3d.mean())
-    summary["mean_iou_bev"] = None if empty else float(pairs.iou_bev.mean())
-    summary["quantiles_iou_3d"] = _quantiles(pairs.iou_3d)
-    summary["errors"] = {
-        name: {
-            "mean": None if empty else float(pairs.errors[:, i].mean()),
-            "mean_abs": None if empty else float(np.abs(pairs.errors[:, i]).mean()),
-            "quantiles": _quantiles(np.abs(pairs.errors[:, i])),
-        }
-        for i, name in enumerate(ERRORS)
+    absolute = np.abs(pairs.errors)
+    return {
+        "num_labels": num_labels,
+        "num_matched": len(pairs),
+        "mean_iou_3d": _mean(pairs.iou_3d),
+        "mean_iou_bev": _mean(pairs.iou_bev),
+        "quantiles_iou_3d": _quantiles(pairs.iou_3d),
+        "errors": {
+            name: {
+                "mean": _mean(pairs.errors[:, i]),
+                "mean_abs": _mean(absolute[:, i]),
+                "quantiles": _quantiles(absolute[:, i]),
+            }
+            for i, name in enumerate(ERRORS)
+        },
     }
-    return summary
 
 
 def summarize_bands(
     pairs: MatchedPairs,
-    label_values: FloatArray,
+    label_values: NDArray[Any],
     label_status: StatusArray,
     borders: Sequence[float],
 ) -> dict[str, Any]:
     """Summarize the pairs by bands of a quantity of their labels.
 
-    Args:
-        pairs: of one class.
-        label_values: the quantity of all labels (distance, points, occlusion), shape ``(G,)``.
-        label_status: which labels count, shape ``(G,)``.
-        borders: ascending; a band holds its lower border and not its upper one.
-
-    Returns:
-        A summary for each band, by the name of ``band_name``.
+    ``label_values`` are the quantity (distance, points, occlusion) of all labels, ``(G,)``, and
+    ``label_status`` says which count; borders are those of :func:`bands`.
     """
     summaries = {}
-    for low, high in band_limits(borders):
+    for name, low, high in bands(borders):
         inside = (label_values >= low) & (label_values < high)
         num_labels = int((inside & (label_status == COUNTED)).sum())
-        summaries[band_name(low, high)] = summarize(pairs.select(inside[pairs.labels]), num_labels)
+        summaries[name] = summarize(pairs.select(inside[pairs.labels]), num_labels)
     return summaries
 
 
-def band_limits(borders: Sequence[float]) -> list[tuple[float, float]]:
-    """Return lower and upper border of each band.
+def bands(borders: Sequence[float]) -> list[tuple[str, float, float]]:
+    """Return name, lower and upper border of each band, which holds the lower and not the upper.
 
-    Args:
-        borders: ascending, at least two.
+    Names are ``"20-40"``, or ``"40-"`` up to infinity.
 
     Raises:
-        ValueError: if they are not.
+        ValueError: if the borders are less than two or do not ascend.
     """
     if len(borders) < 2 or not all(np.diff(borders) > 0):
         raise input_error("borders of bands", "two or more ascending values", list(borders))
-    return [(float(a), float(b)) for a, b in pairwise(borders)]
+    return [
+        (f"{low:g}-" if np.isinf(high) else f"{low:g}-{high:g}", float(low), float(high))
+        for low, high in pairwise(borders)
+    ]
 
 
-def band_name(low: float, high: float) -> str:
-    """Return the name of a band: ``"20-40"``, or ``"40-"`` without an upper border."""
-    return f"{low:g}-" if np.isinf(high) else f"{low:g}-{high:g}"
-
-
-def label_distances(problem: MatchingProblem) -> tuple[FloatArray, FloatArray]:
-    """Return the horizontal distance from the camera of all labels (G,) and detections (D,)."""
-    first, second = (
-        np.hypot(objects.location[:, 0], objects.location[:, 2])
-        for objects in (problem.labels.objects, problem.detections.objects)
-    )
-    return first, second
+def _mean(values: FloatArray) -> float | None:
+    """The mean, ``None`` of nothing."""
+    return float(values.mean()) if len(values) else None
 
 
 def _quantiles(values: FloatArray) -> dict[str, float | None]:
     """The quantiles of ``QUANTILES``, or ``None`` each."""
-    if len(values) == 0:
-        return dict.fromkeys(map("{:.2f}".format, QUANTILES))
-    found = np.quantile(values, QUANTILES)
-    return {f"{q:.2f}": float(value) for q, value in zip(QUANTILES, found, strict=True)}
+    results = np.quantile(values, QUANTILES).tolist() if len(values) else [None] * len(QUANTILES)
+    return {f"{q:.2f}": value for q, value in zip(QUANTILES, results, strict=True)}
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _match_by_score(
+    label_starts: IntArray,
+    detection_starts: IntArray,
+    pair_starts: IntArray,
+    overlaps: FloatArray,
+    label_status: StatusArray,
+    detection_status: StatusArray,
+    scores: FloatArray,
+    min_overlap: float,
+    partner: IntArray,
+) -> None:
+    """Give each label the row of its detection; -1 stays where there is none."""
+    for frame in prange(len(label_starts) - 1):
+        first_label, last_label = label_starts[frame], label_starts[frame + 1]
+        first, last = detection_starts[frame], detection_starts[frame + 1]
+        for j in np.argsort(-scores[first:last], kind="mergesort"):
+            if detection_status[first + j] != COUNTED:
+                continue
+            best = -1
+            best_overlap = min_overlap
+            for i in range(first_label, last_label):
+                if label_status[i] == SKIPPED or partner[i] >= 0:
+                    continue
+                overlap = overlaps[pair_starts[frame] + (i - first_label) * (last - first) + j]
+                if overlap > best_overlap:
+                    best = i
+                    best_overlap = overlap
+            if best >= 0:
+                partner[best] = first + j

@@ -1,6 +1,6 @@
 """The greedy matching of the KITTI protocol, for any number of overlap thresholds at once.
 
-F frames, G labels, D detections of all frames, K overlap thresholds.
+F frames; G labels and D detections of all frames; K overlap thresholds; g and d: of one frame.
 
 The protocol matches each frame anew for each of up to 41 score cutoffs. What a frame contributes
 changes only where the cutoff passes the score of one of its detections, so this module matches
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -38,25 +39,31 @@ NO_FALSE_POSITIVE = 2
 """Status of a detection that counts when matched, but is no false positive when not."""
 
 
+class Frame(NamedTuple):
+    """One frame of a matching."""
+
+    overlaps: FloatArray  # (g, d)
+    label_status: StatusArray  # (g,)
+    label_angles: FloatArray  # (g,) radians
+    detection_status: StatusArray  # (d,)
+    detection_angles: FloatArray  # (d,)
+    scores: FloatArray  # (d,)
+    dont_care_share: FloatArray  # (d,) of the detection's 2D box, in a DontCare region
+
+
 @dataclass(frozen=True, eq=False)
-class MatchSteps:
+class MatchChanges:
     """What each detection changes when the score cutoff falls below its score.
 
-    Of detections of one frame with equal scores, one carries the change of all.
-
-    Attributes:
-        true_positives: change of their number, shape ``(K, D)``.
-        false_positives: the same for false positives, shape ``(K, D)``.
-        false_negatives: the same for false negatives, shape ``(K, D)``.
-        similarity: change of the summed orientation similarity, shape ``(K, D)``.
-        recall_scores: for each label the score at which it is found in the first pass, NaN where
-            it is not, shape ``(K, G)``.
+    Args:
+        counts: change of the numbers of true positives, false positives and matched labels that
+            count, and of the summed orientation similarity, ``(K, D, 4)``. Of detections of one
+            frame with equal scores, the first carries the change of all.
+        recall_scores: for each label the score at which it is detected in the first pass, NaN where
+            it is not, ``(K, G)``.
     """
 
-    true_positives: NDArray[np.int32]
-    false_positives: NDArray[np.int32]
-    false_negatives: NDArray[np.int32]
-    similarity: FloatArray
+    counts: FloatArray
     recall_scores: FloatArray
 
 
@@ -64,169 +71,34 @@ def match_frames(
     label_starts: IntArray,
     detection_starts: IntArray,
     pair_starts: IntArray,
-    overlaps: FloatArray,
-    label_status: StatusArray,
-    detection_status: StatusArray,
-    scores: FloatArray,
-    in_dont_care: NDArray[np.bool_],
-    label_angles: FloatArray,
-    detection_angles: FloatArray,
+    frames: Frame,
     thresholds: FloatArray,
-) -> MatchSteps:
+) -> MatchChanges:
     """Match all frames at all overlap thresholds.
 
     Args:
-        label_starts: first label of each frame, shape ``(F + 1,)``.
-        detection_starts: first detection of each frame, shape ``(F + 1,)``.
-        pair_starts: first pair of each frame in ``overlaps``, shape ``(F + 1,)``.
-        overlaps: labels x detections of each frame, row by row.
-        label_status: ``SKIPPED``, ``COUNTED`` or ``IGNORED``, shape ``(G,)``.
-        detection_status: the same or ``NO_FALSE_POSITIVE``, shape ``(D,)``.
-        scores: of the detections, shape ``(D,)``.
-        in_dont_care: whether a detection lies in a DontCare region by more than the threshold,
-            shape ``(K, D)``.
-        label_angles: for the orientation similarity, radians, shape ``(G,)``.
-        detection_angles: the same, shape ``(D,)``.
-        thresholds: overlap that a match must exceed, shape ``(K,)``.
-
-    Returns:
-        The changes by detection.
+        label_starts: first label of each frame, ``(F + 1,)``; likewise the next two.
+        detection_starts: first detection.
+        pair_starts: first pair.
+        frames: the arrays of all frames, one after the other; overlaps flat.
+        thresholds: overlap that a match must exceed, and share in a DontCare region above which
+            a detection is no false positive, ``(K,)``.
     """
-    shape = (len(thresholds), len(scores))
-    steps = MatchSteps(
-        np.zeros(shape, dtype=np.int32),
-        np.zeros(shape, dtype=np.int32),
-        np.zeros(shape, dtype=np.int32),
-        np.zeros(shape),
-        np.full((len(thresholds), len(label_status)), np.nan),
+    changes = MatchChanges(
+        np.zeros((len(thresholds), len(frames.scores), 4)),
+        np.full((len(thresholds), len(frames.label_status)), np.nan),
     )
-    with threads_for(steps.similarity.size * _SECONDS_PER_DETECTION):
+    with threads_for(changes.counts[..., 0].size * _SECONDS_PER_DETECTION):
         _match_frames(
             label_starts,
             detection_starts,
             pair_starts,
-            overlaps,
-            label_status,
-            detection_status,
-            scores,
-            in_dont_care,
-            label_angles,
-            detection_angles,
+            frames,
             thresholds,
-            steps.true_positives,
-            steps.false_positives,
-            steps.false_negatives,
-            steps.similarity,
-            steps.recall_scores,
+            changes.counts,
+            changes.recall_scores,
         )
-    return steps
-
-
-@njit(cache=True, error_model="numpy")
-def find_recall_scores(
-    overlaps: FloatArray,
-    threshold: float,
-    label_status: StatusArray,
-    detection_status: StatusArray,
-    scores: FloatArray,
-    recall_scores: FloatArray,
-) -> None:
-    """First pass of the protocol on one frame: each label takes its best scored detection.
-
-    Args:
-        overlaps: labels x detections.
-        threshold: overlap that a match must exceed.
-        label_status: shape ``(labels,)``.
-        detection_status: shape ``(detections,)``.
-        scores: shape ``(detections,)``.
-        recall_scores: receives the score of every true positive, shape ``(labels,)``.
-    """
-    assigned = np.zeros(len(scores), dtype=np.bool_)
-    for i in range(len(label_status)):
-        if label_status[i] == SKIPPED:
-            continue
-        best = -1
-        for j in range(len(scores)):
-            if detection_status[j] == SKIPPED or assigned[j] or not overlaps[i, j] > threshold:
-                continue
-            if best < 0 or scores[j] > scores[best]:
-                best = j
-        if best >= 0:
-            assigned[best] = True
-            if label_status[i] == COUNTED and detection_status[best] != IGNORED:
-                recall_scores[i] = scores[best]
-
-
-@njit(cache=True, error_model="numpy")
-def count_at_cutoff(
-    overlaps: FloatArray,
-    threshold: float,
-    label_status: StatusArray,
-    detection_status: StatusArray,
-    scores: FloatArray,
-    cutoff: float,
-    candidates: IntArray,
-    in_dont_care: NDArray[np.bool_],
-    label_angles: FloatArray,
-    detection_angles: FloatArray,
-    assigned: NDArray[np.bool_],
-) -> tuple[int, int, int, float]:
-    """Second pass on one frame: each label takes the detection that overlaps it most.
-
-    A detection that counts is preferred to an ignored one, however small its overlap; of several
-    ignored ones the first is taken.
-
-    Args:
-        overlaps: labels x detections.
-        threshold: overlap that a match must exceed.
-        label_status: shape ``(labels,)``.
-        detection_status: shape ``(detections,)``.
-        scores: shape ``(detections,)``.
-        cutoff: detections with a lower score are absent.
-        candidates: the detections that may match at all.
-        in_dont_care: shape ``(detections,)``.
-        label_angles: radians, shape ``(labels,)``.
-        detection_angles: radians, shape ``(detections,)``.
-        assigned: scratch, shape ``(detections,)``.
-
-    Returns:
-        True positives, false positives among the candidates, false negatives, and the sum of
-        ``(1 + cos(angle difference)) / 2`` over the true positives.
-    """
-    true_positives = 0
-    false_negatives = 0
-    similarity = 0.0
-    for j in candidates:
-        assigned[j] = False
-    for i in range(len(label_status)):
-        if label_status[i] == SKIPPED:
-            continue
-        best = -1
-        best_overlap = 0.0
-        best_is_ignored = False
-        for j in candidates:
-            if scores[j] < cutoff or assigned[j] or not overlaps[i, j] > threshold:
-                continue
-            if detection_status[j] != IGNORED:
-                if best < 0 or best_is_ignored or overlaps[i, j] > best_overlap:
-                    best = j
-                    best_overlap = overlaps[i, j]
-                    best_is_ignored = False
-            elif best < 0:
-                best = j
-                best_is_ignored = True
-        if best < 0:
-            false_negatives += label_status[i] == COUNTED
-            continue
-        assigned[best] = True
-        if label_status[i] == COUNTED and not best_is_ignored:
-            true_positives += 1
-            similarity += 0.5 * (1.0 + math.cos(label_angles[i] - detection_angles[best]))
-    false_positives = 0
-    for j in candidates:
-        if detection_status[j] == COUNTED and scores[j] >= cutoff:
-            false_positives += not (assigned[j] or in_dont_care[j])
-    return true_positives, false_positives, false_negatives, similarity
+    return changes
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -234,91 +106,160 @@ def _match_frames(
     label_starts: IntArray,
     detection_starts: IntArray,
     pair_starts: IntArray,
-    overlaps: FloatArray,
-    label_status: StatusArray,
-    detection_status: StatusArray,
-    scores: FloatArray,
-    in_dont_care: NDArray[np.bool_],
-    label_angles: FloatArray,
-    detection_angles: FloatArray,
+    frames: Frame,
     thresholds: FloatArray,
-    true_positives: NDArray[np.int32],
-    false_positives: NDArray[np.int32],
-    false_negatives: NDArray[np.int32],
-    similarity: FloatArray,
+    counts: FloatArray,
     recall_scores: FloatArray,
 ) -> None:
-    """Fill the steps, frames in parallel; every frame writes to its own detections only."""
-    for frame in prange(len(label_starts) - 1):
-        g = slice(label_starts[frame], label_starts[frame + 1])
-        d = slice(detection_starts[frame], detection_starts[frame + 1])
-        num_labels = g.stop - g.start
-        num_detections = d.stop - d.start
-        if num_detections == 0 or detection_status[d].max() == SKIPPED:
+    """Fill the changes, frames in parallel; every frame writes to its detections only."""
+    for index in prange(len(label_starts) - 1):
+        g = slice(label_starts[index], label_starts[index + 1])
+        d = slice(detection_starts[index], detection_starts[index + 1])
+        shape = (g.stop - g.start, d.stop - d.start)
+        if shape[1] == 0 or frames.detection_status[d].max() == SKIPPED:
             continue
-        matrix = overlaps[pair_starts[frame] : pair_starts[frame + 1]].reshape(
-            (num_labels, num_detections)
+        frame = Frame(
+            frames.overlaps[pair_starts[index] : pair_starts[index + 1]].reshape(shape),
+            frames.label_status[g],
+            frames.label_angles[g],
+            frames.detection_status[d],
+            frames.detection_angles[d],
+            frames.scores[d],
+            frames.dont_care_share[d],
         )
-        num_counted = 0
-        for i in range(g.start, g.stop):
-            num_counted += label_status[i] == COUNTED
-        best_overlap = np.zeros(num_detections)
-        for i in range(num_labels):
-            if label_status[g.start + i] != SKIPPED:
-                for j in range(num_detections):
-                    best_overlap[j] = max(best_overlap[j], matrix[i, j])
-        order = np.argsort(-scores[d], kind="mergesort")
-        assigned = np.zeros(num_detections, dtype=np.bool_)
+        best_overlaps = _best_overlaps(frame)
+        order = np.argsort(-frame.scores, kind="mergesort")
         for k in range(len(thresholds)):
-            find_recall_scores(
-                matrix,
-                thresholds[k],
-                label_status[g],
-                detection_status[d],
-                scores[d],
-                recall_scores[k, g],
+            _match_frame(
+                frame, thresholds[k], best_overlaps, order, counts[k, d], recall_scores[k, g]
             )
-            candidates = np.empty(num_detections, dtype=np.int64)
-            num_candidates = 0
-            for j in range(num_detections):
-                status = detection_status[d.start + j]
-                if status == SKIPPED:
-                    continue
-                if best_overlap[j] > thresholds[k]:
-                    candidates[num_candidates] = j
-                    num_candidates += 1
-                elif status == COUNTED and not in_dont_care[k, d.start + j]:
-                    false_positives[k, d.start + j] = 1
-            candidates = candidates[:num_candidates]
-            before = (0, 0, num_counted, 0.0)
-            at = 0
-            while at < num_detections:
-                first = order[at]
-                cutoff = scores[d.start + first]
-                changed = False
-                while at < num_detections and scores[d.start + order[at]] == cutoff:
-                    j = order[at]
-                    changed |= detection_status[d.start + j] != SKIPPED and (
-                        best_overlap[j] > thresholds[k]
-                    )
-                    at += 1
-                if not changed:
-                    continue
-                now = count_at_cutoff(
-                    matrix,
-                    thresholds[k],
-                    label_status[g],
-                    detection_status[d],
-                    scores[d],
-                    cutoff,
-                    candidates,
-                    in_dont_care[k, d],
-                    label_angles[g],
-                    detection_angles[d],
-                    assigned,
-                )
-                true_positives[k, d.start + first] += now[0] - before[0]
-                false_positives[k, d.start + first] += now[1] - before[1]
-                false_negatives[k, d.start + first] += now[2] - before[2]
-                similarity[k, d.start + first] += now[3] - before[3]
-                before = now
+
+
+@njit(cache=True, error_model="numpy")
+def _best_overlaps(frame: Frame) -> FloatArray:
+    """Largest overlap of each detection with a label, of those that take part, ``(d,)``."""
+    best = np.zeros(len(frame.scores))
+    for i in range(len(frame.label_status)):
+        if frame.label_status[i] != SKIPPED:
+            for j in range(len(best)):
+                if frame.detection_status[j] != SKIPPED:
+                    best[j] = max(best[j], frame.overlaps[i, j])
+    return best
+
+
+@njit(cache=True, error_model="numpy")
+def _match_frame(
+    frame: Frame,
+    threshold: float,
+    best_overlaps: FloatArray,
+    order: IntArray,
+    counts: FloatArray,
+    recall_scores: FloatArray,
+) -> None:
+    """Fill the changes ``(d, 4)`` and recall scores ``(g,)`` of one frame."""
+    candidates = np.empty(len(order), dtype=np.int64)
+    num = 0
+    for j in range(len(order)):
+        if best_overlaps[j] > threshold:
+            candidates[num] = j
+            num += 1
+        else:
+            counts[j, 1] = _is_false_positive(
+                frame.detection_status[j], frame.dont_care_share[j], threshold
+            )
+    if num == 0:
+        return
+    candidates = candidates[:num]
+    assigned = np.zeros(len(order), dtype=np.bool_)
+    _find_recall_scores(frame, threshold, candidates, assigned, recall_scores)
+    before = (0.0, 0.0, 0.0, 0.0)
+    for j in order:
+        if best_overlaps[j] > threshold:
+            now = _count_at_cutoff(frame, threshold, frame.scores[j], candidates, assigned)
+            for column in range(4):
+                counts[j, column] = now[column] - before[column]
+            before = now
+
+
+@njit(cache=True, error_model="numpy")
+def _find_recall_scores(
+    frame: Frame,
+    threshold: float,
+    candidates: IntArray,
+    assigned: NDArray[np.bool_],
+    recall_scores: FloatArray,
+) -> None:
+    """First pass of the protocol: each label takes its best scored detection."""
+    for i in range(len(frame.label_status)):
+        if frame.label_status[i] == SKIPPED:
+            continue
+        best = -1
+        for j in candidates:
+            if assigned[j] or not frame.overlaps[i, j] > threshold:
+                continue
+            if best < 0 or frame.scores[j] > frame.scores[best]:
+                best = j
+        if best >= 0:
+            assigned[best] = True
+            if frame.label_status[i] == COUNTED and frame.detection_status[best] != IGNORED:
+                recall_scores[i] = frame.scores[best]
+
+
+@njit(cache=True, error_model="numpy")
+def _is_false_positive(status: int, dont_care_share: float, threshold: float) -> bool:
+    """Whether a detection is a false positive if no label takes it."""
+    return status == COUNTED and not dont_care_share > threshold
+
+
+@njit(cache=True, error_model="numpy")
+def _count_at_cutoff(
+    frame: Frame,
+    threshold: float,
+    cutoff: float,
+    candidates: IntArray,
+    assigned: NDArray[np.bool_],
+) -> tuple[float, float, float, float]:
+    """Second pass among the detections of at least a score: each label takes the largest overlap.
+
+    A detection that counts is preferred to an ignored one, however small its overlap; of several
+    ignored ones the first is taken.
+
+    Returns true positives, false positives among the candidates, matched labels that count, and the
+    sum of ``(1 + cos(angle difference)) / 2`` over the true positives. ``assigned`` is scratch.
+    """
+    true_positives = 0
+    matched_labels = 0
+    similarity = 0.0
+    for j in candidates:
+        assigned[j] = False
+    for i in range(len(frame.label_status)):
+        if frame.label_status[i] == SKIPPED:
+            continue
+        best = -1
+        best_is_ignored = False
+        for j in candidates:
+            if frame.scores[j] < cutoff or assigned[j] or not frame.overlaps[i, j] > threshold:
+                continue
+            is_ignored = frame.detection_status[j] == IGNORED
+            if best < 0 or (
+                not is_ignored
+                and (best_is_ignored or frame.overlaps[i, j] > frame.overlaps[i, best])
+            ):
+                best = j
+                best_is_ignored = is_ignored
+        if best < 0:
+            continue
+        assigned[best] = True
+        if frame.label_status[i] == COUNTED:
+            matched_labels += 1
+            if not best_is_ignored:
+                true_positives += 1
+                angle = frame.label_angles[i] - frame.detection_angles[best]
+                similarity += 0.5 * (1.0 + math.cos(angle))
+    false_positives = 0
+    for j in candidates:
+        if frame.scores[j] >= cutoff and not assigned[j]:
+            false_positives += _is_false_positive(
+                frame.detection_status[j], frame.dont_care_share[j], threshold
+            )
+    return float(true_positives), float(false_positives), float(matched_labels), similarity

@@ -1,4 +1,4 @@
-"""Overlap of every label with every detection of the same frame: computed once, used by all.
+"""Overlap of every label with every detection of the same frame, computed once.
 
 F frames; G labels and D detections of all frames; P pairs of the same frame: the matrix of frame
 ``i`` (labels x detections, row by row) lies in ``pair_starts[i]`` to ``pair_starts[i + 1]``.
@@ -6,6 +6,7 @@ F frames; G labels and D detections of all frames; P pairs of the same frame: th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,68 +28,51 @@ _SECONDS_PER_PAIR = 3e-8
 
 @dataclass(frozen=True, eq=False)
 class FrameOverlaps:
-    """Overlaps by metric.
+    """Overlaps of the pairs of all frames.
 
-    Attributes:
-        pair_starts: where the matrix of each frame begins, shape ``(F + 1,)``.
-        bbox: IoU of the 2D boxes; for DontCare labels the share of the detection's box that lies
-            in the label's, shape ``(P,)``.
-        bev: IoU of the outlines from above, 0 for DontCare, shape ``(P,)``.
-        volume: IoU of the volumes, 0 for DontCare, shape ``(P,)``.
+    Args:
+        pair_starts: first pair of each frame, ``(F + 1,)``.
+        iou: by metric of ``METRICS``, ``(P,)``; 0 of DontCare regions.
+        dont_care_share: largest share of each detection's 2D box that lies in one DontCare region,
+            ``(D,)``.
     """
 
     pair_starts: IntArray
-    bbox: FloatArray
-    bev: FloatArray
-    volume: FloatArray
+    iou: Mapping[str, FloatArray]
+    dont_care_share: FloatArray
 
-    def of(self, metric: str) -> FloatArray:
-        """Return the overlaps of ``"bbox"``, ``"bev"`` or ``"3d"``."""
-        return {"bbox": self.bbox, "bev": self.bev, "3d": self.volume}[metric]
+    def pair_rows(self, labels: KittiFrames, detections: KittiFrames) -> tuple[IntArray, IntArray]:
+        """Return label and detection of each pair, rows of all frames, both ``(P,)``."""
+        frame = np.repeat(np.arange(len(labels)), np.diff(self.pair_starts))
+        width = np.diff(detections.starts)[frame]
+        label, detection = np.divmod(np.arange(len(frame)) - self.pair_starts[frame], width)
+        return labels.starts[frame] + label, detections.starts[frame] + detection
 
 
 def upright_boxes(objects: KittiObjects) -> FloatArray:
-    """Return the objects' boxes in the upright frame of the camera, axes as in the LiDAR frame.
+    """Return the boxes ``(N, 7)`` in the camera's upright frame, ``z`` at the bottom.
 
     x forward, y left, z up, with the camera as the origin: a renaming of the camera's axes and not
     a calibration, so overlaps are those of the camera frame.
-
-    Args:
-        objects: labels or detections, camera frame.
-
-    Returns:
-        ``(x, y, z, dx, dy, dz, yaw)``, ``z`` at the bottom, shape ``(N, 7)``.
     """
     return np.column_stack(
         [
             objects.location[:, 2],
-            -objects.location[:, 0],
-            -objects.location[:, 1],
-            objects.dimensions[:, 2],
-            objects.dimensions[:, 1],
-            objects.dimensions[:, 0],
+            -objects.location[:, :2],
+            objects.dimensions[:, ::-1],
             -objects.rotation_y - np.pi / 2,
         ]
     )
 
 
 def frame_overlaps(labels: KittiFrames, detections: KittiFrames) -> FrameOverlaps:
-    """Compute the overlaps of all pairs of all frames.
-
-    Args:
-        labels: ground truth, DontCare regions included.
-        detections: of the same frames in the same order.
-
-    Returns:
-        The overlaps. Memory: 24 bytes a pair.
-    """
+    """Compute the overlaps of all pairs of all frames. Memory: 24 bytes a pair."""
     counts = np.diff(labels.starts) * np.diff(detections.starts)
     pair_starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    dont_care = np.char.lower(labels.objects.names) == DONT_CARE
-    bbox = np.zeros(pair_starts[-1])
-    bev = np.zeros(pair_starts[-1])
-    volume = np.zeros(pair_starts[-1])
-    with threads_for(len(bbox) * _SECONDS_PER_PAIR):
+    num_pairs = int(pair_starts[-1])
+    bbox, bev, volume = np.zeros(num_pairs), np.zeros(num_pairs), np.zeros(num_pairs)
+    dont_care_share = np.zeros(len(detections.objects))
+    with threads_for(num_pairs * _SECONDS_PER_PAIR):
         _fill_overlaps(
             labels.starts,
             detections.starts,
@@ -97,26 +81,18 @@ def frame_overlaps(labels: KittiFrames, detections: KittiFrames) -> FrameOverlap
             np.ascontiguousarray(detections.objects.bbox),
             upright_boxes(labels.objects),
             upright_boxes(detections.objects),
-            dont_care,
+            np.char.lower(labels.objects.names) == DONT_CARE,
             bbox,
             bev,
             volume,
+            dont_care_share,
         )
-    return FrameOverlaps(pair_starts, bbox, bev, volume)
+    return FrameOverlaps(pair_starts, {"bbox": bbox, "bev": bev, "3d": volume}, dont_care_share)
 
 
 @njit(cache=True, error_model="numpy")
 def image_overlap(bbox: FloatArray, other: FloatArray, by_other: bool) -> float:
-    """Overlap of two boxes in the picture.
-
-    Args:
-        bbox: left, top, right, bottom, shape ``(4,)``, pixels.
-        other: shape ``(4,)``.
-        by_other: divide the common area by the area of ``other`` instead of the union.
-
-    Returns:
-        The ratio, 0 where the boxes do not overlap.
-    """
+    """IoU of two 2D boxes ``(4,)``; with ``by_other`` the common share of the second one's area."""
     width = min(bbox[2], other[2]) - max(bbox[0], other[0])
     height = min(bbox[3], other[3]) - max(bbox[1], other[1])
     if width <= 0.0 or height <= 0.0:
@@ -141,22 +117,27 @@ def _fill_overlaps(
     bbox: FloatArray,
     bev: FloatArray,
     volume: FloatArray,
+    dont_care_share: FloatArray,
 ) -> None:
-    """Fill the three overlap arrays, frames in parallel."""
+    """Fill the last four arrays, frames in parallel."""
     for frame in prange(len(pair_starts) - 1):
         pair = pair_starts[frame]
         for i in range(label_starts[frame], label_starts[frame + 1]):
-            first = label_boxes[i]
-            area = first[3] * first[4]
+            label = label_boxes[i]
+            label_area = label[3] * label[4]
             for j in range(detection_starts[frame], detection_starts[frame + 1]):
-                bbox[pair] = image_overlap(label_bboxes[i], detection_bboxes[j], dont_care[i])
-                second = detection_boxes[j]
-                if not dont_care[i] and first[3] > 0.0 and second[3] > 0.0:
-                    common = intersection_area(first, second)
-                    if common > 0.0:
-                        other_area = second[3] * second[4]
-                        bev[pair] = common / (area + other_area - common)
-                        solid = common * common_height(first, second)
-                        both = area * first[5] + other_area * second[5]
-                        volume[pair] = solid / (both - solid)
+                in_image = image_overlap(label_bboxes[i], detection_bboxes[j], dont_care[i])
+                detection = detection_boxes[j]
+                if dont_care[i]:
+                    dont_care_share[j] = max(dont_care_share[j], in_image)
+                else:
+                    bbox[pair] = in_image
+                    if label[3] > 0.0 and detection[3] > 0.0:
+                        common = intersection_area(label, detection)
+                        if common > 0.0:
+                            area = detection[3] * detection[4]
+                            bev[pair] = common / (label_area + area - common)
+                            solid = common * common_height(label, detection)
+                            both = label_area * label[5] + area * detection[5]
+                            volume[pair] = solid / (both - solid)
                 pair += 1

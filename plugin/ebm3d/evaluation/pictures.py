@@ -16,54 +16,34 @@ def save_precision_recall(evaluation: KittiEvaluation, folder: str | Path) -> li
     """Draw the precision at the 41 recall samples: a picture per class.
 
     Rows are difficulties, columns metrics, lines overlap thresholds. The area under a line is
-    AP R40, which the legend gives.
-
-    Args:
-        evaluation: the protocol's curves.
-        folder: receives ``precision_recall_<class>.png``; made if absent.
-
-    Returns:
-        The files written.
+    AP R40, which the legend gives. Files are ``precision_recall_<class>.png`` in ``folder``,
+    which is made if absent.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    Path(folder).mkdir(parents=True, exist_ok=True)
     recall = np.arange(NUM_SAMPLES) / (NUM_SAMPLES - 1)
+    legend = {"title": "IoU: AP R40", "fontsize": "small", "frameon": False}
     written = []
     for class_name in evaluation.num_detections:
         figure = Figure(figsize=(15, 11), layout="constrained")
-        FigureCanvasAgg(figure)
         grid = figure.subplots(len(DIFFICULTIES), len(METRICS), sharex=True, sharey=True)
-        thresholds = sorted({key[2] for key in evaluation.curves if key[0] == class_name})
         for row, difficulty in zip(grid, DIFFICULTIES, strict=True):
             for axes, metric in zip(row, METRICS, strict=True):
-                for threshold in thresholds:
+                for threshold in evaluation.thresholds(class_name):
                     curve = evaluation.curves[class_name, metric, threshold, difficulty.name]
                     average = curve.average_precision("ap_r40")
-                    axes.plot(
-                        recall,
-                        curve.precision,
-                        drawstyle="steps-pre",
-                        label=f"{format_threshold(threshold)}: {average:.1f}",
-                    )
+                    label = f"{format_threshold(threshold)}: {average:.1f}"
+                    axes.plot(recall, curve.precision, drawstyle="steps-pre", label=label)
                 num = evaluation.num_labels[class_name, difficulty.name]
                 axes.set_title(f"{class_name}, {_TITLES[metric]}, {difficulty.name} ({num} labels)")
-                axes.legend(
-                    title="IoU: AP R40",
-                    fontsize="small",
-                    loc="center left",
-                    bbox_to_anchor=(1.0, 0.5),
-                    frameon=False,
-                )
+                axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), **legend)
                 axes.grid(alpha=0.3)
         for axes in grid[-1]:
             axes.set_xlabel("recall")
         for axes in grid[:, 0]:
             axes.set_ylabel("precision")
-        grid[0, 0].set_xlim(0.0, 1.0)
-        grid[0, 0].set_ylim(0.0, 1.02)
-        written.append(folder / f"precision_recall_{class_name.lower()}.png")
+        grid[0, 0].set(xlim=(0.0, 1.0), ylim=(0.0, 1.02))
+        written.append(Path(folder) / f"precision_recall_{class_name.lower()}.png")
         figure.savefig(written[-1], dpi=110)
     return written

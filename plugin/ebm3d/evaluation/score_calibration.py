@@ -1,6 +1,6 @@
 """Calibration of scores as probabilities that a box overlaps a true one.
 
-N boxes; B bins of the score.
+N boxes; G labels and D detections.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from ebm3d.errors import input_error, shape_error
 from ebm3d.evaluation.kitti_evaluation import MatchingProblem
-from ebm3d.evaluation.kitti_protocol import DONT_CARE, NEIGHBORS
+from ebm3d.evaluation.kitti_protocol import NEIGHBORS
 
 FloatArray = NDArray[np.float64]
 
 NUM_BINS = 10
-_LOST = 0.5  # share of a box in a DontCare region, above which it is not judged
+_MAX_DONT_CARE_SHARE = 0.5  # of a box in a DontCare region, above which it is not judged
 _LEAST = 1e-12  # of a probability in the log loss, which is at most 27.6 nats a box
 
 
@@ -32,10 +32,10 @@ class ScoreCalibration:
         \mathrm{Brier} = \frac1N \sum_n (s_n - t_n)^2, \qquad
         \mathrm{ECE} = \sum_b \frac{N_b}{N} \left|\bar s_b - \bar t_b\right|
 
-    Brier, Monthly Weather Review 1950; for ECE Guo et al., ICML 2017, over B equal bins of
-    the score. docs/method.md, M-31. NaN without boxes.
+    Brier, Monthly Weather Review 1950; for ECE Guo et al., ICML 2017, over 10 equal bins of the
+    score. docs/method.md, M-31. NaN without boxes.
 
-    Attributes:
+    Args:
         num_boxes: N.
         share_true: of the boxes, how many overlap a true one.
         brier: 0 is perfect; that of a constant share p is p (1 - p).
@@ -54,65 +54,52 @@ class ScoreCalibration:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all figures, for a file; None in place of NaN."""
-        numbers = {
-            name: None if math.isnan(value) else value
-            for name, value in (
-                ("share_true", self.share_true),
-                ("brier", self.brier),
-                ("log_loss", self.log_loss),
-                ("ece", self.ece),
-            )
+        tree = {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in vars(self).items()
         }
-        bins = {f"{entry['low']:.1f}": dict(entry) for entry in self.reliability}
-        return {"num_boxes": self.num_boxes, **numbers, "reliability": bins}
+        return tree | {"reliability": {f"{row['low']:.1f}": row for row in self.reliability}}
 
 
 def calibration_of_scores(scores: FloatArray, is_true: NDArray[np.bool_]) -> ScoreCalibration:
-    """Measure scores as probabilities.
-
-    Args:
-        scores: ``(N,)`` in [0, 1].
-        is_true: ``(N,)`` whether the box overlaps a true one.
+    """Measure scores ``(N,)`` as probabilities that a box overlaps a true one.
 
     Raises:
         ValueError: for shapes that differ, or a score outside [0, 1].
     """
+    from sklearn.metrics import brier_score_loss, log_loss
+
     scores, is_true = as_scores_and_outcomes(scores, is_true)
-    number = len(scores)
-    if number == 0:
+    num = len(scores)
+    if num == 0:
         return ScoreCalibration(0, math.nan, math.nan, math.nan, math.nan, ())
-    outcomes = is_true.astype(np.float64)
-    of_outcome = np.where(is_true, scores, 1 - scores)
-    place = np.minimum((scores * NUM_BINS).astype(np.int64), NUM_BINS - 1)
-    counts = np.bincount(place, minlength=NUM_BINS)
-    sums = np.bincount(place, scores, NUM_BINS), np.bincount(place, outcomes, NUM_BINS)
-    bins = tuple(
-        {
-            "low": index / NUM_BINS,
-            "num_boxes": float(counts[index]),
-            "score": float(sums[0][index] / counts[index]),
-            "share_true": float(sums[1][index] / counts[index]),
-        }
-        for index in np.flatnonzero(counts).tolist()
-    )
+    # A bin holds its lower border, unlike those of sklearn.calibration_curve.
+    bins = np.minimum((scores * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    counts = np.bincount(bins, minlength=NUM_BINS)
+    score_sums = np.bincount(bins, scores, NUM_BINS)
+    true_sums = np.bincount(bins, is_true, NUM_BINS)
     return ScoreCalibration(
-        number,
-        float(outcomes.mean()),
-        float(np.square(scores - outcomes).mean()),
-        float(-np.log(np.maximum(of_outcome, _LEAST)).mean()),
-        float(np.abs(sums[0] - sums[1]).sum() / number),
-        bins,
+        num,
+        float(is_true.mean()),
+        float(brier_score_loss(is_true, scores, pos_label=True)),
+        float(log_loss(is_true, np.clip(scores, _LEAST, 1 - _LEAST), labels=[False, True])),
+        float(np.abs(score_sums - true_sums).sum() / num),
+        tuple(
+            {
+                "low": index / NUM_BINS,
+                "num_boxes": float(counts[index]),
+                "score": float(score_sums[index] / counts[index]),
+                "share_true": float(true_sums[index] / counts[index]),
+            }
+            for index in np.flatnonzero(counts).tolist()
+        ),
     )
 
 
 def as_scores_and_outcomes(
     scores: FloatArray, is_true: NDArray[np.bool_]
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Return scores and what came true of them as arrays ``(N,)``.
-
-    Args:
-        scores: ``(N,)`` in [0, 1].
-        is_true: ``(N,)`` truth values, or zeros and ones.
+    """Return scores in [0, 1] and booleans, or zeros and ones, as arrays ``(N,)``.
 
     Raises:
         ValueError: for shapes that differ, a score outside [0, 1], or other outcomes.
@@ -122,12 +109,12 @@ def as_scores_and_outcomes(
         raise shape_error("scores", "(N,)", scores)
     if outcomes.shape != scores.shape:
         raise shape_error("is_true", f"{scores.shape}, one value a box", outcomes)
-    good = (scores >= 0) & (scores <= 1)
-    if not good.all():
-        bad = int(np.flatnonzero(~good)[0])
-        raise input_error("scores", "in [0, 1]", f"scores[{bad}] = {scores[bad]}")
-    if outcomes.dtype != np.bool_ and not np.isin(outcomes, (0, 1)).all():
-        raise input_error("is_true", "truth values", f"{outcomes.dtype}, first {outcomes[:3]}")
+    valid = (scores >= 0) & (scores <= 1)
+    if not valid.all():
+        row = int(np.argmin(valid))
+        raise input_error("scores", "in [0, 1]", f"scores[{row}] = {scores[row]}")
+    if not np.isin(outcomes, (0, 1)).all():
+        raise input_error("is_true", "booleans", f"{outcomes.dtype}, first {outcomes[:3]}")
     return scores, outcomes.astype(np.bool_)
 
 
@@ -140,32 +127,25 @@ def detection_outcomes(
     same one.
 
     Args:
-        problem: labels and D detections.
+        problem: labels and detections.
         min_iou: 3D IoU from which a box is true, by class.
 
     Returns:
         Whether each detection is true, and whether that says anything, both ``(D,)``: it does not
         of other classes, nor of boxes that are not true and overlap as much of an object of a
-        neighboring class or, in the picture, lie by half in a DontCare region.
+        neighboring class or, in the image, lie by half in a DontCare region.
     """
-    names = np.char.lower(problem.detections.objects.names)
-    label_names = np.char.lower(problem.labels.objects.names)
-    is_true, is_judged = np.zeros(len(names), dtype=bool), np.zeros(len(names), dtype=bool)
-    overlaps = problem.overlaps
-    limits = {name.lower(): limit for name, limit in min_iou.items()}
-    for frame, pair in enumerate(overlaps.pair_starts[:-1]):
-        rows = slice(*problem.labels.starts[frame : frame + 2])
-        columns = slice(*problem.detections.starts[frame : frame + 2])
-        shape = rows.stop - rows.start, columns.stop - columns.start
-        part = slice(pair, overlaps.pair_starts[frame + 1])
-        volume = overlaps.volume[part].reshape(shape)
-        in_region = overlaps.bbox[part].reshape(shape)[label_names[rows] == DONT_CARE]
-        in_dont_care = (in_region > _LOST).any(axis=0)
-        for name, limit in limits.items():
-            own = names[columns] == name
-            high = volume >= limit
-            true = high[label_names[rows] == name].any(axis=0)
-            same_class = high[np.isin(label_names[rows], NEIGHBORS[name])].any(axis=0)
-            is_true[columns] |= own & true
-            is_judged[columns] |= own & (true | ~(same_class | in_dont_care))
+    labels, detections = problem.overlaps.pair_rows(problem.labels, problem.detections)
+    in_dont_care = problem.overlaps.dont_care_share > _MAX_DONT_CARE_SHARE
+    is_true, is_judged = np.zeros_like(in_dont_care), np.zeros_like(in_dont_care)
+    for class_name, limit in min_iou.items():
+        name = class_name.lower()
+        overlapping = problem.overlaps.iou["3d"] >= limit
+        on_object, on_neighbor = np.zeros_like(in_dont_care), np.zeros_like(in_dont_care)
+        on_object[detections[overlapping & (problem.label_names == name)[labels]]] = True
+        is_neighbor = np.isin(problem.label_names, NEIGHBORS[name])
+        on_neighbor[detections[overlapping & is_neighbor[labels]]] = True
+        same_class = problem.is_detected(name)
+        is_true |= same_class & on_object
+        is_judged |= same_class & (on_object | ~(on_neighbor | in_dont_care))
     return is_true, is_judged

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich import box
+from rich import box as box_styles
 from rich.console import Console, RenderableType
 from rich.table import Table
 
@@ -16,7 +16,7 @@ from ebm3d.evaluation.comparison import ChangedBox, KittiComparison
 from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, format_threshold
 from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, METRICS
 from ebm3d.evaluation.kitti_report import KittiReport
-from ebm3d.evaluation.pairs import ERRORS, MIN_OVERLAP
+from ebm3d.evaluation.localization import ERRORS, MIN_OVERLAP
 
 _TITLES = {"bbox": "2D box", "bev": "BEV", "3d": "3D", "aos": "AOS"}
 _ANGLES = ("yaw", "yaw_mod_pi")
@@ -24,11 +24,7 @@ _WIDTH = 120
 
 
 def render(*tables: RenderableType) -> str:
-    """Return tables as plain text, for logs.
-
-    Args:
-        tables: anything rich can print.
-    """
+    """Return tables as plain text, for logs."""
     stream = io.StringIO()
     console = Console(file=stream, width=_WIDTH, color_system=None)
     for table in tables:
@@ -37,12 +33,7 @@ def render(*tables: RenderableType) -> str:
 
 
 def report_tables(report: KittiReport, title: str = "") -> Iterator[RenderableType]:
-    """Yield the tables of one result set.
-
-    Args:
-        report: all figures.
-        title: what was evaluated, put before each table's own title.
-    """
+    """Yield the tables of one result set; ``title`` is put before each table's title."""
     for class_name in report.evaluation.num_detections:
         yield precision_table(report.evaluation, class_name, title)
         yield distance_table(report, class_name, title)
@@ -52,13 +43,7 @@ def report_tables(report: KittiReport, title: str = "") -> Iterator[RenderableTy
 
 
 def precision_table(evaluation: KittiEvaluation, class_name: str, title: str = "") -> Table:
-    """Return AP of one class: lines by threshold, R40 and R11; columns by metric.
-
-    Args:
-        evaluation: the protocol's figures.
-        class_name: one of its classes.
-        title: put before the table's own title.
-    """
+    """Return AP of one class: lines by threshold, R40 and R11; columns by metric."""
     counts = ", ".join(
         f"{evaluation.num_labels[class_name, d.name]} {d.name}" for d in DIFFICULTIES
     )
@@ -68,7 +53,7 @@ def precision_table(evaluation: KittiEvaluation, class_name: str, title: str = "
         f"{title}{class_name}: average precision, {names}\nlabels: {counts}; detections: {num}",
         ("IoU", "", *_TITLES.values()),
     )
-    for threshold in _thresholds(evaluation, class_name):
+    for threshold in evaluation.thresholds(class_name):
         for name, label in (("ap_r40", "R40"), ("ap_r11", "R11")):
             cells = [
                 " ".join(
@@ -83,13 +68,7 @@ def precision_table(evaluation: KittiEvaluation, class_name: str, title: str = "
 
 
 def distance_table(report: KittiReport, class_name: str, title: str = "") -> Table:
-    """Return AP R40 of one class by distance, moderate difficulty.
-
-    Args:
-        report: all figures.
-        class_name: one of its classes.
-        title: put before the table's own title.
-    """
+    """Return AP R40 of one class by distance, moderate difficulty."""
     bands = report.by_distance
     table = _table(
         f"{title}{class_name}: AP R40 by distance in meters, moderate",
@@ -97,7 +76,7 @@ def distance_table(report: KittiReport, class_name: str, title: str = "") -> Tab
     )
     labels = [str(evaluation.num_labels[class_name, "moderate"]) for evaluation in bands.values()]
     table.add_row("labels", *labels, *labels)
-    for threshold in _thresholds(report.evaluation, class_name):
+    for threshold in report.evaluation.thresholds(class_name):
         cells = [
             _percent(evaluation, class_name, metric, threshold, "moderate")
             for metric in ("bev", "3d")
@@ -108,18 +87,12 @@ def distance_table(report: KittiReport, class_name: str, title: str = "") -> Tab
 
 
 def localization_table(summary: Mapping[str, Any], class_name: str, title: str = "") -> Table:
-    """Return overlap and median absolute errors of matched pairs by difficulty and band.
-
-    Args:
-        summary: of one class, of ``KittiReport.localization``.
-        class_name: the class.
-        title: put before the table's own title.
-    """
+    """Return overlaps and errors of matched pairs, of ``KittiReport.localization``."""
     overlap = MIN_OVERLAP[class_name.lower()]
     table = _table(
         f"{title}{class_name}: pairs with BEV IoU > {overlap:g}; mean IoU, "
         "median absolute error and bias in cm and degrees",
-        ("", "found", "3D", "BEV", *(name.replace("yaw_mod_pi", "mod pi") for name in ERRORS)),
+        ("", "matched", "3D", "BEV", *(name.replace("yaw_mod_pi", "mod pi") for name in ERRORS)),
     )
     groups: list[tuple[str, Mapping[str, Any]]] = [(d.name, summary[d.name]) for d in DIFFICULTIES]
     for kind, unit in (("by_distance", " m"), ("by_occlusion", ""), ("by_points", " points")):
@@ -142,13 +115,7 @@ def localization_table(summary: Mapping[str, Any], class_name: str, title: str =
 def calibration_table(
     reports: Mapping[str, CalibrationReport], class_name: str, title: str = ""
 ) -> Table:
-    """Return the calibration of predicted densities: a column per difficulty.
-
-    Args:
-        reports: by difficulty.
-        class_name: the class.
-        title: put before the table's own title.
-    """
+    """Return the calibration of predicted densities, reports by difficulty: a column for each."""
     overlap = MIN_OVERLAP[class_name.lower()]
     table = _table(
         f"{title}{class_name}: predicted densities on the pairs with BEV IoU > {overlap:g}",
@@ -167,8 +134,8 @@ def calibration_table(
     )
     row("NLL, median", [f"{r.nll_median:.2f}" for r in columns])
     row(
-        "NLL without boxes turned round (how many)",
-        [f"{r.nll_not_turned:.2f} ({r.num_turned})" for r in columns],
+        "NLL without headings flipped by pi (how many)",
+        [f"{r.nll_not_flipped:.2f} ({r.num_flipped})" for r in columns],
     )
     row("entropy (nats)", [f"{r.entropy:.2f}" for r in columns])
     row("energy score", [f"{r.energy_score:.4f}" for r in columns])
@@ -177,18 +144,18 @@ def calibration_table(
         [f"{r.ece:.3f} ({r.ece_by_chance:.3f})" for r in columns],
     )
     row("QCE, joint (by chance)", [f"{r.qce:.3f} ({r.ece_by_chance:.3f})" for r in columns])
-    for index, share in enumerate(COVERAGES):
+    for i, share in enumerate(COVERAGES):
         row(
             f"in the ellipsoid of {100 * share:g} %",
-            [f"{100 * r.coverage[-1, index]:.1f} %" for r in columns],
+            [f"{100 * r.coverage[-1, i]:.1f} %" for r in columns],
         )
-    for index, name in enumerate(DIMENSIONS):
+    for i, name in enumerate(DIMENSIONS):
         scale, unit = (math.degrees(1.0), "deg") if name == "yaw" else (100.0, "cm")
         row(
             f"{name}: ECE, mean std ({unit}), error / std",
             [
-                f"{r.calibration_error[index]:.3f}, {scale * r.sharpness[index]:.1f}, "
-                f"{r.rms_standardized_error[index]:.2f}"
+                f"{r.calibration_error[i]:.3f}, {scale * r.sharpness[i]:.1f}, "
+                f"{r.rms_standardized_error[i]:.2f}"
                 for r in columns
             ],
         )
@@ -198,12 +165,7 @@ def calibration_table(
 def comparison_tables(
     comparison: KittiComparison, names: Sequence[str]
 ) -> Iterator[RenderableType]:
-    """Yield the tables of a comparison: differences with intervals, boxes that changed most.
-
-    Args:
-        comparison: all differences.
-        names: of the first and the second result set.
-    """
+    """Yield differences with intervals, and the boxes that changed most; names of both sets."""
     first, second = names
     for class_name, figures in comparison.average_precision.items():
         table = _table(
@@ -238,15 +200,9 @@ def _changed_table(class_name: str, names: Sequence[str], changed: Sequence[Chan
         f"{class_name}: boxes that changed most (3D IoU)",
         ("frame", "label", "distance", *names, "change"),
     )
-    for item in sorted(changed, key=lambda item: item.change):
-        table.add_row(
-            item.frame_id,
-            str(item.label),
-            f"{item.distance:.1f} m",
-            f"{item.iou_first:.3f}",
-            f"{item.iou_second:.3f}",
-            f"{item.change:+.3f}",
-        )
+    for box in sorted(changed, key=lambda box: box.change):
+        ious = (f"{box.iou_first:.3f}", f"{box.iou_second:.3f}", f"{box.change:+.3f}")
+        table.add_row(box.frame_id, str(box.label), f"{box.distance:.1f} m", *ious)
     return table
 
 
@@ -258,16 +214,13 @@ def _change(part: Mapping[str, float], key: str, digits: int) -> str:
 
 def _table(title: str, columns: Sequence[str]) -> Table:
     """A table with a left-aligned first column and right-aligned others."""
-    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False, padding=(0, 1))
+    table = Table(
+        title=title, box=box_styles.SIMPLE, title_justify="left", pad_edge=False, padding=(0, 1)
+    )
     table.add_column(columns[0], no_wrap=True)
     for column in columns[1:]:
         table.add_column(column, justify="right", no_wrap=True)
     return table
-
-
-def _thresholds(evaluation: KittiEvaluation, class_name: str) -> list[float]:
-    """The overlap thresholds at which the class was evaluated."""
-    return sorted({key[2] for key in evaluation.curves if key[0] == class_name})
 
 
 def _percent(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from ebm3d.datasets.atomic import write_atomically
-from ebm3d.errors import input_error
+from ebm3d.errors import input_error, is_number
 from ebm3d.evaluation.calibration import DIMENSIONS
 
 FloatArray = NDArray[np.float64]
@@ -29,7 +29,7 @@ MAX_FACTOR = 50.0
 class Temperature:
     """Fitted factors, and what they were fitted on.
 
-    Attributes:
+    Args:
         factors: by which the spread of each residual about the point estimate grows, in the order
             of ``DIMENSIONS``.
         num_pairs: pairs of a predicted density and a true box.
@@ -70,48 +70,33 @@ def fit_temperature(nll: Callable[[FloatArray], float], num_pairs: int) -> Tempe
             "calibration pairs",
             "one or more, with a finite mean NLL",
             f"{num_pairs} with mean NLL {before}",
-            "fit on a split in which some boxes are found",
+            "fit on a split with matched boxes",
         )
     bound = math.log(MAX_FACTOR) * (1 - 1e-12)  # so that what is written can be read
-    found = minimize(
+    result = minimize(
         lambda logs: nll(np.exp(logs)),
         np.zeros(len(DIMENSIONS)),
         method="Powell",
         bounds=[(-bound, bound)] * len(DIMENSIONS),
         options={"xtol": 1e-4, "ftol": 1e-9},
     )
-    factors, after = np.exp(found.x), float(found.fun)
+    factors, after = np.exp(result.x), float(result.fun)
     if not after < before:
         factors, after = np.ones(len(DIMENSIONS)), before
     return Temperature(tuple(factors.tolist()), num_pairs, float(before), after)
 
 
 def write_temperature(path: str | Path, temperature: Temperature) -> None:
-    """Write fitted factors as JSON; whole or not at all.
-
-    Args:
-        path: the file; its folder is made if absent.
-        temperature: what :func:`fit_temperature` returns.
-    """
+    """Write fitted factors as JSON; whole or not at all. The folder is made if absent."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tree = {
-        "factors": dict(zip(DIMENSIONS, temperature.factors, strict=True)),
-        "num_pairs": temperature.num_pairs,
-        "nll_before": temperature.nll_before,
-        "nll_after": temperature.nll_after,
-    }
+    factors = dict(zip(DIMENSIONS, temperature.factors, strict=True))
+    tree = vars(temperature) | {"factors": factors}
     write_atomically(path, (json.dumps(tree, indent=1) + "\n").encode())
 
 
 def read_temperature(path: str | Path) -> FloatArray:
-    """Read the factors of a file of :func:`write_temperature`.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Factors in the order of ``DIMENSIONS``, shape ``(7,)``.
+    """Read the factors ``(7,)`` of a file of :func:`write_temperature`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -128,13 +113,11 @@ def read_temperature(path: str | Path) -> FloatArray:
     except (ValueError, RecursionError) as error:
         raise input_error(f"temperature {path}", "a JSON file", str(error), remedy) from error
     factors = tree.get("factors") if isinstance(tree, dict) else None
-    expected = f"factors of {', '.join(DIMENSIONS)}"
     if not isinstance(factors, dict) or set(factors) != set(DIMENSIONS):
-        got = sorted(factors) if isinstance(factors, dict) else type(factors).__name__
-        raise input_error(f"temperature {path}", expected, got, remedy)
+        expected = f"factors of {', '.join(DIMENSIONS)}"
+        raise input_error(f"temperature {path}", expected, repr(factors), remedy)
     for name, value in factors.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number and 1 / MAX_FACTOR <= value <= MAX_FACTOR):
+        if not (is_number(value) and 1 / MAX_FACTOR <= value <= MAX_FACTOR):
             name = f"factor of {name} in temperature {path}"
             expected = f"a number from {1 / MAX_FACTOR:g} to {MAX_FACTOR:g}"
             raise input_error(name, expected, repr(value), remedy)

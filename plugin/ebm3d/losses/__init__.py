@@ -1,4 +1,8 @@
-"""Training methods: one function each, per element, in log space, no reduction."""
+"""Training methods: one function each, in log space, per element, no reduction.
+
+Shapes that do not fit and constants out of range raise ``ValueError``. The classes are called as
+:class:`ebm3d.losses.training.TrainingMethod`.
+"""
 
 from ebm3d.losses.confidence import ConfidenceLoss, confidence_loss
 from ebm3d.losses.direct import l1_loss, l2_loss, smooth_l1_loss

@@ -20,16 +20,7 @@ def gaussian_nll(residual: Tensor, log_variance: Tensor) -> Tensor:
 
     Args:
         residual: target minus mean in units of the coding, any shape.
-        log_variance: log of the variance in squared units of ``residual``, the same shape.
-
-    Returns:
-        Loss per element, the same shape, nats; no reduction.
-
-    Raises:
-        ValueError: if the shapes differ.
-
-    Note:
-        Differentiable in both arguments; ``exp(-loss)`` integrates to one over ``residual``.
+        log_variance: in squared units of ``residual``, the same shape.
     """
     if residual.shape != log_variance.shape:
         raise shape_error("log_variance", f"{tuple(residual.shape)} like residual", log_variance)

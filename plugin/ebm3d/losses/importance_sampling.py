@@ -1,6 +1,7 @@
 """Likelihoods of an energy with an importance-sampled normalizer: ML-IS and KLD-IS.
 
-M samples of a known density q for each element; everything in log space.
+M samples of a known density q for each element: ``f`` and ``log_q``, ``(..., M)``, are f and log q
+there, ``f_true``, ``(...)``, is f of the true value; nats. All in log space.
 """
 
 from __future__ import annotations
@@ -12,11 +13,8 @@ from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.errors import check_count, check_positive, shape_error
-from ebm3d.losses.training import (
-    BatchScorer,
-    NoiseAround,
-    TrainingLoss,
-)
+from ebm3d.losses.training import NoiseAround, TrainingLoss
+from ebm3d.refiners.scorers import Scorer
 from ebm3d.registry import register
 
 
@@ -28,17 +26,7 @@ def log_normalizer(f: Tensor, log_q: Tensor) -> Tensor:
 
     docs/method.md, M-22. Z-hat is unbiased; its logarithm falls short by about
     :math:`\mathrm{Var}(w) / (2 M)`, with w the weights over their mean, and has the standard error
-    :math:`\sqrt{\mathrm{Var}(w) / M}`.
-
-    Args:
-        f: ``(..., M)`` unnormalized log densities of samples of q.
-        log_q: ``(..., M)`` their log densities under q, nats.
-
-    Returns:
-        ``(...)``, nats. Differentiable in both arguments.
-
-    Raises:
-        ValueError: if the shapes differ or there is no sample.
+    :math:`\sqrt{\mathrm{Var}(w) / M}`. Returns ``(...)``.
     """
     if f.shape != log_q.shape:
         raise shape_error("log_q", f"{tuple(f.shape)} like f", log_q)
@@ -52,46 +40,26 @@ def mlis_loss(f_true: Tensor, f: Tensor, log_q: Tensor) -> Tensor:
 
     .. math:: L = \log\frac1M\sum_{m=1}^{M} \frac{e^{f(\tilde y_m)}}{q(\tilde y_m)} - f(y)
 
-    Source: Gustafsson et al., "How to Train Your Energy-Based Model for Regression", BMVC 2020
-    (first in their "Energy-Based Models for Deep Probabilistic Regression", ECCV 2020).
-    docs/method.md, M-22. Biased downwards as :func:`log_normalizer` is.
-
-    Args:
-        f_true: ``(...)`` f of the true values.
-        f: ``(..., M)`` f of samples of q.
-        log_q: ``(..., M)`` their log densities, nats.
-
-    Returns:
-        ``(...)`` nats; no reduction.
-
-    Raises:
-        ValueError: if the shapes do not fit or there is no sample.
+    Source: Gustafsson et al., "Energy-Based Models for Deep Probabilistic Regression", ECCV 2020.
+    docs/method.md, M-22. Biased downwards as :func:`log_normalizer` is. Returns ``(...)``.
     """
-    _check_true(f_true, f)
-    return log_normalizer(f, log_q) - f_true
+    normalizer = log_normalizer(f, log_q)
+    if f_true.shape != normalizer.shape:
+        expected = f"{tuple(normalizer.shape)}, like f without its samples"
+        raise shape_error("f_true", expected, f_true)
+    return normalizer - f_true
 
 
 def kldis_loss(f: Tensor, log_q: Tensor, log_p: Tensor) -> Tensor:
-    r"""Kullback-Leibler divergence from a density around the label, but for its entropy (KLD-IS).
+    r"""Kullback-Leibler divergence from a density p around the label, without its entropy (KLD-IS).
 
     .. math:: L = \log\frac1M\sum_{m=1}^{M} \frac{e^{f(\tilde y_m)}}{q(\tilde y_m)} -
         \frac1M\sum_{m=1}^{M} f(\tilde y_m)\, \frac{p(\tilde y_m | y)}{q(\tilde y_m)}
 
-    Source: Gustafsson et al., BMVC 2020, with the Gaussian p of the label noise. docs/method.md,
-    M-22. The second weights are not normalized, as published: the loss is unbiased in them, and
-    their mean is one only in expectation, so that a constant added to f adds noise to the loss. The
-    weights must stay below the largest number of the type: p may not exceed q by 1e38 in float32.
-
-    Args:
-        f: ``(..., M)`` f of samples of q.
-        log_q: ``(..., M)`` their log densities under q, nats.
-        log_p: ``(..., M)`` their log densities under p, nats.
-
-    Returns:
-        ``(...)`` nats; no reduction.
-
-    Raises:
-        ValueError: if the shapes differ or there is no sample.
+    Source: Gustafsson et al., "How to Train Your Energy-Based Model for Regression", BMVC 2020.
+    docs/method.md, M-22. The weights p / q are not normalized, as published: their mean is one only
+    in expectation, so that a constant added to f adds noise to the loss. They must not overflow.
+    ``log_p``, ``(..., M)``, is log p at the samples. Returns ``(...)``.
     """
     if log_p.shape != f.shape:
         raise shape_error("log_p", f"{tuple(f.shape)} like f", log_p)
@@ -103,12 +71,7 @@ def effective_share(f: Tensor, log_q: Tensor) -> Tensor:
 
     .. math:: \frac{(\sum_m w_m)^2}{M \sum_m w_m^2}, \quad w_m = e^{f(\tilde y_m)} / q(\tilde y_m)
 
-    Args:
-        f: ``(..., M)``.
-        log_q: ``(..., M)`` nats.
-
-    Returns:
-        ``(...)`` from 1 / M to 1; without a graph.
+    Returns ``(...)`` from 1 / M to 1, without a graph.
     """
     weights = torch.softmax((f - log_q).detach(), dim=-1)
     return 1 / (weights.square().sum(dim=-1) * weights.shape[-1])
@@ -116,36 +79,20 @@ def effective_share(f: Tensor, log_q: Tensor) -> Tensor:
 
 @register
 class MLISLoss:
-    """Trains f by :func:`mlis_loss` with samples of the noise.
+    """Trains f by :func:`mlis_loss` with samples of the noise; logs their ``effective_share``.
 
     Args:
-        num_noise_samples: M per true box.
-
-    Attributes:
-        is_density: f becomes an unnormalized log density.
-        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
-
-    Raises:
-        ValueError: if M is below one.
+        num_noise_samples: M per true box, at least 1.
     """
 
-    is_density = True
-    draws_noise, returns_samples = True, True
+    is_density, returns_samples = True, True
 
     def __init__(self, num_noise_samples: int = 128) -> None:
         check_count("num_noise_samples", num_noise_samples)
         self.num_noise_samples = num_noise_samples
 
-    def __call__(self, f: BatchScorer, noise: NoiseAround) -> TrainingLoss:
-        """Evaluate the loss.
-
-        Args:
-            f: evaluates boxes near the true ones.
-            noise: bound to the true boxes.
-
-        Returns:
-            Loss per true box; logs ``effective_share`` of the samples.
-        """
+    def __call__(self, f: Scorer, noise: NoiseAround) -> TrainingLoss:
+        """Evaluate the loss per true box."""
         samples = noise.sample(self.num_noise_samples)
         values, log_q = f(samples.boxes), samples.log_q[:, 1:]
         loss = mlis_loss(values[:, 0], values[:, 1:], log_q)
@@ -157,41 +104,25 @@ class MLISLoss:
 class KLDISLoss:
     """Trains f by :func:`kldis_loss` towards a Gaussian of residuals around the true box.
 
+    Logs the ``effective_share`` of the samples.
+
     Args:
         num_noise_samples: M per true box.
         target_std: of the Gaussian, in standard deviations of the noise. At 0.5, the narrowest of
-            the three components of the default ``BoxNoise``, the weights of the target are at
-            most 3 under that noise. Where it is one share of the noise they are at most 3 over
-            that share: 6 with a ``DetectionNoise``, 12 with a ``LearnedProposal``. Source: our own;
-            published is 0.3 times the middle of three components (BMVC 2020, detection in images,
-            four dimensions).
-
-    Attributes:
-        is_density: f becomes an unnormalized log density.
-        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
-
-    Raises:
-        ValueError: if M is below one or the standard deviation is not positive and finite.
+            the three components of the default ``BoxNoise``, its weights are at most 3 under that
+            noise, and 12 under a ``LearnedProposal``. Published is 0.3 times the middle of three
+            components (BMVC 2020, detection in images, four dimensions).
     """
 
-    is_density = True
-    draws_noise, returns_samples = True, True
+    is_density, returns_samples = True, True
 
     def __init__(self, num_noise_samples: int = 128, target_std: float = 0.5) -> None:
         check_count("num_noise_samples", num_noise_samples)
         check_positive("target_std", target_std)
         self.num_noise_samples, self.target_std = num_noise_samples, target_std
 
-    def __call__(self, f: BatchScorer, noise: NoiseAround) -> TrainingLoss:
-        """Evaluate the loss.
-
-        Args:
-            f: evaluates boxes near the true ones.
-            noise: bound to the true boxes.
-
-        Returns:
-            Loss per true box; logs ``effective_share`` of the samples.
-        """
+    def __call__(self, f: Scorer, noise: NoiseAround) -> TrainingLoss:
+        """Evaluate the loss per true box."""
         samples = noise.sample(self.num_noise_samples)
         values, log_q = f(samples.boxes), samples.log_q[:, 1:]
         loss = kldis_loss(values[:, 1:], log_q, self.target_log_prob(noise, samples.boxes[:, 1:]))
@@ -199,23 +130,7 @@ class KLDISLoss:
         return TrainingLoss(loss, logged, samples, values.detach())
 
     def target_log_prob(self, noise: NoiseAround, boxes: Tensor) -> Tensor:
-        """Return the log density of the target.
-
-        Args:
-            noise: bound to N true boxes.
-            boxes: ``(N, S, 7)``.
-
-        Returns:
-            ``(N, S)`` nats, in meters and radians.
-        """
+        """Log density p ``(N, S)`` of boxes ``(N, S, 7)``, nats, in meters and radians."""
         coding = LocalCoding(noise.boxes, noise.noise_std * self.target_std)
-        variants = boxes.transpose(0, 1)
-        residuals, log_volume = coding.encode(variants), coding.log_volume(variants)
-        log_p = -0.5 * residuals.square().sum(-1) - 3.5 * math.log(2 * math.pi) - log_volume
-        return log_p.transpose(0, 1)
-
-
-def _check_true(f_true: Tensor, f: Tensor) -> None:
-    """Raise unless there is one f of a true value for each set of samples."""
-    if f.ndim == 0 or f_true.shape != f.shape[:-1]:
-        raise shape_error("f_true", f"{tuple(f.shape[:-1])}, like f without its samples", f_true)
+        residuals, log_volume = coding.encode(boxes), coding.log_volume(boxes)
+        return -0.5 * residuals.square().sum(-1) - 3.5 * math.log(2 * math.pi) - log_volume

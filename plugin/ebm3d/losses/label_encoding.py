@@ -1,6 +1,6 @@
 """Losses of label encodings: cross entropies, and the two regularizers of learned codes.
 
-N boxes; D dimensions, each with a code of its own; M bits; L levels.
+N boxes; D dimensions, each with its code; M bits; L levels. Cross entropies in nats.
 """
 
 from __future__ import annotations
@@ -17,17 +17,8 @@ def soft_cross_entropy(scores: Tensor, soft_labels: Tensor) -> Tensor:
 
     .. math:: -\sum_j \phi_j \log \mathrm{softmax}(C)_j
 
-    docs/method.md, M-13.
-
-    Args:
-        scores: C, ``(..., L)``.
-        soft_labels: phi, ``(..., L)``, sums of one.
-
-    Returns:
-        ``(...)``, nats; never below the entropy of ``soft_labels``.
-
-    Raises:
-        ValueError: if the shapes differ.
+    docs/method.md, M-13. Scores C and soft labels phi ``(..., L)``; returns ``(...)``, never below
+    the entropy of phi.
     """
     if scores.shape != soft_labels.shape:
         raise shape_error("soft_labels", f"{tuple(scores.shape)} like scores", soft_labels)
@@ -39,17 +30,8 @@ def bit_cross_entropy(logits: Tensor, bits: Tensor) -> Tensor:
 
     .. math:: -\sum_m \big(b_m \log\sigma(z_m) + (1 - b_m) \log\sigma(-z_m)\big)
 
-    The negative log probability of the code, were its bits independent. docs/method.md, M-12.
-
-    Args:
-        logits: z, ``(..., M)``.
-        bits: b, ``(..., M)`` in [0, 1].
-
-    Returns:
-        ``(...)``, nats.
-
-    Raises:
-        ValueError: if the shapes differ.
+    docs/method.md, M-12. Logits z and bits b in [0, 1], ``(..., M)``; returns ``(...)``, minus the
+    log probability of the code, were its bits independent.
     """
     if logits.shape != bits.shape:
         raise shape_error("bits", f"{tuple(logits.shape)} like logits", bits)
@@ -62,18 +44,9 @@ def code_distance_penalty(codes: Tensor, labels: Tensor) -> Tensor:
     .. math::
         R_1 = \frac1N \sum_i \sum_j \max\big(0,\; 2 |y_i - y_j| - \|Z_i - Z_j\|_1\big)
 
-    Source: Shah and Aamodt, ICLR 2023. y are labels, not positions in the batch. docs/method.md,
-    M-13. Memory: N N M numbers for each dimension.
-
-    Args:
-        codes: Z, ``(N, D, M)``.
-        labels: y, ``(N, D)`` in levels.
-
-    Returns:
-        One number for each dimension, ``(D,)``; zero where N is 0.
-
-    Raises:
-        ValueError: if the shapes do not match.
+    Source: Shah and Aamodt, "Learning Label Encodings for Deep Regression", ICLR 2023.
+    docs/method.md, M-13. Codes Z ``(N, D, M)``, labels y ``(N, D)`` in levels; returns ``(D,)``.
+    Takes N N M numbers of memory for each dimension.
     """
     if codes.ndim != 3 or labels.shape != codes.shape[:2]:
         raise shape_error("labels", "(N, D) like codes (N, D, M)", labels)
@@ -88,18 +61,8 @@ def code_smoothness_penalty(codebook: Tensor, kind: str = "l1") -> Tensor:
 
     .. math:: R_2 = \sum_m \sum_j |D_{mj} - D_{m,j+1}|
 
-    Source: Shah and Aamodt, ICLR 2023; ``kind="squared"`` squares the differences, as the code
-    released with it does. docs/method.md, M-13.
-
-    Args:
-        codebook: D, ``(..., M, L)``.
-        kind: ``"l1"`` or ``"squared"``.
-
-    Returns:
-        ``(...)``.
-
-    Raises:
-        ValueError: for another kind.
+    Source: as :func:`code_distance_penalty`; ``kind="squared"`` squares the differences, as the
+    code released with it does. Codebook D ``(..., M, L)``; returns ``(...)``.
     """
     steps = codebook.diff(dim=-1)
     if kind == "l1":

@@ -19,17 +19,10 @@ def laplace_nll(residual: Tensor, log_scale: Tensor) -> Tensor:
 
     Args:
         residual: target minus location in units of the coding, any shape.
-        log_scale: log of the scale b in units of ``residual``, the same shape.
+        log_scale: log b in units of ``residual``, the same shape.
 
     Returns:
-        Loss per element, the same shape, nats; no reduction.
-
-    Raises:
-        ValueError: if the shapes differ.
-
-    Note:
-        Differentiable in both arguments except at a residual of zero, where the gradient is taken
-        as zero; ``exp(-loss)`` integrates to one over ``residual``.
+        Loss per element, nats; its gradient at a residual of zero is zero.
     """
     if residual.shape != log_scale.shape:
         raise shape_error("log_scale", f"{tuple(residual.shape)} like residual", log_scale)

@@ -7,36 +7,24 @@ from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.errors import check_count, check_positive, shape_error
-from ebm3d.losses.training import (
-    BatchScorer,
-    NoiseAround,
-    TrainingLoss,
-)
+from ebm3d.losses.training import NoiseAround, TrainingLoss
 from ebm3d.refiners.langevin import langevin
-from ebm3d.refiners.residual_density import ResidualDensity
+from ebm3d.refiners.scorers import ResidualDensity, Scorer
 from ebm3d.registry import register
 
 
 def mcmc_loss(f_true: Tensor, f_samples: Tensor) -> Tensor:
-    r"""Contrast of the true value with samples of exp f, by which the likelihood climbs (ML-MCMC).
+    r"""Contrast of the true value with samples of exp f (ML-MCMC).
 
     .. math:: L = \frac1M\sum_{m=1}^{M} f(\tilde y_m) - f(y), \quad \tilde y_m \sim e^f / Z
 
-    With exact samples, held fixed, its gradient in the parameters of f is an unbiased estimate of
-    that of the negative log-likelihood; its value says nothing. Source: Gustafsson et al., "How to
-    Train Your Energy-Based Model for Regression", BMVC 2020, where the samples come from short runs
-    of :func:`ebm3d.refiners.langevin` that start at the true value: contrastive divergence (Hinton,
+    With exact samples, held fixed, its gradient is an unbiased estimate of that of the negative
+    log-likelihood; its value says nothing. Source: Gustafsson et al., "How to Train Your
+    Energy-Based Model for Regression", BMVC 2020, where the samples come from short runs of
+    :func:`ebm3d.refiners.langevin` that start at the true value: contrastive divergence (Hinton,
     2002). docs/method.md, M-23.
 
-    Args:
-        f_true: ``(...)`` f of the true values.
-        f_samples: ``(..., M)`` f of the samples.
-
-    Returns:
-        ``(...)``; no reduction.
-
-    Raises:
-        ValueError: if the shapes do not fit or there is no sample.
+    f of the true values ``(...)`` and of the samples ``(..., M)``; returns ``(...)``.
     """
     if f_samples.ndim == 0 or f_samples.shape[-1] < 1:
         raise shape_error("f_samples", "(..., M) with M >= 1 samples", f_samples)
@@ -50,25 +38,17 @@ def mcmc_loss(f_true: Tensor, f_samples: Tensor) -> Tensor:
 class MLMCMCLoss:
     """Trains f by :func:`mcmc_loss` with Langevin chains that start at the true boxes.
 
-    The chains move in residuals of the noise's units. Costs ``num_steps`` gradients of f in
-    ``num_chains`` boxes before the one step of training.
+    Costs ``num_steps`` gradients of f in ``num_chains`` boxes before the step of training. Logs
+    ``displacement``, the root mean square of the chains' residuals in units of the noise:
+    ``step_size * sqrt(num_steps)`` while f is flat.
 
     Args:
         num_steps: L of each chain.
         step_size: lambda, in standard deviations of the noise.
         num_chains: per true box.
-
-    Attributes:
-        is_density: f becomes an unnormalized log density, near the true boxes: the chains see no
-            others.
-        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
-
-    Raises:
-        ValueError: if a count is below one or the step is not positive and finite.
     """
 
-    is_density = True
-    draws_noise, returns_samples = False, False
+    is_density, returns_samples = True, False
 
     def __init__(self, num_steps: int = 16, step_size: float = 0.1, num_chains: int = 8) -> None:
         check_count("num_steps", num_steps)
@@ -76,21 +56,13 @@ class MLMCMCLoss:
         check_positive("step_size", step_size)
         self.num_steps, self.step_size, self.num_chains = num_steps, step_size, num_chains
 
-    def __call__(self, f: BatchScorer, noise: NoiseAround) -> TrainingLoss:
-        """Evaluate the loss.
-
-        Args:
-            f: evaluates boxes near the true ones.
-            noise: bound to the true boxes; only its units and its generator are used.
-
-        Returns:
-            Loss per true box; logs ``displacement``, how far the chains came from the true box, as
-            root mean square in units of the noise: the same as without f,
-            ``step_size * sqrt(num_steps)``, while f is flat.
-        """
-        scorer = ResidualDensity(f, LocalCoding(noise.boxes, noise.noise_std))
+    def __call__(self, f: Scorer, noise: NoiseAround) -> TrainingLoss:
+        """Evaluate the loss per true box; no noise is drawn."""
+        log_density = ResidualDensity(f, LocalCoding(noise.boxes, noise.noise_std))
         start = noise.boxes.new_zeros(len(noise.boxes), self.num_chains, 7)
-        found = langevin(scorer, start, self.step_size, self.num_steps, generator=noise.generator)
-        values = scorer(torch.cat((start[:, :1], found), dim=1))
+        chains = langevin(
+            log_density, start, self.step_size, self.num_steps, generator=noise.generator
+        )
+        values = log_density(torch.cat((start[:, :1], chains), dim=1))
         loss = mcmc_loss(values[:, 0], values[:, 1:])
-        return TrainingLoss(loss, {"displacement": found.square().mean(dim=(1, 2)).sqrt()})
+        return TrainingLoss(loss, {"displacement": chains.square().mean(dim=(1, 2)).sqrt()})

@@ -1,21 +1,21 @@
-"""Noise contrastive estimation in its ranking form."""
+"""Noise contrastive estimation in its ranking form: NCE, NCE+, conditional NCE.
+
+Every method logs ``rank_first``, whether the positive is ranked before all its noise samples by
+``f - log_q``.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ebm3d.errors import check_count, check_positive, input_error, shape_error
-from ebm3d.losses.training import (
-    BatchScorer,
-    Contrast,
-    Examples,
-    NoiseAround,
-    TrainingLoss,
-)
+from ebm3d.losses.training import NoiseAround, Samples, TrainingLoss
+from ebm3d.refiners.scorers import Scorer
 from ebm3d.registry import register
 
 
@@ -29,18 +29,14 @@ def nce_loss(f: Tensor, log_q: Tensor) -> Tensor:
 
     Source: Gustafsson et al., "Accurate 3D Object Detection using Energy-Based Models", 2020, and
     "How to Train Your Energy-Based Model for Regression", BMVC 2020. docs/method.md, M-3.
-    Computed in log space throughout; the densities of the noise may underflow, the loss does not.
+    In log space throughout: the densities of the noise may underflow, the loss does not.
 
     Args:
-        f: unnormalized log densities, shape ``(..., M + 1)``; index 0 belongs to the true box.
-        log_q: log densities of the noise at the same boxes, shape ``(..., M + 1)``, nats.
+        f: ``(..., M + 1)`` unnormalized log densities; index 0 belongs to the true box.
+        log_q: ``(..., M + 1)`` log densities of the noise at the same boxes, nats.
 
     Returns:
-        Loss per true box, shape ``(...)``, nats; no reduction. ``log(M + 1)`` where ``f - log_q``
-        is constant. Differentiable in both arguments.
-
-    Raises:
-        ValueError: if the shapes differ or there is no noise sample.
+        ``(...)`` nats; ``log(M + 1)`` where ``f - log_q`` is constant.
     """
     if f.shape != log_q.shape:
         raise shape_error("log_q", f"{tuple(f.shape)} like f", log_q)
@@ -55,35 +51,18 @@ class NCELoss:
     """Trains f by :func:`nce_loss` with samples of the noise.
 
     Args:
-        num_noise_samples: M per true box.
-
-    Attributes:
-        is_density: f becomes an unnormalized log density.
-        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
-
-    Raises:
-        ValueError: if M is below one.
+        num_noise_samples: M per true box, at least 1.
     """
 
-    is_density = True
-    draws_noise, returns_samples = True, True
+    is_density, returns_samples = True, True
 
     def __init__(self, num_noise_samples: int = 128) -> None:
         check_count("num_noise_samples", num_noise_samples)
         self.num_noise_samples = num_noise_samples
 
-    def __call__(self, f: BatchScorer, noise: NoiseAround) -> TrainingLoss:
-        """Evaluate the loss.
-
-        Args:
-            f: evaluates boxes near the true ones.
-            noise: bound to the true boxes.
-
-        Returns:
-            Loss per true box; logs ``rank_first``, whether the true box is ranked before all its
-            noise samples by ``f - log_q``.
-        """
-        return _contrasted(f, noise.sample(self.num_noise_samples))
+    def __call__(self, f: Scorer, noise: NoiseAround) -> TrainingLoss:
+        """Evaluate the loss per true box."""
+        return _contrast(f, noise.sample(self.num_noise_samples))
 
 
 @register
@@ -94,26 +73,16 @@ class NCEPlusLoss:
 
     where :math:`q_\beta` is the noise made narrower. Source: Gustafsson et al., "How to Train Your
     Energy-Based Model for Regression", BMVC 2020, for labels that are not exact. docs/method.md,
-    M-21. Where the noise does not depend on the true box, the expected gradient vanishes at the log
-    density of the labels smoothed by :math:`q_\beta`, up to a constant.
+    M-21.
 
     Args:
         beta: how narrow, positive; published are 0.1 (detection in images) and 0.025 (toy).
         beta_scales: what beta multiplies: "std", the standard deviations of the noise, as the
             published code does; or "variance", their squares, as the authors' slides have it.
         num_noise_samples: M per true box.
-
-    Attributes:
-        is_density: f becomes an unnormalized log density.
-        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
-
-    Raises:
-        ValueError: if M is below one, beta is not positive and finite, or ``beta_scales`` is
-            unknown.
     """
 
-    is_density = True
-    draws_noise, returns_samples = True, True
+    is_density, returns_samples = True, True
 
     def __init__(
         self, beta: float = 0.1, beta_scales: str = "std", num_noise_samples: int = 128
@@ -125,27 +94,18 @@ class NCEPlusLoss:
         self.num_noise_samples = num_noise_samples
         self.factor = beta if beta_scales == "std" else math.sqrt(beta)
 
-    def __call__(self, f: BatchScorer, noise: NoiseAround) -> TrainingLoss:
-        """Evaluate the loss.
-
-        Args:
-            f: evaluates boxes near the true ones.
-            noise: bound to the true boxes.
-
-        Returns:
-            Loss per true box; logs ``rank_first``, whether the perturbed true box is ranked before
-            all noise samples by ``f - log_q``.
-        """
+    def __call__(self, f: Scorer, noise: NoiseAround) -> TrainingLoss:
+        """Evaluate the loss per true box."""
         positive = noise.scale_std(self.factor).sample(1).boxes[:, 1:]
         drawn = noise.sample(self.num_noise_samples)
         boxes = torch.cat((positive, drawn.boxes[:, 1:]), dim=1)
         log_q = torch.cat((noise.log_prob(positive), drawn.log_q[:, 1:]), dim=1)
-        return _contrasted(f, Examples(boxes, log_q))
+        return _contrast(f, _Samples(boxes, log_q))
 
 
 @register
 class ConditionalNCELoss:
-    r"""Trains f by :func:`nce_loss` with noise around a noisy box, not around the true one.
+    r"""Trains f by :func:`nce_loss` with noise around a noisy box r, not around the true one.
 
     .. math::
         r \sim q(\cdot\,|\,y), \quad \tilde y_1, \ldots, \tilde y_M \sim q(\cdot\,|\,r), \qquad
@@ -153,51 +113,41 @@ class ConditionalNCELoss:
         {\sum_{m=0}^{M} e^{f(\tilde y_m)}\, q(r\,|\,\tilde y_m) / q(\tilde y_m\,|\,r)},
         \quad \tilde y_0 = y
 
-    By Bayes' rule the probability, given r and the M + 1 boxes, that each is the true one; so the
-    expected gradient vanishes at f = log p for any M, which that of :class:`NCELoss` does not where
-    the noise lies around the true box. Source: Ceylan and Gutmann, "Conditional Noise-Contrastive
-    Estimation of Unnormalised Models", ICML 2018, for pairs; the ranking of M + 1 with one r is
-    ours. docs/method.md, M-33. For noise that is symmetric in its two arguments the ratios are
-    one. Hard negatives and learned proposals do not enter: their densities of r are not known.
+    By Bayes' rule the probability that each of the M + 1 boxes is the true one; the expected
+    gradient vanishes at f = log p for any M, which that of :class:`NCELoss` does not where the
+    noise lies around the true box. Source: Ceylan and Gutmann, "Conditional Noise-Contrastive
+    Estimation of Unnormalised Models", ICML 2018, for pairs. Deviation: the ranking of M + 1 with
+    one r. docs/method.md, M-33. A learned proposal does not enter: its density of r is not known.
 
     Args:
-        num_noise_samples: M per true box.
-
-    Attributes:
-        is_density: f becomes an unnormalized log density.
-        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
-
-    Raises:
-        ValueError: if M is below one.
+        num_noise_samples: M per true box, at least 1.
     """
 
-    is_density = True
-    draws_noise, returns_samples = False, True
+    is_density, returns_samples = True, True
 
     def __init__(self, num_noise_samples: int = 128) -> None:
         check_count("num_noise_samples", num_noise_samples)
         self.num_noise_samples = num_noise_samples
 
-    def __call__(self, f: BatchScorer, noise: NoiseAround) -> TrainingLoss:
-        """Evaluate the loss.
-
-        Args:
-            f: evaluates boxes near the true ones.
-            noise: bound to the true boxes.
-
-        Returns:
-            Loss per true box; logs ``rank_first``, whether the true box is the likeliest one.
-        """
+    def __call__(self, f: Scorer, noise: NoiseAround) -> TrainingLoss:
+        """Evaluate the loss per true box."""
         around_true = noise.scale_std(1.0)
         around = around_true.with_centers(around_true.sample(1).boxes[:, 1])
         drawn = around.sample(self.num_noise_samples).boxes[:, 1:]
         boxes = torch.cat((noise.boxes[:, None], drawn), dim=1)
         log_q = around.log_prob(boxes)
-        found = _contrasted(f, Examples(boxes, log_q - around.log_prob_around(boxes)))
-        return replace(found, samples=Examples(boxes, log_q))
+        loss = _contrast(f, _Samples(boxes, log_q - around.log_prob_around(boxes)))
+        return replace(loss, samples=_Samples(boxes, log_q))
 
 
-def _contrasted(f: BatchScorer, samples: Contrast) -> TrainingLoss:
+class _Samples(NamedTuple):
+    """:class:`Samples` of which the first is not, or not only, the true box of a noise."""
+
+    boxes: Tensor
+    log_q: Tensor
+
+
+def _contrast(f: Scorer, samples: Samples) -> TrainingLoss:
     """The loss of samples whose positive is at index 0."""
     values = f(samples.boxes)
     first = ((values - samples.log_q).argmax(dim=1) == 0).to(values.dtype)

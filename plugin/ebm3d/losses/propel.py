@@ -27,40 +27,30 @@ def propel_loss(
         L = -\log\frac{2 \int P_{gt} P_m}{\int P_{gt}^2 + \int P_m^2}, \qquad
         P_{gt} = \mathcal N(y, v_{gt}), \quad P_m = \frac1I \sum_{i=1}^{I} \mathcal N(\mu_i, v_i)
 
-    with diagonal variances. Every integral is a sum of products of two Gaussians, whose integral
-    over all residuals is
+    with diagonal variances. By the logarithm of the integral of the product of two Gaussians,
 
     .. math:: \ell(a, b) = -\tfrac12 \sum_d \left[\log 2\pi + \log(v_{ad} + v_{bd}) +
         \frac{(\mu_{ad} - \mu_{bd})^2}{v_{ad} + v_{bd}}\right]
-
-    in logarithms, so that
 
     .. math::
         L = \log\Big(e^{\ell(gt, gt)} + \tfrac{1}{I^2} \sum_{i,j} e^{\ell(i, j)}\Big)
         - \log\Big(\tfrac2I \sum_i e^{\ell(gt, i)}\Big)
 
     Source: Asad et al., "PROPEL: Probabilistic Parametric Regression Loss for Convolutional Neural
-    Networks", 2018 (arXiv 1807.10937). Deviations: natural logarithm, all sums in log space (a
-    target far away costs a large number, not infinity), one component allowed, no epsilon, and
-    ``joint=False``. docs/method.md, M-11.
+    Networks", 2018 (arXiv 1807.10937). Deviations: natural logarithm, all sums in log space, one
+    component allowed, no epsilon, and ``joint=False``. docs/method.md, M-11.
 
     Args:
         target: y, ``(N, D)``, units of the coding.
         means: ``(N, I, D)``, I at least 1.
         log_variances: ``(N, I, D)``, squared units of the coding.
         target_variance: v_gt, positive, one number or ``(D,)``.
-        joint: whether the mixture is one over all residuals; otherwise each residual has a mixture
-            of its own, of the same components.
+        joint: whether the mixture is one over all residuals; otherwise each residual has a
+            mixture, of the same components.
 
     Returns:
         ``(N,)``, or ``(N, D)`` if not joint. At least zero, and zero only where the mixture is the
-        Gaussian around the target (up to rounding of the difference of two logarithms).
-
-    Raises:
-        ValueError: if a shape is wrong, or the target's variance is a number and not positive.
-
-    Note:
-        Differentiable in all tensors. Takes N I^2 D numbers of memory.
+        Gaussian around the target. Takes N I^2 D numbers of memory.
     """
     if target.ndim != 2:
         raise shape_error("target", "(N, D)", target)
@@ -69,21 +59,21 @@ def propel_loss(
         raise shape_error("means", f"({size}, I, {num_dims}) with I >= 1", means)
     if log_variances.shape != means.shape:
         raise shape_error("log_variances", f"{tuple(means.shape)} like means", log_variances)
-    log_gt = torch.log(_variance(target_variance, target)).expand(num_dims)
     num_components = means.shape[1]
-    with_target = _log_overlap(target[:, None], means, log_gt, log_variances, joint)
+    target, log_v = target[:, None], torch.log(_variance(target_variance, target)).expand(num_dims)
+    with_target = _log_overlap(target, log_v, means, log_variances, joint)
     pairs = _log_overlap(
-        means[:, :, None], means[:, None], log_variances[:, :, None], log_variances[:, None], joint
+        means[:, :, None], log_variances[:, :, None], means[:, None], log_variances[:, None], joint
     ).flatten(1, 2)
-    own = _log_overlap(target[:, None], target[:, None], log_gt, log_gt, joint)
+    of_target = _log_overlap(target, log_v, target, log_v, joint)
     overlap = torch.logsumexp(with_target, dim=1) + math.log(2 / num_components)
-    norms = torch.logsumexp(torch.cat((own, pairs - 2 * math.log(num_components)), dim=1), dim=1)
-    loss = norms - overlap
+    squares = torch.cat((of_target, pairs - 2 * math.log(num_components)), dim=1)
+    loss = torch.logsumexp(squares, dim=1) - overlap
     return loss.squeeze(-1) if joint else loss
 
 
 def _log_overlap(
-    mean_a: Tensor, mean_b: Tensor, log_v_a: Tensor, log_v_b: Tensor, joint: bool
+    mean_a: Tensor, log_v_a: Tensor, mean_b: Tensor, log_v_b: Tensor, joint: bool
 ) -> Tensor:
     """Log integral of the product of two Gaussians, ``(..., 1)`` if joint, else ``(..., D)``."""
     log_v = torch.logaddexp(log_v_a, log_v_b)

@@ -13,11 +13,7 @@ from ebm3d.boxes.codings import LocalCoding
 from ebm3d.errors import check_count, input_error, shape_error
 from ebm3d.losses.importance_sampling import effective_share
 from ebm3d.losses.importance_sampling import log_normalizer as sampled_log_normalizer
-from ebm3d.losses.training import (
-    FeatureScorer,
-    NoiseAround,
-    TrainingLoss,
-)
+from ebm3d.losses.training import FeatureScorer, NoiseAround, TrainingLoss
 from ebm3d.registry import register
 
 # Nats beyond which the exponential goes on as its tangent. A larger bound would leave Adam's second
@@ -33,32 +29,22 @@ def snl_loss(f_true: Tensor, f: Tensor, log_q: Tensor, log_normalizer: Tensor) -
 
     Source: "Self-normalized log-likelihood for energy-based models", arXiv 2503.07021.
     docs/method.md, M-25. From :math:`\log Z \le b + Z e^{-b} - 1`, with equality at b = log Z: the
-    expectation is never below the negative log-likelihood, and minimized over b it is equal to it.
-    As Z-hat enters linearly, the gradient is unbiased for any M.
+    expectation is never below the negative log-likelihood, and equal to it at the best b. As Z-hat
+    enters linearly, the gradient is unbiased for any M.
 
     Deviation: where the sampled log Z exceeds b by more than 5 nats, the exponential goes on as its
-    tangent there, so that loss and gradient stay small while b is far off. The loss stays convex
-    in b and least at the same b; at b = log Z, an estimate of 148 times Z is where it differs.
+    tangent there, so that the gradient stays small while b is far off. The loss stays convex in b;
+    at b = log Z it differs only where Z-hat exceeds 148 Z.
 
-    Args:
-        f_true: ``(...)`` f of the true values.
-        f: ``(..., M)`` f of samples of q.
-        log_q: ``(..., M)`` their log densities, nats.
-        log_normalizer: b, ``(...)`` nats.
-
-    Returns:
-        ``(...)`` nats; no reduction.
-
-    Raises:
-        ValueError: if the shapes do not fit or there is no sample.
+    Arguments as for :func:`ebm3d.losses.mlis_loss`; ``log_normalizer`` is b, ``(...)``.
     """
-    excess = sampled_log_normalizer(f, log_q)
+    sampled = sampled_log_normalizer(f, log_q)
     for name, value in (("f_true", f_true), ("log_normalizer", log_normalizer)):
-        if value.shape != excess.shape:
-            expected = f"{tuple(excess.shape)}, like f without its samples"
+        if value.shape != sampled.shape:
+            expected = f"{tuple(sampled.shape)}, like f without its samples"
             raise shape_error(name, expected, value)
-    excess = excess - log_normalizer
-    # logsumexp and exp: a mean of exponentials, none of which overflows on the way.
+    # logsumexp and exp: a mean of exponentials, none of which overflows.
+    excess = sampled - log_normalizer
     near = torch.exp(excess.clamp_max(_TANGENT_FROM))
     ratio = near + math.exp(_TANGENT_FROM) * torch.relu(excess - _TANGENT_FROM)
     return log_normalizer - f_true + ratio - 1
@@ -66,33 +52,27 @@ def snl_loss(f_true: Tensor, f: Tensor, log_q: Tensor, log_normalizer: Tensor) -
 
 @register
 class SNLLoss(nn.Module):
-    r"""Trains f and its log normalizer b by :func:`snl_loss`.
+    r"""Trains f and its log normalizer b by :func:`snl_loss`; f - b is a normalized log density.
 
-    b is a small network on the pooled features of a box as a detector might have found it, its log
-    sizes and the log units of the noise there,
+    b is a small network on the pooled features of a noisy (or detected) box :math:`y'`, its log
+    sizes and the log scales :math:`\sigma` of the noise there,
 
-    .. math:: b = g(\phi(y'), \log d', \log u') + \tfrac72 \log 2\pi
+    .. math:: b = g(\phi(y'), \log d', \log\sigma) + \tfrac72 \log 2\pi
         + \log\left|\det\frac{\partial y}{\partial t}\right|_{y'}
 
     with g starting at zero: b starts as the log normalizer of a Gaussian of the noise's width with
-    f = 0 at its peak. docs/method.md, M-25. The features come without a graph, so that b has no say
-    in them.
+    f = 0 at its peak. docs/method.md, M-25. No gradient flows from b into the features.
+
+    Logs ``effective_share`` of the samples, and ``normalizer_error``, the distance of b from the
+    sampled log normalizer in nats.
 
     Args:
         in_channels: length of the pooled features.
         num_noise_samples: M per true box.
         hidden_channels: widths of the hidden layers of g.
-
-    Attributes:
-        is_density: f becomes an unnormalized log density; f - b is a normalized one.
-        draws_noise, returns_samples: as in :class:`ebm3d.losses.training.TrainingMethod`.
-
-    Raises:
-        ValueError: if a number is below one.
     """
 
-    is_density = True
-    draws_noise, returns_samples = True, True
+    is_density, returns_samples = True, True
 
     def __init__(
         self,
@@ -117,19 +97,10 @@ class SNLLoss(nn.Module):
         self.network = nn.Sequential(*layers, last)
 
     def forward(self, f: FeatureScorer, noise: NoiseAround) -> TrainingLoss:
-        """Evaluate the loss.
-
-        Args:
-            f: evaluates boxes near the true ones, and shows their features.
-            noise: bound to the true boxes.
-
-        Returns:
-            Loss per true box; logs ``effective_share`` of the samples, and ``normalizer_error``,
-            the distance of b from the sampled log normalizer in nats.
-        """
+        """Evaluate the loss per true box."""
         samples = noise.sample(self.num_noise_samples)
         values, log_q = f(samples.boxes), samples.log_q[:, 1:]
-        b = self.log_normalizer(f, noise.reference, noise.reference_units)
+        b = self.log_normalizer(f, noise.reference, noise.reference_noise_std)
         sampled = sampled_log_normalizer(values[:, 1:].detach(), log_q)
         logged = {
             "effective_share": effective_share(values[:, 1:], log_q),
@@ -139,18 +110,15 @@ class SNLLoss(nn.Module):
         return TrainingLoss(loss, logged, samples, values.detach())
 
     def log_normalizer(self, f: FeatureScorer, reference: Tensor, noise_std: Tensor) -> Tensor:
-        """Return b: ``f(boxes) - b`` is the log density of boxes near the reference.
+        """b ``(N,)``, nats in meters and radians, with a graph to the parameters of b alone.
 
         Args:
-            f: shows the features of N boxes.
-            reference: ``(N, 7)`` boxes as a detector found them.
+            f: bound to N boxes.
+            reference: ``(N, 7)`` noisy or detected boxes.
             noise_std: ``(N, 7)`` standard deviations of the noise around such boxes.
-
-        Returns:
-            ``(N,)`` nats, meters and radians; differentiable in the parameters of b alone.
         """
         reference, noise_std = reference.detach(), noise_std.detach()
-        known = (f.pooled(reference[:, None])[:, 0], reference[:, 3:6].log(), noise_std.log())
-        learned: Tensor = self.network(torch.cat(known, dim=1))[:, 0]
+        inputs = (f.pooled(reference[:, None])[:, 0], reference[:, 3:6].log(), noise_std.log())
+        learned: Tensor = self.network(torch.cat(inputs, dim=1))[:, 0]
         volume = LocalCoding(reference, noise_std).log_volume(reference)
         return learned + volume + 3.5 * math.log(2 * math.pi)

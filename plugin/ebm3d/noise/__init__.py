@@ -2,15 +2,6 @@
 
 from ebm3d.noise.bound_noise import BoundNoise, NoiseSamples
 from ebm3d.noise.box_noise import BoxNoise
-from ebm3d.noise.detection_noise import BoundDetectionNoise, DetectionNoise, Detections
 from ebm3d.noise.fit import fit_noise_stds
 
-__all__ = [
-    "BoundDetectionNoise",
-    "BoundNoise",
-    "BoxNoise",
-    "DetectionNoise",
-    "Detections",
-    "NoiseSamples",
-    "fit_noise_stds",
-]
+__all__ = ["BoundNoise", "BoxNoise", "NoiseSamples", "fit_noise_stds"]

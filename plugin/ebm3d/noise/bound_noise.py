@@ -1,6 +1,6 @@
-"""Box noise bound to true boxes, and the samples it gives.
+"""Noise around true boxes, and samples of it.
 
-N true boxes; M noise samples per box; S variants of each.
+N true boxes; M noise samples of each; S variants of each.
 """
 
 from __future__ import annotations
@@ -25,49 +25,30 @@ class NoiseSamples:
 
     Attributes:
         boxes: ``(N, M + 1, 7)``; index 0 of the second axis is the true box.
-        log_q: ``(N, M + 1)`` log density of the noise at those boxes, nats, in meters and radians.
+        log_q: ``(N, M + 1)`` log density of the noise there, nats, in meters and radians.
     """
 
     boxes: Tensor
     log_q: Tensor
 
-    @staticmethod
-    def cat(parts: Sequence[NoiseSamples]) -> NoiseSamples:
-        """Join the samples of several frames, at least one.
-
-        Args:
-            parts: of the same number of samples per box.
-        """
-        return NoiseSamples(
-            torch.cat([part.boxes for part in parts]), torch.cat([part.log_q for part in parts])
-        )
-
 
 class BoundNoise:
-    """Box noise around given true boxes (:class:`ebm3d.losses.training.NoiseAround`).
-
-    Samples of a frame are drawn together, frame after frame. The reference is drawn when it is
-    first asked for, so that samples drawn before are the same with and without it.
+    """Box noise around true boxes (:class:`ebm3d.losses.training.NoiseAround`).
 
     Args:
         noise: drawn around each box.
         boxes: ``(N, 7)`` true boxes.
         labels: ``(N,)`` class indices.
-        frame_sizes: number of boxes of each frame; one frame if left out.
+        frame_sizes: number of boxes of each frame, whose samples are drawn together; one frame if
+            left out.
         reference: ``(N, 7)``, or None to draw it.
         generator: source of randomness on the device of ``boxes``.
 
-    Attributes:
-        boxes: ``(N, 7)``.
-        labels: ``(N,)``.
-        generator: as given.
-
     Raises:
-        ValueError: for a wrong shape, another number of labels or references, frames that have
-            another number of boxes in all, or a generator of another device. In main memory also
-            for boxes that are not finite or whose sizes are not positive, and labels without a row;
-            on another device looking would wait for it: call :func:`ebm3d.errors.check_valid_boxes`
-            and :func:`ebm3d.errors.check_labels` with ``wait=True`` once before.
+        ValueError: for shapes, types or devices that do not fit, and in main memory for boxes that
+            are not valid and labels without a row. On another device reading values would wait for
+            it: call :func:`ebm3d.errors.check_valid_boxes` and :func:`ebm3d.errors.check_labels`
+            with ``wait=True`` once before.
     """
 
     def __init__(
@@ -81,16 +62,16 @@ class BoundNoise:
     ) -> None:
         check_valid_boxes(boxes)
         check_labels(labels, len(boxes), len(noise.stds), "stds")
-        self.boxes, self.labels = boxes, labels
-        self.frame_sizes = [len(boxes)] if not frame_sizes else list(frame_sizes)
-        for size in self.frame_sizes:
+        sizes = list(frame_sizes or [len(boxes)])
+        for size in sizes:
             check_count("frame_sizes", size, least=0)
-        if sum(self.frame_sizes) != len(boxes):
-            raise input_error("frame_sizes", f"of {len(boxes)} boxes in all", self.frame_sizes)
+        if sum(sizes) != len(boxes):
+            raise input_error("frame_sizes", f"of {len(boxes)} boxes in all", sizes)
         if reference is not None and reference.shape != boxes.shape:
             raise shape_error("reference", f"{tuple(boxes.shape)} like boxes", reference)
         check_generator(generator, boxes)
-        self._noise, self._reference, self.generator = noise, reference, generator
+        self.boxes, self.labels, self.generator = boxes, labels, generator
+        self._noise, self._frame_sizes, self._reference = noise, sizes, reference
 
     @property
     def noise_std(self) -> Tensor:
@@ -98,61 +79,47 @@ class BoundNoise:
         return self._noise.noise_std(self.boxes, self.labels)
 
     @property
-    def reference_units(self) -> Tensor:
-        """``(N, 7)``, the same at the reference: they say nothing of the true box."""
-        return self._noise.noise_std(self.reference, self.labels)
-
-    @property
     def reference(self) -> Tensor:
-        """``(N, 7)`` a box of the noise for each true one, the same at each call.
+        """``(N, 7)`` boxes as a detector might predict the true ones, the same at each call.
 
-        As a detector might have found it: what a log-normalizer or a proposal is conditioned on.
+        A log-normalizer or a proposal is conditioned on them. Drawn from the noise when first
+        asked for, so that samples drawn before are the same with and without it.
         """
         if self._reference is None:
             self._reference = self.sample(1).boxes[:, 1]
         return self._reference
 
-    def sample(self, num_samples: int) -> NoiseSamples:
-        """Draw boxes around each true box; see :meth:`BoxNoise.sample`.
+    @property
+    def reference_noise_std(self) -> Tensor:
+        """``(N, 7)`` :attr:`noise_std` at the reference: independent of the true box."""
+        return self._noise.noise_std(self.reference, self.labels)
 
-        Args:
-            num_samples: M, at least 1.
-        """
+    def sample(self, num_samples: int) -> NoiseSamples:
+        """Draw M = ``num_samples`` boxes around each true box; see :meth:`BoxNoise.sample`."""
         return self._noise.draw(
-            self.boxes, self.labels, num_samples, self.frame_sizes, self.generator
+            self.boxes, self.labels, num_samples, self._frame_sizes, self.generator
         )
 
     def log_prob(self, boxes: Tensor) -> Tensor:
         """Log densities ``(N, S)`` at boxes ``(N, S, 7)``; see :meth:`BoxNoise.log_prob`."""
         return self._noise.log_prob(self.boxes, boxes, self.labels)
 
-    def scale_std(self, factor: float) -> BoundNoise:
-        """Return noise around the same boxes; see :meth:`BoxNoise.scale_std`."""
-        noise = self._noise.scale_std(factor)
-        return noise.around(self.boxes, self.labels, self.frame_sizes, generator=self.generator)
-
-    def with_centers(self, boxes: Tensor) -> BoundNoise:
-        """Return the same noise around other boxes.
-
-        Args:
-            boxes: ``(N, 7)``, of the same classes in the same frames.
-        """
-        if boxes.shape != self.boxes.shape:
-            raise shape_error("boxes", f"{tuple(self.boxes.shape)} like the bound ones", boxes)
-        return self._noise.around(boxes, self.labels, self.frame_sizes, generator=self.generator)
-
     def log_prob_around(self, centers: Tensor) -> Tensor:
-        """Log densities of the bound boxes under noise around given ones.
-
-        Args:
-            centers: ``(N, S, 7)``.
-
-        Returns:
-            ``(N, S)`` nats, densities in meters and radians.
-        """
+        """Log densities ``(N, S)`` of the true boxes under noise around ``(N, S, 7)``, nats."""
         if centers.ndim != 3 or centers.shape[::2] != self.boxes.shape:
             raise shape_error("centers", f"({len(self.boxes)}, S, 7)", centers)
-        variants = centers.shape[1]
+        num, variants = centers.shape[:2]
         at = self.boxes[:, None].expand_as(centers).reshape(-1, 1, 7)
-        labels = self.labels[:, None].expand(-1, variants).reshape(-1)
-        return self._noise.log_prob(centers.reshape(-1, 7), at, labels).reshape(-1, variants)
+        labels = self.labels[:, None].expand(num, variants).reshape(-1)
+        return self._noise.log_prob(centers.reshape(-1, 7), at, labels).reshape(num, variants)
+
+    def scale_std(self, factor: float) -> BoundNoise:
+        """Return noise of scaled deviations around the same boxes, with another reference."""
+        noise = self._noise.scale_std(factor)
+        return noise.around(self.boxes, self.labels, self._frame_sizes, generator=self.generator)
+
+    def with_centers(self, boxes: Tensor) -> BoundNoise:
+        """Return the noise around other boxes ``(N, 7)`` of the same classes and frames."""
+        if boxes.shape != self.boxes.shape:
+            raise shape_error("boxes", f"{tuple(self.boxes.shape)} like the bound ones", boxes)
+        return self._noise.around(boxes, self.labels, self._frame_sizes, generator=self.generator)

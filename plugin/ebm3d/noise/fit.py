@@ -1,4 +1,4 @@
-"""Noise scales from a detector's own errors."""
+"""Noise scales from the errors of a detector."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ONE_SIGMA = math.erf(1 / math.sqrt(2))
 def fit_noise_stds(true: Tensor, detected: Tensor) -> Tensor:
     """Fit the standard deviations of :class:`BoxNoise` to matched boxes of one class.
 
-    Each is the 68.27 % quantile of the absolute error, which few gross errors do not move, in the
-    coordinates the noise is drawn in (``axes="box", sizes="log"``). Yaw errors count modulo pi: a
-    box turned around is an error of the direction classifier, and no noise should cover it.
+    Each is the 68.27 % quantile of the absolute error, robust against gross errors, in the
+    coordinates of ``axes="box", sizes="log"``. Yaw errors count modulo pi: a heading flipped by pi
+    is an error of the direction classifier, which no noise should cover.
 
     Args:
         true: ``(N, 7)`` true boxes, N >= 1.
@@ -28,7 +28,7 @@ def fit_noise_stds(true: Tensor, detected: Tensor) -> Tensor:
 
     Returns:
         ``(7,)``: along, across, up (m); length, width, height (log ratio); yaw (rad). Errors are
-        taken about zero: a bias of the detector widens the noise, as it must.
+        taken about zero: a bias of the detector widens the noise.
 
     Raises:
         ValueError: for wrong shapes, no pairs, or boxes that are not finite and of positive size.

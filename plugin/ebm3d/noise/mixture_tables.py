@@ -1,4 +1,4 @@
-"""Constants of the Gaussian mixture of :class:`ebm3d.noise.BoxNoise`, on one device.
+"""Constants of the Gaussian mixture of :class:`ebm3d.noise.BoxNoise` on one device.
 
 N boxes; S variants of each; C classes, or one row for all of them; K mixture components.
 """
@@ -12,69 +12,54 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm3d.devices import constant
-
 
 @dataclass(frozen=True)
 class MixtureTables:
-    """Constants in one type, on one device; not to be changed in place.
+    """Constants of one type on one device; not to be changed in place.
 
     Attributes:
         stds: ``(C, 7)`` standard deviations.
-        scales: ``(K,)`` what each component multiplies them by.
+        multipliers: ``(K,)`` factors of ``stds``, one per component.
         curvatures: ``(K,)`` second derivative of a component's log density, in units of ``stds``.
-        log_peaks: ``(C, K)`` log of the share of each component times its density at the center.
+        log_peaks: ``(C, K)`` log of a component's share times its density at the center.
     """
 
     stds: Tensor
-    scales: Tensor
+    multipliers: Tensor
     curvatures: Tensor
     log_peaks: Tensor
 
     @classmethod
+    @functools.lru_cache(maxsize=64)
     def of(
-        cls, stds: tuple[tuple[float, ...], ...], scales: tuple[float, ...], like: Tensor
+        cls,
+        stds: tuple[tuple[float, ...], ...],
+        multipliers: tuple[float, ...],
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> MixtureTables:
-        """Compute the constants in float64, once for each type and device.
-
-        Args:
-            stds: rows of seven.
-            scales: one per component.
-            like: gives type and device.
-        """
-        curvatures, log_peaks = _logarithms(stds, scales)
-        tables = (constant(values, like) for values in (stds, scales, curvatures, log_peaks))
-        return cls(*tables)
+        """Compute the constants in float64, once for each type and device."""
+        # They take part in gradients even if inference mode asks for them first.
+        with torch.inference_mode(False):
+            rows = torch.tensor(stds, dtype=torch.float64)
+            factors = torch.tensor(multipliers, dtype=torch.float64)
+            constant = -3.5 * math.log(2 * math.pi) - math.log(len(multipliers))
+            log_peaks = constant - rows.log().sum(1, keepdim=True) - 7 * factors.log()
+            tables = (rows, factors, -factors.square().reciprocal(), log_peaks)
+            return cls(*(table.to(device, dtype) for table in tables))
 
     def class_stds(self, labels: Tensor) -> Tensor:
         """Standard deviations ``(N, 7)`` of classes ``(N,)``."""
-        return self._rows(self.stds, labels)
+        return _rows(self.stds, labels)
 
     def log_density(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Log density ``(N, S)`` of offsets ``(N, S, 7)`` in standard deviations; nats.
-
-        In the units the standard deviations are given in, not per standard deviation.
-        """
+        """Log density ``(N, S)`` per unit volume of offsets, at ``(N, S, 7)`` offsets over stds."""
         squared = z.square().sum(-1, keepdim=True)
-        log_peaks = self._rows(self.log_peaks, labels)[:, None]
+        log_peaks = _rows(self.log_peaks, labels)[:, None]
         components = torch.addcmul(log_peaks, squared, self.curvatures, value=0.5)
         return torch.logsumexp(components, dim=-1)
 
-    @staticmethod
-    def _rows(table: Tensor, labels: Tensor) -> Tensor:
-        """Rows ``(N, ...)`` of the classes; the same row where there is one for all."""
-        return table.expand(len(labels), -1) if len(table) == 1 else table[labels]
 
-
-@functools.lru_cache(maxsize=64)
-def _logarithms(
-    stds: tuple[tuple[float, ...], ...], scales: tuple[float, ...]
-) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
-    """``curvatures`` and ``log_peaks`` of :class:`MixtureTables`."""
-    curvatures = tuple(-1 / scale**2 for scale in scales)
-    shared = -3.5 * math.log(2 * math.pi) - math.log(len(scales))
-    log_peaks = tuple(
-        tuple(shared - sum(map(math.log, row)) - 7 * math.log(scale) for scale in scales)
-        for row in stds
-    )
-    return curvatures, log_peaks
+def _rows(table: Tensor, labels: Tensor) -> Tensor:
+    """Rows ``(N, ...)`` of the classes; a table of one row serves all."""
+    return table.expand(len(labels), -1) if len(table) == 1 else table[labels]

@@ -1,7 +1,7 @@
 """What every box regression offers: a loss for raw outputs, and the density they stand for.
 
-N boxes (positive anchors, or boxes of a second stage); P raw outputs of the last linear layer per
-box; D = 7 residuals of a coding (:mod:`ebm3d.boxes.codings`).
+N boxes (positive anchors, or boxes of a second stage); P raw outputs per box; 7 residuals of a
+coding (:mod:`ebm3d.boxes.codings`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ NUM_RESIDUALS = 7
 class BoxRegression(nn.Module, ABC):
     """A representation of box residuals, chosen by ``regression=dict(type=...)`` in a config.
 
-    The head in front gives P numbers per box, of a linear layer without activation, and only for
-    boxes that need them: whatever a regression adds (codes, bits) is computed for those alone.
+    A linear layer of the head gives P numbers per box; a regression is called only for boxes that
+    need a loss or a density.
 
     Attributes:
         num_outputs: P.
-        loss_weight: factor of the loss.
+        loss_weight: factor of the loss, which the head applies.
 
     Raises:
         ValueError: if the weight is negative or not finite.
@@ -45,33 +45,17 @@ class BoxRegression(nn.Module, ABC):
 
         Args:
             outputs: ``(N, P)``.
-            targets: ``(N, 7)`` residuals of the true boxes; the yaw's wrapped by the head.
+            targets: ``(N, 7)`` residuals of the true boxes, the yaw's wrapped.
 
         Returns:
-            ``(N, 7)``, one loss per residual, or ``(N, 1)`` where the residuals share one; finite
-            as long as the squares of outputs and targets are.
+            ``(N, 7)``, or ``(N, 1)`` where the residuals share a loss.
         """
 
     @abstractmethod
     def density(self, outputs: Tensor) -> Density:
-        """The densities the outputs stand for.
-
-        Args:
-            outputs: ``(N, P)``.
-
-        Returns:
-            N densities over 7 residuals.
-        """
+        """N densities over 7 residuals that outputs ``(N, P)`` stand for."""
 
     def regularizers(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Further terms of the loss that belong to the batch or to the codes.
-
-        Args:
-            outputs: ``(N, P)``.
-            targets: ``(N, 7)``.
-
-        Returns:
-            Named scalars, weighted; none unless a regression says otherwise.
-        """
+        """Further terms of the loss, by name: weighted scalars. Arguments as for :meth:`loss`."""
         del outputs, targets
         return {}

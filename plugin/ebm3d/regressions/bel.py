@@ -9,16 +9,15 @@ import torch
 from torch import Tensor
 
 from ebm3d.codecs import (
-    CODEBOOKS,
     DECODERS,
+    build_codebook,
     counted_digits,
     counted_level,
     expected_level,
     level_scores,
-    most_likely_level,
     soft_labels,
 )
-from ebm3d.densities import DecodedDensity, Density
+from ebm3d.densities import Density
 from ebm3d.errors import input_error
 from ebm3d.losses import bit_cross_entropy, l1_loss, l2_loss, soft_cross_entropy
 from ebm3d.registry import register
@@ -43,20 +42,18 @@ class BELBoxRegression(LabelEncodedBoxRegression):
     * ``"expected_l1"``, ``"expected_l2"``: absolute, or half the squared, error of the expected
       level under that softmax, in units of the residual.
 
-    The density has the masses softmax(C), which is what bits of these logits say about the level,
-    were they independent (:func:`ebm3d.codecs.level_scores`). Bits learned apart, by ``"bce"``, are
-    far from independent, and the density comes out too narrow: unary bits of targets that scatter
-    by s levels give a standard deviation of about :math:`\sqrt{s / 1.6}`. ``"ce"`` trains the
-    density itself; with ``"expected_*"`` only its mean is trained. Compare densities after
-    temperature scaling, or use ``"ce"``.
+    The density has the masses softmax(C), the distribution of levels for independent bits
+    (:func:`ebm3d.codecs.level_scores`). Bits learned by ``"bce"`` are far from independent, and the
+    density comes out too narrow: unary bits of targets that scatter by s levels give a standard
+    deviation of about :math:`\sqrt{s / 1.6}`. ``"ce"`` trains the density; ``"expected_*"`` train
+    its mean alone. Compare densities after temperature scaling, or use ``"ce"``.
 
     Source: Shah, Xue and Aamodt, "Label Encoding for Regression Networks", ICLR 2022. Labels are
-    rounded to a level there; here the two nearest levels share them, so that nothing is lost
-    between (with ``"bce"`` and a Hadamard code the expected level still leans to the nearer one).
-    docs/method.md, M-12.
+    rounded to a level there; here the two nearest levels share them (with ``"bce"`` and a Hadamard
+    code the expected level still leans to the nearer one). docs/method.md, M-12.
 
     Args:
-        codebook: ``"unary"``, ``"johnson"``, ``"b1jdj"``, ``"b2jdj"``, ``"hexj"``, ``"hadamard"``.
+        codebook: see :func:`ebm3d.codecs.build_codebook`.
         decoder: of the point estimate: ``"gen_ex"`` (the expected level), ``"gen"`` (the likeliest
             level) or ``"custom"`` (by counting ones; not for Hadamard codes). The last two give
             whole levels.
@@ -66,9 +63,6 @@ class BELBoxRegression(LabelEncodedBoxRegression):
         theta: outputs per residual.
         loss: one of the four above.
         loss_weight: factor of the loss.
-
-    Raises:
-        ValueError: for an unknown code, decoder or loss, and as the base class.
     """
 
     code: Tensor
@@ -84,27 +78,23 @@ class BELBoxRegression(LabelEncodedBoxRegression):
         loss: str = "bce",
         loss_weight: float = 1.0,
     ) -> None:
-        if codebook not in CODEBOOKS:
-            raise input_error("codebook", f"one of {', '.join(CODEBOOKS)}", repr(codebook))
         if decoder not in DECODERS:
             raise input_error("decoder", f"one of {', '.join(DECODERS)}", repr(decoder))
         if loss not in LOSSES:
             raise input_error("loss", f"one of {', '.join(LOSSES)}", repr(loss))
-        code = CODEBOOKS[codebook](num_levels)
+        code = build_codebook(codebook, num_levels)
         super().__init__(num_levels, code.shape[1], lower, upper, theta, loss_weight)
         self.register_buffer("code", code, persistent=False)
         if decoder == "custom":
             counted_digits(codebook, num_levels)  # raises where there is none
-        self.codebook = codebook
-        self.decoder = decoder
-        self.kind = loss
+        self.codebook, self.decoder, self.kind = codebook, decoder, loss
 
     def level_scores(self, codes: Tensor) -> Tensor:
-        """Return C; see the base class."""
+        """Return C."""
         return level_scores(codes, self.code)
 
     def code_loss(self, codes: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of the chosen kind; see the base class."""
+        """Return the loss of the chosen kind."""
         if self.kind in ("bce", "ce"):
             targets = soft_labels(labels, self.num_levels, "linear")
             if self.kind == "bce":
@@ -122,9 +112,9 @@ class BELBoxRegression(LabelEncodedBoxRegression):
         if self.decoder == "gen_ex":
             return histogram
         if self.decoder == "gen":
-            levels = most_likely_level(scores)
+            levels = scores.argmax(dim=-1).to(scores.dtype)
         else:
             levels = counted_level(codes, self.codebook, self.num_levels)
-        # A level of NaN would be a whole number like any other.
+        # Comparisons with NaN would decode to a valid level.
         levels = levels.masked_fill(torch.isnan(scores).any(dim=-1), math.nan)
-        return DecodedDensity(histogram, self.quantizer.residuals(levels))
+        return histogram.with_point(self.quantizer.residuals(levels))

@@ -22,8 +22,8 @@ class BinnedBoxRegression(LabelEncodedBoxRegression):
 
     .. math:: L = -\sum_j \phi_j(y) \log \mathrm{softmax}(Z)_j
 
-    L = M, and Z are the scores themselves. The density has the softmax's masses, the point
-    estimate is the expected level. The loss has the entropy of phi as its lower bound; the density
+    with the scores Z, of which there are M = L. The density has the softmax's masses; the point
+    estimate is the expected level. The loss is bounded below by the entropy of phi; the density
     tends to one wider than the truth by the spread of phi (Laplace labels of width 1: 1.36
     levels; Gaussian ones: 1 level; linear ones: half a level at most, and none on a level).
     docs/method.md, M-14.
@@ -37,9 +37,6 @@ class BinnedBoxRegression(LabelEncodedBoxRegression):
         width: of the soft labels, in levels; linear ones have none.
         theta: outputs per residual; ``None`` for L outputs per residual and no linear layer.
         loss_weight: factor of the loss.
-
-    Raises:
-        ValueError: for an unknown soft label, a width that is not positive, and as the base class.
     """
 
     def __init__(
@@ -58,10 +55,10 @@ class BinnedBoxRegression(LabelEncodedBoxRegression):
         self.width = width
 
     def level_scores(self, codes: Tensor) -> Tensor:
-        """Return Z; see the base class."""
+        """Return Z."""
         return codes
 
     def code_loss(self, codes: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy with the soft labels, nats; see the base class."""
+        """Cross entropy with the soft labels, nats."""
         targets = soft_labels(labels, self.num_levels, self.soft_label, self.width)
         return soft_cross_entropy(codes, targets)

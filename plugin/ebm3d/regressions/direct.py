@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.densities import Density, GaussianDensity, HuberDensity, LaplaceDensity
-from ebm3d.errors import input_error
+from ebm3d.errors import check_positive, input_error
 from ebm3d.losses import l1_loss, l2_loss, smooth_l1_loss
 from ebm3d.registry import register
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
@@ -22,26 +22,22 @@ class DirectBoxRegression(BoxRegression):
 
     The density is the one the loss implies, :math:`p(r) \propto e^{-\rho(r) / s}` (Huber, Laplace,
     Gaussian), with one constant scale s per residual: the maximum likelihood estimate for the
-    residuals of the latest training batches. Its equation is mean of rho = expectation of rho:
+    residuals of the latest training batches,
 
     .. math:: s = \frac{\overline{\rho(r)}}{1 - w(s) / 2}
 
     where w is the mass of the part where rho is quadratic: 1 for L2, 0 for L1, and for smooth L1
-    a function of s. docs/method.md, M-9. The scales are NaN, and with them the density's spread,
-    until a training step has seen a target: a checkpoint of the host has none, and loads.
+    a function of s. docs/method.md, M-9. The scales, and with them the density's spread, are NaN
+    until a training step has seen a target; checkpoints of the host load without them.
 
     Args:
         kind: ``"smooth_l1"``, ``"l1"`` or ``"l2"``.
-        beta: where smooth L1 turns linear, units of the coding.
+        beta: where smooth L1 becomes linear, units of the coding.
         sin_difference: whether the loss of the yaw is that of the sine of its difference, as in
-            the host, which a turn by pi does not change.
+            the host, which a heading flipped by pi does not change.
         momentum: weight of the newest batch in the running means of rho, in (0, 1]; batches count
             by their number of targets.
         loss_weight: factor of the loss.
-
-    Raises:
-        ValueError: if ``kind`` is none of the three, ``beta`` is not positive and finite, or
-            ``momentum`` is not in (0, 1].
     """
 
     num_outputs = NUM_RESIDUALS
@@ -59,14 +55,11 @@ class DirectBoxRegression(BoxRegression):
         super().__init__(loss_weight)
         if kind not in ("smooth_l1", "l1", "l2"):
             raise input_error("kind", '"smooth_l1", "l1" or "l2"', repr(kind))
-        if not 0 < beta < math.inf:
-            raise input_error("beta", "positive and finite", beta)
+        check_positive("beta", beta)
         if not 0 < momentum <= 1:
             raise input_error("momentum", "in (0, 1]", momentum)
-        self.kind = kind
-        self.beta = beta
-        self.sin_difference = sin_difference
-        self.momentum = momentum
+        self.kind, self.beta = kind, beta
+        self.sin_difference, self.momentum = sin_difference, momentum
         self.register_buffer("loss_sums", torch.zeros(NUM_RESIDUALS))
         self.register_buffer("num_targets", torch.zeros(()))
 
@@ -76,30 +69,26 @@ class DirectBoxRegression(BoxRegression):
         # Residuals of exactly zero would have a scale without a logarithm.
         floor = torch.finfo(self.loss_sums.dtype).tiny
         mean_losses = (self.loss_sums / self.num_targets).clamp_min(floor)
-        if self.kind == "l1":
-            return mean_losses
-        if self.kind == "l2":
-            return 2 * mean_losses
-        return huber_scale(mean_losses, self.beta)
+        if self.kind == "smooth_l1":
+            return huber_scale(mean_losses, self.beta)
+        return mean_losses if self.kind == "l1" else 2 * mean_losses
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss per residual ``(N, 7)``; see :meth:`BoxRegression.loss`.
-
-        While training, the estimates of the scales take note of it.
-        """
+        """Loss per residual ``(N, 7)``; in training mode, also updates the running means."""
         check_outputs(outputs, self.num_outputs)
         check_targets(targets, outputs)
         residuals = outputs - targets
         if self.sin_difference:
             yaw, true_yaw = outputs[:, 6:], targets[:, 6:]
-            turn = torch.sin(yaw) * torch.cos(true_yaw) - torch.cos(yaw) * torch.sin(true_yaw)
-            residuals = torch.cat((residuals[:, :6], turn), dim=1)
+            sine = torch.sin(yaw) * torch.cos(true_yaw) - torch.cos(yaw) * torch.sin(true_yaw)
+            residuals = torch.cat((residuals[:, :6], sine), dim=1)
         if self.kind == "smooth_l1":
             losses = smooth_l1_loss(residuals, self.beta)
         else:
             losses = l1_loss(residuals) if self.kind == "l1" else l2_loss(residuals)
         if self.training:
-            self._observe(losses.detach())
+            self.loss_sums.mul_(1 - self.momentum).add_(losses.detach().sum(0))
+            self.num_targets.mul_(1 - self.momentum).add_(len(losses))
         return losses
 
     def density(self, outputs: Tensor) -> Density:
@@ -111,29 +100,13 @@ class DirectBoxRegression(BoxRegression):
         kind = LaplaceDensity if self.kind == "l1" else GaussianDensity
         return kind(outputs, log_scales)
 
-    def _observe(self, losses: Tensor) -> None:
-        """Add a batch's losses ``(N, 7)`` to the decaying sums."""
-        self.loss_sums.mul_(1 - self.momentum).add_(losses.sum(0))
-        self.num_targets.mul_(1 - self.momentum).add_(len(losses))
-
     def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Load the sums; a checkpoint without them is complete, and says nothing of the scales."""
-        missing: list[str] = []
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing, unexpected_keys, error_msgs
-        )
-        if missing:
-            self.loss_sums.zero_()
-            self.num_targets.zero_()
+        """Load the sums; a checkpoint without them is complete, and resets them."""
+        for name in ("loss_sums", "num_targets"):
+            state_dict.setdefault(prefix + name, torch.zeros_like(getattr(self, name)))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def huber_scale(mean_loss: Tensor, beta: float) -> Tensor:
@@ -152,7 +125,7 @@ def huber_scale(mean_loss: Tensor, beta: float) -> Tensor:
 
     Args:
         mean_loss: mean of smooth L1, any shape, positive; NaN gives NaN.
-        beta: where smooth L1 turns linear.
+        beta: where smooth L1 becomes linear.
 
     Returns:
         s, the shape of ``mean_loss``, relative error below 2e-9, or that of the type.
@@ -165,7 +138,7 @@ def huber_scale(mean_loss: Tensor, beta: float) -> Tensor:
         linear = 2 * tau * edge
         total = quadratic + linear
         share = quadratic / total
-        # By log tau: of the quadratic part, of the total, of the share.
+        # Derivatives by log tau of the quadratic part, the total and the share.
         by_quadratic = quadratic / 2 - edge
         by_total = quadratic / 2 + linear
         by_share = by_quadratic / total - share * (by_total / total)

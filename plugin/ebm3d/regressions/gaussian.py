@@ -1,14 +1,15 @@
-"""Independent Gaussian residuals with a predicted variance each."""
+"""Independent Gaussian residuals, learned by their likelihood."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from ebm3d.densities import Density, GaussianDensity
+from ebm3d.errors import check_positive
 from ebm3d.losses import gaussian_nll
 from ebm3d.registry import register
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
-from ebm3d.regressions.outputs import check_bound, check_outputs, check_targets, clamp_inward
+from ebm3d.regressions.outputs import check_targets, split_outputs
 
 
 @register
@@ -22,30 +23,21 @@ class GaussianBoxRegression(BoxRegression):
             by :func:`~ebm3d.regressions.outputs.clamp_inward`. The standard deviations of 10 are
             0.0067 and 148: in diagonals of a car's anchor, 3 cm and more than any map.
         loss_weight: factor of the loss.
-
-    Raises:
-        ValueError: if the bound is not positive and finite.
     """
 
     num_outputs = 2 * NUM_RESIDUALS
 
     def __init__(self, max_log_variance: float = 10.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        check_bound("max_log_variance", max_log_variance)
+        check_positive("max_log_variance", max_log_variance)
         self.max_log_variance = max_log_variance
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Negative log likelihood per residual ``(N, 7)``, nats; see :meth:`BoxRegression.loss`."""
-        means, log_variances = self._read(outputs)
+        """Negative log likelihood per residual ``(N, 7)``, nats."""
+        means, log_variances = split_outputs(outputs, self.max_log_variance)
         check_targets(targets, outputs)
         return gaussian_nll(targets - means, log_variances)
 
     def density(self, outputs: Tensor) -> Density:
-        """Gaussians; the point estimate is the mean. See :meth:`BoxRegression.density`."""
-        return GaussianDensity(*self._read(outputs))
-
-    def _read(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log variances, ``(N, 7)`` each."""
-        check_outputs(outputs, self.num_outputs)
-        means, raw = outputs.split(NUM_RESIDUALS, dim=1)
-        return means, clamp_inward(raw, self.max_log_variance)
+        """Gaussians; the point estimate is the mean."""
+        return GaussianDensity(*split_outputs(outputs, self.max_log_variance))

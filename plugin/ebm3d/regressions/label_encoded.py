@@ -25,20 +25,17 @@ DEFAULT_UPPER = (1.0, 1.0, 1.0, 0.5, 0.5, 0.5, math.pi / 2)
 class LabelEncodedBoxRegression(BoxRegression):
     r"""Residuals as distributions over levels; the base of BEL, RLEL and binned regression.
 
-    The head gives theta numbers per residual, and a linear layer of the regression makes M of
-    them, without an activation between:
+    The head gives theta numbers o per residual, a linear layer of the regression makes M of them:
 
     .. math:: Z_{dm} = \sum_t o_{dt} W_{dtm} + b_{dm}
 
-    Together they are one linear layer of rank theta, but the second half runs only on the rows
-    that ask for a loss or a density. docs/method.md, M-12, has the memory this saves in a dense
-    head: on the stock map (200 x 176 cells, 6 anchors) M = 64 bits are 7 x 64 x 211200 floats or
-    378 MB a frame; theta = 10 outputs are 59 MB, and 256 positives add 0.5 MB.
+    Together they are one linear layer of rank theta, of which the second half runs only on the rows
+    that need a loss or a density; docs/method.md, M-12, has the memory this saves.
 
     The default ranges are for residuals from anchors: one diagonal, one height, a factor of 1.65 in
     size, and a quarter turn, which is all that is left of the yaw once a direction classifier
-    decides the rest. Elsewhere give ranges: the 0.1 and 99.9 % quantiles of the training targets
-    are a good start. What lies outside saturates: :attr:`saturated_fraction` counts it.
+    decides the rest. Elsewhere, the 0.1 and 99.9 % quantiles of the training targets are a good
+    start; what lies outside saturates.
 
     Args:
         num_levels: L.
@@ -47,14 +44,7 @@ class LabelEncodedBoxRegression(BoxRegression):
         upper: last level of each residual.
         theta: outputs per residual; ``None`` for M outputs per residual and no linear layer.
         loss_weight: factor of the loss.
-
-    Raises:
-        ValueError: for ranges that are not seven, an empty range, fewer than two levels, or theta
-            below one.
     """
-
-    num_saturated: Tensor
-    num_targets: Tensor
 
     def __init__(
         self,
@@ -73,27 +63,13 @@ class LabelEncodedBoxRegression(BoxRegression):
         self.lower = tuple(float(x) for x in lower)
         self.upper = tuple(float(x) for x in upper)
         self.quantizer = Quantizer(self.lower, self.upper, num_levels)
-        self.num_codes = num_codes
         self.expansion = None if theta is None else CodeExpansion(theta, num_codes)
         self.num_outputs = NUM_RESIDUALS * (num_codes if theta is None else theta)
-        # Of this run, not of the model: a checkpoint has none.
-        self.register_buffer("num_targets", torch.tensor(0), persistent=False)
-        zeros = torch.zeros(NUM_RESIDUALS, dtype=torch.long)
-        self.register_buffer("num_saturated", zeros, persistent=False)
 
     @property
     def num_levels(self) -> int:
         """L."""
         return self.quantizer.num_levels
-
-    @property
-    def saturated_fraction(self) -> Tensor:
-        """The part of each residual's targets that lay outside its range while training, ``(7,)``.
-
-        Counted over all calls of :meth:`loss` in training mode since this object was made; NaN
-        before the first.
-        """
-        return self.num_saturated / self.num_targets
 
     def codes(self, outputs: Tensor) -> Tensor:
         """Return Z ``(N, 7, M)`` of outputs ``(N, P)``."""
@@ -102,12 +78,9 @@ class LabelEncodedBoxRegression(BoxRegression):
         return codes if self.expansion is None else self.expansion(codes)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss per residual ``(N, 7)``; see :meth:`BoxRegression.loss`."""
+        """Loss per residual ``(N, 7)``."""
         codes = self.codes(outputs)
         check_targets(targets, outputs)
-        if self.training:
-            self.num_targets += len(targets)
-            self.num_saturated += self.quantizer.saturated(targets).sum(dim=0)
         return self.code_loss(codes, self.quantizer.labels(targets))
 
     def density(self, outputs: Tensor) -> Density:
@@ -124,17 +97,11 @@ class LabelEncodedBoxRegression(BoxRegression):
 
     def histogram(self, scores: Tensor) -> HistogramDensity:
         """Return the densities of scores ``(N, 7, L)``."""
-        log_masses = torch.log_softmax(scores, dim=-1)
-        return HistogramDensity(log_masses, self.lower, self.upper)
+        return HistogramDensity(torch.log_softmax(scores, dim=-1), self.lower, self.upper)
 
 
 class CodeExpansion(nn.Module):
-    """One linear layer from theta to M for each of the seven residuals.
-
-    Args:
-        theta: inputs per residual.
-        num_codes: M.
-    """
+    """One linear layer from theta to M for each of the seven residuals."""
 
     def __init__(self, theta: int, num_codes: int) -> None:
         super().__init__()

@@ -1,14 +1,13 @@
-"""Reading raw outputs: shapes, and logarithms of spreads kept within bounds."""
+"""Raw outputs: their shapes, and logarithms of spreads kept within bounds."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ebm3d.errors import input_error, shape_error
+from ebm3d.errors import shape_error
 
 
 def check_outputs(outputs: Tensor, num_outputs: int) -> None:
@@ -23,31 +22,25 @@ def check_targets(targets: Tensor, outputs: Tensor) -> None:
         raise shape_error("targets", f"({len(outputs)}, 7), one row per row of outputs", targets)
 
 
-def check_bound(name: str, bound: float) -> None:
-    """Raise unless a bound of :func:`clamp_inward` is positive and finite."""
-    if not 0 < bound < math.inf:
-        raise input_error(name, "positive and finite", bound)
+def split_outputs(outputs: Tensor, bound: float) -> tuple[Tensor, Tensor]:
+    """Locations and logarithms of spreads, clamped to +-bound, ``(N, 7)`` each, of ``(N, 14)``."""
+    check_outputs(outputs, 14)
+    locations, raw = outputs.split(7, dim=1)
+    return locations, clamp_inward(raw, bound)
 
 
 def clamp_inward(values: Tensor, bound: float) -> Tensor:
-    """Clamp values, and let gradients lead back inside.
+    """Clamp values to [-bound, bound], with a gradient that leads back inside.
 
-    ``torch.clamp`` has no gradient outside, so that a value which left the bounds, be it in one
-    bad step of the warm-up, would stay outside for good. Here a gradient passes inside the bounds,
-    and outside wherever descent along it moves the value towards them.
-
-    Args:
-        values: any shape.
-        bound: values are clamped to [-bound, bound].
-
-    Returns:
-        The shape of ``values``.
+    ``torch.clamp`` has no gradient outside: a value that left the bounds in one bad step would
+    stay there. Here a gradient passes outside wherever descent along it moves the value towards
+    the bounds.
     """
     return _ClampInward.apply(values, bound)  # type: ignore[no-untyped-call]
 
 
 class _ClampInward(torch.autograd.Function):
-    """Clamp with the gradient that :func:`clamp_inward` describes."""
+    """Clamp with the gradient of :func:`clamp_inward`."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, bound: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians, learned by their overlap with a Gaussian around the target (PROPEL)."""
+"""Mixtures of Gaussians, learned by their overlap with a Gaussian at the target (PROPEL)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from ebm3d.densities import Density, IndependentMixtureDensity, MixtureDensity
-from ebm3d.errors import input_error
+from ebm3d.densities import Density, MixtureDensity
+from ebm3d.errors import check_positive, input_error
 from ebm3d.losses import propel_loss
 from ebm3d.registry import register
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
-from ebm3d.regressions.outputs import check_bound, check_outputs, check_targets, clamp_inward
+from ebm3d.regressions.outputs import check_outputs, check_targets, clamp_inward
 
 _OFFSET = 0.3  # in standard deviations of the Gaussian around the target
 
@@ -22,20 +22,18 @@ class PROPELBoxRegression(BoxRegression):
     r"""A mixture of I equally weighted diagonal Gaussians over the seven residuals.
 
     Outputs, component by component: 7 means, 7 log variances relative to the variance of the
-    Gaussian around the target. The density is the mixture itself. docs/method.md, M-11.
+    Gaussian at the target. The density is the mixture itself. docs/method.md, M-11.
 
     Outputs of zero are components as wide as that Gaussian, spread evenly from -0.3 to 0.3 of its
     standard deviations in every residual. With equal weights, components that start in one place
     share every gradient; much wider than the modes to be told apart, they settle together before
-    they narrow; and further apart, the one nearest to a target takes all of its gradient and leaves
-    the others behind. The offsets are constants which the bias of the layer in front can undo;
-    their mean is zero.
+    they narrow; and further apart, the one nearest to a target takes all of its gradient.
 
     Args:
         num_components: I, at least 1.
         joint: whether the mixture is one over all seven residuals; otherwise seven mixtures of one
             residual each.
-        target_std: standard deviation of the Gaussian around the target, in units of the coding.
+        target_std: standard deviation of the Gaussian at the target, in units of the coding.
             The learned spread is at least about as wide, so choose it below the errors to be told
             apart: the variance learned tends to ``target_std`` squared where targets hardly vary,
             and to their variance less that where it is much larger. 0.05 suits residuals from
@@ -46,10 +44,6 @@ class PROPELBoxRegression(BoxRegression):
             :func:`~ebm3d.regressions.outputs.clamp_inward`; 7 is a factor of 33 of the target's
             standard deviation.
         loss_weight: factor of the loss.
-
-    Raises:
-        ValueError: if there is no component, ``target_std`` or the bound is not positive and
-            finite, or the point estimate is neither of the two.
     """
 
     component_offsets: Tensor
@@ -64,11 +58,10 @@ class PROPELBoxRegression(BoxRegression):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        check_bound("max_log_variance", max_log_variance)
+        check_positive("target_std", target_std)
+        check_positive("max_log_variance", max_log_variance)
         if num_components < 1:
             raise input_error("num_components", "at least 1", num_components)
-        if not 0 < target_std < math.inf:
-            raise input_error("target_std", "positive and finite", target_std)
         if point_estimate not in ("mean", "mode"):
             raise input_error("point_estimate", '"mean" or "mode"', repr(point_estimate))
         self.num_components = num_components
@@ -77,12 +70,12 @@ class PROPELBoxRegression(BoxRegression):
         self.target_std = target_std
         self.point_estimate = point_estimate
         self.max_log_variance = max_log_variance
-        apart = _OFFSET * target_std if num_components > 1 else 0.0
-        offsets = torch.linspace(-apart, apart, num_components)[:, None]
+        end = _OFFSET * target_std if num_components > 1 else 0.0
+        offsets = torch.linspace(-end, end, num_components)[:, None]
         self.register_buffer("component_offsets", offsets, persistent=False)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Negative log overlap, ``(N, 1)``, or ``(N, 7)`` if not joint; see the base class."""
+        """Negative log overlap, ``(N, 1)``, or ``(N, 7)`` if not joint."""
         means, log_variances = self._read(outputs)
         check_targets(targets, outputs)
         loss = propel_loss(targets, means, log_variances, self.target_std**2, joint=self.joint)
@@ -90,8 +83,7 @@ class PROPELBoxRegression(BoxRegression):
 
     def density(self, outputs: Tensor) -> Density:
         """Mixtures; the point estimate is the one of ``point_estimate``."""
-        kind = MixtureDensity if self.joint else IndependentMixtureDensity
-        return kind(*self._read(outputs), point_estimate=self.point_estimate)
+        return MixtureDensity(*self._read(outputs), self.point_estimate, joint=self.joint)
 
     def _read(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log variances, ``(N, I, 7)`` each."""

@@ -37,10 +37,8 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
     Source: Shah and Aamodt, "Learning Label Encodings for Deep Regression", ICLR 2023.
     docs/method.md, M-13. As soft labels spread over the levels, so does what is learned from them:
     the standard deviation of the density tends to no less than 1.36 levels. The range should not be
-    wider than the targets need.
-
-    The codebook is ``codebook`` in the state dict; the paper trains it with ten times the learning
-    rate (``paramwise_cfg=dict(custom_keys={"regression.codebook": dict(lr_mult=10)})``).
+    wider than the targets need. The paper trains the codebook with ten times the learning rate
+    (``paramwise_cfg=dict(custom_keys={"regression.codebook": dict(lr_mult=10)})``).
 
     Args:
         num_levels: L.
@@ -55,10 +53,6 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
         smoothness: ``"l1"``, as in the paper's text, or ``"squared"``, as in its released code.
         max_pairs: most rows whose pairs R1 compares; of more, that many are taken, evenly spaced.
         loss_weight: factor of the loss and of the regularizers.
-
-    Raises:
-        ValueError: for a weight that is negative or not finite, an unknown ``smoothness``, less
-            than one bit or row, and as the base class.
     """
 
     def __init__(
@@ -92,29 +86,24 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
         self.codebook = nn.Parameter(torch.rand(NUM_RESIDUALS, bits, num_levels))
 
     def level_scores(self, codes: Tensor) -> Tensor:
-        """Return C; see the base class."""
+        """Return C."""
         return torch.einsum("ndm,dml->ndl", codes, self.codebook)
 
     def code_loss(self, codes: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy with the soft labels, nats; see the base class."""
+        """Cross entropy with the soft labels, nats."""
         targets = soft_labels(labels, self.num_levels, "laplace")
         return soft_cross_entropy(self.level_scores(codes), targets)
 
     def regularizers(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return what R1 and R2 add to the loss, each summed over the seven residuals.
+        """``code_distance`` and ``code_smoothness``: R1 and R2, summed over the residuals.
 
-        Args:
-            outputs: ``(N, P)``.
-            targets: ``(N, 7)``.
-
-        Returns:
-            ``code_distance`` and ``code_smoothness``, those whose weights are not zero; scalars,
-            weighted.
+        Those whose weights are not zero, weighted.
         """
         check_targets(targets, outputs)
         terms = {}
         if self.distance_weight > 0:
-            rows = _evenly_spaced(len(outputs), self.max_pairs, outputs.device)
+            count = min(len(outputs), self.max_pairs)
+            rows = torch.arange(count, device=outputs.device) * len(outputs) // max(count, 1)
             labels = self.quantizer.labels(targets[rows])
             penalty = code_distance_penalty(self.codes(outputs[rows]), labels).sum()
             terms["code_distance"] = self.loss_weight * self.distance_weight * penalty
@@ -122,9 +111,3 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
             penalty = code_smoothness_penalty(self.codebook, self.smoothness).sum()
             terms["code_smoothness"] = self.loss_weight * self.smoothness_weight * penalty
         return terms
-
-
-def _evenly_spaced(num_rows: int, max_rows: int, device: torch.device) -> Tensor:
-    """Indices of all rows, or of ``max_rows`` of them, evenly spaced."""
-    kept = min(num_rows, max_rows)
-    return torch.arange(kept, device=device) * num_rows // max(kept, 1)

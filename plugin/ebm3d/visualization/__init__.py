@@ -1,9 +1,7 @@
 """Pictures of frames before and after refinement, of f around a box, and of calibration.
 
-Plotting libraries are imported inside functions: importing this room needs none of them.
+Plotting libraries are imported inside functions: importing this package needs none of them.
 """
-
-from __future__ import annotations
 
 from ebm3d.visualization.bev import bev_figure, write_bev_picture
 from ebm3d.visualization.calibration import calibration_figure, write_calibration_picture
@@ -14,9 +12,8 @@ from ebm3d.visualization.energy_landscape import (
     write_energy_picture,
 )
 from ebm3d.visualization.frame import RefinedFrame
-from ebm3d.visualization.ply import write_ply
 from ebm3d.visualization.rendering import RenderingError, show_scene, write_rendering
-from ebm3d.visualization.scene import Scene, scene_of_frame
+from ebm3d.visualization.scene import Scene, scene_of_frame, write_ply
 
 __all__ = [
     "EnergyLandscape",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from ebm3d.evaluation.calibration import LEVELS, NUM_BINS, CalibrationReport
-from ebm3d.visualization.palette import REFINED
+from ebm3d.visualization.frame import REFINED
 
 _NAMES = ("x / along", "y / across", "z / up", "length", "width", "height", "yaw", "joint (all)")
 _NUM_COLUMNS = 4
@@ -36,18 +36,17 @@ def write_calibration_picture(path: str | Path, report: CalibrationReport, title
         report: what to draw.
         title: of the picture: what was evaluated.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     calibration_figure(report, title).savefig(path, dpi=130)
 
 
 def calibration_figure(report: CalibrationReport, title: str) -> Any:
     """Return the matplotlib figure of :func:`write_calibration_picture`.
 
-    A panel of reliability (share of true values below each claimed quantile) above one with the
-    histogram of the distribution functions at the true values, for each of the seven dimensions
-    and for the squared Mahalanobis distance. What is calibrated follows the diagonal, and is level
-    in the histogram, up to chance, which is drawn as a band.
+    For each of the seven dimensions and for the squared Mahalanobis distance: the share of true
+    values below each claimed quantile, above the histogram of the distribution functions at the
+    true values. Calibrated densities follow the diagonal and are level in the histogram, up to
+    chance, which is drawn as a band.
     """
     from matplotlib.figure import Figure
 
@@ -74,25 +73,18 @@ def calibration_figure(report: CalibrationReport, title: str) -> Any:
 
 def _draw_reliability(axes: Any, report: CalibrationReport, row: int) -> None:
     """Share of true values below each claimed quantile."""
-    ends = np.array([0.0, 1.0])
-    axes.plot(ends, ends, color=_TRUE_COLOR, linewidth=1.0, linestyle=(0, (4, 3)), zorder=2)
+    axes.plot((0, 1), (0, 1), color=_TRUE_COLOR, linewidth=1.0, linestyle=(0, (4, 3)), zorder=2)
     if report.num_pairs:
         levels = np.linspace(0.0, 1.0, 101)
         low, high = _chance_band(report.num_pairs, levels)
         axes.fill_between(levels, low, high, color=_BAND_COLOR, linewidth=0, zorder=1)
         shares = report.observed[row]
         axes.fill_between(LEVELS, LEVELS, shares, color=REFINED.color, alpha=0.15, linewidth=0)
-        axes.plot(
-            LEVELS, shares, color=REFINED.color, linewidth=1.8, marker="o", markersize=4.5,
-            markeredgecolor="white", markeredgewidth=0.7, zorder=3,
-        )  # fmt: skip
-    axes.set_xlim(0.0, 1.0)
-    axes.set_ylim(0.0, 1.0)
+        marker = {"marker": "o", "ms": 4.5, "mec": "white", "mew": 0.7}
+        axes.plot(LEVELS, shares, color=REFINED.color, linewidth=1.8, zorder=3, **marker)
     axes.set_aspect("equal")
-    axes.set_xticks(_TICKS, labels=_PERCENTS)
     axes.set_yticks(_TICKS, labels=_PERCENTS)
-    axes.set_xlabel("claimed probability (%)", fontsize=9)
-    _tidy(axes)
+    _finish(axes, "claimed probability (%)", 1.0)
 
 
 def _draw_histogram(axes: Any, report: CalibrationReport, row: int) -> None:
@@ -104,18 +96,12 @@ def _draw_histogram(axes: Any, report: CalibrationReport, row: int) -> None:
         centers = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
         heights = report.pit_counts[row] * scale
         axes.bar(centers, heights, width=0.86 / NUM_BINS, color=REFINED.color, alpha=0.85, zorder=2)
+        text = {"fontsize": 8, "ha": "center", "color": REFINED.color}
         for center, height in zip(centers, heights, strict=True):
             if height > _HIGHEST:
-                axes.text(
-                    center, 1.02 * _HIGHEST, f"{height:.1f}", fontsize=8, ha="center",
-                    color=REFINED.color,
-                )  # fmt: skip
+                axes.text(center, 1.02 * _HIGHEST, f"{height:.1f}", **text)
     axes.axhline(1.0, color=_TRUE_COLOR, linewidth=1.0, linestyle=(0, (4, 3)), zorder=3)
-    axes.set_xlim(0.0, 1.0)
-    axes.set_ylim(0.0, _HIGHEST)
-    axes.set_xticks(_TICKS, labels=_PERCENTS)
-    axes.set_xlabel("distribution function at the true value (%)", fontsize=9)
-    _tidy(axes)
+    _finish(axes, "distribution function at the true value (%)", _HIGHEST)
 
 
 def _chance_band(num_pairs: int, levels: NDArray[np.float64]) -> tuple[Any, Any]:
@@ -137,8 +123,12 @@ def _summary(report: CalibrationReport) -> str:
     ).replace("-", "\N{MINUS SIGN}")
 
 
-def _tidy(axes: Any) -> None:
-    """Light lines only where they help to read values."""
+def _finish(axes: Any, label: str, top: float) -> None:
+    """Limits, ticks in percent, and light lines to read values."""
+    axes.set_xlim(0.0, 1.0)
+    axes.set_ylim(0.0, top)
+    axes.set_xticks(_TICKS, labels=_PERCENTS)
+    axes.set_xlabel(label, fontsize=9)
     axes.tick_params(labelsize=8, length=2.5)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)

@@ -1,48 +1,48 @@
 """Pictures of f around a box: contours over x and y, and one slice per dimension of the box.
 
-S boxes at which f is evaluated; D = 7 dimensions of a box.
+S boxes at which f is evaluated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ebm3d.boxes import add_local_offsets, local_offsets
 from ebm3d.errors import check_boxes, input_error
 from ebm3d.visualization.bev import signed
-from ebm3d.visualization.frame import RefinedFrame
-from ebm3d.visualization.palette import GROUND_TRUTH, INITIAL, REFINED, BoxStyle
+from ebm3d.visualization.frame import (
+    GROUND_TRUTH,
+    INITIAL,
+    REFINED,
+    BoxStyle,
+    FloatArray,
+    RefinedFrame,
+)
 
 SLICE_NAMES = ("along the heading", "across, to the left", "up", "length", "width", "height", "yaw")
 # How far slices reach on each side (m, rad): about three times the errors of a detector.
 SLICE_REACH = (0.6, 0.4, 0.3, 0.6, 0.3, 0.3, 0.3)
 # Panels (row, column) of the seven dimensions; the last place is the legend's.
-_PLACES = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3))
+_PANELS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3))
 _SHOWN_DEPTH = 20.0  # nats below the peak: what is less likely by e^-20 is drawn as the floor
+_MAX_TRUTH_DISTANCE = 3.0  # meters
 _CHUNK = 256  # boxes evaluated at a time, which bounds the memory of point features
 
-
-class LocalScorer(Protocol):
-    """f of any number of variants of one box."""
-
-    def __call__(self, boxes: Tensor, /) -> Tensor:
-        """Return f ``(S,)`` of boxes ``(S, 7)``, all of them near the one box."""
-        ...
+MarkedBoxes = list[tuple[FloatArray, BoxStyle]]
 
 
 @dataclass(frozen=True)
 class EnergyLandscape:
-    """f around one box.
+    """f around one box, float64.
 
-    Attributes:
+    Args:
         box: ``(7,)`` the box in the middle.
         x: ``(Q,)`` x of the plane's nodes, meters, LiDAR frame.
         y: ``(Q,)`` y of the plane's nodes, meters.
@@ -51,16 +51,16 @@ class EnergyLandscape:
         slices: ``(7, S)`` f along them, one dimension changed at a time.
     """
 
-    box: NDArray[np.float64]
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    plane: NDArray[np.float64]
-    offsets: NDArray[np.float64]
-    slices: NDArray[np.float64]
+    box: FloatArray
+    x: FloatArray
+    y: FloatArray
+    plane: FloatArray
+    offsets: FloatArray
+    slices: FloatArray
 
 
 def energy_landscape(
-    f: LocalScorer,
+    f: Callable[[Tensor], Tensor],
     box: Tensor,
     *,
     reach: float = 0.6,
@@ -71,16 +71,13 @@ def energy_landscape(
     """Evaluate f around a box.
 
     Args:
-        f: the unnormalized log density; any callable from ``(S, 7)`` to ``(S,)``.
+        f: unnormalized log density of boxes near ``box``, from ``(S, 7)`` to ``(S,)``.
         box: ``(7,)`` the box in the middle.
         reach: how far the plane reaches on each side in x and y, meters.
         num_nodes: Q, nodes of the plane per axis.
         slice_reach: how far each slice reaches on each side: along, across, up, length, width,
             height (m), yaw (rad). Sizes stay above a tenth of the box's.
         num_slice_nodes: nodes of a slice.
-
-    Returns:
-        The values of f, float64.
 
     Raises:
         ValueError: for a wrong shape, fewer than two nodes or a reach that is not positive.
@@ -96,17 +93,14 @@ def energy_landscape(
     moved[..., 0] += shift[None, :]
     moved[..., 1] += shift[:, None]
     plane = _evaluate(f, moved.reshape(-1, 7)).reshape(num_nodes, num_nodes)
-    offsets = (
-        torch.linspace(-1, 1, num_slice_nodes).to(middle) * middle.new_tensor(slice_reach)[:, None]
-    )
+    shares = torch.linspace(-1, 1, num_slice_nodes).to(middle)
+    offsets = shares * middle.new_tensor(slice_reach)[:, None]
     offsets[3:6] = torch.maximum(offsets[3:6], -0.9 * middle[3:6, None])
     steps = torch.diag_embed(offsets.T).transpose(0, 1)  # (7, S, 7): row d changes dimension d
     variants = add_local_offsets(middle.expand_as(steps), steps)
     slices = _evaluate(f, variants.reshape(-1, 7)).reshape(7, num_slice_nodes)
-    return EnergyLandscape(
-        _array(middle), _array(middle[0] + shift), _array(middle[1] + shift), _array(plane),
-        _array(offsets), _array(slices),
-    )  # fmt: skip
+    values = (middle, middle[0] + shift, middle[1] + shift, plane, offsets, slices)
+    return EnergyLandscape(*(value.double().cpu().numpy() for value in values))
 
 
 def write_energy_picture(
@@ -117,11 +111,10 @@ def write_energy_picture(
     Args:
         path: the file; its folder must exist.
         landscape: of :func:`energy_landscape`, around that box.
-        frame: the frame; its points, true boxes and the box before and after are drawn.
+        frame: the frame of the box, which is marked before and after, and its true box.
         row: which box of the frame.
     """
-    figure = energy_figure(landscape, frame, row)
-    figure.savefig(path, dpi=130)
+    energy_figure(landscape, frame, row).savefig(path, dpi=130)
 
 
 def energy_figure(landscape: EnergyLandscape, frame: RefinedFrame, row: int) -> Any:
@@ -129,9 +122,10 @@ def energy_figure(landscape: EnergyLandscape, frame: RefinedFrame, row: int) -> 
     from matplotlib.figure import Figure
 
     marked = [(frame.initial[row], INITIAL), (frame.refined[row], REFINED)]
-    true = _nearest_truth(frame, row)
-    if true is not None:
-        marked.insert(0, (true, GROUND_TRUTH))
+    if frame.ground_truth is not None and len(frame.ground_truth):
+        distance = np.linalg.norm(frame.ground_truth[:, :2] - frame.refined[row, :2], axis=1)
+        if distance.min() < _MAX_TRUTH_DISTANCE:
+            marked.insert(0, (frame.ground_truth[distance.argmin()], GROUND_TRUTH))
     figure = Figure(figsize=(15, 6.0), layout="constrained")
     grid = figure.add_gridspec(1, 2, width_ratios=(1, 2.1))
     left, right = figure.add_subfigure(grid[0, 0]), figure.add_subfigure(grid[0, 1])
@@ -146,22 +140,16 @@ def energy_figure(landscape: EnergyLandscape, frame: RefinedFrame, row: int) -> 
     return figure
 
 
-def _draw_plane(
-    figure: Any, landscape: EnergyLandscape, marked: list[tuple[NDArray[Any], BoxStyle]]
-) -> None:
+def _draw_plane(figure: Any, landscape: EnergyLandscape, marked: MarkedBoxes) -> None:
     """Contours of f over the position of the center."""
     axes = figure.add_subplot()
     value = landscape.plane - landscape.plane.max()
     floor = max(float(value.min()), -_SHOWN_DEPTH)
     levels = np.linspace(floor, 0.0, 17) if floor < 0 else np.array([-1.0, 0.0])
     extend = "min" if value.min() < floor else "neither"
-    filled = axes.contourf(
-        landscape.x, landscape.y, value, levels=levels, cmap="cividis", extend=extend
-    )
-    axes.contour(
-        landscape.x, landscape.y, value, levels=levels, colors="white", linewidths=0.4,
-        linestyles="-",
-    )  # fmt: skip
+    grid = (landscape.x, landscape.y, value, levels)
+    filled = axes.contourf(*grid, cmap="cividis", extend=extend)
+    axes.contour(*grid, colors="white", linewidths=0.4, linestyles="-")
     figure.colorbar(
         filled, ax=axes, location="bottom", label="f below its maximum (nats)", format="%.1f"
     )
@@ -180,17 +168,13 @@ def _draw_plane(
     axes.set_title("over the position", fontsize=10)
 
 
-def _draw_slices(
-    figure: Any, landscape: EnergyLandscape, marked: list[tuple[NDArray[Any], BoxStyle]]
-) -> None:
+def _draw_slices(figure: Any, landscape: EnergyLandscape, marked: MarkedBoxes) -> None:
     """One panel per dimension, and the legend in the eighth place."""
-    from matplotlib.lines import Line2D
-
     panels = figure.subplots(2, 4, sharey=True)
     middle = torch.as_tensor(landscape.box)
     top, bottom = landscape.slices.max(), landscape.slices.min()
     bottom = max(bottom, top - _SHOWN_DEPTH)
-    for index, (row, column) in enumerate(_PLACES):
+    for index, (row, column) in enumerate(_PANELS):
         axes = panels[row, column]
         unit = np.degrees(1.0) if index == 6 else 1.0
         axes.plot(landscape.offsets[index] * unit, landscape.slices[index], color="black", lw=1.8)
@@ -207,32 +191,12 @@ def _draw_slices(
         if column == 0:
             axes.set_ylabel("f (nats)", fontsize=9)
     panels[1, 3].axis("off")
-    handles = [
-        Line2D(
-            [], [], color=style.color, linestyle=style.dashes, linewidth=2, marker=style.marker,
-            markeredgecolor="white", markersize=11, label=style.label,
-        )
-        for _, style in marked
-    ]  # fmt: skip
+    marker = {"markeredgecolor": "white", "markersize": 11}
+    handles = [style.legend_line(marker=style.marker, **marker) for _, style in marked]
     panels[1, 3].legend(handles=handles, loc="center", frameon=False, fontsize=11, handlelength=4)
 
 
-def _nearest_truth(frame: RefinedFrame, row: int) -> NDArray[Any] | None:
-    """The true box whose center is nearest, if one is within 3 m."""
-    if frame.ground_truth is None or not len(frame.ground_truth):
-        return None
-    distance = np.linalg.norm(frame.ground_truth[:, :2] - frame.refined[row, :2], axis=1)
-    nearest = int(distance.argmin())
-    return frame.ground_truth[nearest] if distance[nearest] < 3.0 else None
-
-
-def _evaluate(f: LocalScorer, boxes: Tensor) -> Tensor:
+def _evaluate(f: Callable[[Tensor], Tensor], boxes: Tensor) -> Tensor:
     """f ``(S,)`` of ``(S, 7)`` boxes, some at a time."""
     with torch.no_grad():
         return torch.cat([f(part) for part in boxes.split(_CHUNK)])
-
-
-def _array(values: Tensor) -> NDArray[np.float64]:
-    """A tensor as a float64 array on the CPU."""
-    array: NDArray[np.float64] = values.detach().double().cpu().numpy()
-    return array

@@ -1,7 +1,7 @@
 """Perspective pictures of a scene with Open3D, with or without a display.
 
-Open3D ends the whole process when it finds no way to render, so a picture is made in a process of
-its own, whose death becomes an error that can be caught.
+Open3D ends the whole process when it cannot render, so a picture is made in a process of its own:
+``python -m ebm3d.visualization.rendering SCENE.npz IMAGE.npy``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebm3d.visualization.palette import GROUND_TRUTH, INITIAL, REFINED
+from ebm3d.visualization.frame import GROUND_TRUTH, INITIAL, REFINED
 from ebm3d.visualization.scene import Scene
 
 _LIBRARIES = "install Open3D and the system libraries libegl1 and libgl1"
 _TIMEOUT = 300.0  # seconds; a frame takes about 6 on an idle machine, mostly imports
+_FIELD_OF_VIEW = 36.0  # degrees, vertical
+_EYE, _TARGET = (-14.0, 0.0, 11.0), (17.0, 0.0, -1.0)  # of the camera, LiDAR frame, meters
 
 
 class RenderingError(RuntimeError):
@@ -42,7 +44,6 @@ def write_rendering(
         RenderingError: if Open3D cannot be imported or cannot render here.
     """
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
     image = render(scene, size)
     width, height = size[0] / 100, size[1] / 100
@@ -52,12 +53,9 @@ def write_rendering(
     axes.axis("off")
     figure.suptitle(title, y=0.985)
     present = {tuple(color) for color in scene.edge_colors.tolist()}
-    handles = [
-        Line2D([], [], color=style.color, linewidth=3, label=style.label)
-        for style in (GROUND_TRUTH, INITIAL, REFINED)
-        if tuple(bytes.fromhex(style.color[1:])) in present
-    ]
-    if handles:
+    styles = [style for style in (GROUND_TRUTH, INITIAL, REFINED) if style.rgb in present]
+    if styles:
+        handles = [style.legend_line(linestyle="-", linewidth=3) for style in styles]
         figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False)
     figure.savefig(path)
 
@@ -80,13 +78,7 @@ def render(scene: Scene, size: tuple[int, int]) -> NDArray[np.uint8]:
         np.savez(source, size=np.array(size), **vars(scene))
         # Mesa renders without a display only if told so before Open3D starts.
         environment = {"EGL_PLATFORM": "surfaceless", **os.environ}
-        command = [
-            sys.executable,
-            "-m",
-            "ebm3d.visualization.open3d_child",
-            str(source),
-            str(target),
-        ]
+        command = [sys.executable, "-W", "ignore", "-m", __name__, str(source), str(target)]
         try:
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT
@@ -94,7 +86,8 @@ def render(scene: Scene, size: tuple[int, int]) -> NDArray[np.uint8]:
         except subprocess.TimeoutExpired as error:
             raise RenderingError(f"Open3D rendered nothing in {_TIMEOUT:.0f} s.") from error
         if done.returncode or not target.is_file():
-            reason = _last_line(done.stderr) or f"its process ended with code {done.returncode}"
+            said = done.stderr.strip().splitlines()
+            reason = said[-1] if said else f"its process ended with code {done.returncode}"
             raise RenderingError(
                 f"Open3D cannot render on this machine ({reason}); {_LIBRARIES}, "
                 "or open the PLY file in a viewer."
@@ -113,9 +106,8 @@ def show_scene(scene: Scene, title: str) -> None:
     Raises:
         RenderingError: if there is no display or no Open3D.
     """
-    if sys.platform == "linux" and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
+    displays = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform == "linux" and not displays:
         raise RenderingError(
             "There is no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set); "
             "leave out --interactive, or open the PLY file in a viewer elsewhere."
@@ -124,42 +116,49 @@ def show_scene(scene: Scene, title: str) -> None:
         from open3d import visualization
     except ImportError as error:
         raise RenderingError(f"Open3D cannot be imported ({error}); {_LIBRARIES}.") from error
-    visualization.draw(
-        [
-            {"name": name, "geometry": geometry, "material": material}
-            for name, geometry, material in geometries(scene)
-        ],
-        title=title,
-        bg_color=(1.0, 1.0, 1.0, 1.0),
-        show_skybox=False,
-    )
+    parts = [
+        dict(zip(("name", "geometry", "material"), p, strict=True)) for p in _geometries(scene)
+    ]
+    visualization.draw(parts, title=title, bg_color=(1.0, 1.0, 1.0, 1.0), show_skybox=False)
 
 
-def geometries(scene: Scene) -> list[tuple[str, Any, Any]]:
-    """Return name, Open3D geometry and Open3D material of the scene's points and boxes."""
-    import open3d
+def _geometries(scene: Scene) -> list[tuple[str, Any, Any]]:
+    """Name, Open3D geometry and material of the points and of the boxes."""
+    from open3d.geometry import LineSet, PointCloud
+    from open3d.utility import Vector2iVector, Vector3dVector
+    from open3d.visualization.rendering import MaterialRecord
 
-    cloud = open3d.geometry.PointCloud(_vectors(open3d, scene.points))
-    cloud.colors = _vectors(open3d, scene.point_colors / 255.0)
-    points = open3d.visualization.rendering.MaterialRecord()
-    points.shader, points.point_size = "defaultUnlit", 2.5
-    parts = [("points", cloud, points)] if len(scene.points) else []
+    parts = []
+    if len(scene.points):
+        cloud = PointCloud(Vector3dVector(scene.points.astype(np.float64)))
+        cloud.colors = Vector3dVector(scene.point_colors / 255.0)
+        material = MaterialRecord()
+        material.shader, material.point_size = "defaultUnlit", 2.5
+        parts.append(("points", cloud, material))
     if len(scene.edges):
-        ends = open3d.utility.Vector2iVector(np.ascontiguousarray(scene.edges))
-        lines = open3d.geometry.LineSet(_vectors(open3d, scene.vertices), ends)
-        lines.colors = _vectors(open3d, scene.edge_colors / 255.0)
-        material = open3d.visualization.rendering.MaterialRecord()
+        vertices = Vector3dVector(scene.vertices.astype(np.float64))
+        lines = LineSet(vertices, Vector2iVector(scene.edges))
+        lines.colors = Vector3dVector(scene.edge_colors / 255.0)
+        material = MaterialRecord()
         material.shader, material.line_width = "unlitLine", 2.5
         parts.append(("boxes", lines, material))
     return parts
 
 
-def _vectors(open3d: Any, rows: NDArray[Any]) -> Any:
-    """Rows of three as Open3D wants them."""
-    return open3d.utility.Vector3dVector(np.ascontiguousarray(rows, dtype=np.float64))
+def _render_file(source: str, target: str) -> None:
+    """Render the scene of a file without a window into an array file."""
+    from open3d.visualization.rendering import OffscreenRenderer
+
+    with np.load(source) as stored:
+        arrays = dict(stored)
+    renderer = OffscreenRenderer(*(int(n) for n in arrays.pop("size")))
+    renderer.scene.set_background([1.0, 1.0, 1.0, 1.0])
+    renderer.scene.view.set_post_processing(False)
+    for name, geometry, material in _geometries(Scene(**arrays)):
+        renderer.scene.add_geometry(name, geometry, material)
+    renderer.setup_camera(_FIELD_OF_VIEW, _TARGET, _EYE, (0.0, 0.0, 1.0))
+    np.save(target, np.asarray(renderer.render_to_image()))
 
 
-def _last_line(text: str) -> str:
-    """The last line of an error output that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+if __name__ == "__main__":
+    _render_file(*sys.argv[1:])

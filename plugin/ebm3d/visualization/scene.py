@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,25 +11,30 @@ from numpy.typing import NDArray
 
 from ebm3d.boxes import corners_3d
 from ebm3d.visualization.frame import FloatArray, RefinedFrame
-from ebm3d.visualization.palette import GROUND_TRUTH, INITIAL, REFINED, height_color, rgb
 
-# Edges of a box whose corners are numbered as in ebm3d.boxes.corners_3d: bottom, top, uprights.
-_BOX_EDGES = (
-    *((0, 1), (1, 2), (2, 3), (3, 0)),
-    *((4, 5), (5, 6), (6, 7), (7, 4)),
-    *((0, 4), (1, 5), (2, 6), (3, 7)),
-)
-# A stroke on the roof from its center to the middle of the front shows the heading.
-_HEADING_EDGE = (8, 9)
+# Edges between the corners of ebm3d.boxes.corners_3d: bottom, top, uprights; and a stroke on the
+# roof from its center to the middle of the front, which shows the heading.
+_EDGES = np.array([
+    (0, 1), (1, 2), (2, 3), (3, 0),
+    (4, 5), (5, 6), (6, 7), (7, 4),
+    (0, 4), (1, 5), (2, 6), (3, 7),
+    (8, 9),
+])  # fmt: skip
 _NUM_VERTICES = 10
+# A cloud from low to high: grays with a little blue, so that boxes stand out.
+_LOW, _HIGH = np.array((196, 203, 208)), np.array((48, 62, 80))
 _HEIGHT_SHARES = (0.02, 0.98)  # quantiles of z between which points are colored
+
+_VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
+_EDGE = np.dtype([("ends", "<i4", 2), ("color", "u1", 3)])
+_COLOR = "property uchar red\nproperty uchar green\nproperty uchar blue\n"
 
 
 @dataclass(frozen=True)
 class Scene:
     """Colored points and lines, meters, LiDAR frame.
 
-    Attributes:
+    Args:
         points: ``(P, 3)`` float32.
         point_colors: ``(P, 3)`` uint8 RGB.
         vertices: ``(V, 3)`` float32, ends of lines.
@@ -49,49 +55,58 @@ def scene_of_frame(frame: RefinedFrame, *, min_score: float = 0.3) -> Scene:
     Args:
         frame: what to show.
         min_score: detections below are left out.
-
-    Returns:
-        The scene; colors as in the legend of the pictures from above.
     """
-    frame = frame.above(min_score)
-    kinds = [(frame.initial, INITIAL), (frame.refined, REFINED)]
-    if frame.ground_truth is not None:
-        kinds.insert(0, (frame.ground_truth, GROUND_TRUTH))
-    vertices, edges, colors = [], [], []
-    start = 0
-    for boxes, style in kinds:
-        corners, lines = _box_lines(boxes)
-        vertices.append(corners)
-        edges.append(lines + start)
-        colors.append(np.tile(np.array(rgb(style.color), dtype=np.uint8), (len(lines), 1)))
-        start += len(corners)
+    kinds = frame.above(min_score).kinds()
+    boxes = np.concatenate([boxes for boxes, _ in kinds])
+    colors = np.concatenate([np.tile(style.rgb, (len(b) * len(_EDGES), 1)) for b, style in kinds])
+    first = _NUM_VERTICES * np.arange(len(boxes))
     points = frame.points[:, :3].astype(np.float32)
     return Scene(
         points,
         _height_colors(points[:, 2]),
-        np.concatenate(vertices),
-        np.concatenate(edges),
-        np.concatenate(colors),
+        _vertices(boxes),
+        (_EDGES + first[:, None, None]).reshape(-1, 2).astype(np.int32),
+        colors.astype(np.uint8),
     )
 
 
-def _box_lines(boxes: FloatArray) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Vertices ``(10 N, 3)`` and edges ``(13 N, 2)`` of ``(N, 7)`` boxes."""
+def write_ply(path: str | Path, scene: Scene) -> None:
+    """Write points and box edges into one binary PLY file, for any viewer of such files.
+
+    The vertices are the points, followed by the ends of the lines in their line's color; the
+    element ``edge`` holds the lines with their colors.
+
+    Args:
+        path: the file; its folder must exist.
+        scene: what to write, meters.
+    """
+    vertex = np.zeros(len(scene.points) + len(scene.vertices), dtype=_VERTEX)
+    vertex["position"] = np.concatenate((scene.points, scene.vertices))
+    vertex["color"][: len(scene.points)] = scene.point_colors
+    vertex["color"][len(scene.points) + scene.edges] = scene.edge_colors[:, None]
+    edge = np.zeros(len(scene.edges), dtype=_EDGE)
+    edge["ends"], edge["color"] = scene.edges + len(scene.points), scene.edge_colors
+    header = (
+        "ply\nformat binary_little_endian 1.0\ncomment x forward, y to the left, z up; meters\n"
+        f"element vertex {len(vertex)}\nproperty float x\nproperty float y\nproperty float z\n"
+        f"{_COLOR}element edge {len(edge)}\nproperty int vertex1\nproperty int vertex2\n"
+        f"{_COLOR}end_header\n"
+    )
+    Path(path).write_bytes(header.encode("ascii") + vertex.tobytes() + edge.tobytes())
+
+
+def _vertices(boxes: FloatArray) -> NDArray[np.float32]:
+    """Vertices ``(10 N, 3)`` of ``(N, 7)`` boxes: corners, center and front of the roof."""
     corners = corners_3d(torch.as_tensor(boxes, dtype=torch.float64)).numpy()
     roof = corners[:, 4:].mean(axis=1, keepdims=True)
     front = corners[:, (4, 7)].mean(axis=1, keepdims=True)
-    vertices = np.concatenate((corners, roof, front), axis=1).reshape(-1, 3).astype(np.float32)
-    one = np.array((*_BOX_EDGES, _HEADING_EDGE), dtype=np.int32)
-    first = _NUM_VERTICES * np.arange(len(boxes), dtype=np.int32)
-    return vertices, (one + first[:, None, None]).reshape(-1, 2)
+    vertices = np.concatenate((corners, roof, front), axis=1)
+    return vertices.reshape(-1, 3).astype(np.float32)
 
 
 def _height_colors(height: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Colors ``(P, 3)`` of points of height ``(P,)``."""
-    if not len(height):
-        return np.zeros((0, 3), dtype=np.uint8)
-    low, high = np.quantile(height, _HEIGHT_SHARES)
-    share = np.clip((height - low) / max(high - low, 1e-6), 0, 1)
-    table = np.array([height_color(step / 255) for step in range(256)], dtype=np.uint8)
-    colors: NDArray[np.uint8] = table[np.rint(share * 255).astype(np.intp)]
+    low, high = np.quantile(height, _HEIGHT_SHARES) if len(height) else (0.0, 1.0)
+    share = np.clip((height - low) / max(high - low, 1e-6), 0, 1)[:, None]
+    colors: NDArray[np.uint8] = np.rint(_LOW + share * (_HIGH - _LOW)).astype(np.uint8)
     return colors

@@ -20,8 +20,7 @@ from ebm3d.energy import (
     energy_distribution,
     sample_posterior,
 )
-from ebm3d.noise import DetectionNoise, Detections
-from ebm3d.refiners import GradientAscent, MultiStart, langevin, laplace_approximation
+from ebm3d.refiners import GradientAscent, langevin, laplace_approximation
 from gpu_stages.problem import MEAN_SIZES, NOISE, REFINER, UNITS, Problem
 
 _NUM_BOXES = 8
@@ -67,7 +66,6 @@ def _training_methods(problem: Problem, device: torch.device) -> dict[str, Calla
         "confidence": losses.ConfidenceLoss(),
     }
     proposal = LearnedProposal(model.num_features, MEAN_SIZES, base=NOISE).to(device)
-    found = [Detections(scene.detected, labels)]
 
     def train(method: Any, noise: Callable[[Any], Any]) -> None:
         f = model.bind(scene, boxes)
@@ -76,14 +74,10 @@ def _training_methods(problem: Problem, device: torch.device) -> dict[str, Calla
     def near(method: Any) -> Callable[[], None]:
         return lambda: train(method, lambda f: NOISE.around(boxes, labels))
 
-    of_detections = DetectionNoise(base=NOISE)
     return {
         **{f"loss: {name}": near(method) for name, method in methods.items()},
         "noise: learned proposal": lambda: train(
             methods["NCE"], lambda f: proposal.around(NOISE.around(boxes, labels), f)
-        ),
-        "noise: detections": lambda: train(
-            methods["NCE"], lambda f: of_detections.around(boxes, labels, found, [len(boxes)])
         ),
     }
 
@@ -107,7 +101,6 @@ def _inference(problem: Problem, device: torch.device) -> dict[str, Callable[[],
     return {
         "refiner: gradient ascent": lambda: GradientAscent(5, 0.1, step_scale=UNITS)(f, boxes),
         "refiner: quasi-Newton ascent": lambda: REFINER(f, boxes, labels),
-        "refiner: several starts": lambda: MultiStart(REFINER, UNITS)(f, boxes, labels),
         "refiner: Langevin": lambda: langevin(f, boxes, 0.01, 5),
         "Laplace, differences": lambda: laplace_approximation(f, boxes, noise_std),
         "Laplace, exact": lambda: laplace_approximation(f, boxes, noise_std, None),
@@ -155,8 +148,7 @@ def _use(distribution: BoxDistribution, boxes: Tensor) -> None:
 
 def _use_posterior(posterior: Any, f: Tensor, boxes: Tensor) -> None:
     """Ask weighted samples for all they say."""
-    _ = posterior.std, posterior.entropy, posterior.effective_sample_size
+    _ = posterior.log_normalizer, posterior.effective_sample_size
     posterior.log_prob(f)
-    posterior.cdf(boxes)
     posterior.sample(4, seeded_generator(boxes.device, 0))
     _use(posterior.gaussian(), boxes.to(posterior.samples))

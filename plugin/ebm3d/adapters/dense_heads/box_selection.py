@@ -13,8 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ebm3d.densities import BoxDistribution
-from ebm3d.densities.translated import TranslatedDensity
-from ebm3d.densities.uncertainty import check_known, decayed_scores, relative_uncertainty
+from ebm3d.densities.uncertainty import check_std, decayed_scores
 from ebm3d.densities.voting import VarianceVoting
 
 
@@ -46,9 +45,9 @@ def select_boxes(
     boxes = candidates.boxes
     std = candidates.std if score_decay or voting else None
     if std is not None:
-        check_known(std, "box_std")
+        check_std(std, "box_std")
     if std is not None and score_decay:
-        scores = decayed_scores(scores, relative_uncertainty(std, boxes), score_decay)
+        scores = decayed_scores(scores, std, boxes, score_decay)
     threshold = cfg.get("score_thr", 0)
     _, kept_scores, labels, kept = box3d_multiclass_nms(
         boxes,
@@ -71,7 +70,7 @@ def select_boxes(
         same_class = (scores > threshold)[:, labels].t()
         final = voting(final, boxes, std.square(), same_class, candidates.yaw_period)
         shift = chosen.residuals(final) - chosen.density.point
-        chosen = replace(chosen, density=TranslatedDensity(chosen.density, shift))
+        chosen = replace(chosen, density=chosen.density.translated(shift))
     return InstanceData(
         bboxes_3d=box_type(final),
         scores_3d=kept_scores,

@@ -69,8 +69,9 @@ def compose(
         _refine(cfg, path.name, _refinement_head(cfg, head, variant, method))
     for part in filter(None, (variant, method)):
         cfg.custom_imports.imports += part.get("custom_imports", {}).get("imports", [])
-    names = [Path(head).stem, loss and Path(loss).stem, chosen != stages[0] and chosen, path.name]
-    file = path.with_name("_".join(filter(None, names)))
+    names = [Path(name).stem for name in (head, loss) if name is not None]
+    names += [chosen] if chosen != stages[0] else []
+    file = path.with_name("_".join([*names, path.name]))
     return Config(cfg._cfg_dict, cfg_text=cfg.text, filename=str(file))
 
 

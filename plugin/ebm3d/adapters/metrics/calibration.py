@@ -29,7 +29,7 @@ from ebm3d.evaluation.calibration import (
     report_calibration,
 )
 from ebm3d.evaluation.kitti_report import KittiReport
-from ebm3d.evaluation.pairs import wrap
+from ebm3d.evaluation.localization import wrap
 from ebm3d.evaluation.temperature import fit_temperature, read_temperature, write_temperature
 from ebm3d.visualization.calibration import write_calibration_picture
 
@@ -117,7 +117,7 @@ def calibrate(
     frame_ids = [labels.frame_ids[frame] for frame in frame_of_pair]
     pairs = measure_pairs(matched, predicted[rows[:, 1]], truth, frame_ids, settings.num_samples)
     if settings.fit_temperature is not None:
-        fitted = pairs.is_known & ~pairs.is_turned
+        fitted = pairs.is_known & ~pairs.is_flipped
         _fit(matched[torch.from_numpy(fitted)], truth[fitted], settings.fit_temperature)
     reports: Reports = {}
     ends = np.cumsum([0, *(len(part) for part in listed)])
@@ -161,7 +161,7 @@ def measure_pairs(
     names = [name for name, is_there in zip(frame_ids, known, strict=True) if is_there]
     samples = _samples(inside, names, num_samples)
     parts = [slice(i, i + _CHUNK) for i in range(0, len(boxes), _CHUNK)]
-    entropies = [-inside[part].log_prob(samples[:, part]).mean(dim=0) for part in parts]
+    entropies = [-inside[part].log_prob(samples[part]).mean(dim=1) for part in parts]
     errors = predicted - truths
     errors[:, 6] = wrap(errors[:, 6], densities.yaw_period)
 
@@ -202,13 +202,13 @@ def boxes_of_labels(labels: KittiFrames, calibrations: Sequence[KittiCalibration
 
 
 def _samples(densities: BoxDistribution, frame_ids: Sequence[str], num_samples: int) -> Tensor:
-    """Boxes ``(K, P, 7)``, drawn frame by frame."""
+    """Boxes ``(P, K, 7)``, drawn frame by frame."""
     starts = [i for i, name in enumerate(frame_ids) if i == 0 or frame_ids[i - 1] != name]
-    drawn = [torch.zeros(num_samples, 0, 7, dtype=torch.float64)]
+    drawn = [torch.zeros(0, num_samples, 7, dtype=torch.float64)]
     for begin, end in pairwise([*starts, len(frame_ids)]):
         generator = torch.Generator().manual_seed(zlib.crc32(frame_ids[begin].encode()))
         drawn.append(densities[begin:end].sample(num_samples, generator))
-    return torch.cat(drawn, dim=1)
+    return torch.cat(drawn)
 
 
 @torch.no_grad()

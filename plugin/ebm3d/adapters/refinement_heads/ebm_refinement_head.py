@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.inputs import select_best, select_labeled
 from ebm3d.adapters.refinement_heads.pooled_refinement_head import PooledRefinementHead
-from ebm3d.densities.uncertainty import decayed_where_known
+from ebm3d.densities.uncertainty import decayed_scores
 from ebm3d.energy import BoundProposal, BoxEnergy, LearnedProposal
 from ebm3d.energy.log_density import LogDensity
 from ebm3d.energy.normalized_energy import NormalizedEnergy
@@ -158,11 +158,8 @@ class EBMRefinementHead(PooledRefinementHead):
         """Return the noise around B tensors of true boxes ``(N_b, 7)`` of labels ``(N_b,)``."""
         sizes = [len(rows) for rows in boxes]
         joined, classes = torch.cat(list(boxes)), torch.cat(list(labels))
-        if isinstance(self.noise, LearnedProposal):
-            base: BoundNoise = self.noise.base_noise.around(joined, classes, sizes)
-            return self.noise.around(base, f)
-        noise: BoundNoise = self.noise.around(joined, classes, sizes)
-        return noise
+        base: BoundNoise = self.noise.base.around(joined, classes, sizes)
+        return self.noise.around(base, f) if isinstance(self.noise, LearnedProposal) else base
 
     def refine(
         self,
@@ -221,7 +218,7 @@ class EBMRefinementHead(PooledRefinementHead):
                 frame["box_std"], frame["box_covariance"] = density.std, density.covariance
                 frame["box_distribution"] = density
                 if self.score_decay > 0:
-                    frame["scores_3d"] = decayed_where_known(
+                    frame["scores_3d"] = decayed_scores(
                         frame_scores, density.std, new.float(), self.score_decay
                     )
             refined.append(frame)

@@ -15,7 +15,7 @@ from ebm3d.adapters.refinement_heads.inputs import select_best, select_labeled
 from ebm3d.adapters.refinement_heads.pooled_refinement_head import PooledRefinementHead
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution
-from ebm3d.densities.uncertainty import decayed_where_known
+from ebm3d.densities.uncertainty import decayed_scores
 from ebm3d.energy import BoundNetwork
 from ebm3d.errors import check_count, input_error, is_number
 from ebm3d.noise import BoxNoise
@@ -166,7 +166,7 @@ class RegressionRefinementHead(PooledRefinementHead):
                     "box_distribution": density,
                 }
                 if self.score_decay > 0:
-                    frame["scores_3d"] = decayed_where_known(
+                    frame["scores_3d"] = decayed_scores(
                         scores[b], density.std, new, self.score_decay
                     )
                 refined.append(frame)

@@ -1,0 +1,85 @@
+"""Losses of residuals: Gaussian, Laplace, smooth L1, L1, L2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+from torch import Tensor
+from torch.nn import functional
+
+from ebm3d.losses import gaussian_nll, l1_loss, l2_loss, laplace_nll, smooth_l1_loss
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+# The loss, the density by scipy, scipy's scale from the loss's second argument.
+_LIKELIHOODS: list[tuple[Loss, Any, Callable[[Any], Any]]] = [
+    (gaussian_nll, stats.norm, lambda log_variance: np.exp(log_variance / 2)),
+    (laplace_nll, stats.laplace, np.exp),
+]
+both = pytest.mark.parametrize(
+    ("loss", "density", "scale_of"), _LIKELIHOODS, ids=["gaussian", "laplace"]
+)
+
+
+@both
+def test_loss_is_minus_the_log_of_the_density(loss: Loss, density: Any, scale_of: Any):
+    residual = torch.randn(6, 7, dtype=torch.float64)
+    log_scale = torch.linspace(-4, 3, 42, dtype=torch.float64).view(6, 7)
+    expected = -density.logpdf(residual.numpy(), scale=scale_of(log_scale.numpy()))
+    np.testing.assert_allclose(loss(residual, log_scale), expected, rtol=1e-13)
+
+
+@both
+@pytest.mark.parametrize("log_scale", [-2.0, 0.0, 1.0])
+def test_density_integrates_to_one(loss: Loss, density: Any, scale_of: Any, log_scale: float):
+    def probability(r: float) -> float:
+        pair = torch.tensor([[r], [log_scale]], dtype=torch.float64)
+        return math.exp(-loss(*pair).item())
+
+    mass, _ = integrate.quad(probability, -60, 60, points=[-1, 0, 1])
+    assert mass == pytest.approx(1, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("loss", "best"),
+    [(gaussian_nll, lambda r: r.square().mean()), (laplace_nll, lambda r: r.abs().mean())],
+)
+def test_mean_loss_is_least_at_the_scale_of_the_residuals(loss: Loss, best: Any):
+    residual = torch.randn(1000, dtype=torch.float64)
+    log_scale = best(residual).log().requires_grad_()
+    mean = loss(residual, log_scale.expand(1000)).mean()
+    (gradient,) = torch.autograd.grad(mean, log_scale)
+    assert abs(float(gradient)) < 1e-14
+
+
+def test_gradient_of_the_laplace_loss_at_the_kink_is_zero():
+    residual = torch.zeros(1, requires_grad=True)
+    laplace_nll(residual, torch.zeros(1)).sum().backward()
+    assert torch.equal(residual.grad, torch.zeros(1))
+
+
+def test_l1_and_l2_are_the_absolute_value_and_half_the_square():
+    residual = torch.tensor([-2.0, 0.0, 3.0])
+    assert torch.equal(l1_loss(residual), torch.tensor([2.0, 0.0, 3.0]))
+    assert torch.equal(l2_loss(residual), torch.tensor([2.0, 0.0, 4.5]))
+
+
+@pytest.mark.parametrize("beta", [1e-3, 1 / 9, 1.0])
+def test_smooth_l1_is_quadratic_up_to_beta_and_linear_beyond(beta: float):
+    residual = torch.cat((torch.randn(50), torch.tensor([0.0, 1e6, -1e6]))).double()
+    size = residual.abs()
+    expected = torch.where(size < beta, size**2 / (2 * beta), size - beta / 2)
+    torch.testing.assert_close(smooth_l1_loss(residual, beta), expected)
+    (slope,) = torch.autograd.grad(smooth_l1_loss(residual.requires_grad_(), beta).sum(), residual)
+    torch.testing.assert_close(slope, functional.hardtanh(residual.detach() / beta))
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, math.inf])
+def test_a_beta_that_is_not_positive_is_refused(beta: float):
+    with pytest.raises(ValueError, match="beta"):
+        smooth_l1_loss(torch.zeros(1), beta)

@@ -1,0 +1,173 @@
+"""One-dimensional regression: every training method on two known densities.
+
+python tools/benchmarks/regression_1d --work-dir DIR [--methods NAME ...] [--models K]
+    [--epochs E] [--samples M] [--json FILE] [--figure FILE] [--markdown FILE]
+
+Divergences from the true density in nats, of K models trained at once; half a minute a model of a
+method on one core, chains (ml_mcmc) ten times as long. Each method is kept in the work folder as
+soon as it is trained, and not trained again. Published are 75 epochs and M = 1024.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from regression_1d.figure import density_picture, write_figure
+from regression_1d.methods import NUM_EPOCHS, NUM_SAMPLES, make_methods, train
+from regression_1d.problem import PROBLEMS, kl_divergence
+
+PUBLISHED = {
+    "nce": ("0.074 ± 0.033", "0.148 ± 0.086"),
+    "nce_plus": ("0.088 ± 0.039", "0.209 ± 0.057"),
+    "ml_is": ("0.129 ± 0.055", "0.123 ± 0.057"),
+    "kld_is": ("0.087 ± 0.042", "0.252 ± 0.046"),
+    "ml_mcmc": ("0.659", "0.810"),
+    "sm": ("1.050 ± 0.740", "1.050 ± 0.320"),
+    "dsm": ("0.400 ± 0.039", "0.426 ± 0.024"),
+}
+"""Five models (ML-MCMC: one) by the scripts published with BMVC 2020, on the same sets."""
+
+
+def run(problem: str, name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train and measure the models of a method, or read them from the work folder."""
+    settings = {"models": options.models, "epochs": options.epochs, "samples": options.samples}
+    settings |= {"seed": options.seed, "points": options.points}
+    path = options.work_dir / f"{problem}_{name}.pt"
+    if path.exists():
+        result = torch.load(path)
+        if result["settings"] != settings:
+            raise SystemExit(
+                f"{path} has {result['settings']}, but this run {settings}; "
+                "choose another --work-dir."
+            )
+        return result
+    truth, method = PROBLEMS[problem], make_methods(problem, options.samples)[name]
+    started = time.process_time()
+    x, y = truth.sample(options.points)
+    models, _ = train(method, x, y, options.models, options.epochs, seed=options.seed)
+    seconds = (time.process_time() - started) / options.models
+    densities = {}
+    for key, (title, density) in method.densities.items():
+        bound = partial(density, models)
+        kl = kl_divergence(truth, bound, options.grid).tolist()
+        median = sorted(range(len(kl)), key=lambda index: kl[index])[(len(kl) - 1) // 2]
+        picture = density_picture(bound)[median].half()
+        densities[key] = {"title": title, "kl": kl, "median": kl[median], "picture": picture}
+    result = {"settings": settings, "seconds": seconds, "densities": densities}
+    torch.save(result, path)
+    return result
+
+
+def summarize(kl: list[float]) -> dict[str, Any]:
+    """Mean, standard deviation (of K - 1) and mean of the five best of the finite divergences."""
+    finite = sorted(value for value in kl if math.isfinite(value))
+    return {
+        "models": len(kl),
+        "mean": statistics.mean(finite) if finite else None,
+        "std": statistics.stdev(finite) if len(finite) > 1 else None,
+        "best5": statistics.mean(finite[:5]) if finite else None,
+        "diverged": len(kl) - len(finite),
+        "kl": kl,
+    }
+
+
+def markdown_table(results: dict[str, dict[str, Any]]) -> str:
+    """One row for each density; results by problem and density."""
+    header = ["method", "models"]
+    for problem in PROBLEMS:
+        header += [problem, "best 5", "published code"]
+    lines = [[*header, "core s / model"], ["---", *["---:"] * len(header)]]
+    first, second = results.values()
+    for name, row in first.items():
+        cells = [row["title"], str(row["models"])]
+        for index, entry in enumerate((row, second[name])):
+            cells += [_spread(entry), _number(entry["best5"]), PUBLISHED.get(name, ("", ""))[index]]
+        seconds = (row["seconds"] + second[name]["seconds"]) / 2
+        lines.append([*cells, f"{seconds:.1f}"])
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _spread(entry: dict[str, Any]) -> str:
+    """Mean and standard deviation, and how many models diverged."""
+    std = "" if entry["std"] is None else f" ± {entry['std']:.3f}"
+    diverged = f" ({entry['diverged']} diverged)" if entry["diverged"] else ""
+    return _number(entry["mean"]) + std + diverged
+
+
+def _number(value: float | None) -> str:
+    """Three digits, or a dash."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Arguments."""
+    names = list(make_methods("set1"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = partial(parser.add_argument, type=int)
+    parser.add_argument("--methods", nargs="+", choices=names, default=names, metavar="NAME")
+    add("--models", default=5, help="K, of each method (%(default)s)")
+    add("--epochs", default=NUM_EPOCHS, help="(%(default)s)")
+    add("--samples", default=NUM_SAMPLES, help="M (%(default)s)")
+    add("--points", default=2000, help="to train on (%(default)s)")
+    add("--grid", default=2048, help="points of x and of y for the divergence (%(default)s)")
+    add("--seed", default=0)
+    for name in ("json", "figure", "markdown"):
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE")
+    parser.add_argument("--work-dir", type=Path, required=True, help="keeps what is trained")
+    options = parser.parse_args(arguments)
+    for name, least in (("models", 1), ("epochs", 1), ("samples", 4), ("points", 1), ("grid", 2)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name} must be at least {least}, but got {getattr(options, name)}")
+    for path in (options.json, options.figure, options.markdown):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    options.work_dir.mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train what is missing, write, print."""
+    options = parse(arguments)
+    results: dict[str, dict[str, Any]] = {problem: {} for problem in PROBLEMS}
+    panels: dict[str, list[Any]] = {problem: [] for problem in PROBLEMS}
+    for name in options.methods:
+        for problem in PROBLEMS:
+            result = run(problem, name, options)
+            for key, entry in result["densities"].items():
+                row = {"title": entry["title"], **summarize(entry["kl"])}
+                results[problem][key] = {**row, "seconds": round(result["seconds"], 2)}
+                panels[problem].append((entry["title"], entry["picture"], entry["median"]))
+                print(f"{problem} {key}: {_spread(row)}", flush=True)
+    table = markdown_table(results)
+    print(table)
+    if options.json is not None:
+        rows = (
+            f'  "{problem}": {{\n   '
+            + ",\n   ".join(f'"{name}": {json.dumps(row)}' for name, row in methods.items())
+            + "\n  }"
+            for problem, methods in results.items()
+        )
+        head = f'{{"epochs": {options.epochs}, "samples": {options.samples}, "results": {{\n'
+        options.json.write_text(head + ",\n".join(rows) + "\n}}\n", encoding="utf-8")
+    if options.markdown is not None:
+        options.markdown.write_text(table, encoding="utf-8")
+    if options.figure is not None:
+        write_figure(options.figure, panels)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,11 +2,11 @@
 
 python tools/benchmarks/dense_heads.py --repeats 7 --json dense_heads.json
 
-Heads of the shipped configs and the host's take turns on one map of full size, in one process: a
-training step (targets, losses, backward to the map) and an inference (scores, densities, NMS). What
-they take more than the host's head is set against a training step and an inference of the whole
-stock detector on the frame. Scores are set to 0.5, so that 100 candidates go to NMS and densities
-are computed for as many boxes as can be. Seconds of the processor. For Linux.
+Dense heads of ``configs/_base_/heads`` and the host's take turns on one map of full size, in one
+process: a training step (targets, losses, backward to the map) and an inference (scores, densities,
+NMS). What they take more than the host's head is set against a training step and an inference of
+the whole stock detector on the frame. Scores are set to 0.5, so that 100 candidates go to NMS and
+densities are computed for as many boxes as can be. Seconds of the processor. For Linux.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ import torch
 from _report import facts, parser_of, print_table, shown, spread, take_turns, write_json
 from mmdet3d.registry import MODELS
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
-from mmengine import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 import ebm3d.register  # noqa: F401
-from ebm3d import config_path
+from ebm3d.adapters.engine import load_settings
 from ebm3d.simulation import simulate_frame
 
 REGRESSIONS = ("direct", "gaussian", "laplace", "propel", "rlel", "bel", "binned")
@@ -36,17 +35,18 @@ MAP = (1, 512, 200, 176)
 Stages = dict[str, Callable[[], Any]]
 
 
-def build_model(name: str) -> Any:
-    """Build the model of a config with random weights."""
+def build_detector(head: str | None = None) -> Any:
+    """Build the stock SECOND, or that with another dense head, with random weights."""
     init_default_scope("mmdet3d")
     torch.manual_seed(0)
-    return MODELS.build(Config.fromfile(config_path(name)).model)
+    stage = None if head is None else "dense"
+    return MODELS.build(load_settings("second_kitti.py", head=head, stage=stage).model)
 
 
 def build_heads() -> dict[str, Any]:
     """Return the heads by name, with the same weights where they share some."""
-    heads = {STOCK: build_model("second_kitti.py").bbox_head}
-    heads |= {name: build_model(f"{name}_second_kitti.py").bbox_head for name in REGRESSIONS}
+    heads = {STOCK: build_detector().bbox_head}
+    heads |= {name: build_detector(name).bbox_head for name in REGRESSIONS}
     for head in heads.values():
         torch.manual_seed(0)
         for layer in (head.conv_cls, head.conv_dir_cls, head.conv_reg):
@@ -89,7 +89,7 @@ def head_stages(head: Any, bev: Tensor, samples: list[Any]) -> Stages:
 
 def detector_stages() -> Stages:
     """Return a training step and an inference of the whole stock detector from voxels on."""
-    detector = build_model("second_kitti.py")
+    detector = build_detector()
     points, samples = draw_frame()
     batch = {"inputs": {"points": [points]}, "data_samples": samples}
     data = detector.data_preprocessor(batch)

@@ -47,9 +47,9 @@ bench: setup
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(PY) tools/benchmarks/$$name; done
 	@echo "Not run, as they need trained models (--help says which):"
 	@echo "  tools/benchmarks/before_after.py         tabulates runs of tools/test.py --json"
-	@echo "  tools/benchmarks/compare_heads.py        trains and compares refinement heads, for hours"
-	@echo "  tools/benchmarks/energy_nll.py           NLL and ECE of the density exp f / Z"
-	@echo "Not run, as it trains models for hours (--models, --methods for less; --work-dir keeps them):"
+	@echo "  tools/benchmarks/compare_heads.py        trains and compares heads on one detector, for hours"
+	@echo "  tools/benchmarks/energy_nll.py           NLL of f, normalized by samples"
+	@echo "Not run, as it trains models for hours (--methods and --models for less):"
 	@echo "  tools/benchmarks/regression_1d           every training method on a known density"
 	@echo "Not run, as it measures a GPU (a minute; --device cpu tries it without one):"
 	@echo "  tools/benchmarks/gpu.py                  figures against the CPU's, time, launches, waits"

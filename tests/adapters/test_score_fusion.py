@@ -129,3 +129,10 @@ def test_features_of_densities_are_the_log_density_of_the_box_and_its_uncertaint
     np.testing.assert_allclose(values[:4, 0], expected[:4], rtol=1e-6)
     np.testing.assert_array_equal(values[:, 2], np.arange(5.0))
     assert np.isnan(values[4, :2]).all()
+
+
+def test_checkpoint_with_a_fusion_of_other_features_is_refused_with_the_remedy():
+    state = _Detector(_fused()).state_dict()
+    other = _Detector(_build(score_fusion={"features": ["f_refined", "uncertainty"]}))
+    with pytest.raises(ValueError, match=r"1 names.*model\.bbox_head\.score_fusion\.features"):
+        other.load_state_dict(state, strict=False)

@@ -23,14 +23,14 @@ def _bases() -> list[Density]:
     ]
 
 
-def _assert_same_density(found: Density, expected: Density):
+def _assert_same_density(actual: Density, expected: Density):
     residuals = torch.randn(4, 5, 2)
-    torch.testing.assert_close(found.log_prob(residuals), expected.log_prob(residuals))
-    torch.testing.assert_close(found.cdf(residuals), expected.cdf(residuals))
-    torch.testing.assert_close(found.mean, expected.mean)
-    torch.testing.assert_close(found.covariance, expected.covariance)
+    torch.testing.assert_close(actual.log_prob(residuals), expected.log_prob(residuals))
+    torch.testing.assert_close(actual.cdf(residuals), expected.cdf(residuals))
+    torch.testing.assert_close(actual.mean, expected.mean)
+    torch.testing.assert_close(actual.covariance, expected.covariance)
     one, other = (torch.Generator().manual_seed(1) for _ in range(2))
-    torch.testing.assert_close(found.sample(6, one), expected.sample(6, other))
+    torch.testing.assert_close(actual.sample(6, one), expected.sample(6, other))
 
 
 def test_rescaling_multiplies_the_spread_and_keeps_the_point_estimate():

@@ -20,6 +20,7 @@ from ebm3d.densities import (
     LaplaceDensity,
     MixtureDensity,
     MultivariateGaussianDensity,
+    triangular_root,
 )
 
 _N, _S, _D, _I = 4, 5, 7, 3
@@ -255,6 +256,13 @@ _THREE = torch.zeros(3, 4, 2)
 def test_wrong_parameters_are_named(build: Callable[[], Density], name: str):
     with pytest.raises(ValueError, match=name):
         build()
+
+
+def test_triangular_root_is_a_cholesky_factor_that_keeps_the_digits():
+    root = _numbers(_N, 3, 3)
+    torch.testing.assert_close(triangular_root(root), torch.linalg.cholesky(root @ root.mT))
+    tiny = torch.diag(torch.tensor([1.0, 1e-12], dtype=torch.float64)) @ root[0, :2, :2]
+    _assert_close(triangular_root(tiny)[1, 1] / 1e-12, triangular_root(root[0, :2, :2])[1, 1], 1e-9)
 
 
 def test_a_multivariate_gaussian_of_nan_is_a_box_without_density():

@@ -108,7 +108,7 @@ class MixtureDensity(Density):
             cumulative = self._weights.cumsum(dim=1)
             cumulative = cumulative / cumulative[:, -1:]
             level = uniform(shape, self.means, generator)
-            component = (level[:, :, None] >= cumulative[..., None]).sum(dim=2)
+            component = (level[..., None] >= cumulative[:, None]).sum(dim=-1)
         index = component.expand(num_samples, rows, columns)[:, :, None]
         location, log_variance = (
             torch.take_along_dim(values[None], index, dim=2)[:, :, 0]

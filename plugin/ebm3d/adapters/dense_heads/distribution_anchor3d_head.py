@@ -97,29 +97,13 @@ class DistributionAnchor3DHead(Anchor3DHead):
         self.voting = VarianceVoting(**voting) if voting is not None else None
 
     def loss(self, x: Any, batch_data_samples: list[Any], **kwargs: Any) -> dict[str, Any]:
-        """Return the losses; the convolution of the regression runs at positive anchors alone.
-
-        Args:
-            x: maps of the neck, one per level.
-            batch_data_samples: with ``gt_instances_3d``.
-            **kwargs: unused; the host's detectors pass some.
-
-        Returns:
-            ``loss_cls`` and, with a direction classifier, ``loss_dir``, per level; ``loss_bbox``,
-            and what the regression adds to it.
-        """
+        """Return ``loss_cls``, ``loss_dir`` per level, ``loss_bbox`` and the regression's terms."""
         return self.loss_by_feat(*self._score_maps(x), *_targets_of(batch_data_samples))
 
     def predict(
         self, x: Any, batch_data_samples: list[Any], rescale: bool = False
     ) -> list[InstanceData]:
-        """Return the detections; see :meth:`predict_by_feat`.
-
-        Args:
-            x: maps of the neck, one per level.
-            batch_data_samples: with their metainfo.
-            rescale: unused, as in the host.
-        """
+        """Return the detections; see :meth:`predict_by_feat`."""
         metas = [sample.metainfo for sample in batch_data_samples]
         return self.predict_by_feat(*self._score_maps(x), metas, rescale=rescale)
 
@@ -141,19 +125,7 @@ class DistributionAnchor3DHead(Anchor3DHead):
         batch_input_metas: list[dict[str, Any]],
         batch_gt_instances_ignore: list[InstanceData] | None = None,
     ) -> dict[str, Any]:
-        """Return the losses.
-
-        Args:
-            cls_scores: ``(B, A * classes, H, W)`` per level.
-            bevs: the neck's maps ``(B, C, H, W)`` per level, where the host has ``bbox_preds``.
-            dir_cls_preds: ``(B, A * 2, H, W)`` per level, or None.
-            batch_gt_instances_3d: as the host's.
-            batch_input_metas: as the host's.
-            batch_gt_instances_ignore: as the host's.
-
-        Returns:
-            As :meth:`loss`.
-        """
+        """Return the losses of :meth:`loss`; arguments as of :meth:`predict_by_feat`."""
         anchors = self.get_anchors(
             [scores.shape[-2:] for scores in cls_scores], batch_input_metas, cls_scores[0].device
         )

@@ -99,6 +99,11 @@ class ScoreFusion(nn.Module):
         """Load the weights, if the checkpoint is one with a fusion."""
         for name, buffer in self.named_buffers():
             state_dict.setdefault(prefix + name, buffer)
+        number = len(state_dict[f"{prefix}weights"]) - 2
+        if number != len(self.features):
+            remedy = "set model.bbox_head.score_fusion.features to those of tools/fit_fusion.py"
+            expected = f"{number} names, as in the checkpoint's fusion"
+            raise input_error("score_fusion.features", expected, self.features, remedy)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self.is_fitted = bool(self.weights.any())  # read once, not per frame
 

@@ -79,7 +79,10 @@ def evaluate(
         figures = Path(json_file) if json_file is not None else Path(folder) / "figures.json"
         cfg.test_evaluator.json_file = str(figures)
         settings = {key: str(value) for key, value in (calibration or {}).items()}
-        cfg.test_evaluator.setdefault("calibration", {}).update(settings)
+        cfg.test_evaluator.calibration = {
+            **(cfg.test_evaluator.get("calibration") or {}),
+            **settings,
+        }
         cfg.test_evaluator.out_dir = None if results_dir is None else str(results_dir)
         prepare_distributed_on_cpu(cfg)
         runner = Runner.from_cfg(cfg)
@@ -89,14 +92,7 @@ def evaluate(
 
 
 def read_state(checkpoint: str | Path) -> dict[str, Any]:
-    """Return the parameters that a checkpoint holds, on the CPU.
-
-    Args:
-        checkpoint: what training saved.
-
-    Raises:
-        ValueError: naming the file, if it cannot be read.
-    """
+    """Return the parameters that a checkpoint holds, on the CPU; ValueError if it is none."""
     try:
         loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
     except (EOFError, KeyError, OSError, RuntimeError, UnpicklingError) as error:
@@ -116,9 +112,6 @@ def check_checkpoint(model: nn.Module, checkpoint: str | Path, optional: str = "
         model: receives the checkpoint's parameters.
         checkpoint: what training saved.
         optional: parameters with this in their name may be missing; "" for none.
-
-    Raises:
-        ValueError: naming the first missing parameter, or the file if it is no checkpoint.
     """
     state = read_state(checkpoint)
     module: nn.Module = model.module if is_model_wrapper(model) else model  # type: ignore[assignment]

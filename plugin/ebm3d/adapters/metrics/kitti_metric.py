@@ -64,17 +64,14 @@ class EBM3DKittiMetric(BaseMetric):
     (``indices``) and any order are fine.
 
     Keys: ``[before/|after/]Car/3d/0.70/moderate/ap_r40`` and the like,
-    ``.../Car/localization/moderate/mean_iou_3d``, ``.../errors/along/mean_abs``; with both stages
-    ``.../localization_same_pairs/...``, the pairs matched before refinement, measured before and
-    after; ``.../Car/scores/brier``, ``ece`` and ``log_loss`` of the scores as probabilities that a
-    box overlaps a true one as the official tool wants; and for predictions with
-    ``box_distribution`` (or ``initial_box_distribution``) ``.../Car/calibration/moderate/nll/mean``
-    and the like. The file ``json_file`` and the log hold more: AP and errors by distance, occlusion
-    and points, quantiles, and the differences between before and after with their intervals.
+    ``.../Car/localization/moderate/mean_iou_3d``, ``.../Car/localization_same_pairs/...`` (the
+    pairs matched before refinement, before and after), ``.../Car/scores/brier``, and of predictions
+    with ``box_distribution`` ``.../Car/calibration/moderate/nll/mean``. ``json_file`` and the log
+    hold more. docs/evaluation.md.
 
     Args:
         ann_file: info file of the split, version 1.1 of the host.
-        iou_thresholds: for bbox, BEV and 3D alike: for all classes, or by class; ``None`` for the
+        iou_thresholds: for bbox, BEV and 3D: for all classes, or by class; ``None`` for the
             defaults of ``ebm3d.evaluation.kitti_protocol``.
         classes: which to evaluate; ``None`` for those of Car, Pedestrian and Cyclist that the
             data set is loaded with.
@@ -159,17 +156,7 @@ class EBM3DKittiMetric(BaseMetric):
             self.results.append(result)
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
-        """Evaluate all frames.
-
-        Args:
-            results: of ``process``, of all processes.
-
-        Returns:
-            All figures by key.
-
-        Raises:
-            ValueError: if a frame is not in the info file, or a box is not finite.
-        """
+        """Evaluate the results of all processes; ValueError as of the methods below."""
         split = self.read_split(results)
         num_points = np.concatenate(
             [_NO_POINTS, *(points_of_info(info) for info in split.infos.values())]

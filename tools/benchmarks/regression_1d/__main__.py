@@ -11,7 +11,6 @@ soon as it is trained, and not trained again. Published are 75 epochs and M = 10
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+from _report import parser_of, write_json
 
 from regression_1d.figure import density_picture, write_figure
 from regression_1d.methods import NUM_EPOCHS, NUM_SAMPLES, make_methods, train
@@ -42,16 +42,14 @@ PUBLISHED = {
 
 def run(problem: str, name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train and measure the models of a method, or read them from the work folder."""
-    settings = {"models": options.models, "epochs": options.epochs, "samples": options.samples}
-    settings |= {"seed": options.seed, "points": options.points}
+    names = ("models", "epochs", "samples", "points", "grid", "seed")
+    settings = {name: getattr(options, name) for name in names}
     path = options.work_dir / f"{problem}_{name}.pt"
     if path.exists():
         result = torch.load(path)
         if result["settings"] != settings:
-            raise SystemExit(
-                f"{path} has {result['settings']}, but this run {settings}; "
-                "choose another --work-dir."
-            )
+            message = f"{path} has {result['settings']}, but this run {settings}"
+            raise SystemExit(f"{message}; choose another --work-dir.")
         return result
     truth, method = PROBLEMS[problem], make_methods(problem, options.samples)[name]
     started = time.process_time()
@@ -114,27 +112,13 @@ def _number(value: float | None) -> str:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Arguments."""
     names = list(make_methods("set1"))
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = partial(parser.add_argument, type=int)
+    sizes = {"models": 5, "epochs": NUM_EPOCHS, "samples": NUM_SAMPLES}
+    parser = parser_of(__doc__, **sizes, points=2000, grid=2048, seed=0)
     parser.add_argument("--methods", nargs="+", choices=names, default=names, metavar="NAME")
-    add("--models", default=5, help="K, of each method (%(default)s)")
-    add("--epochs", default=NUM_EPOCHS, help="(%(default)s)")
-    add("--samples", default=NUM_SAMPLES, help="M (%(default)s)")
-    add("--points", default=2000, help="to train on (%(default)s)")
-    add("--grid", default=2048, help="points of x and of y for the divergence (%(default)s)")
-    add("--seed", default=0)
-    for name in ("json", "figure", "markdown"):
-        parser.add_argument(f"--{name}", type=Path, metavar="FILE")
+    parser.add_argument("--figure", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--work-dir", type=Path, required=True, help="keeps what is trained")
     options = parser.parse_args(arguments)
-    for name, least in (("models", 1), ("epochs", 1), ("samples", 4), ("points", 1), ("grid", 2)):
-        if getattr(options, name) < least:
-            parser.error(f"--{name} must be at least {least}, but got {getattr(options, name)}")
-    for path in (options.json, options.figure, options.markdown):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
     options.work_dir.mkdir(parents=True, exist_ok=True)
     return options
 
@@ -154,15 +138,8 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"{problem} {key}: {_spread(row)}", flush=True)
     table = markdown_table(results)
     print(table)
-    if options.json is not None:
-        rows = (
-            f'  "{problem}": {{\n   '
-            + ",\n   ".join(f'"{name}": {json.dumps(row)}' for name, row in methods.items())
-            + "\n  }"
-            for problem, methods in results.items()
-        )
-        head = f'{{"epochs": {options.epochs}, "samples": {options.samples}, "results": {{\n'
-        options.json.write_text(head + ",\n".join(rows) + "\n}}\n", encoding="utf-8")
+    head = {"epochs": options.epochs, "samples": options.samples}
+    write_json(options.json, {**head, "results": results})
     if options.markdown is not None:
         options.markdown.write_text(table, encoding="utf-8")
     if options.figure is not None:

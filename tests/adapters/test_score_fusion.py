@@ -33,7 +33,7 @@ def _predict(head: Any, bev: Tensor) -> list[Any]:
 
 def _fused(**options: Any) -> Any:
     head = _build(**options)
-    head.score_fusion.set_weights([0.5, 0.8, -0.2], [1.0, -1.0])
+    head.score_fusion.set_weights(["f_refined"], [0.5, 0.8, -0.2], [1.0, -1.0])
     return head
 
 
@@ -71,17 +71,20 @@ def test_weights_travel_in_the_checkpoint_and_older_checkpoints_have_none(librar
     fitted, other = _Detector(_fused()), _Detector(_build())
     state = fitted.state_dict()
     load(other, state, strict=True)
-    assert other.bbox_head.score_fusion.is_fitted
+    assert other.bbox_head.score_fusion.features == ("f_refined",)
     assert torch.equal(
         other.bbox_head.score_fusion.weights, state["bbox_head.score_fusion.weights"]
     )
     older = _Detector(_build())
     load(older, {k: v for k, v in state.items() if "score_fusion" not in k}, strict=True)
-    assert not older.bbox_head.score_fusion.is_fitted
+    assert older.bbox_head.score_fusion.features == ()
+    load(other, older.state_dict(), strict=True)
+    assert other.bbox_head.score_fusion.features == ()
 
 
 def test_feature_that_is_not_predicted_is_named_with_the_remedy():
-    head = _fused(score_fusion={"features": ["log_density"]})
+    head = _build()
+    head.score_fusion.set_weights(["log_density"], [0.5, 0.8, -0.2], [1.0, -1.0])
     with pytest.raises(ValueError, match=r"'log_density'.*f_refined.*log_density=dict"):
         _predict(head, _map())
 
@@ -92,12 +95,6 @@ def test_scores_that_were_decayed_are_not_fused():
     decaying = {**REFINEMENT_HEAD, "uncertainty": "laplace", "score_decay": 1.0}
     with pytest.raises(ValueError, match="score_decay=0"):
         _predict(_fused(refinement_head=decaying), _map())
-
-
-@pytest.mark.parametrize("features", [[], ["f_refined", "f_refined"]])
-def test_features_are_one_or_more_each_once(features: list[str]):
-    with pytest.raises(ValueError, match=r"score_fusion\.features"):
-        _build(score_fusion={"features": features})
 
 
 def test_features_of_densities_are_the_log_density_of_the_box_and_its_uncertainty():
@@ -129,10 +126,3 @@ def test_features_of_densities_are_the_log_density_of_the_box_and_its_uncertaint
     np.testing.assert_allclose(values[:4, 0], expected[:4], rtol=1e-6)
     np.testing.assert_array_equal(values[:, 2], np.arange(5.0))
     assert np.isnan(values[4, :2]).all()
-
-
-def test_checkpoint_with_a_fusion_of_other_features_is_refused_with_the_remedy():
-    state = _Detector(_fused()).state_dict()
-    other = _Detector(_build(score_fusion={"features": ["f_refined", "uncertainty"]}))
-    with pytest.raises(ValueError, match=r"1 names.*model\.bbox_head\.score_fusion\.features"):
-        other.load_state_dict(state, strict=False)

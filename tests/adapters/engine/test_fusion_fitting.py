@@ -55,7 +55,7 @@ def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         samples = [_sample(labels, i, rng, **fields) for i in range(len(labels.frame_ids))]
         model = nn.Module()
         model.bbox_head = nn.Module()
-        model.bbox_head.score_fusion = ScoreFusion(features)
+        model.bbox_head.score_fusion = ScoreFusion()
         model.test_step = lambda batch: [batch]
         torch.save({"state_dict": model.state_dict(), "meta": {"epoch": 5}}, tmp_path / "in.pth")
 
@@ -83,6 +83,8 @@ def test_the_planted_weights_are_found_and_written_into_the_checkpoint(fit: Any)
     # Planted with weight 1 and bias 0; 240 boxes tell within a third.
     assert weight == pytest.approx(1.0, abs=0.5)
     assert slope * np.log(0.6 / 0.4) + bias == pytest.approx(0.0, abs=0.8)
+    names = checkpoint["state_dict"]["bbox_head.score_fusion.names"]
+    assert bytes(names.tolist()) == b"f_refined"
     assert checkpoint["meta"] == {"epoch": 5}
     assert before.num_boxes == after.num_boxes == 240
     assert after.brier < 0.8 * before.brier

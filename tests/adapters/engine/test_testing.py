@@ -83,20 +83,20 @@ def test_another_metric_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_must_hold_every_parameter(tmp_path: Path) -> None:
     """The host would go on with random ones; parameters named as optional may be missing."""
-    from ebm3d.adapters.engine.testing import check_checkpoint
+    from ebm3d.adapters.engine.testing import load_weights
 
     model = nn.ModuleDict({"detector": nn.Linear(2, 2), "refinement_head": nn.Linear(2, 2)})
     state = {k: v for k, v in model.state_dict().items() if k.startswith("detector")}
     torch.save({"state_dict": state}, tmp_path / "detector.pth")
-    check_checkpoint(model, tmp_path / "detector.pth", "refinement_head.")
+    load_weights(model, tmp_path / "detector.pth", "refinement_head.")
     with pytest.raises(ValueError, match=r"without 2 of its parameters, first refinement_head"):
-        check_checkpoint(model, tmp_path / "detector.pth")
+        load_weights(model, tmp_path / "detector.pth")
 
 
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     """Not a bare KeyError of the unpickler."""
-    from ebm3d.adapters.engine.testing import check_checkpoint
+    from ebm3d.adapters.engine.testing import load_weights
 
     (tmp_path / "junk.pth").write_bytes(b"junk!")
     with pytest.raises(ValueError, match=r"junk\.pth must be a file that training saved"):
-        check_checkpoint(nn.Linear(2, 2), tmp_path / "junk.pth")
+        load_weights(nn.Linear(2, 2), tmp_path / "junk.pth")

@@ -39,8 +39,6 @@ class RefinedDenseHead(BaseModule):
         detector: "frozen": only the refinement head is trained (with ``FreezeDetectorHook``, which
             reads this option); "joint": the losses of both are summed.
         refine: False returns the wrapped head's boxes (``tools/test.py --no-refine``).
-        score_fusion: arguments of
-            :class:`~ebm3d.adapters.dense_heads.score_fusion.ScoreFusion`.
         train_cfg: handed to the dense head.
         test_cfg: handed to the dense head.
         init_cfg: as in mmengine.
@@ -56,7 +54,6 @@ class RefinedDenseHead(BaseModule):
         refinement_head: dict[str, Any],
         detector: str = "frozen",
         refine: bool = True,
-        score_fusion: dict[str, Any] | None = None,
         train_cfg: dict[str, Any] | None = None,
         test_cfg: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
@@ -73,7 +70,7 @@ class RefinedDenseHead(BaseModule):
         if not isinstance(self.refinement_head, RefinementHead):
             expected = "derived from ebm3d.adapters.refinement_heads.RefinementHead"
             raise input_error("refinement_head", expected, type(self.refinement_head).__name__)
-        self.score_fusion = ScoreFusion(**(score_fusion or {}))
+        self.score_fusion = ScoreFusion()
         self._register_load_state_dict_pre_hook(_prefix_dense_head)
 
     def forward(self, x: Any) -> Any:

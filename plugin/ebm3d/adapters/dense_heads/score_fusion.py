@@ -28,29 +28,30 @@ class ScoreFusion(nn.Module):
 
     .. math:: s' = \sigma\Big(a \log\frac{s}{1 - s} + \sum_k b_k e_k + c\Big)
 
-    Fitted by ``tools/fit_fusion.py``, which writes the weights into the checkpoint; scores pass
-    unchanged until then.
+    ``tools/fit_fusion.py`` fits it and writes names and weights into the checkpoint, from which
+    they are read; without them scores pass unchanged.
 
-    Args:
-        features: names of the K features, see :func:`score_features`.
-
-    Raises:
-        ValueError: for no feature, or one named twice.
+    Attributes:
+        features: names of the K features, see :func:`score_features`; none before the fit.
     """
 
+    names: Tensor
     weights: Tensor
     alone: Tensor
 
-    def __init__(self, features: Sequence[str] = ("f_refined",)) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.features = tuple(features)
-        if not self.features or len(set(self.features)) < len(self.features):
-            raise input_error("score_fusion.features", "one or more names, each once", features)
-        # a, the K weights b, c; and a and c where a feature is unknown. Zero before the fit.
-        weights = torch.zeros(len(self.features) + 2, dtype=torch.float64)
-        self.register_buffer("weights", weights)
-        self.register_buffer("alone", weights[:2].clone())
-        self.is_fitted = False
+        self.features: tuple[str, ...] = ()
+        self.register_buffer("names", torch.zeros(0, dtype=torch.uint8))
+        self.register_buffer("weights", torch.zeros(0, dtype=torch.float64))
+        self.register_buffer("alone", torch.zeros(0, dtype=torch.float64))
+
+    def set_weights(self, features: Sequence[str], weights: Any, alone: Any) -> None:
+        """Take a fit: K names, weights ``(K + 2,)``: a, b, c; ``(2,)`` without features: a, c."""
+        self.features, names = tuple(features), ",".join(features).encode()
+        self.names = torch.tensor(list(names), dtype=torch.uint8, device=self.names.device)
+        self.weights = torch.as_tensor(weights).to(self.weights)
+        self.alone = torch.as_tensor(alone).to(self.alone)
 
     def forward(self, result: InstanceData) -> None:
         """Replace the scores of a frame; the detector's stay as ``initial_scores_3d``.
@@ -61,7 +62,7 @@ class ScoreFusion(nn.Module):
         Raises:
             ValueError: if the refinement head changed the scores already (``score_decay``).
         """
-        if not self.is_fitted:
+        if not self.features:
             return
         if INITIAL_SCORES in result:
             remedy = "score_decay=0; fuse the feature 'uncertainty' instead"
@@ -89,23 +90,14 @@ class ScoreFusion(nn.Module):
         known = torch.isfinite(features).all(dim=1)
         return torch.sigmoid(torch.where(known, joint, alone)).to(scores.dtype)
 
-    def set_weights(self, weights: Any, alone: Any) -> None:
-        """Take fitted weights ``(K + 2,)``: a, b, c; and ``(2,)`` without features: a, c."""
-        self.weights.copy_(torch.as_tensor(weights))
-        self.alone.copy_(torch.as_tensor(alone))
-        self.is_fitted = True
-
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        """Load the weights, if the checkpoint is one with a fusion."""
-        for name, buffer in self.named_buffers():
-            state_dict.setdefault(prefix + name, buffer)
-        number = len(state_dict[f"{prefix}weights"]) - 2
-        if number != len(self.features):
-            remedy = "set model.bbox_head.score_fusion.features to those of tools/fit_fusion.py"
-            expected = f"{number} names, as in the checkpoint's fusion"
-            raise input_error("score_fusion.features", expected, self.features, remedy)
+        """Load names and weights of any number, or none from a checkpoint without a fusion."""
+        for name, buffer in list(self.named_buffers()):
+            value = state_dict.setdefault(prefix + name, buffer[:0])
+            setattr(self, name, buffer.new_empty(value.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self.is_fitted = bool(self.weights.any())  # read once, not per frame
+        names = bytes(self.names.tolist()).decode()
+        self.features = tuple(names.split(",")) if names else ()
 
 
 def score_features(instances: InstanceData, names: Sequence[str]) -> Tensor:

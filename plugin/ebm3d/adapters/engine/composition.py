@@ -67,6 +67,7 @@ def compose(
         dense.update(type="DistributionAnchor3DHead", loss_bbox=None, **variant.dense_head)
     else:
         _refine(cfg, path.name, _refinement_head(cfg, head, variant, method))
+    _add_plugin(cfg)
     for part in filter(None, (variant, method)):
         cfg.custom_imports.imports += part.get("custom_imports", {}).get("imports", [])
     names = [Path(name).stem for name in (head, loss) if name is not None]
@@ -109,33 +110,49 @@ def _read(kind: str, name: str) -> Config:
 
 def _refinement_head(cfg: Config, name: str, head: Config, method: Config | None) -> Any:
     """The config of a refinement head for the classes of a detector, trained by a method."""
+    for key in ("class_names", "point_cloud_range"):
+        if key not in cfg:
+            raise input_error(f"{key} of the config", "said at its top level", None)
     classes = list(cfg.class_names)
-    tables = {n: _read("head", n) for n in ("ebm", "ebm_3class")}
-    energy = next((t.refinement_head for t in tables.values() if t.table_classes == classes), None)
-    if energy is None:
-        expected = " or ".join(", ".join(t.table_classes) for t in tables.values())
-        remedy = "write a head with tables of these classes like configs/_base_/heads/ebm_3class.py"
-        raise input_error("class_names", expected, ", ".join(classes), remedy)
-    if name == "ebm":
-        chosen = energy
-    elif "type" in head.refinement_head:
+    if "type" in head.refinement_head and name != "ebm":
+        if list(head.get("table_classes", classes)) != classes:
+            raise input_error(f"class_names with --head {name}", head.table_classes, classes)
         chosen = head.refinement_head
-    else:  # what differs from the energy, whose features and noise every head reads
+    else:
+        tables = [_read("head", variant) for variant in ("ebm", "ebm_3class")]
+        chosen = next((t.refinement_head for t in tables if t.table_classes == classes), None)
+        if chosen is None:
+            expected = " or ".join(", ".join(t.table_classes) for t in tables)
+            remedy = "give a head with tables of these classes like configs/_base_/heads/ebm.py"
+            raise input_error("class_names", expected, ", ".join(classes), remedy)
+    if "type" not in head.refinement_head:  # what differs from the energy
         if "regression" in head.refinement_head:
-            del energy["loss"], energy["refiner"]
-            energy.type, energy.network.type = "RegressionRefinementHead", "RegressionNetwork"
-        merged = Config({"head": energy})
-        merged.merge_from_dict({"head": head.refinement_head})
-        chosen = merged.head
-    if head.get("table_classes", classes) != classes and name != "ebm":
-        raise input_error(f"class_names with --head {name}", head.table_classes, classes)
+            del chosen["loss"], chosen["refiner"]
+            chosen.type, chosen.network.type = "RegressionRefinementHead", "RegressionNetwork"
+        chosen = _merged(chosen, head.refinement_head)
     if method is not None and "proposal" in method:
         chosen.noise = {**method.proposal, "base": chosen.noise}
-    elif method is not None:
-        merged = Config({"head": chosen})
-        merged.merge_from_dict({"head": method.refinement_head})
-        chosen = merged.head
+    if method is not None and "refinement_head" in method:
+        chosen = _merged(chosen, method.refinement_head)
     return chosen
+
+
+def _merged(base: Any, changes: Any) -> Any:
+    """A config with changes laid over it, as a config over its base."""
+    cfg = Config({"head": base})
+    cfg.merge_from_dict({"head": changes})
+    return cfg.head
+
+
+def _add_plugin(cfg: Config) -> None:
+    """Add the plugin's imports and hooks to the config of a detector that lacks them."""
+    plugin = Config.fromfile(config_path("_base_/plugin.py"))
+    imports = cfg.get("custom_imports", {}).get("imports", [])
+    missing = [name for name in plugin.custom_imports.imports if name not in imports]
+    cfg.custom_imports = {"imports": [*imports, *missing], "allow_failed_imports": False}
+    hooks = cfg.get("custom_hooks", [])
+    types = [hook["type"] for hook in hooks]
+    cfg.custom_hooks = [*hooks, *(h for h in plugin.custom_hooks if h["type"] not in types)]
 
 
 def _refine(cfg: Config, name: str, head: Any) -> None:

@@ -11,10 +11,9 @@ import torch
 from mmdet3d.registry import METRICS
 from mmengine.runner import CheckpointLoader, Runner
 
-from ebm3d.adapters.dense_heads.refined_dense_head import RefinedDenseHead
 from ebm3d.adapters.dense_heads.score_fusion import INITIAL_SCORES, ScoreFusion, score_features
 from ebm3d.adapters.engine.settings import load_settings
-from ebm3d.adapters.engine.testing import check_checkpoint
+from ebm3d.adapters.engine.testing import load_weights
 from ebm3d.datasets.atomic import check_writable
 from ebm3d.errors import input_error
 from ebm3d.evaluation.kitti_protocol import OFFICIAL_IOU
@@ -53,18 +52,17 @@ def fit_fusion(
         ValueError: if the model refines no boxes, the predictions lack a feature, or there are too
             few boxes.
     """
+    if not features or len(set(features)) < len(features):
+        raise input_error("features", "one or more names, each once", list(features))
     check_writable("out", out)
     cfg = load_settings(config, work_dir=Path("work_dirs") / "fit_fusion", cfg_options=cfg_options)
     head = cfg.model.get("bbox_head", {})
     if head.get("type") != "RefinedDenseHead" or not head.get("refine", True):
         raise input_error("model.bbox_head", "a RefinedDenseHead that refines", head.get("type"))
-    head.score_fusion = {"features": list(features)}
     runner = Runner.from_cfg(cfg)
-    check_checkpoint(runner.model, checkpoint)
+    load_weights(runner.model, checkpoint)
     runner.model.eval()
-    dense: RefinedDenseHead = runner.model.bbox_head
-    fusion: ScoreFusion = dense.score_fusion
-    fusion.is_fitted = False
+    runner.model.bbox_head.score_fusion.features = ()  # of an earlier fit
     loader = runner.test_dataloader
     metric: Any = METRICS.build(cfg.test_evaluator)
     metric.dataset_meta = loader.dataset.metainfo
@@ -86,12 +84,13 @@ def fit_fusion(
     rows = np.concatenate([columns[frame_id] for frame_id in split.frames])[kept][is_judged]
     scores, outcomes = problem.scores[is_judged], is_true[is_judged]
     fitted = fit_score_fusion(scores, rows, outcomes)
-    fusion.set_weights(fitted.weights, fitted.alone)
+    fusion = ScoreFusion()
+    fusion.set_weights(features, fitted.weights, fitted.alone)
     fused = fusion.fuse(torch.from_numpy(scores), torch.from_numpy(rows)).numpy()
     saved = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
     state = saved.get("state_dict", saved)
     for name, value in fusion.state_dict().items():
-        state[f"bbox_head.score_fusion.{name}"] = value.cpu()
+        state[f"bbox_head.score_fusion.{name}"] = value
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     torch.save(saved, out)
     return calibration_of_scores(scores, outcomes), calibration_of_scores(fused, outcomes)

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ebm3d.adapters.engine.settings import load_settings
-from ebm3d.adapters.engine.testing import check_checkpoint, switch_refinement_off
+from ebm3d.adapters.engine.testing import load_weights, switch_refinement_off
 from ebm3d.boxes.iou import iou_bev
 from ebm3d.errors import input_error
 from ebm3d.noise import fit_noise_stds
@@ -26,8 +26,8 @@ def fit_noise(
 ) -> dict[str, list[float]]:
     """Run a detector over a split, match its boxes, and fit the noise of each class.
 
-    A true box is matched to the free detection of its class that overlaps it most from above, in
-    the order of scores, from ``min_iou`` on.
+    Each detection, by descending score, is matched to the unmatched true box of its class with the
+    largest BEV IoU, from ``min_iou`` on.
 
     Args:
         config: config of a detector, with a refinement head or without.
@@ -58,7 +58,7 @@ def fit_noise(
         cfg.val_dataloader.dataset.ann_file = trained.ann_file
     cfg.test_dataloader = cfg.val_dataloader
     runner = Runner.from_cfg(cfg)
-    check_checkpoint(runner.model, checkpoint, "refinement_head.")
+    load_weights(runner.model, checkpoint, "refinement_head.")
     runner.model.eval()
     loader = runner.build_dataloader(cfg.test_dataloader)
     pairs: dict[int, list[tuple[Tensor, Tensor]]] = {}
@@ -76,8 +76,8 @@ def fit_noise(
         )
     names = loader.dataset.metainfo["classes"]
     stds = {}
-    for label, found in sorted(pairs.items()):
-        true, detected = (torch.cat(boxes) for boxes in zip(*found, strict=True))
+    for label, class_pairs in sorted(pairs.items()):
+        true, detected = (torch.cat(boxes) for boxes in zip(*class_pairs, strict=True))
         stds[names[label]] = [round(float(v), 4) for v in fit_noise_stds(true, detected)]
     return stds
 
@@ -86,17 +86,19 @@ def _collect(result: Any, pairs: dict[int, list[tuple[Tensor, Tensor]]], min_iou
     """Add the matched (true, detected) boxes of one frame, by class."""
     true = torch.as_tensor(result.eval_ann_info["gt_bboxes_3d"].tensor[:, :7]).double()
     labels = torch.as_tensor(result.eval_ann_info["gt_labels_3d"])
-    found = result.pred_instances_3d
+    predictions = result.pred_instances_3d
     for label in labels.unique().tolist():
         if label < 0:
             continue
-        mine = true[labels == label]
-        chosen = (found.labels_3d == label).nonzero()[:, 0]
-        chosen = chosen[found.scores_3d[chosen].argsort(descending=True)]
-        detected = found.bboxes_3d.tensor[chosen, :7].double().cpu()
-        overlap = torch.from_numpy(iou_bev(detected.numpy(), mine.numpy()))
+        class_boxes = true[labels == label]
+        chosen = (predictions.labels_3d == label).nonzero()[:, 0]
+        chosen = chosen[predictions.scores_3d[chosen].argsort(descending=True)]
+        detected = predictions.bboxes_3d.tensor[chosen, :7].double().cpu()
+        overlap = torch.from_numpy(iou_bev(detected.numpy(), class_boxes.numpy()))
         for row in range(len(detected)):
             best = int(overlap[row].argmax())
             if overlap[row, best] >= min_iou:
-                pairs.setdefault(label, []).append((mine[best : best + 1], detected[row : row + 1]))
+                pairs.setdefault(label, []).append(
+                    (class_boxes[best : best + 1], detected[row : row + 1])
+                )
                 overlap[:, best] = -1

@@ -70,7 +70,7 @@ def evaluate(
     if not Path(checkpoint).is_file() and "://" not in str(checkpoint):
         raise FileNotFoundError(f"checkpoint: expected a file that training saved: {checkpoint}")
     cfg = load_settings(config, work_dir=work_dir, cfg_options=cfg_options, launcher=launcher)
-    cfg.load_from = str(checkpoint)
+    cfg.load_from = None
     if not refine:
         switch_refinement_off(cfg)
     if cfg.test_evaluator.get("type") != _METRIC:
@@ -86,7 +86,7 @@ def evaluate(
         cfg.test_evaluator.out_dir = None if results_dir is None else str(results_dir)
         prepare_distributed_on_cpu(cfg)
         runner = Runner.from_cfg(cfg)
-        check_checkpoint(runner.model, checkpoint, "" if refine else "refinement_head.")
+        load_weights(runner.model, checkpoint, "" if refine else "refinement_head.")
         runner.test()
         return json.loads(figures.read_text()) if figures.is_file() else {}
 
@@ -102,8 +102,8 @@ def read_state(checkpoint: str | Path) -> dict[str, Any]:
     return state
 
 
-def check_checkpoint(model: nn.Module, checkpoint: str | Path, optional: str = "") -> None:
-    """Raise unless a checkpoint holds every parameter of a model.
+def load_weights(model: nn.Module, checkpoint: str | Path, optional: str = "") -> None:
+    """Load a checkpoint that must hold every parameter of a model.
 
     The host loads what fits and goes on: a detector's checkpoint in place of the refinement head's
     would evaluate a head that was never trained.
@@ -131,10 +131,9 @@ def check_checkpoint(model: nn.Module, checkpoint: str | Path, optional: str = "
 
 def switch_refinement_off(cfg: Config) -> None:
     """Set ``refine=False`` where a config, changed in place, has a refinement head."""
-    for key in ("bbox_head", "pts_bbox_head"):
-        head = cfg.model.get(key)
-        if head is not None and "refinement_head" in head:
-            head.refine = False
+    head = cfg.model.get("bbox_head", {})
+    if "refinement_head" in head:
+        head.refine = False
 
 
 def comparison_table(figures: dict[str, Any]) -> Table:

@@ -47,7 +47,7 @@ class CalibrationSettings:
     Attributes:
         temperature: file of factors by which all densities are widened first, or ``None``.
         fit_temperature: file that receives factors fitted to these densities, or ``None``. Boxes
-            that head the wrong way take no part: no factor near one repairs them.
+            with a heading flipped by pi take no part: no factor repairs them.
         figures: folder that receives a picture of each class that has pairs, or ``None``.
         num_samples: K, samples of each density for energy score and entropy.
 

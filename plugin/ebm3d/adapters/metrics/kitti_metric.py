@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -272,7 +273,9 @@ class EBM3DKittiMetric(BaseMetric):
         self, stage: str, report: KittiReport, split: Split, kept: NDArray[np.bool_]
     ) -> Mapping[str, Mapping[str, CalibrationReport]]:
         """Calibration of one stage's densities by class and difficulty, if it has densities."""
-        settings = self.calibration if stage == "after" else CalibrationSettings()
+        settings = self.calibration
+        if stage == "before":
+            settings = replace(settings, temperature=None, fit_temperature=None, figures=None)
         frames, key = list(split.frames.values()), f"densities {stage}"
         if not frames or not all(key in result for result in frames):
             settings.require_densities()

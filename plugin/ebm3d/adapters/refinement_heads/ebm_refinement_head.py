@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.inputs import select_best, select_labeled
 from ebm3d.adapters.refinement_heads.pooled_refinement_head import PooledRefinementHead
-from ebm3d.densities.uncertainty import decayed_scores
 from ebm3d.energy import BoundProposal, BoxEnergy, LearnedProposal
 from ebm3d.energy.log_density import LogDensity
 from ebm3d.energy.normalized_energy import NormalizedEnergy
@@ -77,6 +76,7 @@ class EBMRefinementHead(PooledRefinementHead):
             pooling,
             network,
             noise,
+            score_decay,
             max_refined,
             max_evaluations,
             init_cfg,
@@ -85,8 +85,6 @@ class EBMRefinementHead(PooledRefinementHead):
             raise input_error("loss_weight", "at least 0 and finite", repr(loss_weight))
         if uncertainty not in (None, *METHODS):
             raise input_error("uncertainty", f"None or one of {METHODS}", repr(uncertainty))
-        if not is_number(score_decay) or score_decay < 0:
-            raise input_error("score_decay", "at least 0 and finite", score_decay)
         if score_decay > 0 and uncertainty is None:
             raise input_error("uncertainty", f"one of {METHODS}, for a score_decay", None)
         self.criterion = self.build_on_features("loss", loss, "is_density", "returns_samples")
@@ -103,7 +101,7 @@ class EBMRefinementHead(PooledRefinementHead):
         self.log_density = None if log_density is None else _log_density(log_density)
         if self.log_density is not None:
             self.log_density.check(self.criterion)
-        self.loss_weight, self.uncertainty, self.score_decay = loss_weight, uncertainty, score_decay
+        self.loss_weight, self.uncertainty = loss_weight, uncertainty
 
     def make_energy(
         self,
@@ -204,25 +202,7 @@ class EBMRefinementHead(PooledRefinementHead):
             densities = None
             if self.uncertainty is not None:
                 densities = energy_distribution(self.uncertainty, normalized)
-        refined, begin = [], 0
-        for frame_boxes, frame_scores, index in zip(boxes, scores, chosen, strict=True):
-            rows, begin = slice(begin, begin + len(index)), begin + len(index)
-            new = frame_boxes[:, :7].clone()
-            new[index] = result.boxes[rows].to(new.dtype)
-            blank = frame_boxes.new_full((len(new),), float("nan"))
-            frame: dict[str, Any] = {"boxes": new}
-            for name, value in fields.items():
-                frame[name] = blank.index_copy(0, index, value[rows].to(blank.dtype))
-            if densities is not None:
-                density = densities[rows].scatter(index, len(new))
-                frame["box_std"], frame["box_covariance"] = density.std, density.covariance
-                frame["box_distribution"] = density
-                if self.score_decay > 0:
-                    frame["scores_3d"] = decayed_scores(
-                        frame_scores, density.std, new.float(), self.score_decay
-                    )
-            refined.append(frame)
-        return refined
+            return self._frames(boxes, scores, chosen, result.boxes, fields, densities)
 
 
 def _log_density(config: dict[str, Any]) -> LogDensity:

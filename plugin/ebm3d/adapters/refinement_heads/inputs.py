@@ -1,6 +1,6 @@
 """Validation of a batch at the border of the refinement heads, with one read from the device.
 
-B frames; N_b boxes of frame b. Nothing behind this module looks at values again.
+B frames; N_b boxes of frame b. On a GPU nothing behind this module reads values.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.inputs import frame_index
 from ebm3d.adapters.refinement_heads.refinement_head import RefinementHead
+from ebm3d.densities import BoxDistribution
+from ebm3d.densities.uncertainty import decayed_scores
 from ebm3d.energy import BoundNetwork
 from ebm3d.errors import check_count, input_error, is_number
 from ebm3d.pooling import Scenes
@@ -29,6 +31,8 @@ class PooledRefinementHead(RefinementHead):
         pooling: configs of pools (``BEVGridPool``, ``PointBoxPool``); their features are joined.
         network: config of the network, without its number of inputs.
         noise: config of the noise (``BoxNoise``, ``LearnedProposal``).
+        score_decay: kappa of M-18; above 0, scores become ``score * exp(-kappa * u)`` with the
+            relative uncertainty u of the refined box.
         max_refined: largest number of boxes refined in a frame, those of the highest scores; the
             others stay as detected.
         max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
@@ -46,6 +50,7 @@ class PooledRefinementHead(RefinementHead):
         pooling: Sequence[dict[str, Any]],
         network: dict[str, Any],
         noise: dict[str, Any],
+        score_decay: float,
         max_refined: int,
         max_evaluations: int | None,
         init_cfg: dict[str, Any] | None,
@@ -60,8 +65,11 @@ class PooledRefinementHead(RefinementHead):
         check_count("max_refined", max_refined)
         if max_evaluations is not None:
             check_count("max_evaluations", max_evaluations)
+        if not is_number(score_decay) or score_decay < 0:
+            raise input_error("score_decay", "at least 0 and finite", score_decay)
         self.point_cloud_range = tuple(point_cloud_range)
         self.max_refined, self.max_evaluations = max_refined, max_evaluations
+        self.score_decay = score_decay
         pools: list[Any] = [
             build(f"pooling[{index}]", pool, in_channels=in_channels)
             for index, pool in enumerate(pooling)
@@ -116,6 +124,45 @@ class PooledRefinementHead(RefinementHead):
             frame_index([len(rows) for rows in boxes], bev.device),
             self.max_evaluations,
         )
+
+    def _frames(
+        self,
+        boxes: Sequence[Tensor],
+        scores: Sequence[Tensor],
+        chosen: Sequence[Tensor],
+        refined: Tensor,
+        fields: dict[str, Tensor],
+        densities: BoxDistribution | None,
+    ) -> list[dict[str, Any]]:
+        """Return per frame what ``refine`` returns: the chosen boxes refined, the others as input.
+
+        Args:
+            boxes: B tensors ``(N_b, >= 7)``.
+            scores: B tensors ``(N_b,)``.
+            chosen: indices of the refined boxes of each frame.
+            refined: ``(N, 7)``, frame after frame.
+            fields: ``(N,)`` each; NaN where a box was not refined.
+            densities: N of them, likewise, or None.
+        """
+        frames, begin = [], 0
+        for frame_boxes, frame_scores, index in zip(boxes, scores, chosen, strict=True):
+            rows, begin = slice(begin, begin + len(index)), begin + len(index)
+            new = frame_boxes[:, :7].clone()
+            new[index] = refined[rows].to(new.dtype)
+            frame: dict[str, Any] = {"boxes": new}
+            for name, value in fields.items():
+                blank = value.new_full((len(new),), float("nan"))
+                frame[name] = blank.index_copy(0, index, value[rows])
+            if densities is not None:
+                density = densities[rows].scatter(index, len(new))
+                frame["box_std"], frame["box_covariance"] = density.std, density.covariance
+                frame["box_distribution"] = density
+                if self.score_decay > 0:
+                    frame["scores_3d"] = decayed_scores(
+                        frame_scores, density.std, new.float(), self.score_decay
+                    )
+            frames.append(frame)
+        return frames
 
     def mean_over_boxes(self, per_box: Tensor) -> Tensor:
         """Return the mean of ``(N,)`` losses over the boxes of all processes."""

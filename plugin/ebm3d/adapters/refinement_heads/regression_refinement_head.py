@@ -15,9 +15,8 @@ from ebm3d.adapters.refinement_heads.inputs import select_best, select_labeled
 from ebm3d.adapters.refinement_heads.pooled_refinement_head import PooledRefinementHead
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution
-from ebm3d.densities.uncertainty import decayed_scores
 from ebm3d.energy import BoundNetwork
-from ebm3d.errors import check_count, input_error, is_number
+from ebm3d.errors import check_count, input_error
 from ebm3d.noise import BoxNoise
 from ebm3d.regressions import BoxRegression
 
@@ -74,19 +73,18 @@ class RegressionRefinementHead(PooledRefinementHead):
             pooling,
             {**network, "num_outputs": built.num_outputs},
             noise,
+            score_decay,
             max_refined,
             max_evaluations,
             init_cfg,
         )
         check_count("num_noise_samples", num_noise_samples)
         check_count("num_iterations", num_iterations)
-        if not is_number(score_decay) or score_decay < 0:
-            raise input_error("score_decay", "at least 0 and finite", score_decay)
         if not isinstance(self.noise, BoxNoise):
             expected = "a BoxNoise, whose standard deviations scale the residuals"
             raise input_error("noise", expected, type(self.noise).__name__)
         self.regression, self.num_iterations = built, num_iterations
-        self.num_noise_samples, self.score_decay = num_noise_samples, score_decay
+        self.num_noise_samples = num_noise_samples
 
     def loss(
         self,
@@ -136,7 +134,6 @@ class RegressionRefinementHead(PooledRefinementHead):
             :class:`ebm3d.densities.BoxDistribution`); NaN where a box was not refined. With
             ``score_decay`` ``scores_3d``.
         """
-        refined = []
         with torch.no_grad(), torch.autocast(bev.device.type, enabled=False):
             chosen = select_best(boxes, labels, scores, self.max_refined, self.num_classes)
             classes = [lab[i] for lab, i in zip(labels, chosen, strict=True)]
@@ -144,33 +141,11 @@ class RegressionRefinementHead(PooledRefinementHead):
             network = self._bound(BoundNetwork, bev, points, start, classes)
             current = torch.cat(start)
             for _ in range(self.num_iterations):
-                reference, outputs = current, network(current)
-                predicted = self._distribution(outputs, reference, torch.cat(classes)).boxes
-                is_finite = torch.isfinite(predicted).all(dim=1, keepdim=True)
-                current = torch.where(is_finite, predicted, reference)
-            begin = 0
-            for b, index in enumerate(chosen):
-                rows, begin = slice(begin, begin + len(index)), begin + len(index)
-                detected = boxes[b][:, :7].float()
-                blank = outputs.new_full((len(detected), outputs.shape[1]), math.nan)
-                density = self._distribution(
-                    blank.index_copy(0, index, outputs[rows]),
-                    detected.index_copy(0, index, reference[rows]),
-                    labels[b],
-                )
-                new = detected.index_copy(0, index, current[rows])
-                frame = {
-                    "boxes": new.to(boxes[b].dtype),
-                    "box_std": density.std,
-                    "box_covariance": density.covariance,
-                    "box_distribution": density,
-                }
-                if self.score_decay > 0:
-                    frame["scores_3d"] = decayed_scores(
-                        scores[b], density.std, new, self.score_decay
-                    )
-                refined.append(frame)
-        return refined
+                reference = current
+                densities = self._distribution(network(current), reference, torch.cat(classes))
+                is_finite = torch.isfinite(densities.boxes).all(dim=1, keepdim=True)
+                current = torch.where(is_finite, densities.boxes, reference)
+            return self._frames(boxes, scores, chosen, current, {}, densities)
 
     def _distribution(self, outputs: Tensor, reference: Tensor, labels: Tensor) -> BoxDistribution:
         """Densities ``(N,)`` of outputs ``(N, P)`` for boxes near ``reference`` ``(N, 7)``."""

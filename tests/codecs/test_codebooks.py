@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from ebm3d.codecs import CODEBOOKS, build_codebook
-from ebm3d.codecs.codebooks import reflected_johnson
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -26,15 +25,6 @@ def _reflected(prefixes: list[str], words: list[str]) -> list[str]:
         for number, prefix in enumerate(prefixes)
         for word in (words[::-1] if number % 2 else words)
     ]
-
-
-@pytest.mark.parametrize(
-    ("name", "num_bits"),
-    [("unary", 256), ("johnson", 128), ("b1jdj", 65), ("b2jdj", 34), ("hexj", 16)]
-    + [("hadamard", 256)],
-)
-def test_256_levels_take_as_many_bits_as_published(name: str, num_bits: int):
-    assert build_codebook(name, 256).shape == (256, num_bits)
 
 
 @pytest.mark.parametrize("num_levels", [2, 3, 5, 13, 16, 17, 32, 37, 64, 256, 257])
@@ -80,13 +70,6 @@ def test_distances_of_rows():
 )
 def test_other_numbers_of_levels_take_the_first_rows_of_the_next_code(name: str, constructed: int):
     assert torch.equal(build_codebook(name, 57), build_codebook(name, constructed)[:57])
-
-
-def test_three_digits_are_reflected_by_the_parity_of_the_number_before():
-    rows = reflected_johnson((1, 2, 1))
-    assert rows.shape == (16, 4)
-    assert len(torch.unique(rows, dim=0)) == 16
-    assert torch.diagonal(_distances(rows), 1).unique().tolist() == [1]
 
 
 def test_unknown_codes_and_too_few_levels_are_refused():

@@ -37,12 +37,6 @@ def test_expected_level_is_off_by_what_is_stated(kind: str, bound: float):
     assert bound / 2 < float(error) < bound
 
 
-def test_expected_level_at_the_end_is_drawn_inwards_by_what_is_stated():
-    # Weights e^-j: the mean of a geometric distribution of ratio 1/e.
-    inwards = _expected(soft_labels(torch.zeros(()), 64, "laplace"))
-    assert float(inwards) == pytest.approx(1 / (math.e - 1), abs=1e-12)
-
-
 @pytest.mark.parametrize("kind", SOFT_LABELS)
 def test_soft_labels_become_one_hot_and_are_differentiable(kind: str):
     phi = soft_labels(torch.arange(6.0), 6, kind, width=1e-2)

@@ -139,15 +139,7 @@ EXAMPLES: dict[str, Example] = {
 
 @dataclass(frozen=True)
 class Quadrature:
-    """One row of a density on a product grid.
-
-    Attributes:
-        edges: ends of the panels of both residuals.
-        nodes: positions of the Q nodes of both residuals.
-        weights: of the nodes.
-        density: ``(Q, Q)``; the second axis is that of the second residual.
-        log_density: its logarithm as the code gives it.
-    """
+    """One row of a density on a product grid of Q nodes, in panels between edges, per residual."""
 
     edges: tuple[Float, Float]
     nodes: tuple[Float, Float]

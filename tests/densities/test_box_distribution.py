@@ -131,16 +131,6 @@ def test_log_prob_and_cdf_have_the_period_of_the_yaw(kind: str, period: float):
 
 
 @every_coding
-def test_a_heading_flipped_by_pi_is_as_likely_only_with_period_pi(kind: str):
-    coding, density = _coding(kind), _gaussian()
-    boxes = coding.decode(_tensor(_POINT)[None])
-    flipped = _rotated(boxes, math.pi)
-    axis, heading = BoxDistribution(density, coding, math.pi), BoxDistribution(density, coding)
-    torch.testing.assert_close(axis.log_prob(flipped), axis.log_prob(boxes))
-    assert heading.log_prob(flipped) < heading.log_prob(boxes) - 100
-
-
-@every_coding
 @every_period
 def test_residuals_are_those_of_the_image_nearest_to_the_point_estimate(kind: str, period: float):
     coding = _coding(kind, 3)
@@ -179,30 +169,6 @@ def test_bottom_sinks_as_the_height_of_an_anchor_grows():
     in_meters = (_REFERENCE[5] * _SPREAD[2]) ** 2 + (0.5 * height * _SPREAD[5]) ** 2
     assert distribution.std[0, 2].item() == pytest.approx(math.sqrt(in_meters), rel=1e-12)
     assert BoxDistribution(_gaussian(), _coding("local")).covariance[0, 2, 5] == 0
-
-
-def test_errors_along_a_diagonal_box_correlate_in_x_and_y():
-    coding = LocalCoding(_tensor([[0, 0, 0, 4, 2, 1.5, math.pi / 4]]), torch.ones(1, 7).double())
-    spread = _tensor([[0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]])
-    density = GaussianDensity(torch.zeros_like(spread), 2 * torch.log(spread))
-    covariance = BoxDistribution(density, coding).covariance[0]
-    expected = _tensor([[0.05, 0.04], [0.04, 0.05]])  # (0.09 +- 0.01) / 2
-    torch.testing.assert_close(covariance[:2, :2], expected)
-
-
-@every_coding
-def test_samples_of_a_gaussian_fit_its_entropy_and_distance(kind: str, generator: torch.Generator):
-    coding = _coding(kind)
-    distribution = BoxDistribution(_gaussian(), coding)
-    drawn = distribution.sample(20_000, generator)
-    assert drawn.shape == (1, 20_000, 7)
-    log_p = distribution.log_prob(drawn)
-    entropy = sum(stats.norm(0, std).entropy() for std in _SPREAD)
-    # The log volume is linear in the residuals of the sizes: its mean is that at the point.
-    expected = -entropy - coding.log_volume(distribution.boxes).item()
-    assert abs(log_p.mean().item() - expected) < 5 * log_p.std().item() / 20_000**0.5
-    squared = distribution.squared_mahalanobis(drawn[:, :5000])[0].numpy()
-    assert stats.kstest(squared, stats.chi2(7).cdf).pvalue > _P_VALUE
 
 
 @every_coding
@@ -248,16 +214,6 @@ def test_one_box_per_row_is_one_sample(kind: str):
             distribution.residuals,
         ):
             torch.testing.assert_close(function(boxes[:, 1]), function(boxes)[:, 1])
-
-
-@every_coding
-def test_log_prob_of_rows_is_the_row_of_log_prob(kind: str):
-    for density in _every_density(4):
-        distribution = BoxDistribution(density, _coding(kind, 4))
-        boxes = distribution.sample(3)
-        for rows in ([2, 0], slice(1, 3), torch.tensor([True, False, False, True])):
-            kept = distribution[rows].log_prob(boxes[rows])
-            torch.testing.assert_close(kept, distribution.log_prob(boxes)[rows])
 
 
 @every_coding

@@ -111,17 +111,6 @@ def test_component_of_no_weight_is_never_drawn(joint: bool, dtype: torch.dtype):
     assert float(density.sample(100_000).max()) < 3
 
 
-@pytest.mark.parametrize("joint", [True, False])
-@pytest.mark.parametrize("point_estimate", ["mean", "mode"])
-def test_mixture_of_one_component_is_a_gaussian(joint: bool, point_estimate: str):
-    location, log_variance = _two()
-    at, gaussian = _residuals(), GaussianDensity(location, log_variance)
-    mixture = MixtureDensity(location[:, None], log_variance[:, None], point_estimate, joint=joint)
-    _assert_close(mixture.log_prob(at), gaussian.log_prob(at))
-    _assert_close(mixture.covariance, gaussian.covariance)
-    _assert_close(mixture.point, location)
-
-
 def test_mode_is_the_component_mean_of_highest_density():
     means, log_variances = _components()
     joint = MixtureDensity(means, log_variances, "mode")
@@ -186,14 +175,6 @@ def test_huber_is_finite_at_extreme_scales(log_scale: float, dtype: torch.dtype)
     assert all(torch.isfinite(value).all() for value in values)
 
 
-@pytest.mark.parametrize("log_variance", [-120.0, 120.0])
-def test_gaussian_is_finite_where_its_precision_overflows_or_vanishes(log_variance: float):
-    location = torch.zeros(1, 1)
-    density = GaussianDensity(location, torch.full((1, 1), log_variance))
-    expected = -0.5 * (math.log(2 * math.pi) + log_variance)
-    assert density.log_prob(location).item() == pytest.approx(expected, rel=1e-6)
-
-
 def _histogram(masses: list[float], tail_weight: float) -> HistogramDensity:
     """Levels -1, 0, 1."""
     log_masses = torch.tensor([[masses]], dtype=torch.float64).log()
@@ -221,26 +202,19 @@ def test_level_of_no_mass_has_the_density_of_the_tail():
 
 _TWO = torch.zeros(3, 2)
 _THREE = torch.zeros(3, 4, 2)
+_ROOT = torch.eye(2).repeat(3, 1, 1)
 
 
 @pytest.mark.parametrize(
     ("build", "name"),
     [
         (lambda: GaussianDensity(_TWO, _TWO[:2]), "log_variance"),
-        (lambda: GaussianDensity(_TWO[0], _TWO[0]), "location"),
         (lambda: MultivariateGaussianDensity(_THREE, _THREE), "location"),
         (lambda: MultivariateGaussianDensity(_TWO, _TWO), "scale_tril"),
-        (
-            lambda: MultivariateGaussianDensity(_TWO.half(), torch.eye(2).repeat(3, 1, 1)),
-            "location",
-        ),
-        (
-            lambda: MultivariateGaussianDensity(_TWO, torch.eye(2).double().repeat(3, 1, 1)),
-            "scale_",
-        ),
+        (lambda: MultivariateGaussianDensity(_TWO.half(), _ROOT), "location"),
+        (lambda: MultivariateGaussianDensity(_TWO, _ROOT.double()), "scale_tril"),
         (lambda: MultivariateGaussianDensity(_TWO, torch.zeros(3, 2, 2)), "diagonal of scale_tril"),
         (lambda: LaplaceDensity(_TWO, _TWO[:, :1]), "log_scale"),
-        (lambda: HuberDensity(_TWO, _TWO[:0], 1.0), "log_scale"),
         (lambda: HuberDensity(_TWO, _TWO, 0.0), "beta"),
         (lambda: MixtureDensity(_TWO, _TWO), "means"),
         (lambda: MixtureDensity(_THREE, _THREE[:, :1]), "log_variances"),

@@ -71,17 +71,6 @@ def test_boxes_without_voters_stay():
     assert torch.equal(voted[0], kept[0])
 
 
-def test_headings_flipped_by_pi_vote_as_if_they_were_not():
-    kept, candidates, variances, same_class = _scene()
-    voting = VarianceVoting(0.0, 0.3)
-    flipped = candidates.clone()
-    flipped[::2, 6] += math.pi
-    torch.testing.assert_close(
-        voting(kept, flipped, variances, same_class, math.pi),
-        voting(kept, candidates, variances, same_class, math.pi),
-    )
-
-
 def test_candidate_of_no_variance_outvotes_the_others():
     kept, candidates, variances, same_class = _scene()
     variances[2] = 0.0

@@ -65,3 +65,16 @@ def test_shapes_that_do_not_fit_are_refused(name: str):
     for wrong in refused:
         with pytest.raises(ValueError, match="must have shape"):
             _loss(name)(**wrong)
+
+
+def test_distance_penalty_has_gradients_also_of_equal_codes():
+    labels = 8 * torch.rand(5, 2, dtype=torch.float64)
+    codes = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda z: losses.code_distance_penalty(z, labels), (codes,))
+    equal = torch.zeros(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    losses.code_distance_penalty(equal, labels).sum().backward()
+    assert bool(torch.isfinite(equal.grad).all())
+    with pytest.raises(ValueError, match="labels"):
+        losses.code_distance_penalty(codes, labels[:, :1])
+    with pytest.raises(ValueError, match="kind"):
+        losses.code_smoothness_penalty(codes, "l2")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, optimize, stats
+from scipy import integrate, stats
 from torch import Tensor
 
 from ebm3d.losses import (
@@ -111,18 +111,6 @@ def test_expected_gradient_of_ml_mcmc_is_that_of_the_likelihood(start: Tensor):
     likelihood = torch.logsumexp(table, dim=0) - (P * table).sum()
     gradient, expected = (torch.autograd.grad(value, table)[0] for value in (loss, likelihood))
     torch.testing.assert_close(gradient, expected, atol=1e-14, rtol=0)
-
-
-def test_snl_is_least_at_the_known_normalizer_and_there_the_likelihood():
-    num = 100_000
-    f, log_q = _drawn(num)
-    true = torch.tensor(_LOG_Z + stats.norm.logpdf(-0.4, _MEAN, _STD))
-    best = optimize.minimize_scalar(
-        lambda b: float(snl_loss(true, f, log_q, torch.tensor(b, dtype=torch.float64))), (0.0, 1.0)
-    )
-    error = math.sqrt(_weight_variance() / num)
-    assert abs(best.x - _LOG_Z) < 5 * error < 0.02
-    assert abs(best.fun + stats.norm.logpdf(-0.4, _MEAN, _STD)) < 5 * error
 
 
 def test_snl_is_nowhere_below_the_importance_sampled_likelihood_and_touches_it():

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
@@ -17,28 +14,11 @@ def _inputs(*shape: int) -> tuple[Tensor, Tensor]:
     return f, torch.randn(*shape, dtype=torch.float64) - 5
 
 
-@pytest.mark.parametrize("num_noise_samples", [1, 7, 128])
-def test_loss_is_log_of_the_number_of_candidates_when_f_equals_log_q(num_noise_samples: int):
-    _, log_q = _inputs(4, num_noise_samples + 1)
-    loss = nce_loss(log_q + 17.3, log_q)
-    expected = torch.full((4,), math.log(num_noise_samples + 1), dtype=torch.float64)
-    torch.testing.assert_close(loss, expected)
-
-
 def test_loss_is_the_published_sum_of_densities():
     f, log_q = _inputs(3, 6)
     ratio = np.exp(f.numpy()) / np.exp(log_q.numpy())
     expected = -np.log(ratio[:, 0] / ratio.sum(axis=1))
     np.testing.assert_allclose(nce_loss(f, log_q), expected, rtol=1e-12)
-
-
-def test_gradient_is_the_posterior_minus_the_true_index():
-    f, log_q = _inputs(5, 9)
-    f.requires_grad_()
-    nce_loss(f, log_q).sum().backward()
-    posterior = torch.softmax((f - log_q).detach(), dim=1)
-    posterior[:, 0] -= 1
-    torch.testing.assert_close(f.grad, posterior)
 
 
 def test_expected_gradient_vanishes_at_the_true_log_density_and_nowhere_else():
@@ -68,11 +48,6 @@ def test_loss_is_finite_where_densities_underflow():
     f = torch.tensor([[0.0, -800.0, 3.0]])
     log_q = torch.tensor([[-400.0, -1200.0, -5000.0]])
     torch.testing.assert_close(nce_loss(f, log_q), torch.tensor([4603.0]))
-
-
-def test_noise_sample_of_no_density_under_f_is_ignored():
-    f, log_q = torch.tensor([[1.0, 0.5, -math.inf]]), torch.zeros(1, 3)
-    torch.testing.assert_close(nce_loss(f, log_q), nce_loss(f[:, :2], log_q[:, :2]))
 
 
 def test_rank_tells_whether_the_true_box_is_before_all_its_noise():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm3d.energy import BoxEnergy, EnergyNetwork
-from ebm3d.losses import DSMLoss, MLMCMCLoss, ScoreMatchingLoss, SNLLoss
+from ebm3d.losses import DSMLoss, ScoreMatchingLoss, SNLLoss
 from ebm3d.noise import BoxNoise
 from ebm3d.pooling import BEVGridPool, PointBoxPool, Scenes
 from tests.losses.examples import STDS, random_boxes
@@ -112,19 +112,6 @@ def test_trace_is_that_of_the_hessian_in_residuals():
         expected += (up + down - 2 * h(zero)) / step**2 + 0.5 * ((up - down) / (2 * step)).square()
     # Rounding: 1e-16 over step^2, times values of the order of ten; truncation: step^2.
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("make", [lambda: DSMLoss(0.5, 6), lambda: MLMCMCLoss(3, 0.2, 6)])
-def test_evaluating_in_parts_changes_neither_loss_nor_gradients(make: Callable[[], Any]):
-    results = []
-    for limit in (2048, 5):
-        torch.manual_seed(3)
-        model = _Model()
-        loss = model.loss(make(), limit)
-        gradients = torch.autograd.grad(loss, model.parameters(), materialize_grads=True)
-        results.append((loss.detach(), *gradients))
-    for whole, parts in zip(*results, strict=True):
-        torch.testing.assert_close(parts, whole)
 
 
 def test_learned_normalizer_leaves_the_pools_alone():

@@ -93,14 +93,6 @@ def test_loss_is_zero_where_the_mixture_is_the_gaussian_of_the_target_and_positi
     assert float(propel_loss(*_inputs(3, 7, rows=2000), _V_GT, joint=joint).min()) > 0
 
 
-def test_gradient_of_one_mean_is_the_distance_over_the_sum_of_the_variances():
-    target, means, log_variances = _inputs(1, 7)
-    means.requires_grad_()
-    propel_loss(target, means, log_variances, _V_GT).sum().backward()
-    expected = (means.detach() - target[:, None]) / (log_variances.exp() + _V_GT)
-    torch.testing.assert_close(means.grad, expected)
-
-
 @one_and_more
 @pytest.mark.parametrize("distance", [1e3, 1e6])
 def test_value_and_gradient_are_finite_far_away_in_float32(num_components: int, distance: float):
@@ -113,18 +105,6 @@ def test_value_and_gradient_are_finite_far_away_in_float32(num_components: int, 
     assert float(loss[0].detach()) == pytest.approx(7 * distance**2 / 4, rel=1e-4)
     assert bool(torch.isfinite(means.grad).all() and torch.isfinite(log_variances.grad).all())
     assert float(means.grad.sum(1).max()) < 0
-
-
-def test_units_origin_and_order_of_the_components_do_not_matter():
-    target, means, log_variances = _inputs(3, 7)
-    loss = propel_loss(target, means, log_variances, _V_GT)
-    for same in (
-        propel_loss(4 * target, 4 * means, log_variances + math.log(16), 16 * _V_GT),
-        propel_loss(target + 2, means + 2, log_variances, _V_GT),
-        propel_loss(target, means.roll(1, 1), log_variances.roll(1, 1), _V_GT),
-        propel_loss(target, means.repeat(1, 2, 1), log_variances.repeat(1, 2, 1), _V_GT),
-    ):
-        torch.testing.assert_close(same, loss)
 
 
 def test_independent_residuals_are_one_dimensional_losses():
@@ -146,20 +126,13 @@ def test_loss_is_differentiable_in_all_arguments(num_components: int, joint: boo
     assert torch.autograd.gradcheck(lambda *args: propel_loss(*args, joint=joint), inputs)
 
 
-def test_no_boxes_cost_nothing():
-    assert propel_loss(*_inputs(2, 7, rows=0), _V_GT).shape == (0,)
-    assert propel_loss(*_inputs(2, 7, rows=0), _V_GT, joint=False).shape == (0, 7)
-
-
 @pytest.mark.parametrize(
     ("name", "shapes", "variance"),
     [
         ("target", ((3,), (3, 1, 7), (3, 1, 7)), 0.1),
-        ("means", ((3, 7), (3, 7), (3, 7)), 0.1),
         ("means", ((3, 7), (3, 0, 7), (3, 0, 7)), 0.1),
         ("log_variances", ((3, 7), (3, 2, 7), (3, 1, 7)), 0.1),
         ("target_variance", ((3, 7), (3, 1, 7), (3, 1, 7)), torch.ones(3)),
-        ("target_variance", ((3, 7), (3, 1, 7), (3, 1, 7)), 0.0),
         ("target_variance", ((3, 7), (3, 1, 7), (3, 1, 7)), math.nan),
     ],
 )

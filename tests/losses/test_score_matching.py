@@ -42,12 +42,6 @@ def test_loss_is_the_trace_of_the_hessian_and_half_the_squared_gradient():
         torch.testing.assert_close(gradient_of(f, points)[i].detach(), gradient)
 
 
-def test_sliced_loss_of_one_dimension_is_the_exact_one():
-    f, points = _network(1), _points(5, 1)
-    sliced, exact = sliced_score_matching_loss(f, points), score_matching_loss(f, points)
-    torch.testing.assert_close(sliced, exact)
-
-
 def test_sliced_loss_is_unbiased_and_several_slices_are_averaged():
     f, points, num = _network(), _points(1, 7), 8
     repeated = points.expand(4000, 7)
@@ -103,14 +97,6 @@ def test_denoising_recovers_the_precision_of_the_smoothed_gaussian():
         torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-13, rtol=0)
     # What is left is the variance of noise / variance given the perturbed value.
     assert float(loss.sum().detach()) == pytest.approx(0.09 / (0.09 + 0.16) / 0.16, rel=1e-12)
-
-
-def test_denoising_loss_is_the_sum_of_squares_in_each_dimension():
-    gradient, residual = _points(2, 3, 7)
-    variance = torch.rand(3, 7, dtype=torch.float64) + 0.1
-    g, r, v = gradient.numpy(), residual.numpy(), variance.numpy()
-    expected = ((g + r / v) ** 2).sum(axis=1)
-    np.testing.assert_allclose(dsm_loss(gradient, residual, variance), expected)
 
 
 @both

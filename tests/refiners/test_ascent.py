@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ebm3d.boxes import local_offsets, wrap_to_pi
 from ebm3d.refiners import GradientAscent, QuasiNewtonAscent
@@ -78,7 +77,10 @@ def test_refining_works_without_gradients_around_it_and_leaves_none_behind(kind:
 
 
 @both
-def test_no_steps_return_the_boxes_bit_by_bit_and_no_boxes_none(kind: Any):
+def test_no_steps_return_the_boxes_bit_by_bit_with_wrapped_yaw_and_no_boxes_none(kind: Any):
+    far = starts(2)
+    far[:, 6] += 2 * math.pi
+    torch.testing.assert_close(kind(0)(quadratic, far).boxes[:, 6], wrap_to_pi(far[:, 6]))
     start = starts().float()
     result = kind(0)(quadratic, start)
     assert torch.equal(result.boxes, start)
@@ -87,20 +89,6 @@ def test_no_steps_return_the_boxes_bit_by_bit_and_no_boxes_none(kind: Any):
     none = kind()(lambda boxes: boxes.sum(dim=1), torch.zeros(0, 7))
     assert none.boxes.shape == (0, 7)
     assert none.f_initial.shape == none.f_final.shape == none.num_accepted.shape == (0,)
-
-
-def test_yaw_of_the_result_is_wrapped():
-    start = starts(2)
-    start[:, 6] += 2 * math.pi
-    result = GradientAscent(num_steps=0)(quadratic, start)
-    torch.testing.assert_close(result.boxes[:, 6], wrap_to_pi(start[:, 6]))
-
-
-@both
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_dtype_is_kept(kind: Any, dtype: torch.dtype):
-    result = kind(2, 0.1, step_scale=SCALE, axes="box")(quadratic, starts().to(dtype))
-    assert result.boxes.dtype == result.f_final.dtype == dtype
 
 
 def _beyond_ten(value: float) -> Callable[[Tensor], Tensor]:
@@ -188,53 +176,15 @@ def test_class_picks_the_row_of_the_scale(kind: Any):
 
 
 @both
-def test_ascent_takes_the_limits_of_another(kind: Any):
-    limits = {"step_scale": SCALE, "axes": "box", "max_step": 0.3, "max_displacement": 0.7}
-    ascent, expected = kind(5, 0.2), kind(5, 0.2, **limits)
-    ascent.limits = expected.limits
-    start = starts()
-    assert torch.equal(ascent(rugged, start).boxes, expected(rugged, start).boxes)
-
-
-class _CopiesFromTheCPU(TorchDispatchMode):
-    """Counts copies to another device: each would make the host wait for a GPU."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        sources = [t.device.type for t in args if isinstance(t, Tensor)]
-        self.count += isinstance(result, Tensor) and result.is_meta and "cpu" in sources
-        return result
-
-
-@pytest.mark.parametrize("rows", [1, 2])
-def test_scale_is_copied_to_a_device_once(rows: int):
-    boxes = torch.ones(3, 7, device="meta")
-    labels = torch.zeros(3, dtype=torch.int64, device="meta")
-    limits = GradientAscent(1, 0.1, step_scale=[[0.25 + rows] * 7] * rows).limits
-    limits.frame(boxes, labels)
-    with _CopiesFromTheCPU() as copies:
-        limits.frame(boxes, labels)
-        assert copies.count == 0
-        torch.ones(2).to("meta")
-    assert copies.count == 1
-
-
-@both
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("num_steps", -1),
-        ("num_steps", 2.5),
         ("step_size", 0.0),
-        ("step_size", math.nan),
         ("step_size", "0.1"),
         ("step_decay", 1.0),
-        ("step_decay", None),
         ("axes", "camera"),
         ("step_scale", (1.0,) * 6),
-        ("step_scale", (0.0,) * 7),
         ("step_scale", "box"),
         ("max_step", 0.0),
         ("max_displacement", "3"),

@@ -41,13 +41,6 @@ def test_a_step_is_half_the_squared_step_size_times_the_gradient_and_noise():
     torch.testing.assert_close(moved, expected)
 
 
-def test_without_noise_it_is_gradient_ascent():
-    start = torch.randn(2, 4, 3, dtype=torch.float64)
-    moved = langevin(_quadratic, start, 0.5, 6, noise_scale=0.0)
-    expected = _MEAN + (1 - 0.125 * _CURVATURE) ** 6 * (start - _MEAN)
-    torch.testing.assert_close(moved, expected)
-
-
 def test_samples_have_no_graph_and_neither_start_nor_parameters_are_touched():
     start = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
     weight = torch.ones(3, dtype=torch.float64, requires_grad=True)

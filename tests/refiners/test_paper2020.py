@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 from ebm3d.boxes import wrap_to_pi
@@ -110,27 +109,3 @@ def test_density_of_the_noise_equals_the_transcription(generator: torch.Generato
     # q(0), the density at the true box itself, is that of the three peaks.
     peaks = [np.prod([1 / (np.sqrt(2 * np.pi) * s) for s in row]) for row in paper2020.STDS]
     np.testing.assert_allclose(torch.exp(drawn.log_q[:, 0]), np.mean(peaks), rtol=1e-9)
-
-
-@pytest.mark.parametrize("dimension", range(7))
-def test_noise_is_drawn_from_the_published_mixture(dimension: int, generator: torch.Generator):
-    boxes = _boxes(1)
-    drawn = _noise().sample(boxes, torch.zeros(1, dtype=torch.int64), 4000, generator)
-    offsets = paper2020.to_paper(drawn.boxes[:, 1:]) - paper2020.to_paper(boxes)[:, None]
-    column = offsets[0, :, dimension]
-    column = wrap_to_pi(column) if dimension == 6 else column
-    stds = [row[dimension] for row in paper2020.STDS]
-
-    def cumulative(value: np.ndarray) -> np.ndarray:
-        return np.mean([stats.norm(0, s).cdf(value) for s in stds], axis=0)
-
-    # One seed in 10,000 fails by chance.
-    assert stats.kstest(column.numpy(), cumulative).pvalue > 1e-4
-
-
-def test_all_boxes_of_a_frame_get_the_same_noise(generator: torch.Generator):
-    boxes = _boxes(5)
-    drawn = _noise().sample(boxes, torch.zeros(5, dtype=torch.int64), 128, generator)
-    shift = drawn.boxes - boxes[:, None]
-    shift[..., 6] = wrap_to_pi(shift[..., 6])
-    torch.testing.assert_close(shift, shift[:1].expand_as(shift))

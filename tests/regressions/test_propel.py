@@ -31,12 +31,6 @@ def test_loss_is_that_of_the_density(joint: bool):
     torch.testing.assert_close(regression.loss(outputs, targets), expected.reshape(4, -1))
 
 
-def test_one_component_at_the_target_costs_nothing():
-    regression = PROPELBoxRegression(num_components=1).double()
-    outputs, targets = torch.zeros(3, 14).double(), torch.zeros(3, 7).double()
-    torch.testing.assert_close(regression.loss(outputs, targets), torch.zeros(3, 1).double())
-
-
 def test_components_start_apart_around_zero():
     density = PROPELBoxRegression(3, target_std=0.1).double().density(torch.zeros(1, 42).double())
     expected = torch.tensor([-0.03, 0.0, 0.03], dtype=torch.float64)[None, :, None].expand(1, 3, 7)
@@ -68,28 +62,3 @@ def test_learned_variance_is_the_one_of_the_closed_form(std: float):
     total = v + 0.04
     h = 1 / (1 + (v / 0.04) ** 3.5)
     assert total * (1 - h * total / v) == pytest.approx(std**2, abs=1e-3)
-
-
-@pytest.mark.parametrize("joint", [True, False])
-def test_point_estimate_is_the_mean_or_a_component(joint: bool):
-    outputs = torch.randn(5, 42, dtype=torch.float64)
-    points = {
-        kind: PROPELBoxRegression(3, joint=joint, point_estimate=kind).double().density(outputs)
-        for kind in ("mean", "mode")
-    }
-    means = points["mean"].means
-    torch.testing.assert_close(points["mean"].point, means.mean(1))
-    assert bool((points["mode"].point[:, None] == means).any(1).all())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (dict(num_components=0), "num_components must be at least 1"),
-        (dict(target_std=0.0), "target_std must be positive"),
-        (dict(point_estimate="median"), "point_estimate must be"),
-    ],
-)
-def test_wrong_settings_are_named(arguments: dict[str, object], message: str):
-    with pytest.raises(ValueError, match=message):
-        PROPELBoxRegression(**arguments)

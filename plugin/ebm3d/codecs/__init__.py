@@ -1,4 +1,7 @@
-"""Label encodings of scalars: quantizer, soft labels, codebooks, decoders."""
+"""Label encodings of scalars: quantizer, soft labels, codebooks, decoders.
+
+Shapes that do not fit, unknown names and constants out of range raise ``ValueError``.
+"""
 
 from ebm3d.codecs.codebooks import CODEBOOKS, build_codebook
 from ebm3d.codecs.decoders import (

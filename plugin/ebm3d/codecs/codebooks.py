@@ -1,10 +1,7 @@
 r"""Codes of levels in bits, designed by hand.
 
-Rows of neighboring levels differ in one bit in every code but Hadamard's, so not every flipped bit
-can be corrected. In unary and Johnson codes GEN corrects it if it lies three bits or more from the
-edge of the ones; nearer to it the level is at most two off, on the circle of the Johnson code. A
-flipped base bit, or one that changes a hexadecimal digit, leads as far away as the digit weighs.
-Hadamard rows differ in half of their bits, and (M / 2 - 1) // 2 flipped bits are always corrected.
+Rows of neighboring levels differ in one bit in every code but Hadamard's, whose rows differ in half
+of their bits: only there (M / 2 - 1) // 2 flipped bits are always corrected.
 
 Source: Shah, Xue and Aamodt, "Label Encoding for Regression Networks", ICLR 2022. docs/method.md,
 M-12.
@@ -34,15 +31,7 @@ def build_codebook(name: str, num_levels: int) -> Tensor:
     * ``"hadamard"``: rows of Sylvester's matrix, -1 written as 0; the next power of 2 bits, of
       which the first is always set (as published).
 
-    Args:
-        name: one of :data:`CODEBOOKS`.
-        num_levels: L, at least 2; a code whose construction needs more levels is cut.
-
-    Returns:
-        Zeros and ones ``(L, M)``, one row per level.
-
-    Raises:
-        ValueError: for an unknown name or fewer than two levels.
+    Zeros and ones ``(L, M)``; a code whose construction needs more levels is cut.
     """
     if name not in CODEBOOKS:
         raise input_error("codebook", f"one of {', '.join(CODEBOOKS)}", repr(name))
@@ -76,16 +65,9 @@ def johnson_digits(name: str, num_levels: int) -> tuple[int, ...]:
 
 
 def reflected_johnson(digits: tuple[int, ...]) -> Tensor:
-    """Write all numbers of mixed radix in Johnson digits.
+    """Write all numbers of mixed radix in Johnson digits of n bits, ``(product of 2 n, sum of n)``.
 
-    A digit counts backwards where the number before it is odd, so that one step changes one digit
-    by one, which is one bit.
-
-    Args:
-        digits: bits of each digit, the most significant first.
-
-    Returns:
-        ``(product of 2 n over the digits, sum of n)``.
+    A digit counts backwards where the number before it is odd, so that one step changes one bit.
     """
     code = torch.zeros(1, 0)
     for num_bits in digits:
@@ -101,6 +83,5 @@ def reflected_johnson(digits: tuple[int, ...]) -> Tensor:
 def _johnson_ring(num_bits: int) -> Tensor:
     """The 2 n states of a twisted ring of n bits, ``(2 n, n)``."""
     state, bit = torch.arange(2 * num_bits)[:, None], torch.arange(num_bits)
-    filling = bit >= num_bits - state
-    draining = bit < 2 * num_bits - state
-    return (filling & draining).to(torch.get_default_dtype())
+    is_set = (bit >= num_bits - state) & (bit < 2 * num_bits - state)
+    return is_set.to(torch.get_default_dtype())

@@ -1,7 +1,4 @@
-r"""From the logits of bits to levels.
-
-L levels; M bits; leading axes ``(...)`` of any shape. A logit is the log odds that its bit is one.
-"""
+"""From the logits of M bits, the log odds that they are one, to L levels."""
 
 from __future__ import annotations
 
@@ -22,17 +19,7 @@ def level_scores(logits: Tensor, code: Tensor) -> Tensor:
 
     as :math:`\log\sigma(z) - \log\sigma(-z) = z`: the softmax of C is the distribution of levels
     given the logits, for independent bits and a uniform prior. Its largest entry is the level of
-    GEN. docs/method.md, M-12.
-
-    Args:
-        logits: z, ``(..., M)``.
-        code: D, ``(L, M)``.
-
-    Returns:
-        ``(..., L)``: log probabilities of the levels up to a constant, nats.
-
-    Raises:
-        ValueError: if the numbers of bits differ.
+    GEN. docs/method.md, M-12. Logits z ``(..., M)``, code D ``(L, M)``; returns ``(..., L)``, nats.
     """
     if logits.ndim == 0 or logits.shape[-1] != code.shape[-1]:
         raise shape_error("logits", f"(..., {code.shape[-1]}) like the code's bits", logits)
@@ -50,18 +37,8 @@ def counted_level(logits: Tensor, codebook: str, num_levels: int) -> Tensor:
 
     Unary: the number of ones. Johnson and its relatives, digit by digit: the number of ones c tells
     where the edge is, and the end at which they are whether the ring fills (state c) or drains
-    (state 2 n - c). A level beyond L - 1, which a cut code does not have, is L - 1.
-
-    Args:
-        logits: ``(..., M)``.
-        codebook: any of :data:`~ebm3d.codecs.codebooks.CODEBOOKS` but ``"hadamard"``.
-        num_levels: L.
-
-    Returns:
-        ``(...)`` whole levels in the dtype of ``logits``. Not differentiable.
-
-    Raises:
-        ValueError: if the code has no such decoder, or the number of bits is not the code's.
+    (state 2 n - c). A level beyond L - 1, which a cut code does not have, is L - 1. Of logits
+    ``(..., M)`` of any code but ``"hadamard"``, whole levels ``(...)`` in their dtype.
     """
     digits = counted_digits(codebook, num_levels)
     if logits.ndim == 0 or logits.shape[-1] != sum(digits):

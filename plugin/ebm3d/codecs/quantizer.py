@@ -16,17 +16,8 @@ class Quantizer(nn.Module):
 
     .. math:: y_d = \mathrm{clamp}\Big(\frac{t_d - a_d}{b_d - a_d}(L - 1),\, 0,\, L - 1\Big)
 
-    Not rounded: :func:`ebm3d.codecs.soft_labels` share a label among the levels around it.
-    docs/method.md, M-12.
-
-    Args:
-        lower: a, ``D`` numbers, in units of the residuals.
-        upper: b, ``D`` numbers above ``lower``.
-        num_levels: L, at least 2.
-
-    Raises:
-        ValueError: for ranges of different lengths, a range that is empty or not finite, or too
-            few levels.
+    with ``lower`` a and ``upper`` b in units of the residuals. Not rounded: :func:`soft_labels`
+    share a label among the levels around it. docs/method.md, M-12.
     """
 
     lower: Tensor

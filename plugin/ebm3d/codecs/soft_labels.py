@@ -25,17 +25,7 @@ def soft_labels(labels: Tensor, num_levels: int, kind: str, width: float = 1.0) 
     between two, far from the ends; for w = 1 it is off by less than 0.016 levels (Laplace) or 5e-8
     (Gaussian) in between, and drawn inwards near an end, by 0.58 levels (Laplace) at it.
 
-    Args:
-        labels: y, ``(...)`` in [0, L - 1].
-        num_levels: L.
-        kind: ``"laplace"``, ``"gaussian"`` or ``"linear"``.
-        width: w, in levels, positive; the linear labels have none.
-
-    Returns:
-        ``(..., L)``, non-negative, sums of one.
-
-    Raises:
-        ValueError: for another kind or a width that is not positive.
+    Labels y ``(...)`` in [0, L - 1]; returns ``(..., L)``. ``width`` is w, in levels.
     """
     check_soft_labels(kind, width)
     levels = torch.arange(num_levels, dtype=labels.dtype, device=labels.device)

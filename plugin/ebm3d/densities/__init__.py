@@ -1,15 +1,18 @@
-"""Densities of residuals (Gaussian, Laplace, Huber, mixture, histogram), and of boxes."""
+"""Densities of residuals (Gaussian, Laplace, Huber, mixture, histogram), and of boxes.
+
+Shapes that do not fit and constants out of range raise ``ValueError``.
+"""
 
 from ebm3d.densities.box_distribution import BoxDistribution
 from ebm3d.densities.density import AffineDensity, Density
 from ebm3d.densities.gaussian import (
     GaussianDensity,
+    LaplaceDensity,
     MultivariateGaussianDensity,
     triangular_root,
 )
 from ebm3d.densities.histogram import HistogramDensity
 from ebm3d.densities.huber import HuberDensity
-from ebm3d.densities.laplace import LaplaceDensity
 from ebm3d.densities.mixture import MixtureDensity
 
 __all__ = [

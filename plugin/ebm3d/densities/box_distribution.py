@@ -23,19 +23,10 @@ class BoxDistribution(TensorRecord):
         p(y) = \left|\det \partial t/\partial y\right|
         \sum_{k=-1}^{1} p_t\Big(t(y) + k\,\frac{P}{u_\theta}\,e_\theta\Big)
 
-    with the residuals t of the coding, the period P of the yaw and the radians
-    :math:`u_\theta` per unit of its residual; the sum runs over the images of the yaw, so that the
-    density over one period of the yaw integrates to one (up to what lies more than one and a half
-    periods from the point estimate). docs/method.md, M-8.
-
-    Args:
-        density: of the residuals.
-        coding: from residuals to boxes.
-        yaw_period: 2 pi, or pi for a density of the axis alone, where a direction classifier
-            decides between the two headings.
-
-    Raises:
-        ValueError: if density and coding differ in length, or the period is not positive.
+    with the residuals t of the coding, the period P of the yaw and the radians :math:`u_\theta`
+    per unit of its residual; the sum runs over the images of the yaw, so that the density over one
+    period integrates to one. docs/method.md, M-8. The period is 2 pi, or pi for a density of the
+    axis alone, where a direction classifier decides between the two headings.
     """
 
     density: Density
@@ -55,10 +46,7 @@ class BoxDistribution(TensorRecord):
 
     @property
     def covariance(self) -> Tensor:
-        """Covariance of the boxes ``(N, 7, 7)``, meters and radians, LiDAR axes.
-
-        To first order: that of the residuals, by the Jacobian at the point estimate.
-        """
+        """Covariance of the boxes ``(N, 7, 7)``, LiDAR axes, to first order at the point."""
         jacobian = self.coding.jacobian(self.density.point)
         return jacobian @ self.density.covariance @ jacobian.transpose(-1, -2)
 
@@ -76,11 +64,7 @@ class BoxDistribution(TensorRecord):
         return torch.cat((residuals[..., :6], yaw[..., None]), dim=-1)
 
     def log_prob(self, boxes: Tensor) -> Tensor:
-        """Log densities, nats, meters and radians: ``(N,)`` or ``(N, S)``.
-
-        Args:
-            boxes: ``(N, 7)`` or ``(N, S, 7)``, sizes positive.
-        """
+        """Log densities ``(N,)`` or ``(N, S)`` of boxes ``(N, 7)`` or ``(N, S, 7)``, nats."""
         if boxes.ndim == 2:
             return self.log_prob(boxes[:, None])[:, 0]
         nearest = self.residuals(boxes)[:, None]
@@ -92,23 +76,13 @@ class BoxDistribution(TensorRecord):
         return torch.logsumexp(log_p, dim=1) - self.coding.log_volume(boxes)
 
     def cdf(self, boxes: Tensor) -> Tensor:
-        """Marginal distribution functions of the residuals at boxes ``(N, 7)`` or ``(N, S, 7)``.
-
-        That of the yaw at the image nearest to the point estimate; mass beyond half a period from
-        there is not folded in, as it is in :meth:`log_prob`.
-        """
+        """Marginal distribution functions of the :meth:`residuals`, the shape of ``boxes``."""
         return self.density.cdf(self.residuals(boxes))
 
     def squared_mahalanobis(self, boxes: Tensor) -> Tensor:
-        """Squared distances of boxes from the mean, in the covariance of the residuals.
+        """Squared distances ``(N,)`` or ``(N, S)`` from the mean, in the residuals' covariance.
 
         Of a Gaussian, chi-squared with 7 degrees of freedom. NaN without an inverse.
-
-        Args:
-            boxes: ``(N, 7)`` or ``(N, S, 7)``.
-
-        Returns:
-            ``(N,)`` or ``(N, S)``.
         """
         if boxes.ndim == 2:
             return self.squared_mahalanobis(boxes[:, None])[:, 0]

@@ -1,8 +1,4 @@
-"""Densities of residuals, and what can be made of any of them.
-
-N boxes, one density each; S samples; D residuals (7 for boxes) of a coding
-(:mod:`ebm3d.boxes.codings`).
-"""
+"""Densities of residuals: N boxes, one density each; S samples; D residuals (7 for boxes)."""
 
 from __future__ import annotations
 
@@ -59,14 +55,7 @@ class Density(TensorRecord, ABC):
         return self._sample(num_samples, generator).transpose(0, 1)
 
     def rescaled(self, factors: Tensor | float) -> AffineDensity:
-        """Widen about the point estimates: temperature scaling. docs/method.md, M-17.
-
-        Args:
-            factors: of the standard deviations, positive; one number or ``(D,)``.
-
-        Raises:
-            ValueError: for another shape or, on the CPU, a factor that is not positive and finite.
-        """
+        """Widen by factors, ``()`` or ``(D,)``, about the point estimates. docs/method.md, M-17."""
         point = self.point
         factors = torch.as_tensor(factors, dtype=point.dtype)
         if factors.shape not in ((), point.shape[1:]):
@@ -111,14 +100,7 @@ class AffineDensity(Density):
 
     .. math:: \log p(u) = \log p_t\!\left(a + (u - b) / s\right) - \sum_d \log s_d
 
-    Args:
-        base: N densities of t.
-        center: a, ``(N, D)``.
-        factors: s, ``(N, D)``, positive.
-        location: b, ``(N, D)``; the point estimates.
-
-    Raises:
-        ValueError: if the shapes differ.
+    with ``center`` a, ``factors`` s > 0 and ``location`` b, the point estimates, ``(N, D)``.
     """
 
     base: Density
@@ -170,11 +152,7 @@ class AffineDensity(Density):
 
 @dataclass(frozen=True)
 class SymmetricDensity(Density):
-    """Densities symmetric about ``location`` ``(N, D)``: the mean and the point estimate.
-
-    Raises:
-        ValueError: if the tensors are not all of its shape, unless a family says otherwise.
-    """
+    """Densities symmetric about ``location`` ``(N, D)``: the mean and the point estimate."""
 
     location: Tensor
 

@@ -1,4 +1,4 @@
-"""Gaussian densities: of independent residuals, and of full covariance."""
+"""Gaussian and Laplace densities of independent residuals, and Gaussians of full covariance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from ebm3d.densities.density import SymmetricDensity, check_axes, check_shape
-from ebm3d.devices import standard_normal
+from ebm3d.devices import check_generator, standard_normal
 from ebm3d.errors import can_read, input_error
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -24,11 +24,7 @@ class GaussianDensity(SymmetricDensity):
         \log p(t) = -\tfrac12 \sum_d \left(\log 2\pi + s_d + (t_d - \mu_d)^2 e^{-s_d}\right),
         \quad s = \log \sigma^2
 
-    docs/method.md, M-10.
-
-    Args:
-        location: means, ``(N, D)``.
-        log_variance: s, ``(N, D)``.
+    with means and s ``(N, D)``. docs/method.md, M-10.
     """
 
     log_variance: Tensor
@@ -50,6 +46,45 @@ class GaussianDensity(SymmetricDensity):
 
 
 @dataclass(frozen=True)
+class LaplaceDensity(SymmetricDensity):
+    r"""Independent Laplace densities.
+
+    .. math::
+        \log p(t) = -\sum_d \left(\log 2 + s_d + |t_d - \mu_d|\, e^{-s_d}\right),
+        \quad s = \log b
+
+    with medians and s ``(N, D)``. docs/method.md, M-10.
+    """
+
+    log_scale: Tensor
+
+    @property
+    def variance(self) -> Tensor:
+        """``(N, D)``: 2 b^2."""
+        return 2 * torch.exp(2 * self.log_scale)
+
+    def _log_prob(self, residuals: Tensor) -> Tensor:
+        distance = self._standardized(residuals).abs()
+        return -(math.log(2) + self.log_scale[:, None] + distance).sum(-1)
+
+    def _cdf(self, residuals: Tensor) -> Tensor:
+        z = self._standardized(residuals)
+        beyond = 0.5 * torch.exp(-z.abs())
+        return torch.where(z < 0, beyond, 1 - beyond)
+
+    def _sample(self, num_samples: int, generator: torch.Generator | None) -> Tensor:
+        # The difference of two exponential variables.
+        check_generator(generator, self.location)
+        drawn = self.location.new_empty(2, num_samples, *self.location.shape)
+        drawn.exponential_(generator=generator)
+        return self.location + torch.exp(self.log_scale) * (drawn[0] - drawn[1])
+
+    def _standardized(self, residuals: Tensor) -> Tensor:
+        """Distances from the medians in scales b."""
+        return (residuals - self.location[:, None]) * torch.exp(-self.log_scale)[:, None]
+
+
+@dataclass(frozen=True)
 class MultivariateGaussianDensity(SymmetricDensity):
     r"""Gaussians of full covariance.
 
@@ -61,11 +96,8 @@ class MultivariateGaussianDensity(SymmetricDensity):
 
     Args:
         location: means, ``(N, D)``, float32 or float64.
-        scale_tril: L, ``(N, D, D)``, with a positive diagonal; only its lower triangle is read. NaN
-            for a box without a density.
-
-    Raises:
-        ValueError: for another shape or type or, on the CPU, a diagonal that is not positive.
+        scale_tril: L, ``(N, D, D)``, of positive diagonal; only its lower triangle is read. NaN for
+            a box without a density.
     """
 
     scale_tril: Tensor
@@ -94,10 +126,8 @@ class MultivariateGaussianDensity(SymmetricDensity):
     def _log_prob(self, residuals: Tensor) -> Tensor:
         if residuals.numel() == 0:  # which MultivariateNormal divides by
             return residuals.new_zeros(residuals.shape[:-1])
-        location, scale_tril = self.location[:, None], self._factor[:, None]
-        return MultivariateNormal(location, scale_tril=scale_tril, validate_args=False).log_prob(
-            residuals
-        )
+        parts = {"loc": self.location[:, None], "scale_tril": self._factor[:, None]}
+        return MultivariateNormal(**parts, validate_args=False).log_prob(residuals)
 
     def _cdf(self, residuals: Tensor) -> Tensor:
         return normal_cdf(residuals, self.location[:, None], torch.log(self.variance)[:, None])
@@ -125,10 +155,9 @@ def normal_cdf(values: Tensor, location: Tensor, log_variance: Tensor) -> Tensor
 
 
 def triangular_root(root: Tensor) -> Tensor:
-    """Lower triangular L of positive diagonal with L L' = R R', both ``(..., D, D)``.
+    """Lower triangular L of positive diagonal with L L' = R R', R ``(..., D, D)`` of full rank.
 
-    R of full rank, such as eigenvectors times standard deviations. Unlike a Cholesky factor of
-    R R', L keeps the digits of R.
+    Unlike a Cholesky factor of R R', L keeps the digits of R.
     """
     _, upper = torch.linalg.qr(root.transpose(-1, -2))
     signs = torch.diagonal(upper, dim1=-2, dim2=-1).sign()

@@ -32,9 +32,6 @@ class HistogramDensity(Density):
         lower: l, the first level of each residual.
         upper: u, the last level of each residual.
         tail_weight: tau, between 0 and 1.
-
-    Raises:
-        ValueError: for a wrong shape, fewer than two levels, or ranges of another length than D.
     """
 
     log_masses: Tensor
@@ -56,7 +53,7 @@ class HistogramDensity(Density):
 
     @property
     def point(self) -> Tensor:
-        """The expected level, ``(N, D)``; without the wide Gaussian."""
+        """``(N, D)``: the expected level, without the wide Gaussian."""
         low, _, width, _ = self._range()
         return low + width * (self.log_masses.exp() * self._steps()).sum(-1)
 

@@ -22,17 +22,9 @@ class HuberDensity(SymmetricDensity):
         \exp\left(-\frac{\mathrm{smoothL1}(t_d - \mu_d;\, \beta)}{s_d}\right), \quad
         \zeta(q) = \sqrt{2\pi q}\;\mathrm{erf}\sqrt{q / 2} + 2 e^{-q/2}
 
-    with smoothL1(r) = r^2 / (2 beta) for |r| < beta and |r| - beta / 2 beyond. It tends to the
+    with centers and log s ``(N, D)``, and beta in the units of the residuals. It tends to the
     Laplace density as beta vanishes, and to a Gaussian of variance beta s as beta / s grows.
     docs/method.md, M-9.
-
-    Args:
-        location: centers, ``(N, D)``.
-        log_scale: log s, ``(N, D)``.
-        beta: positive, in the units of the residuals.
-
-    Raises:
-        ValueError: if the shapes differ or beta is not positive.
     """
 
     log_scale: Tensor
@@ -44,10 +36,7 @@ class HuberDensity(SymmetricDensity):
 
     @property
     def variance(self) -> Tensor:
-        r"""``(N, D)``: :math:`s^2 (q\, c + 4 (q + 1) e^{-q/2}) / \zeta`, c as in zeta's first term.
-
-        The two limits are 2 s^2 and beta s.
-        """
+        r"""``(N, D)``: :math:`s^2 (q\, c + 4 (q + 1) e^{-q/2}) / \zeta`, c zeta's first term."""
         ratio, core, edge = self._parts()
         second_moment = ratio * core + 4 * (ratio + 1) * edge
         return torch.exp(2 * self.log_scale) * second_moment / (core + 2 * edge)
@@ -68,9 +57,8 @@ class HuberDensity(SymmetricDensity):
         inner = distance.clamp_max(self.beta) * torch.exp(-log_scale / 2)
         half = math.sqrt(math.pi / 2) * torch.sqrt(ratio)
         # Mass between the distance and beta, then beyond both.
-        middle = half * (
-            torch.erfc(inner / math.sqrt(2 * self.beta)) - torch.erfc(torch.sqrt(ratio / 2))
-        )
+        inner = inner / math.sqrt(2 * self.beta)
+        middle = half * (torch.erfc(inner) - torch.erfc(torch.sqrt(ratio / 2)))
         outer = (distance - self.beta).clamp_min(0) * torch.exp(-log_scale)
         beyond = (middle + edge * torch.exp(-outer)) / (core + 2 * edge)
         return torch.where(offset < 0, beyond, 1 - beyond)

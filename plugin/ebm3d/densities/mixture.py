@@ -12,8 +12,6 @@ from ebm3d.densities.gaussian import log_normal, normal_cdf
 from ebm3d.devices import standard_normal, uniform, whole_numbers
 from ebm3d.errors import input_error, shape_error
 
-_POINT_ESTIMATES = ("mean", "mode")
-
 
 @dataclass(frozen=True)
 class MixtureDensity(Density):
@@ -32,12 +30,8 @@ class MixtureDensity(Density):
         log_variances: s, ``(N, I, D)``.
         point_estimate: "mean", or "mode": the component mean where the mixture (that of each
             residual, if not joint) is densest; not exactly the mode, which has no closed form.
-        log_weights: ``(N, I)``, log w up to a constant in each row; minus infinity for a component
-            of no weight. None is 1 / I for each.
+        log_weights: ``(N, I)``, log w up to a constant in each row; None for 1 / I each.
         joint: whether one component is drawn for all residuals.
-
-    Raises:
-        ValueError: if the shapes differ, I is 0, or the point estimate is unknown.
     """
 
     means: Tensor
@@ -53,9 +47,8 @@ class MixtureDensity(Density):
             raise shape_error("means", "(N, I, D) with at least one component", self.means)
         if self.log_weights is not None:
             check_shape("log_weights", self.log_weights, self.means.shape[:2])
-        if self.point_estimate not in _POINT_ESTIMATES:
-            expected = f"one of {_POINT_ESTIMATES}"
-            raise input_error("point_estimate", expected, repr(self.point_estimate))
+        if self.point_estimate not in ("mean", "mode"):
+            raise input_error("point_estimate", "'mean' or 'mode'", repr(self.point_estimate))
 
     @property
     def num_residuals(self) -> int:

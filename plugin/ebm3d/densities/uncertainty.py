@@ -16,18 +16,8 @@ def relative_uncertainty(std: Tensor, boxes: Tensor) -> Tensor:
             + \tfrac14 (\sigma_{d_x}^2 + \sigma_{d_y}^2) + \tfrac12 \sigma_{d_z}^2
             + \tfrac14 (d_x^2 + d_y^2)\, \sigma_\theta^2}{d_x^2 + d_y^2 + d_z^2}
 
-    the mean over the eight corners, to first order and for uncorrelated dimensions. Invariant to
-    rotation about z. Ours; docs/method.md, M-18.
-
-    Args:
-        std: standard deviation of each dimension ``(N, 7)``, m and rad.
-        boxes: ``(N, 7)``, z at the bottom center.
-
-    Returns:
-        ``(N,)``, dimensionless; NaN where a standard deviation is NaN.
-
-    Raises:
-        ValueError: if a shape is wrong.
+    the mean over the eight corners, to first order and for uncorrelated dimensions. Ours;
+    docs/method.md, M-18. Standard deviations ``(N, 7)`` in m and rad; returns ``(N,)``.
     """
     check_boxes(boxes)
     if std.shape != boxes.shape:
@@ -45,17 +35,9 @@ def decayed_scores(scores: Tensor, std: Tensor, boxes: Tensor, decay: float) -> 
 
     Args:
         scores: ``(N,)``, or ``(N, K)`` of K classes.
-        std: standard deviation of each dimension ``(N, 7)``, m and rad; a box keeps its scores
-            where one is not finite.
+        std: ``(N, 7)``, m and rad; a box keeps its scores where one is not finite.
         boxes: ``(N, 7)``.
-        decay: kappa, at least 0: at 10, a root mean square displacement of 5 % of the diagonal
-            takes 39 % of the score.
-
-    Returns:
-        The shape and dtype of ``scores``.
-
-    Raises:
-        ValueError: if a shape is wrong.
+        decay: kappa, at least 0: at 10, a displacement of 5 % of the diagonal takes 39 %.
     """
     if len(scores) != len(boxes) or scores.ndim > 2:
         raise shape_error("scores", f"({len(boxes)},) or ({len(boxes)}, K)", scores)
@@ -65,11 +47,7 @@ def decayed_scores(scores: Tensor, std: Tensor, boxes: Tensor, decay: float) -> 
 
 
 def check_std(std: Tensor, name: str) -> None:
-    """Raise if a standard deviation ``(N, 7)`` is not finite; waits for a device.
-
-    Raises:
-        ValueError: with the first row that is not.
-    """
+    """Raise if a standard deviation ``(N, 7)`` is not finite; waits for a device."""
     known = torch.isfinite(std).all(dim=1)
     if not bool(known.all()):
         row = int((~known).nonzero()[0, 0])

@@ -32,9 +32,6 @@ class VarianceVoting:
     Args:
         iou_threshold: in [0, 1).
         temperature: tau, positive: at 0.05, a candidate of IoU 0.5 votes with e^-5.
-
-    Raises:
-        ValueError: if one is out of its range.
     """
 
     iou_threshold: float
@@ -54,20 +51,14 @@ class VarianceVoting:
         same_class: Tensor,
         yaw_period: float,
     ) -> Tensor:
-        """Return the refined boxes.
+        """Refine boxes; a yaw stays within half a period of the kept box's.
 
         Args:
             kept: ``(K, 7)``, each of them, up to its yaw's period, a candidate too.
             candidates: ``(M, 7)``.
             variances: ``(M, 7)``, m^2 and rad^2, finite; at least 1e-12 is assumed.
-            same_class: ``(K, M)`` boolean: whether the candidate is of the kept box's class.
+            same_class: ``(K, M)`` whether the candidate is of the kept box's class.
             yaw_period: 2 pi, or pi if a candidate may be flipped by pi.
-
-        Returns:
-            ``(K, 7)``, the yaw within half a period of the kept box's.
-
-        Raises:
-            ValueError: if a shape is wrong.
         """
         check_boxes(kept, "kept")
         check_boxes(candidates, "candidates")

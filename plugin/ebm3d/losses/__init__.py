@@ -1,18 +1,16 @@
-"""Training methods: one function each, in log space, per element, no reduction.
+"""Training methods: a function each, in log space, per element, no reduction; and its class.
 
-Shapes that do not fit and constants out of range raise ``ValueError``. The classes are called as
-:class:`ebm3d.losses.training.TrainingMethod`.
+Shapes that do not fit and constants out of range raise ``ValueError``.
 """
 
 from ebm3d.losses.confidence import ConfidenceLoss, confidence_loss
-from ebm3d.losses.direct import l1_loss, l2_loss, smooth_l1_loss
-from ebm3d.losses.gaussian import gaussian_nll
 from ebm3d.losses.importance_sampling import (
     KLDISLoss,
     MLISLoss,
     kldis_loss,
     log_normalizer,
     mlis_loss,
+    proposal_loss,
 )
 from ebm3d.losses.label_encoding import (
     bit_cross_entropy,
@@ -20,11 +18,16 @@ from ebm3d.losses.label_encoding import (
     code_smoothness_penalty,
     soft_cross_entropy,
 )
-from ebm3d.losses.laplace import laplace_nll
 from ebm3d.losses.maximum_likelihood import MLMCMCLoss, mcmc_loss
 from ebm3d.losses.nce import ConditionalNCELoss, NCELoss, NCEPlusLoss, nce_loss
 from ebm3d.losses.propel import propel_loss
-from ebm3d.losses.proposal import proposal_loss
+from ebm3d.losses.residuals import (
+    gaussian_nll,
+    l1_loss,
+    l2_loss,
+    laplace_nll,
+    smooth_l1_loss,
+)
 from ebm3d.losses.score_matching import (
     DSMLoss,
     ScoreMatchingLoss,

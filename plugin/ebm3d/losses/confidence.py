@@ -25,13 +25,8 @@ def confidence_loss(f: Tensor, targets: Tensor) -> Tensor:
     Source: Jiang et al., "Acquisition of Localization Confidence for Accurate Object Detection",
     ECCV 2018: predict the IoU of a box and maximize it. docs/method.md, M-15. Deviation: f is the
     logit of the confidence, so that its gradient does not vanish where the confidence saturates.
-
-    Args:
-        f: ``(..., S)`` logits of S boxes around each true box.
-        targets: ``(..., S)`` confidences in [0, 1].
-
-    Returns:
-        ``(...)``, the mean over S, nats. Least at sigmoid(f) = targets: their mean entropy.
+    Logits f and targets in [0, 1], ``(..., S)`` of S boxes around each true box; returns the mean
+    over S, ``(...)``, nats.
     """
     if f.shape != targets.shape:
         raise shape_error("targets", f"{tuple(f.shape)} like f", targets)
@@ -47,8 +42,7 @@ class ConfidenceLoss:
     Args:
         target: "iou" for the 3D IoU with the true box; "gaussian" for exp(-|t|^2 / 2) of the
             residuals t in units of ``noise_std``.
-        noise_std: seven standard deviations for "gaussian": along, across, up (m); length, width,
-            height (log ratio); yaw (rad).
+        noise_std: seven standard deviations for "gaussian": m, log ratios, rad.
         num_noise_samples: M per true box.
     """
 

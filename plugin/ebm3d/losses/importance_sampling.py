@@ -1,7 +1,6 @@
 """Likelihoods of an energy with an importance-sampled normalizer: ML-IS and KLD-IS.
 
-M samples of a known density q for each element: ``f`` and ``log_q``, ``(..., M)``, are f and log q
-there, ``f_true``, ``(...)``, is f of the true value; nats. All in log space.
+Of M samples of a density q, f and log q are ``(..., M)``, and f of the true value ``(...)``; nats.
 """
 
 from __future__ import annotations
@@ -24,9 +23,8 @@ def log_normalizer(f: Tensor, log_q: Tensor) -> Tensor:
     .. math:: \log\hat Z = \log\frac1M\sum_{m=1}^{M} \exp\{f(\tilde y_m) - \log q(\tilde y_m)\},
         \quad \tilde y_m \sim q
 
-    docs/method.md, M-22. Z-hat is unbiased; its logarithm falls short by about
-    :math:`\mathrm{Var}(w) / (2 M)`, with w the weights over their mean, and has the standard error
-    :math:`\sqrt{\mathrm{Var}(w) / M}`. Returns ``(...)``.
+    docs/method.md, M-22. Biased by about :math:`-\mathrm{Var}(w) / (2 M)`, of standard error
+    :math:`\sqrt{\mathrm{Var}(w) / M}`, with w the weights over their mean.
     """
     if f.shape != log_q.shape:
         raise shape_error("log_q", f"{tuple(f.shape)} like f", log_q)
@@ -41,7 +39,7 @@ def mlis_loss(f_true: Tensor, f: Tensor, log_q: Tensor) -> Tensor:
     .. math:: L = \log\frac1M\sum_{m=1}^{M} \frac{e^{f(\tilde y_m)}}{q(\tilde y_m)} - f(y)
 
     Source: Gustafsson et al., "Energy-Based Models for Deep Probabilistic Regression", ECCV 2020.
-    docs/method.md, M-22. Biased downwards as :func:`log_normalizer` is. Returns ``(...)``.
+    docs/method.md, M-22. Biased downwards as :func:`log_normalizer` is.
     """
     normalizer = log_normalizer(f, log_q)
     if f_true.shape != normalizer.shape:
@@ -57,9 +55,7 @@ def kldis_loss(f: Tensor, log_q: Tensor, log_p: Tensor) -> Tensor:
         \frac1M\sum_{m=1}^{M} f(\tilde y_m)\, \frac{p(\tilde y_m | y)}{q(\tilde y_m)}
 
     Source: Gustafsson et al., "How to Train Your Energy-Based Model for Regression", BMVC 2020.
-    docs/method.md, M-22. The weights p / q are not normalized, as published: their mean is one only
-    in expectation, so that a constant added to f adds noise to the loss. They must not overflow.
-    ``log_p``, ``(..., M)``, is log p at the samples. Returns ``(...)``.
+    docs/method.md, M-22. The weights p / q are not normalized, as published, and must not overflow.
     """
     if log_p.shape != f.shape:
         raise shape_error("log_p", f"{tuple(f.shape)} like f", log_p)
@@ -71,18 +67,30 @@ def effective_share(f: Tensor, log_q: Tensor) -> Tensor:
 
     .. math:: \frac{(\sum_m w_m)^2}{M \sum_m w_m^2}, \quad w_m = e^{f(\tilde y_m)} / q(\tilde y_m)
 
-    Returns ``(...)`` from 1 / M to 1, without a graph.
+    From 1 / M to 1, without a graph.
     """
     weights = torch.softmax((f - log_q).detach(), dim=-1)
     return 1 / (weights.square().sum(dim=-1) * weights.shape[-1])
 
 
+def proposal_loss(f: Tensor, log_q: Tensor) -> Tensor:
+    r"""Divergence of exp f from the proposal, by samples of the proposal, without log Z.
+
+    .. math:: L(\phi) = \log\frac1M\sum_{m=1}^{M}
+        \frac{e^{f(\tilde y_m)}}{q_\phi(\tilde y_m)}, \quad \tilde y_m \sim q_\phi
+
+    with samples and f held fixed. Source: Gustafsson et al., "Learning Proposals for Practical
+    Energy-Based Regression", AISTATS 2022. docs/method.md, M-26. Its gradient estimates that of
+    :math:`\mathrm{KL}(e^f / Z \,\|\, q_\phi)` by self-normalized importance sampling.
+    """
+    return log_normalizer(f.detach(), log_q)
+
+
 @register
 class MLISLoss:
-    """Trains f by :func:`mlis_loss` with samples of the noise; logs their ``effective_share``.
+    """Trains f by :func:`mlis_loss` with M = ``num_noise_samples`` per true box.
 
-    Args:
-        num_noise_samples: M per true box, at least 1.
+    Logs their ``effective_share``.
     """
 
     is_density, returns_samples = True, True
@@ -108,10 +116,9 @@ class KLDISLoss:
 
     Args:
         num_noise_samples: M per true box.
-        target_std: of the Gaussian, in standard deviations of the noise. At 0.5, the narrowest of
-            the three components of the default ``BoxNoise``, its weights are at most 3 under that
-            noise, and 12 under a ``LearnedProposal``. Published is 0.3 times the middle of three
-            components (BMVC 2020, detection in images, four dimensions).
+        target_std: of the Gaussian, in standard deviations of the noise. At 0.5, the narrowest
+            component of the default ``BoxNoise``, its weights are at most 3 (under a
+            ``LearnedProposal`` 12). Published is 0.3 times the middle one of three (BMVC 2020).
     """
 
     is_density, returns_samples = True, True

@@ -1,6 +1,6 @@
-"""Losses of label encodings: cross entropies, and the two regularizers of learned codes.
+"""Losses of label encodings: cross entropies (nats), and the regularizers of learned codes.
 
-N boxes; D dimensions, each with its code; M bits; L levels. Cross entropies in nats.
+N boxes; D dimensions, each with its code; M bits; L levels.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ def soft_cross_entropy(scores: Tensor, soft_labels: Tensor) -> Tensor:
 
     .. math:: -\sum_j \phi_j \log \mathrm{softmax}(C)_j
 
-    docs/method.md, M-13. Scores C and soft labels phi ``(..., L)``; returns ``(...)``, never below
-    the entropy of phi.
+    docs/method.md, M-13. Scores C and soft labels phi ``(..., L)``; returns ``(...)``.
     """
     if scores.shape != soft_labels.shape:
         raise shape_error("soft_labels", f"{tuple(scores.shape)} like scores", soft_labels)
@@ -30,8 +29,7 @@ def bit_cross_entropy(logits: Tensor, bits: Tensor) -> Tensor:
 
     .. math:: -\sum_m \big(b_m \log\sigma(z_m) + (1 - b_m) \log\sigma(-z_m)\big)
 
-    docs/method.md, M-12. Logits z and bits b in [0, 1], ``(..., M)``; returns ``(...)``, minus the
-    log probability of the code, were its bits independent.
+    docs/method.md, M-12. Logits z and bits b in [0, 1], ``(..., M)``; returns ``(...)``.
     """
     if logits.shape != bits.shape:
         raise shape_error("bits", f"{tuple(logits.shape)} like logits", bits)
@@ -46,7 +44,6 @@ def code_distance_penalty(codes: Tensor, labels: Tensor) -> Tensor:
 
     Source: Shah and Aamodt, "Learning Label Encodings for Deep Regression", ICLR 2023.
     docs/method.md, M-13. Codes Z ``(N, D, M)``, labels y ``(N, D)`` in levels; returns ``(D,)``.
-    Takes N N M numbers of memory for each dimension.
     """
     if codes.ndim != 3 or labels.shape != codes.shape[:2]:
         raise shape_error("labels", "(N, D) like codes (N, D, M)", labels)
@@ -61,8 +58,8 @@ def code_smoothness_penalty(codebook: Tensor, kind: str = "l1") -> Tensor:
 
     .. math:: R_2 = \sum_m \sum_j |D_{mj} - D_{m,j+1}|
 
-    Source: as :func:`code_distance_penalty`; ``kind="squared"`` squares the differences, as the
-    code released with it does. Codebook D ``(..., M, L)``; returns ``(...)``.
+    Source: as :func:`code_distance_penalty`; "squared" squares the differences, as its released
+    code does. Codebook D ``(..., M, L)``; returns ``(...)``.
     """
     steps = codebook.diff(dim=-1)
     if kind == "l1":

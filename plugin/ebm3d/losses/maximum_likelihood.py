@@ -18,19 +18,15 @@ def mcmc_loss(f_true: Tensor, f_samples: Tensor) -> Tensor:
 
     .. math:: L = \frac1M\sum_{m=1}^{M} f(\tilde y_m) - f(y), \quad \tilde y_m \sim e^f / Z
 
-    With exact samples, held fixed, its gradient is an unbiased estimate of that of the negative
-    log-likelihood; its value says nothing. Source: Gustafsson et al., "How to Train Your
-    Energy-Based Model for Regression", BMVC 2020, where the samples come from short runs of
-    :func:`ebm3d.refiners.langevin` that start at the true value: contrastive divergence (Hinton,
-    2002). docs/method.md, M-23.
-
+    Its gradient estimates that of the negative log-likelihood; its value says nothing. Source:
+    Gustafsson et al., "How to Train Your Energy-Based Model for Regression", BMVC 2020, with
+    samples of :func:`ebm3d.refiners.langevin` from the true value. docs/method.md, M-23.
     f of the true values ``(...)`` and of the samples ``(..., M)``; returns ``(...)``.
     """
     if f_samples.ndim == 0 or f_samples.shape[-1] < 1:
         raise shape_error("f_samples", "(..., M) with M >= 1 samples", f_samples)
     if f_true.shape != f_samples.shape[:-1]:
-        expected = f"{tuple(f_samples.shape[:-1])}, like f_samples without its last axis"
-        raise shape_error("f_true", expected, f_true)
+        raise shape_error("f_true", f"{tuple(f_samples.shape[:-1])} as f_samples", f_true)
     return f_samples.mean(dim=-1) - f_true
 
 
@@ -38,14 +34,9 @@ def mcmc_loss(f_true: Tensor, f_samples: Tensor) -> Tensor:
 class MLMCMCLoss:
     """Trains f by :func:`mcmc_loss` with Langevin chains that start at the true boxes.
 
-    Costs ``num_steps`` gradients of f in ``num_chains`` boxes before the step of training. Logs
-    ``displacement``, the root mean square of the chains' residuals in units of the noise:
+    ``num_chains`` chains per true box take ``num_steps`` steps of ``step_size`` standard deviations
+    of the noise. Logs ``displacement``, the root mean square of their residuals in these units:
     ``step_size * sqrt(num_steps)`` while f is flat.
-
-    Args:
-        num_steps: L of each chain.
-        step_size: lambda, in standard deviations of the noise.
-        num_chains: per true box.
     """
 
     is_density, returns_samples = True, False
@@ -60,9 +51,8 @@ class MLMCMCLoss:
         """Evaluate the loss per true box; no noise is drawn."""
         log_density = ResidualDensity(f, LocalCoding(noise.boxes, noise.noise_std))
         start = noise.boxes.new_zeros(len(noise.boxes), self.num_chains, 7)
-        chains = langevin(
-            log_density, start, self.step_size, self.num_steps, generator=noise.generator
-        )
+        sizes = self.step_size, self.num_steps
+        chains = langevin(log_density, start, *sizes, generator=noise.generator)
         values = log_density(torch.cat((start[:, :1], chains), dim=1))
         loss = mcmc_loss(values[:, 0], values[:, 1:])
         return TrainingLoss(loss, {"displacement": chains.square().mean(dim=(1, 2)).sqrt()})

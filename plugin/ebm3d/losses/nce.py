@@ -29,14 +29,7 @@ def nce_loss(f: Tensor, log_q: Tensor) -> Tensor:
 
     Source: Gustafsson et al., "Accurate 3D Object Detection using Energy-Based Models", 2020, and
     "How to Train Your Energy-Based Model for Regression", BMVC 2020. docs/method.md, M-3.
-    In log space throughout: the densities of the noise may underflow, the loss does not.
-
-    Args:
-        f: ``(..., M + 1)`` unnormalized log densities; index 0 belongs to the true box.
-        log_q: ``(..., M + 1)`` log densities of the noise at the same boxes, nats.
-
-    Returns:
-        ``(...)`` nats; ``log(M + 1)`` where ``f - log_q`` is constant.
+    f and log q ``(..., M + 1)``, with the true box at index 0; returns ``(...)``, nats.
     """
     if f.shape != log_q.shape:
         raise shape_error("log_q", f"{tuple(f.shape)} like f", log_q)
@@ -48,11 +41,7 @@ def nce_loss(f: Tensor, log_q: Tensor) -> Tensor:
 
 @register
 class NCELoss:
-    """Trains f by :func:`nce_loss` with samples of the noise.
-
-    Args:
-        num_noise_samples: M per true box, at least 1.
-    """
+    """Trains f by :func:`nce_loss` with M = ``num_noise_samples`` per true box."""
 
     is_density, returns_samples = True, True
 
@@ -66,7 +55,7 @@ class NCELoss:
 
 
 @register
-class NCEPlusLoss:
+class NCEPlusLoss(NCELoss):
     r"""Trains f by :func:`nce_loss` with a perturbed true box (NCE+).
 
     .. math:: \tilde y_{i0} = y_i + \nu_i, \quad \nu_i \sim q_\beta
@@ -82,16 +71,13 @@ class NCEPlusLoss:
         num_noise_samples: M per true box.
     """
 
-    is_density, returns_samples = True, True
-
     def __init__(
         self, beta: float = 0.1, beta_scales: str = "std", num_noise_samples: int = 128
     ) -> None:
-        check_count("num_noise_samples", num_noise_samples)
+        super().__init__(num_noise_samples)
         check_positive("beta", beta)
         if beta_scales not in ("std", "variance"):
             raise input_error("beta_scales", "'std' or 'variance'", repr(beta_scales))
-        self.num_noise_samples = num_noise_samples
         self.factor = beta if beta_scales == "std" else math.sqrt(beta)
 
     def __call__(self, f: Scorer, noise: NoiseAround) -> TrainingLoss:
@@ -104,7 +90,7 @@ class NCEPlusLoss:
 
 
 @register
-class ConditionalNCELoss:
+class ConditionalNCELoss(NCELoss):
     r"""Trains f by :func:`nce_loss` with noise around a noisy box r, not around the true one.
 
     .. math::
@@ -118,16 +104,7 @@ class ConditionalNCELoss:
     noise lies around the true box. Source: Ceylan and Gutmann, "Conditional Noise-Contrastive
     Estimation of Unnormalised Models", ICML 2018, for pairs. Deviation: the ranking of M + 1 with
     one r. docs/method.md, M-33. A learned proposal does not enter: its density of r is not known.
-
-    Args:
-        num_noise_samples: M per true box, at least 1.
     """
-
-    is_density, returns_samples = True, True
-
-    def __init__(self, num_noise_samples: int = 128) -> None:
-        check_count("num_noise_samples", num_noise_samples)
-        self.num_noise_samples = num_noise_samples
 
     def __call__(self, f: Scorer, noise: NoiseAround) -> TrainingLoss:
         """Evaluate the loss per true box."""
@@ -141,7 +118,7 @@ class ConditionalNCELoss:
 
 
 class _Samples(NamedTuple):
-    """:class:`Samples` of which the first is not, or not only, the true box of a noise."""
+    """:class:`Samples` whose first is not the true box, or whose density is not the noise's."""
 
     boxes: Tensor
     log_q: Tensor

@@ -43,14 +43,12 @@ def propel_loss(
     Args:
         target: y, ``(N, D)``, units of the coding.
         means: ``(N, I, D)``, I at least 1.
-        log_variances: ``(N, I, D)``, squared units of the coding.
+        log_variances: ``(N, I, D)``.
         target_variance: v_gt, positive, one number or ``(D,)``.
-        joint: whether the mixture is one over all residuals; otherwise each residual has a
-            mixture, of the same components.
+        joint: whether the mixture is one over all residuals; otherwise each residual has one.
 
     Returns:
-        ``(N,)``, or ``(N, D)`` if not joint. At least zero, and zero only where the mixture is the
-        Gaussian around the target. Takes N I^2 D numbers of memory.
+        ``(N,)``, or ``(N, D)`` if not joint; at least zero. Takes N I^2 D numbers of memory.
     """
     if target.ndim != 2:
         raise shape_error("target", "(N, D)", target)

@@ -1,7 +1,4 @@
-"""Score matching: densities learned from the derivatives of f in its argument alone.
-
-D dimensions; S slices. The "score" of the statistics literature is the gradient of f.
-"""
+"""Score matching: densities learned from the derivatives of f in its D-dimensional argument."""
 
 from __future__ import annotations
 
@@ -23,11 +20,10 @@ def score_matching_loss(f: Scorer, points: Tensor) -> Tensor:
 
     Source: Hyvärinen, "Estimation of Non-Normalized Statistical Models by Score Matching", JMLR
     2005; for regression Gustafsson et al., BMVC 2020. docs/method.md, M-24. Unbounded below for a
-    finite set of points: a density of ever sharper peaks on them. Time and memory grow with D.
+    finite set of points. Time and memory grow with D.
 
     Args:
-        f: from ``(..., D)`` to ``(...)``, every point by itself; three times differentiable, once
-            of it in the parameters.
+        f: from ``(..., D)`` to ``(...)``, every point by itself, twice differentiable.
         points: ``(..., D)`` samples of the density to be learned; constants.
     """
     keep, leaf = torch.is_grad_enabled(), as_leaf(points, "points")
@@ -50,13 +46,7 @@ def sliced_score_matching_loss(
     Source: Song et al., "Sliced Score Matching: A Scalable Approach to Density and Score
     Estimation", UAI 2019, the variant of reduced variance. docs/method.md, M-24. Deviation: v has
     entries of +1 and -1, for which the trace has the least variance, instead of normal ones.
-    Unbiased for :func:`score_matching_loss`.
-
-    Args:
-        f: as for :func:`score_matching_loss`.
-        points: ``(..., D)``; constants.
-        num_slices: S, directions drawn for each point.
-        generator: source of randomness on the device of ``points``.
+    Unbiased for :func:`score_matching_loss`; ``num_slices`` is S, per point.
     """
     check_count("num_slices", num_slices)
     keep, leaf = torch.is_grad_enabled(), as_leaf(points, "points")
@@ -108,12 +98,9 @@ def dsm_loss(gradient: Tensor, residual: Tensor, variance: Tensor | float) -> Te
     is, up to a constant, the log density of the data *smoothed by the noise*.
 
     Args:
-        gradient: ``(..., D)`` gradient of f at the perturbed values, see :func:`gradient_of`.
+        gradient: ``(..., D)`` :func:`gradient_of` f at the perturbed values.
         residual: ``(..., D)`` perturbed less true values.
-        variance: of the noise; a number, or of a shape that broadcasts to ``residual``.
-
-    Returns:
-        ``(...)`` in units of 1 / y squared, summed over D; no reduction.
+        variance: of the noise; a number, or a tensor that broadcasts to ``residual``.
     """
     if gradient.shape != residual.shape:
         raise shape_error("gradient", f"{tuple(residual.shape)} like residual", gradient)
@@ -128,13 +115,13 @@ def dsm_loss(gradient: Tensor, residual: Tensor, variance: Tensor | float) -> Te
 class ScoreMatchingLoss:
     """Trains f by score matching at the true boxes, in residuals of the noise's units.
 
-    No noise is drawn. Where f reads a map by bilinear interpolation, its gradient jumps at the
-    borders of cells; the trace of the Hessian misses the jumps, so that the density is biased.
+    Biased where f reads a map by bilinear interpolation: the Hessian misses the jumps of the
+    gradient at the borders of cells.
 
     Args:
-        kind: "exact" for :func:`score_matching_loss`, seven second derivatives; "sliced" for
-            :func:`sliced_score_matching_loss`.
-        num_slices: directions per true box, with "sliced" only; 1 if left out.
+        kind: "exact" for :func:`score_matching_loss`; "sliced" for
+            :func:`sliced_score_matching_loss`, with ``num_slices`` directions (None for 1).
+        num_slices: with "sliced" only.
     """
 
     is_density, returns_samples = True, False
@@ -162,8 +149,7 @@ class ScoreMatchingLoss:
 class DSMLoss:
     """Trains f by :func:`dsm_loss` on Gaussian residuals around the true boxes.
 
-    Residuals are in standard deviations of the perturbation: a flat density of residuals has the
-    expected loss 7, however wide it is.
+    Residuals are in standard deviations of the perturbation: the expected loss of a flat f is 7.
 
     Args:
         std: of the perturbation, in standard deviations of the noise.

@@ -28,13 +28,9 @@ def snl_loss(f_true: Tensor, f: Tensor, log_q: Tensor, log_normalizer: Tensor) -
         \frac{e^{f(\tilde y_m) - b}}{q(\tilde y_m)} - 1, \quad \tilde y_m \sim q
 
     Source: "Self-normalized log-likelihood for energy-based models", arXiv 2503.07021.
-    docs/method.md, M-25. From :math:`\log Z \le b + Z e^{-b} - 1`, with equality at b = log Z: the
-    expectation is never below the negative log-likelihood, and equal to it at the best b. As Z-hat
-    enters linearly, the gradient is unbiased for any M.
-
-    Deviation: where the sampled log Z exceeds b by more than 5 nats, the exponential goes on as its
-    tangent there, so that the gradient stays small while b is far off. The loss stays convex in b;
-    at b = log Z it differs only where Z-hat exceeds 148 Z.
+    docs/method.md, M-25. Its expectation is never below the negative log-likelihood, and equal to
+    it at b = log Z; its gradient is unbiased for any M. Deviation: where the sampled log Z exceeds
+    b by more than 5 nats, the exponential goes on as its tangent there.
 
     Arguments as for :func:`ebm3d.losses.mlis_loss`; ``log_normalizer`` is b, ``(...)``.
     """
@@ -54,17 +50,15 @@ def snl_loss(f_true: Tensor, f: Tensor, log_q: Tensor, log_normalizer: Tensor) -
 class SNLLoss(nn.Module):
     r"""Trains f and its log normalizer b by :func:`snl_loss`; f - b is a normalized log density.
 
-    b is a small network on the pooled features of a noisy (or detected) box :math:`y'`, its log
+    b is a small network g on the pooled features of a noisy (or detected) box :math:`y'`, its log
     sizes and the log scales :math:`\sigma` of the noise there,
 
     .. math:: b = g(\phi(y'), \log d', \log\sigma) + \tfrac72 \log 2\pi
         + \log\left|\det\frac{\partial y}{\partial t}\right|_{y'}
 
-    with g starting at zero: b starts as the log normalizer of a Gaussian of the noise's width with
-    f = 0 at its peak. docs/method.md, M-25. No gradient flows from b into the features.
-
-    Logs ``effective_share`` of the samples, and ``normalizer_error``, the distance of b from the
-    sampled log normalizer in nats.
+    g starts at zero; no gradient flows from b into the features. docs/method.md, M-25. Logs
+    ``effective_share`` of the samples, and ``normalizer_error``, the distance of b from the sampled
+    log normalizer in nats.
 
     Args:
         in_channels: length of the pooled features.
@@ -110,12 +104,10 @@ class SNLLoss(nn.Module):
         return TrainingLoss(loss, logged, samples, values.detach())
 
     def log_normalizer(self, f: FeatureScorer, reference: Tensor, noise_std: Tensor) -> Tensor:
-        """b ``(N,)``, nats in meters and radians, with a graph to the parameters of b alone.
+        """b ``(N,)``, nats in meters and radians, with a graph to its parameters alone.
 
-        Args:
-            f: bound to N boxes.
-            reference: ``(N, 7)`` noisy or detected boxes.
-            noise_std: ``(N, 7)`` standard deviations of the noise around such boxes.
+        ``reference`` ``(N, 7)`` are noisy or detected boxes, ``noise_std`` ``(N, 7)`` the standard
+        deviations of the noise around them.
         """
         reference, noise_std = reference.detach(), noise_std.detach()
         inputs = (f.pooled(reference[:, None])[:, 0], reference[:, 3:6].log(), noise_std.log())

@@ -51,15 +51,11 @@ class NoiseAround(Protocol):
 
     @property
     def reference_noise_std(self) -> Tensor:
-        """``(N, 7)`` standard deviations of the noise around the reference.
-
-        As ``noise_std``, but without what those of metric noise tell of the true box: its size and
-        heading.
-        """
+        """``(N, 7)`` standard deviations of the noise around the reference, not the true box."""
 
     @property
     def generator(self) -> torch.Generator | None:
-        """Source of all randomness, on the device of the boxes; None for the global one."""
+        """Source of all randomness; None for the global one."""
 
     def sample(self, num_samples: int) -> Samples:
         """Draw M = ``num_samples`` boxes around each true box."""
@@ -88,8 +84,7 @@ class TrainingLoss:
     Attributes:
         per_box: ``(N,)``, no reduction.
         logged: further figures by name, ``(N,)`` each, whose means are logged.
-        samples: where f was evaluated, for a learned proposal to learn from; None where these are
-            no samples of a known density, or f is no log density.
+        samples: where f was evaluated, to train a proposal; None if not of a known density.
         f: ``(N, M + 1)`` f at ``samples``, without a graph.
     """
 

@@ -22,14 +22,7 @@ _COLUMNS = (7, 7, 1, 1)  # of the state: z, gradient in z, unknown, f
 
 @dataclass(frozen=True)
 class RefinementResult:
-    """Refined boxes.
-
-    Attributes:
-        boxes: ``(N, 7)``, yaw in (-pi, pi].
-        f_initial: ``(N,)`` f of the input boxes.
-        f_final: ``(N,)`` f of ``boxes``, nowhere below ``f_initial``.
-        num_accepted: ``(N,)`` number of accepted steps, int64.
-    """
+    """Refined boxes ``(N, 7)``, f ``(N,)`` before and after, numbers ``(N,)`` of accepted steps."""
 
     boxes: Tensor
     f_initial: Tensor
@@ -48,11 +41,8 @@ class StepRule(ABC):
     def update(self, step: Tensor, change: Tensor, unknown: Tensor, accepted: Tensor) -> None:
         """Learn from a candidate.
 
-        Args:
-            step: ``(N, 7)`` in z from the box to the candidate, after the limits.
-            change: ``(N, 7)`` gradient at the candidate less that at the box.
-            unknown: ``(N, 1)`` zero; NaN where f or its gradient is not finite at one of the two.
-            accepted: ``(N, 1)`` whether the candidate replaces the box.
+        ``step`` ``(N, 7)`` in z leads from box to candidate and changes the gradient by ``change``;
+        ``unknown`` ``(N, 1)`` is zero, or NaN where f or a gradient is not finite.
         """
 
 
@@ -60,12 +50,8 @@ class Ascent(ABC):
     """Climbs f by T steps, each box by itself.
 
     A candidate is accepted if f does not fall, is finite, and the box is large enough; a step that
-    is not finite is none. So the result is finite and valid for valid input, and f never falls.
-    T + 1 evaluations and T gradients suffice: f and gradient of an accepted box are kept.
-
-    Args:
-        num_steps: T; 0 returns the input boxes.
-        limits: units and limits of the steps; may be replaced by those of another ascent.
+    is not finite is none: the result is finite and valid for valid input. Costs T + 1 evaluations
+    and T gradients. ``limits`` may be replaced by those of another ascent.
     """
 
     def __init__(self, num_steps: int, limits: StepLimits) -> None:
@@ -82,15 +68,9 @@ class Ascent(ABC):
         """Return the rule for the steps of boxes ``(N, 7)``."""
 
     def __call__(self, f: Scorer, boxes: Tensor, labels: Tensor | None = None) -> RefinementResult:
-        """Refine boxes.
+        """Refine boxes ``(N, 7)``, without a graph and in any grad mode.
 
-        Args:
-            f: evaluates boxes ``(N, 7)`` independently of each other.
-            boxes: ``(N, 7)``.
-            labels: ``(N,)`` classes; needed where ``step_scale`` has a row per class.
-
-        Returns:
-            Refined boxes without a graph. Runs also under ``torch.no_grad``.
+        ``labels`` ``(N,)`` are needed where ``step_scale`` has a row per class.
         """
         check_valid_boxes(boxes)
         start = boxes.detach()

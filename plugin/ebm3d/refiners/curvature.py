@@ -29,13 +29,7 @@ class Expansion(TensorRecord):
         h(t) = f(y(t)) + \log\left|\det \tfrac{\partial y}{\partial t}\right|
         \approx h_0 + g^\top t + \tfrac12 t^\top H t
 
-    docs/method.md, M-30.
-
-    Attributes:
-        coding: residuals around the boxes.
-        value: :math:`h_0`, ``(N,)``.
-        gradient: g, ``(N, 7)``.
-        hessian: H, ``(N, 7, 7)``, symmetric.
+    with :math:`h_0` ``(N,)``, g ``(N, 7)`` and H ``(N, 7, 7)``. docs/method.md, M-30.
     """
 
     coding: LocalCoding
@@ -56,18 +50,14 @@ def expand_by_differences(
 
     The eight :math:`t_k`, rows of a Hadamard matrix, are a regular simplex: 8 values and 56 slopes
     for 36 numbers. Exact where h is a quadratic; off by terms of the order :math:`\rho` where it is
-    smooth. A network on maps that are read bilinearly is not: between two kinks its curvature is
-    not that of the mode. The radius is therefore as wide as the noise, so that the fit spans many
-    kinks (docs/method.md, M-30).
+    smooth. The radius is as wide as the noise, so that the fit spans many kinks of a bilinearly
+    read map (docs/method.md, M-30).
 
     Args:
         f: evaluates boxes ``(N, S, 7)``.
-        boxes: ``(N, 7)``.
+        boxes: ``(N, 7)``; their dtype is that of the result.
         noise_std: ``(N, 7)``: along, across, up (m); length, width, height (log ratio); yaw (rad).
         radius: :math:`\rho`, in ``noise_std``.
-
-    Returns:
-        The expansion, in the dtype of the boxes; its value is that at the box.
     """
     check_positive("radius", radius)
     coding = _coding(boxes, noise_std)
@@ -87,10 +77,7 @@ def expand_by_differences(
 
 
 def expand_exactly(f: Scorer, boxes: Tensor, noise_std: Tensor) -> Expansion:
-    """Expand h by differentiating twice at the boxes, for an f without kinks.
-
-    Arguments, result and errors as :func:`expand_by_differences`.
-    """
+    """Expand h by differentiating twice at the boxes, for an f without kinks."""
     coding = _coding(boxes, noise_std)
     with torch.enable_grad():
         at = torch.zeros_like(boxes, requires_grad=True)
@@ -108,9 +95,8 @@ def expand_exactly(f: Scorer, boxes: Tensor, noise_std: Tensor) -> Expansion:
 def _simplex(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Vertices ``(8, 7)`` of unit length, and the least squares fit of a quadratic there.
 
-    The fit is a matrix ``(36, 64)``, from a value and seven slopes per vertex to the constant, the
-    gradient and the upper triangle of the Hessian, and ``(49,)`` where the entries of a Hessian are
-    in its upper triangle. Computed on the CPU in float64, copied once.
+    The fit ``(36, 64)`` maps a value and seven slopes per vertex to the constant, the gradient and
+    the upper triangle of the Hessian; ``(49,)`` are the indices of its entries in the triangle.
     """
     with torch.inference_mode(False):
         hadamard = torch.ones(1, 1, dtype=torch.float64)

@@ -23,16 +23,14 @@ class GradientAscent(Ascent):
 
     Source: Gustafsson et al., "Accurate 3D Object Detection using Energy-Based Models", 2020;
     docs/method.md, M-7. The defaults are the published loop. Deviations: units S of the steps, in
-    the axes of the box or the world, so that meters and radians get steps that suit them; limits in
-    those units; steps that grow after a success; fewer evaluations for the same result.
+    the axes of the box or the world; limits in those units; growing steps; fewer evaluations.
 
     Args:
         num_steps: T; 0 returns the input boxes.
         step_size: :math:`\lambda`; dimensionless with ``step_scale``.
         step_decay: :math:`\eta`, in (0, 1).
         step_growth: factor of :math:`\lambda` after an accepted step, at least 1.
-        step_scale: S, seven numbers for along (x), across (y), up, length, width, height (m), yaw
-            (rad), or one row per class; None for ones.
+        step_scale: S, seven numbers in m and rad, or one row per class; None for ones.
         axes: "box" measures S along and across the input box; "world" along x and y.
         max_step: largest move per dimension in one step, in units of S; None for no limit.
         max_displacement: largest move per dimension in all, in units of S; None for no limit.
@@ -61,7 +59,7 @@ class GradientAscent(Ascent):
         self.step_size, self.step_decay, self.step_growth = step_size, step_decay, step_growth
 
     def rule(self, boxes: Tensor) -> StepRule:
-        """Return the rule: along the gradient, by the step size of each box."""
+        """Steps along the gradient."""
         return _GradientSteps(boxes, self.step_size, self.step_decay, self.step_growth)
 
 

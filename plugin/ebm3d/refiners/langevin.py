@@ -28,22 +28,17 @@ def langevin(
         \quad \epsilon \sim \mathcal N(0, I)
 
     Source: Gustafsson et al., "How to Train Your Energy-Based Model for Regression", BMVC 2020;
-    Roberts and Tweedie, Bernoulli 1996. docs/method.md, M-23. No step is refused, so for a finite
-    step the samples are a little too wide: for :math:`f = -\frac k2 y^2` the variance becomes
-    :math:`\frac{\gamma^2}{k\,(1 - \lambda^2 k / 4)}` instead of 1 / k, and the chain diverges where
-    :math:`\lambda^2 k \ge 4`.
+    Roberts and Tweedie, Bernoulli 1996. docs/method.md, M-23. No step is refused: for
+    :math:`f = -\frac k2 y^2` the variance becomes :math:`\gamma^2 / (k\,(1 - \lambda^2 k / 4))`
+    instead of 1 / k, and the chain diverges where :math:`\lambda^2 k \ge 4`.
 
     Args:
         f: from ``(..., D)`` to ``(...)``, every point by itself; differentiable.
-        start: ``(..., D)``.
-        step_size: lambda, in units of y; positive.
+        start: ``(..., D)``; returned after the last step, without a graph and in any grad mode.
+        step_size: lambda, in units of y.
         num_steps: L; 0 returns the start.
         noise_scale: gamma, 1 for samples of exp f, 0 for gradient ascent.
         generator: source of randomness on the device of ``start``.
-
-    Returns:
-        ``(..., D)`` the chains after the last step, without a graph. Runs also under
-        ``torch.no_grad``.
     """
     check_positive("step_size", step_size)
     check_count("num_steps", num_steps, least=0)
@@ -71,21 +66,17 @@ def sample_boxes(
     .. math:: t = \mu + L z, \qquad z \leftarrow z + \frac{\lambda^2}{2} \nabla_z h(\mu + L z)
         + \lambda \epsilon, \qquad z_0, \epsilon \sim \mathcal N(0, I)
 
-    In z the Laplace approximation is the standard normal, so that one step size suits wide and
-    narrow directions; the chains start from it. The boxes are samples of exp f in meters and
-    radians. docs/method.md, M-23 and M-30. Where h is that of the approximation, variances come out
-    larger by :math:`1 / (1 - \lambda^2 / 4)`, 7 % for the default.
+    In z the Laplace approximation is the standard normal, from which the chains start. For a
+    Gaussian exp f, variances come out larger by :math:`1 / (1 - \lambda^2 / 4)`, 7 % for the
+    default. docs/method.md, M-23 and M-30.
 
     Args:
         f: evaluates boxes ``(N, K, 7)``.
         laplace: of N boxes.
-        num_samples: K, at least 1: chains of each box.
+        num_samples: K, chains of each box; returns ``(N, K, 7)``, yaw in (-pi, pi].
         num_steps: of each chain; 0 draws from the approximation.
         step_size: lambda, at most 2 in theory.
         generator: source of randomness on the device of the boxes.
-
-    Returns:
-        ``(N, K, 7)`` boxes, yaw in (-pi, pi].
     """
     check_count("num_samples", num_samples)
     mean, root = laplace.mean[:, None], laplace.scale_tril

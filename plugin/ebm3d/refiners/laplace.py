@@ -12,11 +12,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
-from ebm3d.densities import (
-    BoxDistribution,
-    MultivariateGaussianDensity,
-    triangular_root,
-)
+from ebm3d.densities import BoxDistribution, MultivariateGaussianDensity, triangular_root
 from ebm3d.errors import input_error, is_number
 from ebm3d.records import TensorRecord
 from ebm3d.refiners.curvature import Expansion, expand_by_differences, expand_exactly
@@ -29,14 +25,8 @@ class LaplaceApproximation(TensorRecord):
 
     .. math:: e^{h(t)} \approx Z\, \mathcal N(t;\, \mu, \Sigma)
 
-    docs/method.md, M-30.
-
-    Attributes:
-        coding: residuals around the boxes.
-        mean: mu, ``(N, 7)``.
-        scale_tril: L with :math:`L L^\top = \Sigma`, ``(N, 7, 7)``.
-        log_normalizer: log Z, ``(N,)``, nats.
-        num_projected: ``(N,)`` number of principal directions whose width is a limit, int64.
+    with mu ``(N, 7)``, a triangular root of Sigma ``(N, 7, 7)`` and log Z ``(N,)``, nats. The width
+    of ``num_projected`` ``(N,)`` principal directions is a limit. docs/method.md, M-30.
     """
 
     coding: LocalCoding
@@ -68,12 +58,9 @@ def laplace_approximation(
 ) -> LaplaceApproximation:
     """Approximate exp f around boxes by a Gaussian of the residuals.
 
-    In meters and radians it is the density N(t(y); mu, Sigma) / |det dy/dt|. It is h that is
-    expanded, not f, since h carries the volume: at a mode of f, the covariance of the boxes is then
-    the inverse of minus the Hessian of f in meters and radians.
-
-    Arguments as for :func:`expand_by_differences`, or :func:`expand_exactly` if ``radius`` is None,
-    around boxes near modes of f; and for :func:`approximate_by_gaussian`.
+    At a mode of f, the covariance of the boxes is the inverse of minus its Hessian. Arguments as
+    for :func:`expand_by_differences`, or :func:`expand_exactly` if ``radius`` is None, and for
+    :func:`approximate_by_gaussian`.
     """
     if radius is None:
         expansion = expand_exactly(f, boxes, noise_std)
@@ -93,17 +80,14 @@ def approximate_by_gaussian(
             + \tfrac12 \log\det\Sigma
 
     The standard deviation along each eigenvector of H is bounded: where f does not fall within the
-    width of the noise, or rises, the density has that width. The shift is shortened as a whole.
+    width of the noise, or rises, the density has that width. NaN where the expansion is not finite.
+    On a GPU the host waits once, for ``torch.linalg.eigh``.
 
     Args:
         expansion: of h.
         min_std: smallest standard deviation along an eigenvector, in ``noise_std``.
         max_std: largest one.
-        max_shift: largest component of mu, in ``noise_std``.
-
-    Returns:
-        The approximation; NaN, with no direction projected, where the expansion is not finite. On
-        a GPU the host waits once: ``torch.linalg.eigh`` reads whether it converged.
+        max_shift: largest component of mu, in ``noise_std``; mu is shortened as a whole.
     """
     numbers = all(is_number(value) for value in (min_std, max_std, max_shift))
     if not (numbers and 0 < min_std <= max_std and max_shift >= 0):

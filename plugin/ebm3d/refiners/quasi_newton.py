@@ -26,22 +26,15 @@ class QuasiNewtonAscent(Ascent):
 
     in units z, with g the gradient, s a step that was tried, and B, at first :math:`\lambda I`, an
     estimate of the inverse of minus the Hessian: the symmetric rank-one update, Nocedal and Wright,
-    "Numerical Optimization", 2006, section 6.2; docs/method.md, M-28. On a quadratic in seven
-    dimensions the eighth step is exact. Costs T + 1 evaluations and T gradients, as
-    :class:`GradientAscent`, and 7 x 7 products. Deviations: a refused step updates B as well, where
-    its gradient is known; :math:`\alpha` is a number per box, one until a refusal; an update whose
-    divisor is next to nothing, or whose f or gradient is not finite, is left out; where B g does
-    not climb, the step is :math:`\alpha\lambda g`.
+    "Numerical Optimization", 2006, section 6.2; docs/method.md, M-28. On a quadratic the eighth
+    step is exact. Deviations: a refused step updates B as well; :math:`\alpha` is a number per box,
+    one until a refusal; an update whose divisor is next to nothing, or whose f or gradient is not
+    finite, is left out; where B g does not climb, the step is :math:`\alpha\lambda g`.
 
     Args:
-        num_steps: T; 0 returns the input boxes.
+        num_steps: T; the arguments not listed here are those of :class:`GradientAscent`.
         step_size: :math:`\lambda`; dimensionless with ``step_scale``.
         step_decay: factor of :math:`\alpha` after a refusal, in (0, 1); a success undoes one.
-        step_scale: see :class:`GradientAscent`, as the rest.
-        axes: "box" or "world".
-        max_step: in units of S, or None.
-        max_displacement: in units of S, or None.
-        min_size: meters.
     """
 
     def __init__(
@@ -63,7 +56,7 @@ class QuasiNewtonAscent(Ascent):
         self.step_size, self.step_decay = step_size, step_decay
 
     def rule(self, boxes: Tensor) -> StepRule:
-        """Return the rule: along the gradient at first, then as the curvature says."""
+        """Steps along the gradient at first, then as the curvature says."""
         return _QuasiNewtonSteps(boxes, self.step_size, self.step_decay)
 
 

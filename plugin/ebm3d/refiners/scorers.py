@@ -59,12 +59,7 @@ class ResidualDensity:
 
     .. math:: h(t) = f(y(t)) + \log\left|\det\frac{\partial y}{\partial t}\right|
 
-    docs/method.md, M-23. exp f stays a density in meters and radians, and a step of t has the same
-    length in each of the seven dimensions.
-
-    Args:
-        f: evaluates boxes ``(N, S, 7)``.
-        coding: residuals t around N boxes.
+    of an f of boxes ``(N, S, 7)`` and residuals t around N boxes. docs/method.md, M-23.
     """
 
     def __init__(self, f: Scorer, coding: LocalCoding) -> None:

@@ -1,7 +1,4 @@
-"""Steps of boxes: in units, along the axes of the input boxes, within limits.
-
-N boxes.
-"""
+"""Steps of N boxes: in units, along the axes of the input boxes, within limits."""
 
 from __future__ import annotations
 
@@ -71,10 +68,7 @@ class StepLimits:
 class StepFrame(NamedTuple):
     """Coordinates z ``(N, 7)`` of steps: the displacement from the input boxes in units.
 
-    Attributes:
-        start: ``(N, 7)`` input boxes, where z is zero.
-        axes: ``(N, 7, 7)``, row by row what one unit of each coordinate adds to a box.
-        limits: of steps, displacements and sizes.
+    Row by row, ``axes`` ``(N, 7, 7)`` are what one unit of each coordinate adds to a box.
     """
 
     start: Tensor

@@ -1,8 +1,4 @@
-"""What every box regression offers: a loss for raw outputs, and the density they stand for.
-
-N boxes (positive anchors, or boxes of a second stage); P raw outputs per box; 7 residuals of a
-coding (:mod:`ebm3d.boxes.codings`).
-"""
+"""What every box regression offers: a loss for raw outputs, and the density they stand for."""
 
 from __future__ import annotations
 
@@ -20,15 +16,8 @@ NUM_RESIDUALS = 7
 class BoxRegression(nn.Module, ABC):
     """A representation of box residuals, chosen by ``regression=dict(type=...)`` in a config.
 
-    A linear layer of the head gives P numbers per box; a regression is called only for boxes that
-    need a loss or a density.
-
-    Attributes:
-        num_outputs: P.
-        loss_weight: factor of the loss, which the head applies.
-
-    Raises:
-        ValueError: if the weight is negative or not finite.
+    The head gives P = ``num_outputs`` numbers per box, applies ``loss_weight``, and calls a
+    regression only for N boxes that need a loss or a density of their 7 residuals.
     """
 
     num_outputs: int
@@ -41,14 +30,9 @@ class BoxRegression(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss per element, not reduced and not weighted.
+        """Loss ``(N, 7)``, or ``(N, 1)`` where the residuals share one, without the weight.
 
-        Args:
-            outputs: ``(N, P)``.
-            targets: ``(N, 7)`` residuals of the true boxes, the yaw's wrapped.
-
-        Returns:
-            ``(N, 7)``, or ``(N, 1)`` where the residuals share a loss.
+        Of ``outputs`` ``(N, P)`` and residuals of the true boxes ``(N, 7)``, the yaw's wrapped.
         """
 
     @abstractmethod

@@ -21,11 +21,7 @@ from ebm3d.densities import Density
 from ebm3d.errors import input_error
 from ebm3d.losses import bit_cross_entropy, l1_loss, l2_loss, soft_cross_entropy
 from ebm3d.registry import register
-from ebm3d.regressions.label_encoded import (
-    DEFAULT_LOWER,
-    DEFAULT_UPPER,
-    LabelEncodedBoxRegression,
-)
+from ebm3d.regressions.label_encoded import LOWER, UPPER, LabelEncodedBoxRegression
 
 LOSSES = ("bce", "ce", "expected_l1", "expected_l2")
 
@@ -42,27 +38,18 @@ class BELBoxRegression(LabelEncodedBoxRegression):
     * ``"expected_l1"``, ``"expected_l2"``: absolute, or half the squared, error of the expected
       level under that softmax, in units of the residual.
 
-    The density has the masses softmax(C), the distribution of levels for independent bits
-    (:func:`ebm3d.codecs.level_scores`). Bits learned by ``"bce"`` are far from independent, and the
-    density comes out too narrow: unary bits of targets that scatter by s levels give a standard
-    deviation of about :math:`\sqrt{s / 1.6}`. ``"ce"`` trains the density; ``"expected_*"`` train
-    its mean alone. Compare densities after temperature scaling, or use ``"ce"``.
+    The density has the masses softmax(C). Bits learned by ``"bce"`` are far from independent, and
+    it comes out too narrow; ``"ce"`` trains the density, ``"expected_*"`` its mean alone.
 
-    Source: Shah, Xue and Aamodt, "Label Encoding for Regression Networks", ICLR 2022. Labels are
-    rounded to a level there; here the two nearest levels share them (with ``"bce"`` and a Hadamard
-    code the expected level still leans to the nearer one). docs/method.md, M-12.
+    Source: Shah, Xue and Aamodt, "Label Encoding for Regression Networks", ICLR 2022. Deviation:
+    the two nearest levels share a label. docs/method.md, M-12.
 
     Args:
         codebook: see :func:`ebm3d.codecs.build_codebook`.
         decoder: of the point estimate: ``"gen_ex"`` (the expected level), ``"gen"`` (the likeliest
-            level) or ``"custom"`` (by counting ones; not for Hadamard codes). The last two give
-            whole levels.
-        num_levels: L.
-        lower: first level of each residual, in units of the coding; see the base class.
-        upper: last level of each residual.
-        theta: outputs per residual.
+            level) or ``"custom"`` (by counting ones; not for Hadamard codes).
+        num_levels: L; this, ``lower``, ``upper`` and ``theta`` as the base class has them.
         loss: one of the four above.
-        loss_weight: factor of the loss.
     """
 
     code: Tensor
@@ -72,8 +59,8 @@ class BELBoxRegression(LabelEncodedBoxRegression):
         codebook: str = "johnson",
         decoder: str = "gen_ex",
         num_levels: int = 64,
-        lower: Sequence[float] = DEFAULT_LOWER,
-        upper: Sequence[float] = DEFAULT_UPPER,
+        lower: Sequence[float] = LOWER,
+        upper: Sequence[float] = UPPER,
         theta: int = 10,
         loss: str = "bce",
         loss_weight: float = 1.0,

@@ -26,8 +26,7 @@ class DirectBoxRegression(BoxRegression):
 
     .. math:: s = \frac{\overline{\rho(r)}}{1 - w(s) / 2}
 
-    where w is the mass of the part where rho is quadratic: 1 for L2, 0 for L1, and for smooth L1
-    a function of s. docs/method.md, M-9. The scales, and with them the density's spread, are NaN
+    where w is the mass of the part where rho is quadratic. docs/method.md, M-9. The scales are NaN
     until a training step has seen a target; checkpoints of the host load without them.
 
     Args:
@@ -35,8 +34,7 @@ class DirectBoxRegression(BoxRegression):
         beta: where smooth L1 becomes linear, units of the coding.
         sin_difference: whether the loss of the yaw is that of the sine of its difference, as in
             the host, which a heading flipped by pi does not change.
-        momentum: weight of the newest batch in the running means of rho, in (0, 1]; batches count
-            by their number of targets.
+        momentum: weight of the newest batch in the running means of rho over targets, in (0, 1].
         loss_weight: factor of the loss.
     """
 
@@ -118,17 +116,8 @@ def huber_scale(mean_loss: Tensor, beta: float) -> Tensor:
     .. math:: A = \sqrt{2 \pi \tau}\, \mathrm{erf}(1 / \sqrt{2 \tau}), \qquad
         B = 2 \tau e^{-1 / (2 \tau)}
 
-    and the expectation of rho is :math:`s (1 - w / 2)` with :math:`w = A / (A + B)`. The equation
-    ``mean_loss = s (1 - w / 2)`` is solved by two steps of Newton's method in the logarithms of
-    both sides, which are nearly linear in each other, from a start that is right at both ends and
-    off by 6 % at most between. docs/method.md, M-9.
-
-    Args:
-        mean_loss: mean of smooth L1, any shape, positive; NaN gives NaN.
-        beta: where smooth L1 becomes linear.
-
-    Returns:
-        s, the shape of ``mean_loss``, relative error below 2e-9, or that of the type.
+    Two steps of Newton's method in logarithms solve ``mean_loss = s (1 - w / 2)``,
+    :math:`w = A / (A + B)`, to a relative error of 2e-9. docs/method.md, M-9.
     """
     mean = mean_loss / beta
     tau = mean + mean / (1 + 1.5 * mean)

@@ -18,8 +18,8 @@ from ebm3d.errors import input_error
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
 from ebm3d.regressions.outputs import check_outputs, check_targets
 
-DEFAULT_LOWER = (-1.0, -1.0, -1.0, -0.5, -0.5, -0.5, -math.pi / 2)
-DEFAULT_UPPER = (1.0, 1.0, 1.0, 0.5, 0.5, 0.5, math.pi / 2)
+LOWER = (-1.0, -1.0, -1.0, -0.5, -0.5, -0.5, -math.pi / 2)
+UPPER = (1.0, 1.0, 1.0, 0.5, 0.5, 0.5, math.pi / 2)
 
 
 class LabelEncodedBoxRegression(BoxRegression):
@@ -29,13 +29,8 @@ class LabelEncodedBoxRegression(BoxRegression):
 
     .. math:: Z_{dm} = \sum_t o_{dt} W_{dtm} + b_{dm}
 
-    Together they are one linear layer of rank theta, of which the second half runs only on the rows
-    that need a loss or a density; docs/method.md, M-12, has the memory this saves.
-
-    The default ranges are for residuals from anchors: one diagonal, one height, a factor of 1.65 in
-    size, and a quarter turn, which is all that is left of the yaw once a direction classifier
-    decides the rest. Elsewhere, the 0.1 and 99.9 % quantiles of the training targets are a good
-    start; what lies outside saturates.
+    docs/method.md, M-12. The default ranges are for residuals from anchors: one diagonal, one
+    height, a factor of 1.65 in size, and a quarter turn. What lies outside saturates.
 
     Args:
         num_levels: L.

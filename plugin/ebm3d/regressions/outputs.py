@@ -32,9 +32,7 @@ def split_outputs(outputs: Tensor, bound: float) -> tuple[Tensor, Tensor]:
 def clamp_inward(values: Tensor, bound: float) -> Tensor:
     """Clamp values to [-bound, bound], with a gradient that leads back inside.
 
-    ``torch.clamp`` has no gradient outside: a value that left the bounds in one bad step would
-    stay there. Here a gradient passes outside wherever descent along it moves the value towards
-    the bounds.
+    ``torch.clamp`` has no gradient outside: a value that left the bounds would stay there.
     """
     return _ClampInward.apply(values, bound)  # type: ignore[no-untyped-call]
 

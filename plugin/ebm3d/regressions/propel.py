@@ -25,24 +25,17 @@ class PROPELBoxRegression(BoxRegression):
     Gaussian at the target. The density is the mixture itself. docs/method.md, M-11.
 
     Outputs of zero are components as wide as that Gaussian, spread evenly from -0.3 to 0.3 of its
-    standard deviations in every residual. With equal weights, components that start in one place
-    share every gradient; much wider than the modes to be told apart, they settle together before
-    they narrow; and further apart, the one nearest to a target takes all of its gradient.
+    standard deviations: components that start in one place would share every gradient.
 
     Args:
         num_components: I, at least 1.
-        joint: whether the mixture is one over all seven residuals; otherwise seven mixtures of one
-            residual each.
-        target_std: standard deviation of the Gaussian at the target, in units of the coding.
-            The learned spread is at least about as wide, so choose it below the errors to be told
-            apart: the variance learned tends to ``target_std`` squared where targets hardly vary,
-            and to their variance less that where it is much larger. 0.05 suits residuals from
-            anchors; where the units of the coding are the errors themselves, choose about 0.3.
-        point_estimate: ``"mean"`` of the mixture, or ``"mode"``: the mean of the component where
-            the mixture is densest.
+        joint: whether the mixture is one over all seven residuals; otherwise one for each.
+        target_std: standard deviation of the Gaussian at the target, in units of the coding. The
+            learned spread is at least about as wide: choose it below the errors to be told apart.
+            0.05 suits residuals from anchors; where the unit is the error itself, about 0.3.
+        point_estimate: see :class:`~ebm3d.densities.MixtureDensity`.
         max_log_variance: the relative log variances are clamped to plus and minus this, by
-            :func:`~ebm3d.regressions.outputs.clamp_inward`; 7 is a factor of 33 of the target's
-            standard deviation.
+            :func:`~ebm3d.regressions.outputs.clamp_inward`.
         loss_weight: factor of the loss.
     """
 
@@ -64,12 +57,9 @@ class PROPELBoxRegression(BoxRegression):
             raise input_error("num_components", "at least 1", num_components)
         if point_estimate not in ("mean", "mode"):
             raise input_error("point_estimate", '"mean" or "mode"', repr(point_estimate))
-        self.num_components = num_components
+        self.num_components, self.joint, self.point_estimate = num_components, joint, point_estimate
+        self.target_std, self.max_log_variance = target_std, max_log_variance
         self.num_outputs = num_components * 2 * NUM_RESIDUALS
-        self.joint = joint
-        self.target_std = target_std
-        self.point_estimate = point_estimate
-        self.max_log_variance = max_log_variance
         end = _OFFSET * target_std if num_components > 1 else 0.0
         offsets = torch.linspace(-end, end, num_components)[:, None]
         self.register_buffer("component_offsets", offsets, persistent=False)

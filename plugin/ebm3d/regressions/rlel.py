@@ -13,11 +13,7 @@ from ebm3d.errors import input_error
 from ebm3d.losses import code_distance_penalty, code_smoothness_penalty, soft_cross_entropy
 from ebm3d.registry import register
 from ebm3d.regressions.base import NUM_RESIDUALS
-from ebm3d.regressions.label_encoded import (
-    DEFAULT_LOWER,
-    DEFAULT_UPPER,
-    LabelEncodedBoxRegression,
-)
+from ebm3d.regressions.label_encoded import LOWER, UPPER, LabelEncodedBoxRegression
 from ebm3d.regressions.outputs import check_targets
 
 
@@ -30,25 +26,19 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
         L = -\sum_j \phi_j(y) \log \mathrm{softmax}(C)_j + \beta R_1 + \alpha R_2
 
     with a codebook D of M x L numbers per residual and Laplacian soft labels
-    :math:`\phi_j \propto e^{-|j - y|}`. R1 keeps codes of different labels apart, R2 keeps
-    bits from changing between neighboring levels. The density has the softmax's masses; the point
-    estimate is the expected level.
+    :math:`\phi_j \propto e^{-|j - y|}`; R1 and R2 are :func:`~ebm3d.losses.code_distance_penalty`
+    and :func:`~ebm3d.losses.code_smoothness_penalty`. The density has the softmax's masses, and a
+    standard deviation of at least 1.36 levels; the point estimate is the expected level.
 
     Source: Shah and Aamodt, "Learning Label Encodings for Deep Regression", ICLR 2023.
-    docs/method.md, M-13. As soft labels spread over the levels, so does what is learned from them:
-    the standard deviation of the density tends to no less than 1.36 levels. The range should not be
-    wider than the targets need. The paper trains the codebook with ten times the learning rate
+    docs/method.md, M-13. The paper trains the codebook with ten times the learning rate
     (``paramwise_cfg=dict(custom_keys={"regression.codebook": dict(lr_mult=10)})``).
 
     Args:
-        num_levels: L.
+        num_levels: L; this, ``lower``, ``upper`` and ``theta`` as the base class has them.
         num_bits: M; ``None`` for L.
-        lower: first level of each residual, in units of the coding; see the base class.
-        upper: last level of each residual.
-        theta: outputs per residual.
-        distance_weight: beta. R1 sums over pairs, R2 over bits and levels, and both over seven
-            residuals, so that weights of the published size (0.05 to 5, other tasks) can outweigh
-            the cross entropy: raise them with care.
+        distance_weight: beta. R1 and R2 are sums: weights of the published size (0.05 to 5) can
+            outweigh the cross entropy.
         smoothness_weight: alpha. With both zero this is LEL, and there are no further terms.
         smoothness: ``"l1"``, as in the paper's text, or ``"squared"``, as in its released code.
         max_pairs: most rows whose pairs R1 compares; of more, that many are taken, evenly spaced.
@@ -59,8 +49,8 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
         self,
         num_levels: int = 32,
         num_bits: int | None = None,
-        lower: Sequence[float] = DEFAULT_LOWER,
-        upper: Sequence[float] = DEFAULT_UPPER,
+        lower: Sequence[float] = LOWER,
+        upper: Sequence[float] = UPPER,
         theta: int = 10,
         distance_weight: float = 1e-4,
         smoothness_weight: float = 1e-2,
@@ -79,10 +69,8 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
         if smoothness not in ("l1", "squared"):
             raise input_error("smoothness", "l1 or squared", repr(smoothness))
         super().__init__(num_levels, bits, lower, upper, theta, loss_weight)
-        self.distance_weight = distance_weight
-        self.smoothness_weight = smoothness_weight
-        self.smoothness = smoothness
-        self.max_pairs = max_pairs
+        self.distance_weight, self.smoothness_weight = distance_weight, smoothness_weight
+        self.smoothness, self.max_pairs = smoothness, max_pairs
         self.codebook = nn.Parameter(torch.rand(NUM_RESIDUALS, bits, num_levels))
 
     def level_scores(self, codes: Tensor) -> Tensor:
@@ -95,10 +83,7 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
         return soft_cross_entropy(self.level_scores(codes), targets)
 
     def regularizers(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """``code_distance`` and ``code_smoothness``: R1 and R2, summed over the residuals.
-
-        Those whose weights are not zero, weighted.
-        """
+        """``code_distance`` and ``code_smoothness``: R1 and R2 of weights that are not zero."""
         check_targets(targets, outputs)
         terms = {}
         if self.distance_weight > 0:

@@ -1,12 +1,12 @@
-"""Independent Gaussian residuals, learned by their likelihood."""
+"""Independent Gaussian or Laplace residuals, learned by their likelihood. docs/method.md, M-10."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from ebm3d.densities import Density, GaussianDensity
+from ebm3d.densities import Density, GaussianDensity, LaplaceDensity
 from ebm3d.errors import check_positive
-from ebm3d.losses import gaussian_nll
+from ebm3d.losses import gaussian_nll, laplace_nll
 from ebm3d.registry import register
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
 from ebm3d.regressions.outputs import check_targets, split_outputs
@@ -14,9 +14,7 @@ from ebm3d.regressions.outputs import check_targets, split_outputs
 
 @register
 class GaussianBoxRegression(BoxRegression):
-    """A mean and a log variance per residual, learned by the negative log likelihood.
-
-    Outputs: 7 means, 7 log variances. docs/method.md, M-10.
+    """A mean and a log variance per residual: 7 means, then 7 log variances.
 
     Args:
         max_log_variance: log variances are clamped to plus and minus this, in units of the coding,
@@ -41,3 +39,30 @@ class GaussianBoxRegression(BoxRegression):
     def density(self, outputs: Tensor) -> Density:
         """Gaussians; the point estimate is the mean."""
         return GaussianDensity(*split_outputs(outputs, self.max_log_variance))
+
+
+@register
+class LaplaceBoxRegression(BoxRegression):
+    """A location and a log scale per residual: 7 locations, then 7 log scales b.
+
+    Args:
+        max_log_scale: as ``max_log_variance``; the scales of 5 are 0.0067 and 148.
+        loss_weight: factor of the loss.
+    """
+
+    num_outputs = 2 * NUM_RESIDUALS
+
+    def __init__(self, max_log_scale: float = 5.0, loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        check_positive("max_log_scale", max_log_scale)
+        self.max_log_scale = max_log_scale
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Negative log likelihood per residual ``(N, 7)``, nats."""
+        locations, log_scales = split_outputs(outputs, self.max_log_scale)
+        check_targets(targets, outputs)
+        return laplace_nll(targets - locations, log_scales)
+
+    def density(self, outputs: Tensor) -> Density:
+        """Laplace densities; the point estimate is the median, which is the mean."""
+        return LaplaceDensity(*split_outputs(outputs, self.max_log_scale))

@@ -5,7 +5,7 @@ import pytest
 
 from ebm3d.datasets.kitti_calibration import boxes_from_camera, project_to_image
 from ebm3d.simulation.camera import IMAGE_SIZE, image_boxes, kitti_camera
-from ebm3d.simulation.labels import make_labels, occlusion_level
+from ebm3d.simulation.labels import make_labels
 
 CAMERA = kitti_camera()
 AHEAD = [20.0, 0, -1.7, 4, 1.6, 1.5, 0.3]
@@ -24,10 +24,8 @@ def _surface(box: np.ndarray) -> np.ndarray:
 
 def _label(boxes, share=1.0, points=50):
     boxes = np.asarray(boxes, dtype=float).reshape(-1, 7)
-    num = len(boxes)
-    return make_labels(
-        np.array(["Car"] * num), boxes, np.full(num, share), np.full(num, points), CAMERA
-    )
+    names, shares = np.full(len(boxes), "Car"), np.full(len(boxes), share)
+    return make_labels(names, boxes, shares, np.full(len(boxes), points), CAMERA)
 
 
 def test_the_2d_box_bounds_the_image_of_the_3d_box(random_boxes):
@@ -78,12 +76,6 @@ def test_labels_give_the_boxes_and_viewing_angles_back(random_boxes):
 def test_the_camera_is_level_with_the_lidar():
     np.testing.assert_array_equal(CAMERA.R0_rect, np.eye(3))
     np.testing.assert_array_equal(CAMERA.Tr_velo_to_cam[:, :3], [[0, -1, 0], [0, 0, -1], [1, 0, 0]])
-
-
-def test_occlusion_levels_never_fall_as_less_is_visible():
-    levels = occlusion_level(np.linspace(1, 0, 101))
-    assert (np.diff(levels) >= 0).all()
-    assert set(levels) == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -46,32 +48,19 @@ def _cast(objects):
 def test_solids_are_hit_where_the_oracle_says(name, rng):
     car = place(vehicles.car((4.2, 1.7, 1.5), rng), 5.0, 0.3, -0.7, 0.4)
     body = car.rows[: car.starts[1]]
-    corners = polyhedron_corners(body)
-    kind, rows, oracle = {
-        "box": (
-            POLYHEDRON,
-            box(LOW, HIGH, Material.BODY).rows,
-            lambda d: ray_box(LOW, HIGH, d),
-        ),
-        "ellipsoid": (
-            ELLIPSOID,
-            ellipsoid(CENTER, RADII, Material.LEAVES).rows,
-            lambda d: ray_ellipsoid(CENTER, RADII, d),
-        ),
-        "cylinder": (
-            CYLINDER,
-            cylinder(START, END, 0.6, Material.METAL).rows,
-            lambda d: ray_cylinder(START, END, 0.6, d),
-        ),
-        "car body": (POLYHEDRON, body, lambda d: ray_polyhedron(corners, d)),
+    shape, oracle, *geometry = {
+        "box": (box(LOW, HIGH, Material.BODY), ray_box, LOW, HIGH),
+        "ellipsoid": (ellipsoid(CENTER, RADII, Material.LEAVES), ray_ellipsoid, CENTER, RADII),
+        "cylinder": (cylinder(START, END, 0.6, Material.METAL), ray_cylinder, START, END, 0.6),
+        "car body": (car, ray_polyhedron, polyhedron_corners(body)),
     }[name]
-    if kind == POLYHEDRON:
-        python = intersections._intersect_polyhedron.py_func
-    else:
-        python = lambda *ray: intersections._intersect_curved.py_func(kind, *ray)  # noqa: E731
+    kind, rows = shape.kinds[0], shape.rows[: shape.starts[1]]
+    python = intersections._intersect_polyhedron.py_func
+    if kind != POLYHEDRON:
+        python = partial(intersections._intersect_curved.py_func, kind)
     num_hits = 0
     for direction in _directions(rng, 200):
-        entry, leave = oracle(direction)
+        entry, leave = oracle(*geometry, direction)
         got = intersect(kind, rows, direction)
         np.testing.assert_allclose(got, python(rows, direction), atol=1e-12)
         if entry > leave or leave - entry < 1e-7:
@@ -170,24 +159,14 @@ def test_the_jitted_sweep_is_its_python_source(rng):
     solids = Scene(FLAT, [_object(vehicles.car((4, 1.6, 1.5), rng), 9, 0, 0.5)]).solids()
     scatter = np.full((3, 30), 0.5)
     jitted = raycast.cast_sweep(solids, 1, FLAT, MEAN_FREE_PATHS, rays, scatter)
-    shape = jitted.distance.shape
-    python = Sweep(
-        *(np.full(shape, v) for v in (np.inf, NOTHING, 4, 0.0, np.inf, NOTHING, 0.0)),
-        alone=np.zeros(1, dtype=np.int64),
-    )
+    values = (np.inf, NOTHING, 4, 0.0, np.inf, NOTHING, 0.0)
+    python = Sweep(*(np.full((3, 30), v) for v in values), alone=np.zeros(1, dtype=np.int64))
     raycast.cast_solids.py_func(solids, MEAN_FREE_PATHS, rays, scatter, python)
     on_car = jitted.owner == 0
     np.testing.assert_allclose(jitted.distance[on_car], python.distance[on_car])
     np.testing.assert_allclose(jitted.glass_distance, python.glass_distance)
     np.testing.assert_array_equal(jitted.alone, python.alone)
     assert on_car.sum() > 10
-
-
-def test_the_nearest_object_takes_the_ray():
-    wall = box((-0.2, -3, 0), (0.2, 3, 3), Material.BRICK)
-    sweep = _cast([_object(wall, 20, 0), _object(wall, 10, 0)])
-    assert not (sweep.owner == 0).any()
-    assert sweep.alone[0] > 0
 
 
 def test_occlusion_grows_with_the_occluder(rng):

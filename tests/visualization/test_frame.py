@@ -21,13 +21,6 @@ def test_the_most_moved_box_comes_first_and_unrefined_ones_never():
     assert frame.most_changed(1) == [1]
 
 
-def test_above_keeps_the_rows_together():
-    kept = made_up_frame().above(0.5)
-    assert kept.names == ("Car", "Car")
-    assert len(kept.initial) == len(kept.refined) == 2
-    np.testing.assert_array_equal(kept.scores, [0.9, 0.6])
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -12,40 +12,30 @@ from ebm3d.simulation.statistics import load_statistics
 FloatArray = NDArray[np.float64]
 IMAGE_SIZE = (1242, 375)  # pixels, width and height; KITTI's most common image
 NEAR = 0.1  # m; boxes are cut off this close to the image plane
-_EDGES = np.array(
-    [
-        *([0, 1], [1, 2], [2, 3], [3, 0], [4, 5], [5, 6], [6, 7], [7, 4]),
-        *([0, 4], [1, 5], [2, 6], [3, 7]),
-    ]
-)
-# Baselines of KITTI's stereo rig against camera 0, meters (its published sensor setup).
-_BASELINES = {"P1": 0.54, "P3": 0.47}
+_EDGES = np.array([[0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3], [1, 2, 3, 0, 5, 6, 7, 4, 4, 5, 6, 7]])
+_BASELINE_1, _BASELINE_3 = 0.54, 0.47  # m; of KITTI's stereo cameras against camera 0
 
 
 def kitti_camera() -> KittiCalibration:
-    """Calibration written with every frame.
+    """Calibration of every frame: medians of KITTI's files, but level, with exact rotations.
 
-    Focal length, principal point and position are the medians of KITTI's files. The rotations are
-    exact: LiDAR and camera are level, so that boxes with a yaw only are tight in both frames.
+    So boxes with a yaw only are tight in the LiDAR's and in the camera's frame.
     """
     camera = load_statistics().camera
-    focal = camera["focal"]
+    focal, u, v = camera["focal"], camera["center_u"], camera["center_v"]
 
     def projection(offset: float) -> FloatArray:
-        """Projection of a camera of the rig, offset in pixels times meters."""
-        u, v = camera["center_u"], camera["center_v"]
         return np.array([[focal, 0, u, offset], [0, focal, v, 0], [0, 0, 1, 0]])
 
     rotation = np.array([[0, -1.0, 0], [0, 0, -1], [1, 0, 0]])
     position = np.array([camera["x"], camera["y"], camera["z"]])
-    velo = np.concatenate([rotation, -(rotation @ position)[:, None]], axis=1)
     return KittiCalibration(
         P0=projection(-0.0),
-        P1=projection(-focal * _BASELINES["P1"]),
+        P1=projection(-focal * _BASELINE_1),
         P2=projection(camera["p2_offset"]),
-        P3=projection(-focal * _BASELINES["P3"]),
+        P3=projection(-focal * _BASELINE_3),
         R0_rect=np.eye(3),
-        Tr_velo_to_cam=velo,
+        Tr_velo_to_cam=np.column_stack([rotation, -(rotation @ position)]),
     )
 
 
@@ -58,21 +48,18 @@ def box_corners(boxes: FloatArray) -> FloatArray:
 
 
 def image_boxes(boxes: FloatArray, calibration: KittiCalibration) -> tuple[FloatArray, FloatArray]:
-    """2D boxes of 3D boxes ``(N, 7)`` of the LiDAR frame, and what share lies outside the image.
+    """2D boxes ``(N, 4)`` of LiDAR boxes ``(N, 7)``, and their truncation ``(N,)``.
 
-    Edges are cut ``NEAR`` in front of the camera, so that a box beside the car is bounded too.
-
-    Returns:
-        Left, top, right, bottom clipped to the image, shape ``(N, 4)``, pixels (an area of zero
-        where nothing is seen), and the share of the unclipped area outside, shape ``(N,)``, 1
-        where nothing is seen.
+    2D boxes are left, top, right, bottom clipped to the image, pixels; truncation is the share of
+    the unclipped area outside. Zeros and 1 where nothing is seen. Edges are cut ``NEAR`` in front
+    of the camera, so that a box beside the car is bounded too.
     """
     matrix = calibration.lidar_to_image_matrix
     corners = box_corners(boxes) @ matrix[:, :3].T + matrix[:, 3]
     clipped, truncated = np.zeros((len(boxes), 4)), np.ones(len(boxes))
     border = np.array([IMAGE_SIZE[0] - 1.0, IMAGE_SIZE[1] - 1.0])
     for i, corner in enumerate(corners):
-        start, end = corner[_EDGES[:, 0]], corner[_EDGES[:, 1]]
+        start, end = corner[_EDGES]
         crossing = (start[:, 2] - NEAR) * (end[:, 2] - NEAR) < 0
         a, b = start[crossing], end[crossing]
         share = ((NEAR - a[:, 2]) / (b[:, 2] - a[:, 2]))[:, None]

@@ -35,8 +35,8 @@ def write_dataset(
 
     The result is ``out/ImageSets/{train,val,trainval}.txt`` and, in ``out/training``, the folders
     ``velodyne_reduced`` (``velodyne`` for the full view), ``label_2`` and ``calib``; an interrupted
-    run leaves no ``out``. Every frame has its own random stream, from the seed, its split and its
-    place in the split: the bytes depend neither on ``workers`` nor on how many frames there are.
+    run leaves no ``out``. A frame depends on the seed, its split and its place in the split alone,
+    not on ``workers`` nor on how many frames there are.
 
     Args:
         out: folder to create; must not exist, or be empty.
@@ -46,20 +46,16 @@ def write_dataset(
         workers: number of processes, see ``map_in_order``.
         sensor: a name in ``ebm3d.simulation.SENSORS``.
         progress: whether to show a progress bar.
-        field_of_view: "camera" or "full", as in ``simulate_frame``. Labels are
-            always the camera's.
+        field_of_view: "camera" or "full", of the clouds; labels are always the camera's.
 
     Raises:
         ValueError: if an argument is out of range, or ``out`` is not empty.
     """
     out = Path(out)
-    for name, value, least in (
-        ("num_train", num_train, 0),
-        ("num_val", num_val, 0),
-        ("seed", seed, 0),
-        ("workers", workers, 1),
-    ):
-        check_count(name, value, least)
+    counts = {"num_train": num_train, "num_val": num_val, "seed": seed}
+    for name, value in counts.items():
+        check_count(name, value, 0)
+    check_count("workers", workers, 1)
     if field_of_view not in CLOUD_FOLDERS:
         raise input_error("field_of_view", '"camera" or "full"', repr(field_of_view))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

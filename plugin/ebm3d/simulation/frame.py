@@ -30,13 +30,11 @@ class Frame:
 
     Args:
         points: x, y, z in meters, LiDAR frame, and intensity in [0, 1), shape ``(N, 4)``.
-        boxes: ``(x, y, z, dx, dy, dz, yaw)``, LiDAR frame, tight around the shapes, ``(M, 7)``.
-            With the camera's view these are the labeled objects, in the order of ``labels``; with
-            the full view all objects with an echo.
+        boxes: LiDAR frame, tight around the shapes, shape ``(M, 7)``: with the camera's view the
+            labeled objects, in the order of ``labels``; with the full view all with an echo.
         names: class names, shape ``(M,)``.
         num_points: echoes of every object among ``points``, shape ``(M,)``.
-        visible_share: share of the rays that meet an object, of those that would if it stood
-            alone, shape ``(M,)``.
+        visible_share: rays that meet an object, over those that would if it stood alone, ``(M,)``.
         labels: KITTI labels of the camera's view, DontCare regions last.
         calibration: of the camera.
     """
@@ -104,9 +102,9 @@ def simulate_frame(
 def make_rays(
     sensor: Sensor, field_of_view: FieldOfView, calibration: KittiCalibration, phase: float
 ) -> Rays:
-    """Lay out the rays of a sweep, in the camera's view only those that the camera may see.
+    """Rays of a sweep that begins at the share ``phase`` between two columns.
 
-    ``phase`` in [0, 1) says where between two columns the sweep begins.
+    In the camera's view, only those that the camera may see.
     """
     elevations = np.deg2rad(sensor.elevations_deg)
     step = np.deg2rad(sensor.azimuth_step_deg)

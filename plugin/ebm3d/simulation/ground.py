@@ -1,12 +1,10 @@
 """The ground: a road with curbs and verges, slightly uneven and sloped.
 
-Height is the sum of a profile along the road and a cross-section, both tables over regular
-positions, so that a ray asks for two linear interpolations and no more:
+Height is that of a profile along the road plus that of a cross-section, interpolated linearly in
+tables, at positions in the LiDAR frame, meters, with h the heading of the road:
 
     z(x, y) = along[s] + across[lateral]
     s = x cos h + y sin h,   lateral = -x sin h + y cos h
-
-with h the heading of the road. Positions in the LiDAR frame, meters.
 """
 
 from __future__ import annotations
@@ -25,14 +23,14 @@ _ROUGHNESS = 4  # number of waves along the road
 
 
 class Ground(NamedTuple):
-    """Tables of the ground; see the module."""
+    """Tables of the ground, see the module, and the lateral positions of the road's edges."""
 
     along: FloatArray  # (T,), height of the profile along the road, meters
     across: FloatArray  # (T,), height of the cross-section, meters
     heading_cos: float
     heading_sin: float
-    right_curb: float  # lateral position of the right edge of the road, meters, negative
-    left_curb: float  # of the left edge, positive
+    right_curb: float  # meters, negative
+    left_curb: float  # positive
 
 
 def draw_ground(
@@ -55,17 +53,15 @@ def draw_ground(
     camber = generator.uniform(0.0, 0.02)
     middle = (left_curb + right_curb) / 2
     outside = np.maximum(table - left_curb, right_curb - table)
-    across = generator.normal(0, 0.008) * table - camber * np.minimum(
-        np.abs(table - middle), (left_curb - right_curb) / 2
-    )
+    across = generator.normal(0, 0.008) * table
+    across -= camber * np.minimum(np.abs(table - middle), (left_curb - right_curb) / 2)
     across += generator.uniform(0.03, 0.16) * np.clip(outside / 0.15 + 0.5, 0, 1)
     for side in (table - left_curb, right_curb - table):
         across += generator.normal(0.01, 0.03) * np.clip(side - generator.uniform(2, 6), 0, 12)
-    center = len(table) // 2
-    along -= along[center]
-    across -= across[center]
-    curbs = float(right_curb), float(left_curb)
-    return Ground(along - sensor_height, across, cos(heading), sin(heading), *curbs)
+    along -= along[len(table) // 2]
+    across -= across[len(table) // 2]
+    along -= sensor_height
+    return Ground(along, across, cos(heading), sin(heading), float(right_curb), float(left_curb))
 
 
 @njit(cache=True)
@@ -88,8 +84,7 @@ def ground_heights(positions: FloatArray, ground: Ground) -> FloatArray:
 @njit(cache=True)
 def _interpolate(table: FloatArray, position: float) -> float:
     """Linear interpolation in a table centered on position zero."""
-    cell = position / SPACING + (len(table) - 1) / 2
-    cell = min(max(cell, 0.0), len(table) - 1.000001)
+    cell = min(max(position / SPACING + (len(table) - 1) / 2, 0.0), len(table) - 1.000001)
     index = int(cell)
     share = cell - index
     return float(table[index] * (1 - share) + table[index + 1] * share)
@@ -106,9 +101,8 @@ def is_road(x: float, y: float, ground: Ground) -> bool:
 def cast_ground(dx: float, dy: float, dz: float, max_range: float, ground: Ground) -> float:
     """First distance at which a ray from the origin meets the ground; infinite if none.
 
-    Marches with steps bounded by the height left over the steepest descent, at most 0.5 m near
-    the ground, then halves the bracket down to 1 mm. A curb is a step up that stays, so it cannot
-    be jumped over.
+    Marches by the height left over the steepest descent, at least 0.5 m, then bisects to 1 mm. A
+    curb is a step up that stays, so it cannot be jumped over.
     """
     before, distance = 0.0, 0.5
     slope = abs(dz) + 0.15
@@ -131,9 +125,7 @@ def cast_ground(dx: float, dy: float, dz: float, max_range: float, ground: Groun
 @njit(cache=True)
 def ground_incidence(x: float, y: float, dx: float, dy: float, dz: float, ground: Ground) -> float:
     """Cosine of the angle between a ray and the ground's normal, from slopes over 0.4 m."""
-    half = 0.2
-    run = 2 * half
-    slope_x = (ground_height(x + half, y, ground) - ground_height(x - half, y, ground)) / run
-    slope_y = (ground_height(x, y + half, ground) - ground_height(x, y - half, ground)) / run
+    slope_x = (ground_height(x + 0.2, y, ground) - ground_height(x - 0.2, y, ground)) / 0.4
+    slope_y = (ground_height(x, y + 0.2, ground) - ground_height(x, y - 0.2, ground)) / 0.4
     norm = np.sqrt(1.0 + slope_x**2 + slope_y**2)
     return abs(-slope_x * dx - slope_y * dy + dz) / norm

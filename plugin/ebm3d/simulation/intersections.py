@@ -15,17 +15,11 @@ _MISS = (np.inf, -np.inf, 0, 0, 0.0, 0.0)
 
 @njit(cache=True)
 def intersect(kind: int, rows: FloatArray, direction: FloatArray) -> Intersection:
-    """Intersect a ray with one solid.
+    """Intersect a ray of unit direction ``(3,)`` with a solid of rows ``(F, 4)``.
 
-    Args:
-        kind: POLYHEDRON, ELLIPSOID or CYLINDER.
-        rows: of the solid, shape ``(F, 4)``.
-        direction: of the ray, unit length, shape ``(3,)``.
-
-    Returns:
-        Distances of entry and exit (entry beyond exit where the ray misses; entry negative where
-        the origin lies inside), the rows through which it enters and leaves (0 for curved solids),
-        and the cosines of incidence there.
+    Returns distances of entry and exit (entry beyond exit where the ray misses; entry negative
+    where the origin lies inside), the rows through which it enters and leaves (0 for curved
+    solids), and the cosines of incidence there.
     """
     if kind == POLYHEDRON:
         return _intersect_polyhedron(rows, direction)
@@ -75,10 +69,7 @@ def _intersect_curved(kind: int, rows: FloatArray, direction: FloatArray) -> Int
         return _MISS
     cap_in, cap_out = False, False
     if kind == CYLINDER:
-        if az == 0.0:
-            if abs(bz) > 1.0:
-                return _MISS
-        else:
+        if az != 0.0:
             near, far = (-1.0 - bz) / az, (1.0 - bz) / az
             if near > far:
                 near, far = far, near
@@ -86,6 +77,8 @@ def _intersect_curved(kind: int, rows: FloatArray, direction: FloatArray) -> Int
                 entry, cap_in = near, True
             if far < leave:
                 leave, cap_out = far, True
+        elif abs(bz) > 1.0:
+            return _MISS
         if entry > leave:
             return _MISS
     cos_in = _curved_incidence(kind, rows, direction, entry, cap_in)
@@ -102,15 +95,13 @@ def _curved_incidence(
     for k in range(3):
         along = rows[k, 0] * direction[0] + rows[k, 1] * direction[1] + rows[k, 2] * direction[2]
         weight = along * t + rows[k, 3]
-        if kind == CYLINDER:
-            if cap:
-                weight = 1.0 if k == 2 else 0.0
-            elif k == 2:
-                weight = 0.0
+        if kind == CYLINDER and (k == 2) != cap:
+            weight = 0.0
+        elif cap:
+            weight = 1.0
         nx += weight * rows[k, 0]
         ny += weight * rows[k, 1]
         nz += weight * rows[k, 2]
     norm = np.sqrt(nx * nx + ny * ny + nz * nz)
-    if norm == 0.0:
-        return 0.0
-    return abs(nx * direction[0] + ny * direction[1] + nz * direction[2]) / norm
+    along = abs(nx * direction[0] + ny * direction[1] + nz * direction[2])
+    return along / norm if norm > 0.0 else 0.0

@@ -1,12 +1,9 @@
 """Labels of a simulated frame by the habits of KITTI's annotators.
 
-* An object of a class is labeled where the image shows a part of it and at least one echo of it
-  lies in the camera's view.
-* One that the image shows but that left no echo there (too far, between two beams, dropped out)
-  becomes a DontCare region.
-* One that stands wholly behind others is left out: nobody could see it.
-* Occlusion is the visible share of the rays that would meet the object if it stood alone.
-* Truncation is the share of the projected box outside the image.
+An object is labeled where the image shows a part of it and an echo of it lies in the camera's view;
+one that is shown but left no echo becomes a DontCare region; one wholly behind others is left out.
+Occlusion is by the visible share of the rays that would meet the object alone, truncation by the
+share of the projected box outside the image.
 """
 
 from __future__ import annotations
@@ -39,23 +36,15 @@ def make_labels(
     num_points: IntArray,
     calibration: KittiCalibration,
 ) -> tuple[KittiObjects, IntArray]:
-    """Label the N objects of a frame.
+    """Label the N objects of a frame: names, LiDAR boxes, visible shares, echoes in the view.
 
-    Args:
-        names: class names, shape ``(N,)``.
-        boxes: LiDAR frame, shape ``(N, 7)``.
-        visible_share: of the rays that would meet the object alone, ``(N,)``; 1 where none would.
-        num_points: echoes of every object within the camera's view, shape ``(N,)``.
-        calibration: of the camera.
-
-    Returns:
-        The labels, DontCare regions last, and the indices of the labeled objects in their order.
+    Returns the labels, DontCare regions last, and the indices of the labeled objects in their
+    order. The visible share is 1 where no ray would meet an object.
     """
     bbox, truncated = image_boxes(boxes, calibration)
     shown = truncated < 1.0
     labeled = shown & (num_points > 0) & (truncated <= MAX_TRUNCATION)
-    ignored = shown & ~labeled & (visible_share > 0)
-    kept, rest = np.flatnonzero(labeled), np.flatnonzero(ignored)
+    kept, rest = np.flatnonzero(labeled), np.flatnonzero(shown & ~labeled & (visible_share > 0))
     location, dimensions, rotation_y = boxes_to_camera(boxes[kept], calibration)
     alpha = rotation_y - np.arctan2(location[:, 0], location[:, 2])
     alpha = np.mod(alpha + np.pi, 2 * np.pi) - np.pi

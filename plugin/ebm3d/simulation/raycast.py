@@ -52,12 +52,12 @@ class Sweep(NamedTuple):
     """What every ray meets first: an opaque surface, and a window pane before or behind it."""
 
     distance: FloatArray  # (B, C), meters to the nearest opaque surface, infinite if none
-    owner: IntArray  # (B, C), object of that surface, GROUND or NOTHING
-    material: IntArray  # (B, C)
-    incidence: FloatArray  # (B, C), cosine of the angle between ray and normal
-    glass_distance: FloatArray  # (B, C), to the nearest pane
-    glass_owner: IntArray  # (B, C)
-    glass_incidence: FloatArray  # (B, C)
+    owner: IntArray  # object of that surface, GROUND or NOTHING
+    material: IntArray
+    incidence: FloatArray  # cosine of the angle between ray and normal
+    glass_distance: FloatArray  # to the nearest pane
+    glass_owner: IntArray
+    glass_incidence: FloatArray
     alone: IntArray  # (O,), number of rays that would meet an object if it stood alone
 
 
@@ -65,26 +65,18 @@ class Sweep(NamedTuple):
 def bounding_rectangle(
     footprint: FloatArray, low: float, high: float
 ) -> tuple[float, float, float, float]:
-    """Bound the azimuths and elevations under which the origin sees an upright prism.
+    """Lowest and highest azimuth and elevation, radians, at which the origin sees a prism.
 
-    Args:
-        footprint: corners (x, y) of a convex polygon, in order, shape ``(K, 2)``.
-        low: lowest z, meters.
-        high: highest z, meters.
-
-    Returns:
-        Lowest and highest azimuth (radians, the lowest in [-2 pi, pi), not wrapped) and elevation.
+    Its footprint is a convex polygon ``(K, 2)``, corners in order; ``low`` and ``high`` bound z.
+    Azimuths are not wrapped; the lowest is in [-2 pi, pi).
     """
     num = len(footprint)
-    nearest, farthest = np.inf, 0.0
-    signs = 0
+    nearest, farthest, signs = np.inf, 0.0, 0
     for i in range(num):
         x, y = footprint[i, 0], footprint[i, 1]
         ex, ey = footprint[(i + 1) % num, 0] - x, footprint[(i + 1) % num, 1] - y
         length = ex * ex + ey * ey
-        share = 0.0
-        if length > 0.0:
-            share = min(max(-(x * ex + y * ey) / length, 0.0), 1.0)
+        share = min(max(-(x * ex + y * ey) / length, 0.0), 1.0) if length > 0.0 else 0.0
         nearest = min(nearest, np.hypot(x + share * ex, y + share * ey))
         farthest = max(farthest, np.hypot(x, y))
         signs += 1 if x * ey - y * ex > 0.0 else -1
@@ -105,21 +97,14 @@ def bounding_rectangle(
 def cast_solids(
     solids: Solids, mean_free_path: FloatArray, rays: Rays, scatter: FloatArray, sweep: Sweep
 ) -> None:
-    """Let all solids take the rays they meet before what a sweep holds so far.
+    """Update a sweep by all solids that rays meet before what it holds.
 
-    A porous solid (leaves) takes a ray at an exponentially distributed depth. A pane is noted
-    apart, with the opaque surface behind it.
-
-    Args:
-        solids: of the scene.
-        mean_free_path: per material, meters, 0 where opaque, shape ``(M,)``.
-        rays: of the sweep.
-        scatter: uniform numbers in (0, 1] that decide on porous solids, shape ``(B, C)``.
-        sweep: updated in place; ``alone`` counts up from what it holds.
+    A porous solid takes a ray at an exponentially distributed depth, decided by the uniform numbers
+    ``scatter`` ``(B, C)`` and the mean free path of its material ``(M,)``, meters, 0 where opaque.
+    A pane is noted apart, with the opaque surface behind it.
     """
     stamp = np.full(sweep.owner.shape, NOTHING)
     direction = np.empty(3)
-    num_beams = len(rays.elevations)
     sin_el, cos_el = np.sin(rays.elevations), np.cos(rays.elevations)
     for p in range(len(solids.kinds)):
         az_low, az_high, el_low, el_high = bounding_rectangle(
@@ -136,7 +121,7 @@ def cast_solids(
                 continue
             azimuth = rays.first_azimuth + column * rays.azimuth_step
             cos_az, sin_az = np.cos(azimuth), np.sin(azimuth)
-            for beam in range(num_beams):
+            for beam in range(len(rays.elevations)):
                 if not el_low <= rays.elevations[beam] <= el_high:
                     continue
                 direction[0] = cos_el[beam] * cos_az
@@ -195,8 +180,7 @@ def cast_sweep(
     )
     cast_solids(solids, mean_free_path, rays, scatter, sweep)
     for beam in range(shape[0]):
-        dz = np.sin(rays.elevations[beam])
-        level = np.cos(rays.elevations[beam])
+        dz, level = np.sin(rays.elevations[beam]), np.cos(rays.elevations[beam])
         for column in range(shape[1]):
             azimuth = rays.first_azimuth + column * rays.azimuth_step
             dx, dy = level * np.cos(azimuth), level * np.sin(azimuth)

@@ -52,10 +52,7 @@ def visible_rays(sweep: Sweep) -> NDArray[np.int64]:
 def draw_echoes(
     sweep: Sweep, rays: Rays, sensor: Sensor, tints: FloatArray, generator: np.random.Generator
 ) -> Echoes:
-    """Draw which rays come back, and with what range and intensity.
-
-    ``tints`` are the reflectances of the bodies of the O objects, shape ``(O,)``.
-    """
+    """Draw the echoes of a sweep; ``tints`` ``(O,)`` are the reflectances of objects' bodies."""
     shape = sweep.distance.shape
     pane = sweep.glass_distance < sweep.distance
     # Panes mirror: the echo returns where they face the sensor, a little everywhere else.
@@ -91,13 +88,7 @@ def draw_echoes(
 
     azimuth = rays.first_azimuth + rays.azimuth_step * np.arange(rays.num_columns)
     level = measured * np.cos(rays.elevations)[:, None]
-    points = np.stack(
-        [
-            level * np.cos(azimuth),
-            level * np.sin(azimuth),
-            measured * np.sin(rays.elevations)[:, None],
-            intensity,
-        ],
-        axis=-1,
-    )
+    z = measured * np.sin(rays.elevations)[:, None]
+    position = level * np.cos(azimuth), level * np.sin(azimuth), z
+    points = np.stack([*position, intensity], axis=-1)
     return Echoes(points[kept].astype(np.float32), owner[kept])

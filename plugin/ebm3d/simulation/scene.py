@@ -1,7 +1,6 @@
 """A scene: the ground and the objects on it, without overlap.
 
-Positions in the frame of the road: s along it, lateral to its left, origin below the sensor,
-meters. The road's heading in the LiDAR frame differs from frame to frame.
+Positions in the frame of the road: s along it, lateral to its left, origin below the sensor, in m.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ class SceneObject:
     Args:
         name: class name, or ``""`` for surroundings.
         shape: bottom center at its origin.
-        pose: x, y, z, yaw in the LiDAR frame, meters and radians, shape ``(4,)``.
-        size: length, width, height of the bounding box, meters, shape ``(3,)``.
+        pose: x, y, z, yaw in the LiDAR frame, shape ``(4,)``.
+        size: length, width, height of the bounding box, shape ``(3,)``.
         tint: reflectance of its ``Material.BODY`` surfaces.
     """
 
@@ -92,11 +91,8 @@ class SceneBuilder:
         x, y = s * c - lateral * d, s * d + lateral * c
         yaw = (self.heading + turn + pi) % (2 * pi) - pi
         low, high = shape.extent
-        middle, size = (low + high) / 2, high - low
-        center = (
-            x + middle[0] * cos(yaw) - middle[1] * sin(yaw),
-            y + middle[0] * sin(yaw) + middle[1] * cos(yaw),
-        )
+        (u, v, _), size = (low + high) / 2, high - low
+        center = x + u * cos(yaw) - v * sin(yaw), y + u * sin(yaw) + v * cos(yaw)
         rectangle = (*center, yaw, size[0], size[1])
         if is_occupied(np.array(rectangle), np.array(self.occupied), _MARGIN):
             return False
@@ -108,12 +104,9 @@ class SceneBuilder:
 
 @njit(cache=True)
 def is_occupied(rectangle: FloatArray, occupied: FloatArray, margin: float) -> bool:
-    """Whether a rectangle comes closer than a margin to any of others (separating axes).
+    """Whether a rectangle comes closer than ``margin`` to one of ``occupied`` (separating axes).
 
-    Args:
-        rectangle: x, y, yaw, length, width, shape ``(5,)``, meters and radians.
-        occupied: rows of the same, shape ``(K, 5)``.
-        margin: meters; each axis is tested with the sum of half extents plus this.
+    Rectangles are x, y, yaw, length, width, shapes ``(5,)`` and ``(K, 5)``.
     """
     for k in range(len(occupied)):
         dx, dy = occupied[k, 0] - rectangle[0], occupied[k, 1] - rectangle[1]

@@ -17,16 +17,15 @@ class Sensor:
 
     Args:
         name: as users write it.
-        elevations_deg: of the beams, highest first, degrees, shape ``(B,)``.
-        azimuth_step_deg: between two columns, degrees; divides 360.
+        elevations_deg: of the beams, highest first, shape ``(B,)``.
+        azimuth_step_deg: between two columns; divides 360.
         height: over the ground, meters.
-        max_range: meters.
-        min_range: meters; closer echoes are not reported.
+        max_range: meters; farther echoes are not reported.
+        min_range: meters; nor closer ones.
         range_noise: standard deviation of one range, meters.
         beam_noise: standard deviation of the constant offset of one beam's ranges, meters.
         range_step: resolution of the range, meters.
-        reach: range at which a surface of reflectance 0.2, hit at a right angle, is detected half
-            of the time, meters.
+        reach: meters at which reflectance 0.2 at a right angle is detected half of the time.
         loss: share of pulses lost for no reason of the surface.
     """
 

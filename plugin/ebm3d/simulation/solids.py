@@ -7,8 +7,7 @@ the affine function ``n . x + e`` of a position x in meters:
 * ellipsoid: three rows ``u(x)``, inside where ``|u| <= 1``;
 * cylinder: three rows ``u(x)``, inside where ``u_0^2 + u_1^2 <= 1`` and ``|u_2| <= 1``.
 
-An affine map ``x' = M x + t`` turns every row ``(n, e)`` into ``(n M^-1, e - n M^-1 t)``, whatever
-the kind of solid, so shapes are fitted to a box and moved into a scene by one product of matrices.
+An affine map ``x' = M x + t`` turns every row ``(n, e)`` into ``(n M^-1, e - n M^-1 t)``.
 """
 
 from __future__ import annotations
@@ -38,10 +37,9 @@ class Shape:
         kinds: POLYHEDRON, ELLIPSOID or CYLINDER, shape ``(P,)``.
         starts: rows of solid i are ``starts[i]:starts[i + 1]``, shape ``(P + 1,)``.
         rows: see the module, shape ``(R, 4)``.
-        materials: ``Material`` of the face (of the whole solid, repeated, for curved ones),
-            shape ``(R,)``.
+        materials: ``Material`` of each row, shape ``(R,)``.
         bounds: lowest and highest corner of every solid's bounding box, in the frame in which the
-            shape was built, shape ``(P, 2, 3)``, meters.
+            shape was built, shape ``(P, 2, 3)``.
     """
 
     kinds: NDArray[np.int64]
@@ -52,17 +50,12 @@ class Shape:
 
     @property
     def extent(self) -> FloatArray:
-        """Lowest and highest corner of the bounding box of the union, shape ``(2, 3)``, meters."""
+        """Lowest and highest corner of the bounding box of the union, shape ``(2, 3)``."""
         return np.stack([self.bounds[:, 0].min(axis=0), self.bounds[:, 1].max(axis=0)])
 
 
 def polyhedron(faces: ArrayLike, materials: Material | Sequence[Material]) -> Shape:
-    """Build a convex polyhedron from its faces.
-
-    Args:
-        faces: rows ``(n, e)`` with ``n . x + e <= 0`` inside, any length of ``n``,
-            shape ``(F, 4)``.
-        materials: one for all faces, or one per face.
+    """Build a convex polyhedron from faces ``(F, 4)``, rows with ``n`` of any length.
 
     Raises:
         ValueError: if the faces bound no volume, or an unbounded one.
@@ -101,13 +94,8 @@ def cylinder(
     helper = np.eye(3)[int(np.argmin(np.abs(axis)))]
     first = helper - axis * axis[np.argmin(np.abs(axis))]
     first /= np.sqrt((first**2).sum())
-    a, b = axis, first
-    second = np.array(
-        [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
-    )
-    columns = np.stack([first * radius, second * radius, half], axis=1)
-    center = np.asarray(start, dtype=np.float64) + half
-    return _curved(CYLINDER, columns, center, material)
+    columns = np.stack([first * radius, np.cross(axis, first) * radius, half], axis=1)
+    return _curved(CYLINDER, columns, np.asarray(start, dtype=np.float64) + half, material)
 
 
 def union(shapes: Sequence[Shape]) -> Shape:
@@ -127,8 +115,7 @@ def fit_to_box(shape: Shape, size: Size) -> Shape:
     """Stretch a shape to a bounding box of this length, width, height, bottom center at 0."""
     low, high = shape.extent
     scale = np.asarray(size, dtype=np.float64) / (high - low)
-    middle = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
-    shift = -scale * middle
+    shift = -scale * [*(low + high)[:2] / 2, low[2]]
     mapped = _transform(shape, np.diag(1 / scale), shift)
     return replace(mapped, bounds=shape.bounds * scale + shift)
 
@@ -179,10 +166,9 @@ def _single(kind: int, rows: FloatArray, materials: NDArray[np.int64], bounds: F
 
 @njit(cache=True)
 def polyhedron_bounds(faces: FloatArray) -> FloatArray:
-    """Find the bounding box of a convex polyhedron: the extreme ones of its corners.
+    """Bounding box ``(2, 3)`` of a convex polyhedron of faces ``(F, 4)``, infinite if it is empty.
 
-    A corner is a point where three of the faces ``(F, 4)`` meet, inside all others. Infinite
-    where there is no corner at all; shape ``(2, 3)``.
+    Its corners are the points where three faces meet, inside all others.
     """
     num = len(faces)
     low, high, corner = np.full(3, np.inf), np.full(3, -np.inf), np.empty(3)

@@ -1,7 +1,6 @@
-"""The numbers that scenes are drawn from, derived from KITTI's labels.
+"""The numbers that scenes are drawn from, of KITTI's labels.
 
-``statistics.json`` is written by ``tools/derive_simulation_statistics.py`` and holds means,
-covariances, quantiles and shares only.
+``tools/derive_simulation_statistics.py`` writes ``statistics.json``.
 """
 
 from __future__ import annotations
@@ -44,8 +43,7 @@ class Statistics:
     """All numbers."""
 
     levels: FloatArray  # of all quantiles
-    camera: dict[str, float]  # focal, center_u, center_v, p2_offset in pixels (times meters),
-    # and x, y, z of camera 0 in the LiDAR frame, meters
+    camera: dict[str, float]  # see ``camera``: pixels, meters, LiDAR frame
     classes: dict[str, ClassStatistics]
 
 

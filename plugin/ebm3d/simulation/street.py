@@ -23,22 +23,14 @@ BUILDERS = {
     "Pedestrian": people.pedestrian,
     "Cyclist": people.cyclist,
 }
-# Labels count what annotators could see. So many more objects are drawn per label, as some hide
-# behind others or find no free place; see docs/simulation.md.
-SURPLUS = 1.35
+SURPLUS = 1.35  # objects drawn per label: some hide or find no free place (docs/simulation.md)
 HORIZON = 85.0  # m; no object is farther away
 
 
 def draw_scene(
     sensor_height: float, generator: np.random.Generator, *, behind: bool = False
 ) -> Scene:
-    """Draw a street.
-
-    Args:
-        sensor_height: of the sensor, the origin, over the ground below it, meters.
-        generator: of all randomness.
-        behind: whether to populate the street behind the sensor as well.
-    """
+    """Draw a street, also the part ``behind`` the sensor if wanted; sensor height in meters."""
     heading = float(generator.normal(0, 0.25 if generator.random() < 0.15 else 0.06))
     right, left = -generator.uniform(2.2, 6.0), generator.uniform(4.5, 10.0)
     ground = draw_ground(heading, right, left, sensor_height, generator)
@@ -58,9 +50,8 @@ def draw_scene(
 
 def draw_size(numbers: ClassStatistics, generator: np.random.Generator) -> FloatArray:
     """Draw length, width, height from the log-normal distribution of a class, meters."""
-    log_size = generator.multivariate_normal(
-        numbers.log_size_mean, numbers.log_size_covariance, method="cholesky"
-    )
+    moments = numbers.log_size_mean, numbers.log_size_covariance
+    log_size = generator.multivariate_normal(*moments, method="cholesky")
     return np.clip(np.exp(log_size), *numbers.size_limits)
 
 

@@ -1,7 +1,6 @@
 """What stands along a street: trees, bushes, poles, buildings, containers; sizes in meters.
 
-Every function takes the generator that draws the details and returns a shape that stands on
-z = 0 around the origin. Containers and bushes come in the sizes of cars on purpose.
+Shapes stand on z = 0 around the origin. Containers and bushes have the sizes of cars on purpose.
 """
 
 from __future__ import annotations

@@ -170,10 +170,8 @@ def truck(size: Size, generator: np.random.Generator) -> Shape:
 
 def _slab(axis: int, low: float, high: float) -> tuple[Row, Row]:
     """Two faces across an axis, at its positions ``high`` and ``low``."""
-    rows = [0.0] * 4, [0.0] * 4
-    rows[0][axis], rows[0][3] = 1.0, -high
-    rows[1][axis], rows[1][3] = -1.0, low
-    return rows
+    normal = [float(i == axis) for i in range(3)]
+    return [*normal, -high], [*(-n for n in normal), low]
 
 
 def _profile(start: tuple[float, float], end: tuple[float, float]) -> Row:
@@ -203,24 +201,20 @@ def _rounded_corners(length: float, width: float, rounding: float) -> list[Row]:
 def _wheels(length: float, width: float, radius: float, positions: Sequence[float]) -> list[Shape]:
     """Pairs of wheels, centers at shares of the length from the front."""
     outer, inner = width / 2 - 0.015, width / 2 - 0.23
-    parts = []
-    for share in positions:
-        x = length / 2 - share * length
-        for sign in (1.0, -1.0):
-            start, end = (x, sign * inner, radius), (x, sign * outer, radius)
-            parts.append(cylinder(start, end, radius, Material.TIRE))
-    return parts
+    return [
+        cylinder((x, sign * inner, radius), (x, sign * outer, radius), radius, Material.TIRE)
+        for x in (length / 2 - share * length for share in positions)
+        for sign in (1.0, -1.0)
+    ]
 
 
 def _seats(
     roof_front: float, roof_rear: float, half_width: float, low: float, high: float
 ) -> list[Shape]:
     """Two rows of seats, seen through the windows."""
-    parts = []
-    span = roof_front - roof_rear
-    for x in (roof_front - 0.25 * span, roof_rear + 0.2 * span):
-        for sign in (1.0, -1.0):
-            y = sign * half_width / 2
-            corner = (x - 0.1, y - 0.22, low), (x + 0.1, y + 0.22, high)
-            parts.append(box(*corner, Material.INTERIOR))
-    return parts
+    span, half = roof_front - roof_rear, half_width / 2
+    return [
+        box((x - 0.1, y - 0.22, low), (x + 0.1, y + 0.22, high), Material.INTERIOR)
+        for x in (roof_front - 0.25 * span, roof_rear + 0.2 * span)
+        for y in (half, -half)
+    ]

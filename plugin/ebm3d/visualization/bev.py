@@ -30,12 +30,7 @@ def write_bev_picture(path: str | Path, frame: RefinedFrame, *, min_score: float
     """Write a PNG of a frame from above, with close-ups of the boxes refinement moved most.
 
     A close-up's title says how far the corners moved, f before and after, and, where true boxes
-    are known, the 3D IoU with the best fitting one before and after.
-
-    Args:
-        path: the file; its folder must exist.
-        frame: what to show.
-        min_score: detections below are left out.
+    are known, the largest 3D IoU with one. Detections below ``min_score`` are left out.
     """
     bev_figure(frame.above(min_score)).savefig(path, dpi=130)
 
@@ -82,6 +77,7 @@ def _draw_whole(axes: Any, frame: RefinedFrame, chosen: Sequence[int]) -> None:
     """All boxes, and all but the farthest strays among the points."""
     from matplotlib.patheffects import withStroke
 
+    outline = withStroke(linewidth=3, foreground="white")
     _draw_points(axes, frame.points, size=0.8)
     extent = [boxes[:, :2] for boxes, _ in frame.kinds()]
     if len(frame.points):
@@ -90,16 +86,9 @@ def _draw_whole(axes: Any, frame: RefinedFrame, chosen: Sequence[int]) -> None:
         _draw_boxes(axes, boxes, style)
     for index, row in enumerate(chosen):
         x, y, reach = frame.refined[row, 0], frame.refined[row, 1], frame.refined[row, 3:5].max()
-        axes.annotate(
-            str(index + 1),
-            (x, y + reach / 2),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="center",
-            fontsize=10,
-            fontweight="bold",
-            path_effects=[withStroke(linewidth=3, foreground="white")],
-        )
+        place = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center"}
+        text = {"fontsize": 10, "fontweight": "bold", "path_effects": [outline]}
+        axes.annotate(str(index + 1), (x, y + reach / 2), **place, **text)
     shown = np.concatenate(extent)
     if len(shown):
         _set_view(axes, shown.min(axis=0) - _VIEW_MARGIN, shown.max(axis=0) + _VIEW_MARGIN)

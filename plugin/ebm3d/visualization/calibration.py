@@ -15,7 +15,6 @@ from ebm3d.visualization.frame import REFINED
 
 _NAMES = ("x / along", "y / across", "z / up", "length", "width", "height", "yaw", "joint (all)")
 _NUM_COLUMNS = 4
-_BAND = 0.95
 _BAND_COLOR = "#D9D9D9"
 _TRUE_COLOR = "#555555"
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -29,13 +28,7 @@ _HINTS = (
 
 
 def write_calibration_picture(path: str | Path, report: CalibrationReport, title: str) -> None:
-    """Write a PNG of how predicted densities are calibrated.
-
-    Args:
-        path: the file; its folder is made if absent.
-        report: what to draw.
-        title: of the picture: what was evaluated.
-    """
+    """Write a PNG of how predicted densities are calibrated; its folder is made if absent."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     calibration_figure(report, title).savefig(path, dpi=130)
 
@@ -43,10 +36,8 @@ def write_calibration_picture(path: str | Path, report: CalibrationReport, title
 def calibration_figure(report: CalibrationReport, title: str) -> Any:
     """Return the matplotlib figure of :func:`write_calibration_picture`.
 
-    For each of the seven dimensions and for the squared Mahalanobis distance: the share of true
-    values below each claimed quantile, above the histogram of the distribution functions at the
-    true values. Calibrated densities follow the diagonal and are level in the histogram, up to
-    chance, which is drawn as a band.
+    For each dimension and for the squared Mahalanobis distance: the share of true values below each
+    claimed quantile, above the histogram of the distribution functions at the true values.
     """
     from matplotlib.figure import Figure
 
@@ -106,8 +97,7 @@ def _draw_histogram(axes: Any, report: CalibrationReport, row: int) -> None:
 
 def _chance_band(num_pairs: int, levels: NDArray[np.float64]) -> tuple[Any, Any]:
     """Between which shares 95 % of true densities lie at each level."""
-    tail = (1 - _BAND) / 2
-    low, high = (binom.ppf(p, num_pairs, levels) / num_pairs for p in (tail, 1 - tail))
+    low, high = (binom.ppf(p, num_pairs, levels) / num_pairs for p in (0.025, 0.975))
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 

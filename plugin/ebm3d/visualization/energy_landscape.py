@@ -1,7 +1,4 @@
-"""Pictures of f around a box: contours over x and y, and one slice per dimension of the box.
-
-S boxes at which f is evaluated.
-"""
+"""Pictures of f around a box: contours over x and y, and one slice per dimension of the box."""
 
 from __future__ import annotations
 
@@ -73,10 +70,9 @@ def energy_landscape(
     Args:
         f: unnormalized log density of boxes near ``box``, from ``(S, 7)`` to ``(S,)``.
         box: ``(7,)`` the box in the middle.
-        reach: how far the plane reaches on each side in x and y, meters.
+        reach: of the plane on each side in x and y, meters.
         num_nodes: Q, nodes of the plane per axis.
-        slice_reach: how far each slice reaches on each side: along, across, up, length, width,
-            height (m), yaw (rad). Sizes stay above a tenth of the box's.
+        slice_reach: of each slice on each side, m and rad; sizes stay above a tenth of the box's.
         num_slice_nodes: nodes of a slice.
 
     Raises:
@@ -106,14 +102,7 @@ def energy_landscape(
 def write_energy_picture(
     path: str | Path, landscape: EnergyLandscape, frame: RefinedFrame, row: int
 ) -> None:
-    """Write a PNG of f around a box of a frame: contours, slices, and the boxes of the frame.
-
-    Args:
-        path: the file; its folder must exist.
-        landscape: of :func:`energy_landscape`, around that box.
-        frame: the frame of the box, which is marked before and after, and its true box.
-        row: which box of the frame.
-    """
+    """Write a PNG of f around box ``row`` of a frame, with the box before and after refinement."""
     energy_figure(landscape, frame, row).savefig(path, dpi=130)
 
 
@@ -150,21 +139,16 @@ def _draw_plane(figure: Any, landscape: EnergyLandscape, marked: MarkedBoxes) ->
     grid = (landscape.x, landscape.y, value, levels)
     filled = axes.contourf(*grid, cmap="cividis", extend=extend)
     axes.contour(*grid, colors="white", linewidths=0.4, linestyles="-")
-    figure.colorbar(
-        filled, ax=axes, location="bottom", label="f below its maximum (nats)", format="%.1f"
-    )
+    label = "f below its maximum (nats)"
+    figure.colorbar(filled, ax=axes, location="bottom", label=label, format="%.1f")
     (start, _), (end, _) = marked[-2:]
     arrow = {"arrowstyle": "-|>", "color": "black", "shrinkA": 6, "shrinkB": 6}
     axes.annotate("", end[:2], start[:2], arrowprops=arrow, annotation_clip=False)
     for box, style in marked:
-        axes.plot(
-            box[0], box[1], style.marker, color=style.color, markeredgecolor="white", markersize=12
-        )
-    axes.set_xlim(landscape.x[0], landscape.x[-1])
-    axes.set_ylim(landscape.y[0], landscape.y[-1])
-    axes.set_aspect("equal")
-    axes.set_xlabel("x of the center (m)")
-    axes.set_ylabel("y of the center (m)")
+        look = {"color": style.color, "markeredgecolor": "white", "markersize": 12}
+        axes.plot(box[0], box[1], style.marker, **look)
+    axes.set(xlim=landscape.x[[0, -1]], ylim=landscape.y[[0, -1]], aspect="equal")
+    axes.set(xlabel="x of the center (m)", ylabel="y of the center (m)")
     axes.set_title("over the position", fontsize=10)
 
 

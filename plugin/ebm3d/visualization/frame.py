@@ -104,9 +104,8 @@ class RefinedFrame:
 
     def corner_shift(self) -> FloatArray:
         """Return the mean distance by which refinement moved the corners of each box, ``(N,)``."""
-        before, after = (
-            corners_3d(torch.as_tensor(b).double()) for b in (self.initial, self.refined)
-        )
+        both = (torch.as_tensor(boxes).double() for boxes in (self.initial, self.refined))
+        before, after = map(corners_3d, both)
         return (after - before).norm(dim=-1).mean(dim=-1).numpy()
 
     def most_changed(self, count: int) -> list[int]:

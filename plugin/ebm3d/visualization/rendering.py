@@ -32,13 +32,7 @@ class RenderingError(RuntimeError):
 def write_rendering(
     path: str | Path, scene: Scene, title: str, *, size: tuple[int, int] = (1400, 800)
 ) -> None:
-    """Write a PNG of a scene seen from behind and above the sensor.
-
-    Args:
-        path: the file; its folder must exist.
-        scene: what to draw.
-        title: shown above the picture.
-        size: width and height of the rendered part, pixels.
+    """Write a PNG of a scene from behind and above the sensor, of ``size`` pixels and a title.
 
     Raises:
         RenderingError: if Open3D cannot be imported or cannot render here.
@@ -61,14 +55,7 @@ def write_rendering(
 
 
 def render(scene: Scene, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Render a scene in a process of its own.
-
-    Args:
-        scene: what to draw.
-        size: width and height, pixels.
-
-    Returns:
-        ``(height, width, 3)`` RGB.
+    """Render a scene of (width, height) pixels to RGB ``(height, width, 3)``, in a new process.
 
     Raises:
         RenderingError: if Open3D cannot be imported or cannot render here.
@@ -88,20 +75,14 @@ def render(scene: Scene, size: tuple[int, int]) -> NDArray[np.uint8]:
         if done.returncode or not target.is_file():
             said = done.stderr.strip().splitlines()
             reason = said[-1] if said else f"its process ended with code {done.returncode}"
-            raise RenderingError(
-                f"Open3D cannot render on this machine ({reason}); {_LIBRARIES}, "
-                "or open the PLY file in a viewer."
-            )
+            remedy = f"{_LIBRARIES}, or open the PLY file in a viewer."
+            raise RenderingError(f"Open3D cannot render on this machine ({reason}); {remedy}")
         image: NDArray[np.uint8] = np.load(target)
         return image
 
 
 def show_scene(scene: Scene, title: str) -> None:
     """Open an interactive window and return when it is closed.
-
-    Args:
-        scene: what to show.
-        title: of the window.
 
     Raises:
         RenderingError: if there is no display or no Open3D.
@@ -116,9 +97,8 @@ def show_scene(scene: Scene, title: str) -> None:
         from open3d import visualization
     except ImportError as error:
         raise RenderingError(f"Open3D cannot be imported ({error}); {_LIBRARIES}.") from error
-    parts = [
-        dict(zip(("name", "geometry", "material"), p, strict=True)) for p in _geometries(scene)
-    ]
+    keys = ("name", "geometry", "material")
+    parts = [dict(zip(keys, part, strict=True)) for part in _geometries(scene)]
     visualization.draw(parts, title=title, bg_color=(1.0, 1.0, 1.0, 1.0), show_skybox=False)
 
 

@@ -50,12 +50,7 @@ class Scene:
 
 
 def scene_of_frame(frame: RefinedFrame, *, min_score: float = 0.3) -> Scene:
-    """Turn a frame into points colored by height and boxes colored by kind.
-
-    Args:
-        frame: what to show.
-        min_score: detections below are left out.
-    """
+    """Points colored by height and boxes colored by kind, without detections below the score."""
     kinds = frame.above(min_score).kinds()
     boxes = np.concatenate([boxes for boxes, _ in kinds])
     colors = np.concatenate([np.tile(style.rgb, (len(b) * len(_EDGES), 1)) for b, style in kinds])
@@ -71,14 +66,9 @@ def scene_of_frame(frame: RefinedFrame, *, min_score: float = 0.3) -> Scene:
 
 
 def write_ply(path: str | Path, scene: Scene) -> None:
-    """Write points and box edges into one binary PLY file, for any viewer of such files.
+    """Write points and box edges into one binary PLY file, meters.
 
-    The vertices are the points, followed by the ends of the lines in their line's color; the
-    element ``edge`` holds the lines with their colors.
-
-    Args:
-        path: the file; its folder must exist.
-        scene: what to write, meters.
+    The vertices are the points, then the ends of the lines; the element ``edge`` holds the lines.
     """
     vertex = np.zeros(len(scene.points) + len(scene.vertices), dtype=_VERTEX)
     vertex["position"] = np.concatenate((scene.points, scene.vertices))

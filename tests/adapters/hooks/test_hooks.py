@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,7 +45,7 @@ def start_epoch(seed: int, epoch: int, **loader: Any) -> Any:
     return loader
 
 
-def test_an_epoch_draws_the_same_numbers_whatever_came_before() -> None:
+def test_an_epoch_draws_the_same_numbers_whatever_came_before():
     """Another epoch or seed draws others."""
     drawn = {}
     for key in ((0, 3), (0, 4), (1, 3), (0, 3)):
@@ -57,7 +56,7 @@ def test_an_epoch_draws_the_same_numbers_whatever_came_before() -> None:
     assert len({value for numbers in drawn.values() for value in numbers}) == 9
 
 
-def test_workers_and_the_main_process_draw_different_numbers() -> None:
+def test_workers_and_the_main_process_draw_different_numbers():
     threads = torch.get_num_threads()
     loader = start_epoch(0, 2, num_workers=2)
     drawn = [draw()]
@@ -69,7 +68,7 @@ def test_workers_and_the_main_process_draw_different_numbers() -> None:
     assert drawn[1] == drawn[3]
 
 
-def test_object_samplers_start_each_epoch_in_a_new_order() -> None:
+def test_object_samplers_start_each_epoch_in_a_new_order():
     """A permutation that the epoch decides, from its first entry on; wrapped data sets too."""
     orders = []
     for epoch in (0, 1, 0):
@@ -81,7 +80,7 @@ def test_object_samplers_start_each_epoch_in_a_new_order() -> None:
     assert orders[0] == orders[2] != orders[1]
 
 
-def test_persistent_workers_are_refused() -> None:
+def test_persistent_workers_are_refused():
     """They would keep generators that a resumed training cannot have."""
     with pytest.raises(ValueError, match="persistent_workers"):
         start_epoch(0, 0, persistent_workers=True)
@@ -110,7 +109,7 @@ def start_training(model: nn.Module) -> tuple[set[str], set[str]]:
     return learning, {name for name, module in model.named_modules() if module.training}
 
 
-def test_a_frozen_detector_keeps_parameters_and_statistics_in_every_epoch() -> None:
+def test_a_frozen_detector_keeps_parameters_and_statistics_in_every_epoch():
     """The head learns, but for what was frozen in it."""
     model = Detector("frozen")
     head = "bbox_head.refinement_head"
@@ -120,14 +119,14 @@ def test_a_frozen_detector_keeps_parameters_and_statistics_in_every_epoch() -> N
         model.eval()
 
 
-def test_a_joint_detector_learns_everything() -> None:
+def test_a_joint_detector_learns_everything():
     model = Detector("joint")
     learning, training = start_training(model)
     assert len(learning) == len(list(model.parameters())) - 1
     assert len(training) == len(list(model.modules()))
 
 
-def test_a_frozen_detector_needs_a_refinement_head_and_a_checkpoint() -> None:
+def test_a_frozen_detector_needs_a_refinement_head_and_a_checkpoint():
     """Otherwise nothing would be trained, or on random weights."""
     model = Detector("frozen")
     runner = SimpleNamespace(model=model, _has_loaded=False)
@@ -140,7 +139,7 @@ def test_a_frozen_detector_needs_a_refinement_head_and_a_checkpoint() -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_channels_last_changes_the_layout_on_a_cpu_and_no_value(device: str) -> None:
+def test_channels_last_changes_the_layout_on_a_cpu_and_no_value(device):
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 4, 2)).to(device)
     values = torch.randn(1, 3, 9, 9, device=device)
     before = model(values)
@@ -151,7 +150,7 @@ def test_channels_last_changes_the_layout_on_a_cpu_and_no_value(device: str) -> 
         torch.testing.assert_close(model(values), before)
 
 
-def test_a_checkpoint_is_saved_plain_and_training_goes_on_from_it(tmp_path: Path) -> None:
+def test_a_checkpoint_is_saved_plain_and_training_goes_on_from_it(tmp_path):
     """It loads by torch alone; the log's history and the rates of a one-cycle schedule go on."""
     from mmengine.logging import MessageHub
     from mmengine.optim import OneCycleLR
@@ -189,7 +188,7 @@ def test_a_checkpoint_is_saved_plain_and_training_goes_on_from_it(tmp_path: Path
     assert rates(resumed_optimizer, resumed, 5) == rates(optimizer, scheduler, 5)
 
 
-def test_checkpoints_of_others_pass_through() -> None:
+def test_checkpoints_of_others_pass_through():
     from mmengine.logging import HistoryBuffer
 
     plain = hook("PlainCheckpointHook")

@@ -29,9 +29,7 @@ def slow_ratio(first: Tensor, second: Tensor, mode: str) -> float:
 
 @pytest.mark.parametrize("mode", ["iou", "iof"])
 @pytest.mark.parametrize("pairs_at_once", [1 << 18, 25])
-def test_ratios_match_rational_arithmetic(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, mode: str, pairs_at_once: int
-) -> None:
+def test_ratios_match_rational_arithmetic(rng, monkeypatch, mode, pairs_at_once):
     monkeypatch.setattr(chunks, "PAIRS_AT_ONCE", pairs_at_once)
     first, second = boxes_around(rng, 12), boxes_around(rng, 9)
     expected = np.array([[slow_ratio(a, b, mode) for b in second] for a in first])
@@ -42,21 +40,17 @@ def test_ratios_match_rational_arithmetic(
     assert torch.equal(aligned, ratios[:9].diagonal())
 
 
-def test_boxes_without_area_overlap_nothing() -> None:
+def test_boxes_without_area_overlap_nothing():
     boxes = torch.tensor([[0.0, 0, 4, 2, 0.5], [0, 0, 0, 2, 0.5], [0, 0, 1e-8, 1e-8, 0]])
     expected = torch.zeros(3, 3)
     expected[0, 0] = 1.0
     for mode in ("iou", "iof"):
         torch.testing.assert_close(ops.box_iou_rotated(boxes, boxes, mode, False), expected)
-
-
-def test_no_boxes_have_no_ratios(rng: np.random.Generator) -> None:
-    boxes = boxes_around(rng, 3)
     assert ops.box_iou_rotated(boxes, boxes[:0], "iou", False).shape == (3, 0)
     assert ops.box_iou_rotated(boxes[:0], boxes[:0], "iou", True).shape == (0,)
 
 
-def test_bad_boxes_are_refused() -> None:
+def test_bad_boxes_are_refused():
     """Whole numbers too: an IoU in their type would be cut to 0."""
     good = torch.rand(3, 5)
     for bad in (torch.rand(3, 4), torch.rand(3, 7), torch.rand(5), torch.ones(3, 5).int()):

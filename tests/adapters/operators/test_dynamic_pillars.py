@@ -39,9 +39,7 @@ def detector(registered: None) -> Any:
     return MODELS.build(config)
 
 
-def test_dynamic_pillars_train_and_predict_on_a_cpu(
-    detector: Any, generator: torch.Generator
-) -> None:
+def test_dynamic_pillars_train_and_predict_on_a_cpu(detector, generator):
     from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
     from mmengine.structures import InstanceData
 

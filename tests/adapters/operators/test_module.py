@@ -59,13 +59,13 @@ def test_a_missing_operator_says_which_and_the_remedy():
         missing_operator("__path__")
 
 
-def test_a_compiled_extension_is_found_first(mmcv: Path):
+def test_a_compiled_extension_is_found_first(mmcv):
     (mmcv / "mmcv" / "_ext.py").write_text("compiled = True")
     result = run(START + "import mmcv._ext; print(mmcv._ext.compiled)", path=mmcv)
     assert result.stdout.split() == ["True"], result.stderr
 
 
-def test_without_one_the_extension_is_made_of_the_operators(mmcv: Path):
+def test_without_one_the_extension_is_made_of_the_operators(mmcv):
     code = "import pkgutil, mmcv; print(bool(pkgutil.find_loader('mmcv._ext')))\n"
     code += f"import mmcv._ext; {SHOW}; print(mmcv._ext.nms_rotated.__module__)"
     result = run(START + code, path=mmcv)
@@ -80,7 +80,7 @@ def test_the_start_of_an_interpreter_imports_one_module_and_no_mmcv():
     assert result.stdout.strip() == "['_ebm3d_operators']", result.stderr
 
 
-def test_an_install_whose_checkout_is_gone_is_silent(mmcv: Path):
+def test_an_install_whose_checkout_is_gone_is_silent(mmcv):
     """The .pth file alone, and then the module without the package."""
     (mmcv / "left.pth").write_text((PLUGIN / "ebm3d_operators.pth").read_text())
     code = "import site; site.addsitedir('.')\nimport mmcv\ntry:\n    import mmcv._ext\n"
@@ -101,7 +101,7 @@ def test_an_install_whose_checkout_is_gone_is_silent(mmcv: Path):
     ],
     ids=["host first", "register second", "python path"],
 )
-def test_any_import_may_come_first(first: str):
+def test_any_import_may_come_first(first):
     result = run(f"{first}\nimport mmcv.ops; {SHOW}")
     loader = "ExtensionFileLoader" if is_compiled() else "OperatorsLoader"
     assert result.stdout.split()[-1:] == [loader], result.stderr[-2000:]

@@ -20,7 +20,7 @@ def scene(rng: np.random.Generator, num_points: int = 3000) -> tuple[Tensor, Ten
     return torch.from_numpy(points.astype(np.float32)), torch.from_numpy(boxes.astype(np.float32))
 
 
-def test_points_inside_are_those_of_the_core(rng: np.random.Generator, path: str) -> None:
+def test_points_inside_are_those_of_the_core(rng, path):
     """It counts faces and computes in float64: random points show neither."""
     points, boxes = scene(rng)
     expected = core_points_in_boxes(points.numpy(), boxes.numpy())
@@ -29,16 +29,14 @@ def test_points_inside_are_those_of_the_core(rng: np.random.Generator, path: str
     assert (expected.sum(axis=1) > 1).sum() > 10
 
 
-def test_bottom_and_top_belong_to_a_box_and_its_sides_do_not(path: str) -> None:
+def test_bottom_and_top_belong_to_a_box_and_its_sides_do_not(path):
     box = torch.tensor([[4.0, 2.0, -1.0, 4.0, 2.0, 1.5, 0.0]])
     points = torch.tensor([[4, 2, -1], [4, 2, 0.5], [2, 2, 0], [6, 2, 0], [4, 1, 0], [4, 3, 0.0]])
     assert points_in_boxes(points, box, path)[:, 0].tolist() == [1, 1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("boxes_at_once", [20, 3])
-def test_part_names_the_first_box_of_each_scene(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, boxes_at_once: int
-) -> None:
+def test_part_names_the_first_box_of_each_scene(rng, monkeypatch, boxes_at_once):
     monkeypatch.setattr(operators, "PAIRS_AT_ONCE", boxes_at_once * 2 * 3000)
     points, boxes = scene(rng)
     inputs = torch.stack([boxes, boxes.flip(0)]), points.expand(2, -1, -1)
@@ -54,7 +52,7 @@ def test_part_names_the_first_box_of_each_scene(
 
 
 @pytest.mark.parametrize("shape", [(0, 20), (3000, 0), (0, 0)])
-def test_no_points_and_no_boxes(rng: np.random.Generator, path: str, shape: tuple) -> None:
+def test_no_points_and_no_boxes(rng, path, shape):
     points, boxes = scene(rng)
     assert points_in_boxes(points[: shape[0]], boxes[: shape[1]], path).shape == shape
     first = torch.zeros(1, shape[0], dtype=torch.int)

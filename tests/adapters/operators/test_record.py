@@ -15,24 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tests.adapters.operators.calls import (
-    nms,
-    ops,
-    points_in_boxes,
-    rotated_nms,
-    voxelize,
-    voxelize_dynamically,
-)
-from tests.golden.mmcv_operator_inputs import (
-    THRESHOLDS,
-    corners,
-    deform_cases,
-    iou_pairs,
-    points_and_boxes,
-    scene_points,
-    suppression_cases,
-    voxel_cases,
-)
+from tests.adapters.operators import calls
+from tests.adapters.operators.calls import ops
+from tests.golden import mmcv_operator_inputs as inputs
 from tests.oracles.iou_rational import rational_iou
 
 Array = NDArray[np.generic]
@@ -40,9 +25,11 @@ Array = NDArray[np.generic]
 _RECORD = Path(__file__).parents[2] / "golden" / "mmcv_operators.npz"
 with np.load(_RECORD) as file:
     RECORD: dict[str, Array] = dict(file)
-_SCENE = scene_points(RECORD)
-_CLOUDS, _SUPPRESSIONS = voxel_cases(_SCENE), suppression_cases()
-_POINTS, _PAIRS, _CONVOLUTIONS = points_and_boxes(_SCENE), iou_pairs(), deform_cases()
+_SCENE = inputs.scene_points(RECORD)
+_CLOUDS, _POINTS = inputs.voxel_cases(_SCENE), inputs.points_and_boxes(_SCENE)
+_SUPPRESSIONS, _PAIRS = inputs.suppression_cases(), inputs.iou_pairs()
+_CONVOLUTIONS = inputs.deform_cases()
+thresholds = pytest.mark.parametrize("threshold", inputs.THRESHOLDS)
 
 
 pytestmark = pytest.mark.usefixtures("path")
@@ -54,19 +41,14 @@ def digest(tensor: Tensor) -> str:
 
 
 @pytest.mark.parametrize("name", _CLOUDS)
-def test_voxels_cells_and_counts_are_identical(name: str) -> None:
+def test_voxels_cells_and_counts_are_identical(name):
     case = _CLOUDS[name]
     arguments = (case.size, case.bounds, case.max_points, case.max_voxels)
-    voxels, cells, counts = voxelize(torch.from_numpy(case.points), *arguments)
+    voxels, cells, counts = calls.voxelize(torch.from_numpy(case.points), *arguments)
     np.testing.assert_array_equal(cells, RECORD[f"hard/{name}/cells"])
     np.testing.assert_array_equal(counts, RECORD[f"hard/{name}/counts"])
     assert digest(voxels) == RECORD[f"hard/{name}/voxels"]
-
-
-@pytest.mark.parametrize("name", _CLOUDS)
-def test_cells_of_points_are_identical(name: str) -> None:
-    case = _CLOUDS[name]
-    cells = voxelize_dynamically(torch.from_numpy(case.points), case.size, case.bounds)
+    cells = calls.voxelize_dynamically(torch.from_numpy(case.points), case.size, case.bounds)
     assert digest(cells) == RECORD[f"dynamic/{name}"]
 
 
@@ -76,12 +58,12 @@ def ranked_scores(name: str) -> Tensor:
     return torch.empty(len(order)).index_copy(0, order, torch.arange(len(order), 0.0, -1.0))
 
 
-@pytest.mark.parametrize("threshold", THRESHOLDS)
+@thresholds
 @pytest.mark.parametrize("name", _SUPPRESSIONS)
-def test_rotated_boxes_that_stay_are_identical(name: str, threshold: float) -> None:
+def test_rotated_boxes_that_stay_are_identical(name, threshold):
     case = _SUPPRESSIONS[name]
     labels = None if case.labels is None else torch.from_numpy(case.labels)
-    kept = rotated_nms(torch.from_numpy(case.boxes), ranked_scores(name), threshold, labels)
+    kept = calls.rotated_nms(torch.from_numpy(case.boxes), ranked_scores(name), threshold, labels)
     recorded = RECORD[f"nms_rotated/{name}/{threshold}"]
     if (name, threshold) == ("each box five times", 1.0):
         # mmcv's IoU of a box with itself is 1 - 6e-8 for some boxes, which then stay.
@@ -92,18 +74,18 @@ def test_rotated_boxes_that_stay_are_identical(name: str, threshold: float) -> N
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-@pytest.mark.parametrize("threshold", THRESHOLDS)
+@thresholds
 @pytest.mark.parametrize("name", _SUPPRESSIONS)
-def test_upright_boxes_that_stay_are_identical(name: str, threshold: float, offset: int) -> None:
-    boxes = torch.from_numpy(corners(_SUPPRESSIONS[name].boxes))
-    kept = nms(boxes, ranked_scores(name), threshold, offset)
+def test_upright_boxes_that_stay_are_identical(name, threshold, offset):
+    boxes = torch.from_numpy(inputs.corners(_SUPPRESSIONS[name].boxes))
+    kept = calls.nms(boxes, ranked_scores(name), threshold, offset)
     np.testing.assert_array_equal(kept, RECORD[f"nms/{name}/{threshold}/{offset}"])
 
 
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("mode", ["iou", "iof"])
 @pytest.mark.parametrize("name", _PAIRS)
-def test_iou_is_that_of_mmcv_or_exact_where_mmcv_errs(name: str, mode: str, aligned: bool) -> None:
+def test_iou_is_that_of_mmcv_or_exact_where_mmcv_errs(name, mode, aligned):
     first, second = (torch.from_numpy(boxes) for boxes in _PAIRS[name])
     ious = ops.box_iou_rotated(first, second, mode, aligned).numpy()
     far = np.abs(ious - RECORD[f"iou/{name}/{mode}/{aligned}"]) > 1e-6
@@ -114,7 +96,7 @@ def test_iou_is_that_of_mmcv_or_exact_where_mmcv_errs(name: str, mode: str, alig
         assert not far.any()
 
 
-def test_the_pair_in_which_mmcv_errs_is_exact_here() -> None:
+def test_the_pair_in_which_mmcv_errs_is_exact_here():
     first, second = (boxes[33].astype(np.float64) for boxes in _PAIRS["degenerate"])
     exact = rational_iou(np.insert(first, (2, 4), 1.0), np.insert(second, (2, 4), 1.0))[0]
     boxes = [torch.from_numpy(box[None]) for box in (first, second)]
@@ -125,14 +107,14 @@ def test_the_pair_in_which_mmcv_errs_is_exact_here() -> None:
 
 
 @pytest.mark.parametrize("name", _POINTS)
-def test_points_inside_are_identical(name: str, path: str) -> None:
+def test_points_inside_are_identical(name, path):
     points, boxes = (torch.from_numpy(array) for array in _POINTS[name])
-    inside = points_in_boxes(points, boxes, path).numpy().astype(bool)
+    inside = calls.points_in_boxes(points, boxes, path).numpy().astype(bool)
     np.testing.assert_array_equal(np.packbits(inside), RECORD[f"points/{name}"])
 
 
 @pytest.mark.parametrize("name", _CONVOLUTIONS)
-def test_deformable_convolutions_and_gradients_are_those_of_mmcv(name: str) -> None:
+def test_deformable_convolutions_and_gradients_are_those_of_mmcv(name):
     case = _CONVOLUTIONS[name]
     leaves = {
         part: torch.tensor(getattr(case, part), requires_grad=True)
@@ -146,14 +128,3 @@ def test_deformable_convolutions_and_gradients_are_those_of_mmcv(name: str) -> N
         recorded = RECORD[f"deform/{name}/{part}"]
         np.testing.assert_allclose(values, recorded, rtol=0.0, atol=1e-12)
         assert np.abs(recorded).max() > 1.0
-
-
-def test_the_record_covers_what_it_says() -> None:
-    """Overfull voxels, voxels beyond the bound, boxes that go and that stay, points inside."""
-    assert RECORD["hard/full pillars/counts"].max() == 10
-    assert len(RECORD["hard/random, too many voxels/cells"]) == 300
-    assert len(RECORD["hard/simulated, voxels/cells"]) > 4000
-    kept = [len(RECORD[f"nms_rotated/detections/{threshold}"]) for threshold in THRESHOLDS]
-    assert kept[0] == 1
-    assert 20 <= kept[1] < kept[4] < kept[5] < kept[6] == 300
-    assert np.unpackbits(RECORD["points/simulated"]).sum() > 100

@@ -42,9 +42,7 @@ def random_points(rng: np.random.Generator, num: int) -> Tensor:
 
 @pytest.mark.parametrize("size", [SIZE, FINE])
 @pytest.mark.parametrize(("max_points", "max_voxels"), [(0, 40), (1, 5000), (3, 40), (20, 5000)])
-def test_voxels_equal_a_dictionary_of_lists(
-    rng: np.random.Generator, size: tuple[float, ...], max_points: int, max_voxels: int
-) -> None:
+def test_voxels_equal_a_dictionary_of_lists(rng, size, max_points, max_voxels):
     """Order, contents, counts and padding."""
     points = random_points(rng, 3000)
     voxels, cells, counts = voxelize(points, size, RANGE, max_points, max_voxels)
@@ -57,7 +55,7 @@ def test_voxels_equal_a_dictionary_of_lists(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_cells_are_quotients_of_whole_numbers(rng: np.random.Generator, dtype: torch.dtype) -> None:
+def test_cells_are_quotients_of_whole_numbers(rng, dtype):
     """Positions in eighths of a meter: exact, and many on a border of a voxel."""
     eighths = rng.integers([-8, -40, -20], [90, 40, 20], (2000, 3))
     cells = (eighths - [0, -32, -16]) // [4, 2, 8]
@@ -69,7 +67,7 @@ def test_cells_are_quotients_of_whole_numbers(rng: np.random.Generator, dtype: t
     assert 200 < inside.sum() < 1900
 
 
-def test_half_precision_is_voxelized_in_float32(rng: np.random.Generator) -> None:
+def test_half_precision_is_voxelized_in_float32(rng):
     points = random_points(rng, 500).half()
     result = voxelize(points, SIZE, RANGE, 3, 400)
     expected = voxelize(points.float(), SIZE, RANGE, 3, 400)
@@ -78,7 +76,7 @@ def test_half_precision_is_voxelized_in_float32(rng: np.random.Generator) -> Non
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 1e30, -1e30])
-def test_points_outside_or_not_finite_have_no_cell_and_no_voxel(value: float) -> None:
+def test_points_outside_or_not_finite_have_no_cell_and_no_voxel(value):
     points = torch.ones(3, 4)
     points[range(3), range(3)] = value
     for cloud in (points, points[:0]):
@@ -99,7 +97,7 @@ def test_points_outside_or_not_finite_have_no_cell_and_no_voxel(value: float) ->
         ([1e-7, 1e-7, 1e-7], RANGE, r"2\^63"),
     ],
 )
-def test_bad_grids_are_refused(size: list[float], bounds: list[float], name: str) -> None:
+def test_bad_grids_are_refused(size, bounds, name):
     points = torch.rand(5, 4)
     with pytest.raises(ValueError, match=name):
         voxelize(points, size, bounds, 3, 10)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +15,7 @@ from tests.oracles.subprocesses import run_python
 pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered")]
 
 
-def test_repairs_are_idempotent_and_those_for_a_cpu_leave_cuda_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_repairs_are_idempotent_and_those_for_a_cpu_leave_cuda_alone(monkeypatch):
     from mmengine import Config
     from spconv.pytorch import ops
 
@@ -35,14 +32,14 @@ def test_repairs_are_idempotent_and_those_for_a_cpu_leave_cuda_alone(
     assert cfg.to_dict() == {"launcher": "pytorch"}
 
 
-def test_the_object_sampler_knows_long_and_numpy_stays() -> None:
+def test_the_object_sampler_knows_long_and_numpy_stays():
     from mmdet3d.datasets.transforms import dbsampler
 
     assert np.array([1], dtype=dbsampler.np.long).dtype == np.int64
     assert dbsampler.np.stack is np.stack
 
 
-def test_compiled_kernels_of_the_host_are_kept() -> None:
+def test_compiled_kernels_of_the_host_are_kept():
     """Another dispatcher of the same kernel, as in another process, loads instead of compiling."""
     from mmdet3d.structures.ops import box_np_ops
 
@@ -54,7 +51,7 @@ def test_compiled_kernels_of_the_host_are_kept() -> None:
     assert sum(again.stats.cache_hits.values()) == 1
 
 
-def test_without_the_repairs_the_defects_show() -> None:
+def test_without_the_repairs_the_defects_show():
     """No long (numpy 2 has the name again), no kept kernel, a process group that needs CUDA."""
     script = """
     import os
@@ -85,7 +82,7 @@ def visualizer() -> Any:
     return visualizer
 
 
-def test_an_absent_picture_is_not_recorded(visualizer: Any) -> None:
+def test_an_absent_picture_is_not_recorded(visualizer):
     """A LiDAR frame has none; the host hands it on to the backend, which reads its type."""
     types: list[np.dtype] = []
     backend = SimpleNamespace(add_image=lambda name, image, step: types.append(image.dtype))
@@ -97,7 +94,7 @@ def test_an_absent_picture_is_not_recorded(visualizer: Any) -> None:
         type(visualizer).add_image.__wrapped__(visualizer, "frame", None, 0)
 
 
-def test_show_without_a_window_returns(visualizer: Any) -> None:
+def test_show_without_a_window_returns(visualizer):
     """The host's method reads the camera of that window."""
     assert visualizer.show() is None
     with pytest.raises(AttributeError, match="view_control"):
@@ -106,8 +103,8 @@ def test_show_without_a_window_returns(visualizer: Any) -> None:
 
 @pytest.mark.parametrize("repaired", [True, False])
 def test_the_folder_of_pictures_nests_only_without_the_repair(
-    visualizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repaired: bool
-) -> None:
+    visualizer, tmp_path, monkeypatch, repaired
+):
     """Two batches, relative paths as in the tools."""
     from mmdet3d.engine.hooks import Det3DVisualizationHook
 

@@ -21,20 +21,14 @@ from ebm3d.errors import input_error
 class EpochSeedHook(Hook):
     """Seed every epoch by (seed, epoch, rank), so that a resumed training repeats a whole one.
 
-    mmengine seeds once, at the start. This hook seeds Python, numpy and torch at the start of each
-    training epoch, and each data worker when it starts by (seed, epoch, rank, worker). The
-    ground-truth sampler, which walks through a shuffled list, starts each epoch with a fresh
-    shuffle. The data sampler's shuffle depends on (seed, epoch) already.
+    mmengine seeds once, at the start. This hook seeds Python, numpy and torch for each training
+    epoch, each data worker by (seed, epoch, rank, worker), and shuffles the ground-truth sampler.
     """
 
     priority = "VERY_HIGH"
 
     def before_train_epoch(self, runner: Any) -> None:
-        """Seed this process, and prepare the seeds of the workers it is about to start.
-
-        Raises:
-            ValueError: for persistent workers, whose random numbers a resumed training cannot have.
-        """
+        """Seed this process and the workers it is about to start; persistent ones are refused."""
         loader = runner.train_dataloader
         if getattr(loader, "persistent_workers", False):
             expected = "False where EpochSeedHook is used"

@@ -16,10 +16,9 @@ _TRAINED = "refinement_head"
 class FreezeDetectorHook(Hook):
     """Freeze a detector: its parameters and its batch-norm statistics.
 
-    Acts when the model's dense head has ``detector == "frozen"``. Everything but the modules under
-    ``refinement_head`` keeps its parameters without gradients and stays in evaluation mode, also
-    after validation, when the training loop sets the whole model to training mode. Data-parallel
-    training needs ``find_unused_parameters = True`` in the config.
+    Acts when the model's dense head has ``detector == "frozen"``: everything but the modules under
+    ``refinement_head`` has no gradients and stays in evaluation mode. Data-parallel training needs
+    ``find_unused_parameters = True`` in the config.
 
     Args:
         untrained: allow a frozen detector that no checkpoint was loaded into.
@@ -35,11 +34,7 @@ class FreezeDetectorHook(Hook):
         _freeze(runner.model)
 
     def before_train(self, runner: Any) -> None:
-        """Refuse to train a head on a detector of random weights.
-
-        Raises:
-            ValueError: if the detector is frozen and no checkpoint was loaded.
-        """
+        """Refuse to train a head on a detector of random weights."""
         if _is_frozen(runner.model) and not runner._has_loaded and not self.untrained:
             raise ValueError(
                 "load_from must be a checkpoint of the detector that detector='frozen' does not "
@@ -64,19 +59,12 @@ def _is_frozen(model: nn.Module) -> bool:
 
 
 def _freeze(model: nn.Module) -> None:
-    """Freeze everything outside ``refinement_head``, if a head asks for it.
-
-    Raises:
-        ValueError: if the model has no refinement head, so that nothing would be trained.
-    """
+    """Freeze everything outside ``refinement_head``, which must exist, if a head asks for it."""
     detector = _unwrapped(model)
     if not _is_frozen(detector):
         return
-    modes = {
-        module: module.training
-        for name, module in detector.named_modules()
-        if _TRAINED in name.split(".")
-    }
+    modules = [m for name, m in detector.named_modules() if _TRAINED in name.split(".")]
+    modes = {module: module.training for module in modules}
     if not modes:
         raise ValueError(
             "detector='frozen' trains the refinement head alone, but the model has no module "

@@ -17,8 +17,7 @@ class PlainCheckpointHook(Hook):
     """Save the message hub and the schedulers as containers of Python's numbers.
 
     mmengine 0.10 saves history buffers, numpy scalars and the annealing function of a one-cycle
-    schedule, which ``torch.load`` refuses by default. History buffers are restored when a
-    checkpoint is loaded; a scheduler has its function from its constructor.
+    schedule, which ``torch.load`` refuses by default. History buffers are restored on loading.
     """
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:

@@ -23,31 +23,18 @@ from ebm3d.adapters.operators import (
     voxelize,
 )
 
-_MODULES = (
-    box_iou_rotated,
-    deform_conv,
-    dynamic_scatter,
-    nms,
-    points_in_boxes,
-    sigmoid_focal_loss,
-    voxelize,
-)
-
-
-def get_compiler_version() -> str:
-    """What ``collect_env`` prints as the compiler of mmcv's operators."""
-    return "none: ebm3d.adapters.operators"
-
-
-def get_compiling_cuda_version() -> str:
-    """What ``collect_env`` prints as the CUDA version of mmcv's operators."""
-    return "none: ebm3d.adapters.operators, with torch's CUDA"
-
-
 OPERATORS: dict[str, Callable[..., Any]] = {
-    **{name: getattr(module, name) for module in _MODULES for name in module.__all__},
-    "get_compiler_version": get_compiler_version,
-    "get_compiling_cuda_version": get_compiling_cuda_version,
+    **{
+        name: getattr(module, name)
+        for module in (
+            *(box_iou_rotated, deform_conv, dynamic_scatter, nms),
+            *(points_in_boxes, sigmoid_focal_loss, voxelize),
+        )
+        for name in module.__all__
+    },
+    # What ``collect_env`` prints.
+    "get_compiler_version": lambda: "none: ebm3d.adapters.operators",
+    "get_compiling_cuda_version": lambda: "none: ebm3d.adapters.operators, with torch's CUDA",
 }
 """The operators by their name in ``mmcv._ext``."""
 

@@ -22,9 +22,7 @@ __all__ = ["box_iou_rotated"]
 
 FloatArray = NDArray[np.float64]
 
-SMALLEST_AREA = 1e-14
-"""Square meters: smaller boxes overlap nothing, as in mmcv."""
-
+SMALLEST_AREA = 1e-14  # m^2: smaller boxes overlap nothing, as in mmcv
 _SECONDS_PER_PAIR = 1e-7
 
 
@@ -33,9 +31,9 @@ def box_iou_rotated(
 ) -> None:
     """Write the IoU of rotated boxes, or the fraction of the first box in the second (IoF).
 
-    Source: ``single_box_iou_rotated`` of mmcv 2.1.0. mmcv clips polygons in float32; here the area
-    is exact, in float64 (``ebm3d.boxes.iou``). They differ by up to 1e-6, and by far more where
-    mmcv misorders the corners of the common polygon of boxes that nearly coincide.
+    Source: ``single_box_iou_rotated`` of mmcv 2.1.0, which clips polygons in float32; the area here
+    is exact, in float64. They differ by 1e-6, and by far more where mmcv misorders the corners of
+    the common polygon of boxes that nearly coincide.
 
     Args:
         boxes1: floating point, finite, shape ``(N, 5)``.
@@ -94,8 +92,7 @@ def upright_boxes(boxes: Tensor) -> FloatArray:
 @numba.njit(cache=True, error_model="numpy")
 def overlap_ratio(box: FloatArray, other: FloatArray, of_first: bool) -> float:
     """IoU or IoF of two boxes ``(7,)``."""
-    area = box[3] * box[4]
-    other_area = other[3] * other[4]
+    area, other_area = box[3] * box[4], other[3] * other[4]
     if area < SMALLEST_AREA or other_area < SMALLEST_AREA:
         return 0.0
     common = intersection_area(box, other)

@@ -23,11 +23,7 @@ __all__ = [
 
 
 class Geometry(NamedTuple):
-    """The arguments of mmcv's operators: kernel size, stride, padding, dilation, groups.
-
-    ``group`` are those of the convolution, ``deformable_group`` is G; ``im2col_step``, the number
-    of maps that mmcv takes at once, is not used: it is one here.
-    """
+    """mmcv's kernel size, stride, padding, dilation and groups; ``im2col_step`` is not used."""
 
     kW: int
     kH: int
@@ -37,8 +33,8 @@ class Geometry(NamedTuple):
     padH: int
     dilationW: int
     dilationH: int
-    group: int
-    deformable_group: int
+    group: int  # of the convolution
+    deformable_group: int  # G
     im2col_step: int
 
 
@@ -59,8 +55,8 @@ def deform_conv_forward(
         offset: rows and columns to move by, in turn for each weight, in cells, shape
             ``(B, G * K * 2, h, w)``.
         output: filled, shape ``(B, O, h, w)``.
-        columns: a buffer of mmcv's, not used; ``ones`` likewise.
-        ones: see ``columns``.
+        columns: not used, like ``ones``.
+        ones: not used.
         **geometry: all fields of ``Geometry``.
     """
     layout = Geometry(**geometry)
@@ -80,11 +76,10 @@ def deform_conv_backward_input(
     columns: Tensor,
     **geometry: int,
 ) -> None:
-    """Write the gradients of the maps and of the offsets, from that of the output.
+    """Write the gradients of the maps and of the offsets; shapes as for the forward pass.
 
     At a whole cell, a kink of the interpolation, the gradient of an offset is that towards the
-    next cell, as in mmcv. On CUDA the gradient of the maps is added with atomics, as in mmcv,
-    unless torch is told to be deterministic. Shapes are those of ``deform_conv_forward``.
+    next cell, as in mmcv. CUDA adds with atomics unless torch is told to be deterministic.
     """
     layout = Geometry(**geometry)
     kernels = weight.detach().reshape(layout.group, len(weight) // layout.group, -1)
@@ -135,10 +130,7 @@ def _read(image: Tensor, offset: Tensor, layout: Geometry) -> Tensor:
 
 
 def _neighbors(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The two cells around each position along one axis, and their weights, ``(G, L * K, 2)``.
-
-    A cell outside has weight 0; beyond the cells around the map there is not even a slope.
-    """
+    """The two cells around each position along one axis and their weights, 0 outside."""
     low = position.detach().floor()
     part = position - low
     cells = torch.stack([low, low + 1], dim=-1)

@@ -30,9 +30,8 @@ def dynamic_point_to_voxel_forward(
 
     Source: ``DynamicPointToVoxelForwardCUDAKernelLauncher`` of mmcv 2.1.0, which has no CPU
     version. Voxels are in ascending order of their cells; points with a negative entry in their
-    cell belong to none. Where mmcv adds with atomics, points are added in their order here: two
-    calls give the same bits. A NaN makes the maximum NaN; mmcv drops it. The host waits once, for
-    M and a few more numbers.
+    cell belong to none. Points are added in their order, not with atomics: two calls give the same
+    bits. A NaN makes the maximum NaN; mmcv drops it. The host waits once.
 
     Args:
         feats: features of the points, floating point, shape ``(P, C)``.
@@ -44,8 +43,7 @@ def dynamic_point_to_voxel_forward(
         ``(P,)`` and the number of points in each voxel ``(M,)``, the last two int32.
 
     Raises:
-        ValueError: for another shape, type or reduction, or if the smallest grid from zero that
-            holds the cells has 2^63 of them.
+        ValueError: for another shape, type or reduction, or a grid of 2^63 cells or more.
     """
     if feats.ndim != 2:
         raise shape_error("feats", "(P, C)", feats)
@@ -91,18 +89,10 @@ def dynamic_point_to_voxel_backward(
     reduce_count: Tensor,
     reduce_type: str,
 ) -> None:
-    """Write the gradient of the points' features, without a read on the host.
+    """Fill ``grad_feats`` ``(P, C)`` with the gradient of the points' features.
 
-    The gradient of a maximum goes to the first point that attains it, as in mmcv.
-
-    Args:
-        grad_feats: filled, shape ``(P, C)``.
-        grad_reduced_feats: gradient of the voxels' features, shape ``(M, C)``.
-        feats: features of the points, shape ``(P, C)``.
-        reduced_feats: features of the voxels, shape ``(M, C)``.
-        coors_idx: voxel of each point or -1, shape ``(P,)``.
-        reduce_count: points of each voxel, shape ``(M,)``.
-        reduce_type: ``"sum"``, ``"mean"`` or ``"max"``.
+    That of a maximum goes to the first point that attains it, as in mmcv. ``coors_idx`` is the
+    voxel of each point or -1, ``(P,)``, ``reduce_count`` the points of each voxel, ``(M,)``.
     """
     if len(feats) == 0 or len(reduced_feats) == 0:
         grad_feats.zero_()
@@ -118,10 +108,9 @@ def dynamic_point_to_voxel_backward(
     elif reduce_type == "max":
         point = torch.arange(len(feats), device=feats.device)[:, None]
         attains = receives & (feats == reduced_feats[voxel])
-        none = len(feats)
-        first = point.new_full(reduced_feats.shape, none).scatter_reduce(
-            0, voxel[:, None].expand_as(feats), torch.where(attains, point, none), "amin"
-        )
+        points = torch.where(attains, point, len(feats))
+        first = point.new_full(reduced_feats.shape, len(feats))
+        first.scatter_reduce_(0, voxel[:, None].expand_as(feats), points, "amin")
         receives = attains & (point == first[voxel])
     grad_feats.copy_(torch.where(receives, grad_reduced_feats[voxel], 0.0))
 

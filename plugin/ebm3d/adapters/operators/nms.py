@@ -65,17 +65,15 @@ def nms_rotated(
     """Suppress rotated boxes that overlap a kept box of a higher score too much.
 
     Source: ``nms_rotated_cpu_kernel`` and ``nms_rotated_cuda_kernel`` of mmcv 2.1.0. A box goes
-    if its IoU with a kept one, that of ``box_iou_rotated``, is at least the threshold on a CPU and
-    more than it elsewhere, as in mmcv. Labels do not separate boxes: neither of mmcv's kernels
-    compares them.
+    if its IoU with a kept one is at least the threshold on a CPU, more than it elsewhere. Labels
+    do not separate boxes. All as in mmcv.
 
     Args:
-        dets: boxes ``(x, y, w, h, angle)``, with the label if ``multi_label``, shape ``(N, 5)``
-            or ``(N, 6)``.
+        dets: boxes ``(N, 5)``, ``(x, y, w, h, angle)``, or with the label ``(N, 6)``.
         scores: shape ``(N,)``.
         order: rows of ``dets`` by falling score, shape ``(N,)``.
         dets_sorted: ``dets`` in that order.
-        labels: shape ``(N,)``, or empty; not used.
+        labels: not used.
         iou_threshold: in [0, 1].
         multi_label: whether ``dets`` carries labels.
 

@@ -1,7 +1,4 @@
-"""Points in boxes, as mmcv counts them.
-
-Unlike ``ebm3d.boxes.points_in_boxes``, which follows KITTI, the sides do not belong to the box,
-its bottom and top do.
+"""Points in boxes, as mmcv counts them: unlike in KITTI, the sides do not belong to the box.
 
 Glossary: B scenes; P points; N boxes ``(x, y, z, dx, dy, dz, yaw)``, ``z`` at the bottom center.
 """
@@ -47,12 +44,9 @@ def points_in_boxes_cpu_forward(
 def points_in_boxes_part_forward(
     boxes_tensor: Tensor, pts_tensor: Tensor, box_idx_of_points_tensor: Tensor
 ) -> None:
-    """Write the first box that each point lies in, or -1; the rule of ``_cpu_forward``.
+    """Write the first of the boxes ``(B, N, 7)`` that each point ``(B, P, 3)`` lies in, or -1.
 
-    Args:
-        boxes_tensor: floating point, shape ``(B, N, 7)``.
-        pts_tensor: shape ``(B, P, 3)``.
-        box_idx_of_points_tensor: filled, int32, shape ``(B, P)``.
+    Filled: ``box_idx_of_points_tensor``, int32, shape ``(B, P)``.
     """
     num = boxes_tensor.shape[1]
     index = torch.arange(num, dtype=torch.int32, device=boxes_tensor.device)
@@ -66,12 +60,9 @@ def points_in_boxes_part_forward(
 def points_in_boxes_all_forward(
     boxes_tensor: Tensor, pts_tensor: Tensor, box_idx_of_points_tensor: Tensor
 ) -> None:
-    """Write whether each point lies in each box; the rule of ``_cpu_forward``.
+    """Write whether each point ``(B, P, 3)`` lies in each box ``(B, N, 7)``.
 
-    Args:
-        boxes_tensor: floating point, shape ``(B, N, 7)``.
-        pts_tensor: shape ``(B, P, 3)``.
-        box_idx_of_points_tensor: filled with 1 or 0, int32, shape ``(B, P, N)``.
+    Filled: ``box_idx_of_points_tensor`` with 1 or 0, int32, shape ``(B, P, N)``.
     """
     for part in row_slices(boxes_tensor.shape[1], pts_tensor[..., 0].numel(), PAIRS_AT_ONCE):
         box_idx_of_points_tensor[..., part] = inside_boxes(pts_tensor, boxes_tensor[:, part])
@@ -81,8 +72,7 @@ def inside_boxes(points: Tensor, boxes: Tensor) -> Tensor:
     """Whether points ``(B, P, 3)`` lie in boxes ``(B, N, 7)``, in torch, shape ``(B, P, N)``."""
     x, y, z, dx, dy, dz, yaw = boxes.unsqueeze(1).unbind(-1)
     # The functions in float64, rounded once, are the same on every processor.
-    cosine = yaw.double().cos().to(yaw.dtype)
-    sine = yaw.double().sin().to(yaw.dtype)
+    cosine, sine = yaw.double().cos().to(yaw.dtype), yaw.double().sin().to(yaw.dtype)
     shift_x, shift_y = points[..., 0:1] - x, points[..., 1:2] - y
     along = shift_x * cosine + shift_y * sine
     across = shift_y * cosine - shift_x * sine
@@ -106,8 +96,7 @@ def _mark(
         cosine = np.float32(math.cos(np.float64(boxes[n, 6])))
         sine = np.float32(math.sin(np.float64(boxes[n, 6])))
         for p in range(len(x)):
-            shift_x = x[p] - boxes[n, 0]
-            shift_y = y[p] - boxes[n, 1]
+            shift_x, shift_y = x[p] - boxes[n, 0], y[p] - boxes[n, 1]
             along = shift_x * cosine + shift_y * sine
             across = shift_y * cosine - shift_x * sine
             inside = abs(z[p] - center) <= half_z

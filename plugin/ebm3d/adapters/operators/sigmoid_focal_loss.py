@@ -21,9 +21,8 @@ def sigmoid_focal_loss_forward(
     """Write the focal loss of each logit, in nats.
 
     Source: ``sigmoid_focal_loss_forward_cuda_kernel`` of mmcv 2.1.0, which has no CPU version;
-    "Focal Loss for Dense Object Detection", Eq. (5). The logarithm is exact for every logit. mmcv
-    takes it of a rounded probability: in float32 it loses digits from logits of 5 on, and gives
-    87 times ``1 - alpha`` from 17 on, where ``x`` times it is right.
+    "Focal Loss for Dense Object Detection", Eq. (5). The logarithm is exact for every logit; mmcv
+    takes it of a probability rounded to float32, which is wrong from logits of 17 on.
 
     Args:
         input: logits, floating point, shape ``(N, C)``; half precision is computed in float32.
@@ -40,12 +39,9 @@ def sigmoid_focal_loss_forward(
 def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    r"""Write the derivative of each loss in its logit to ``grad_input``.
+    r"""Write the derivative of each loss in its logit: minus for the row's class, else plus.
 
     .. math:: \mp a (1 - s)^\gamma (1 - s - \gamma s \log s)
-
-    with minus for the row's class, plus for the others. Other arguments are those of
-    ``sigmoid_focal_loss_forward``.
     """
     logit, factor, sign = _terms(input, target, weight, alpha)
     other = (-logit).sigmoid()
@@ -59,8 +55,8 @@ def _terms(
     """Logits of s, factors a times the weight, and 1 or -1 for s of x or -x, shape ``(N, C)``."""
     logit = input.detach()
     logit = logit if logit.dtype == torch.float64 else logit.float()
-    is_class = target[:, None] == torch.arange(input.shape[1], device=input.device)
-    is_class = is_class.to(logit.dtype)
+    classes = torch.arange(input.shape[1], device=input.device)
+    is_class = (target[:, None] == classes).to(logit.dtype)
     sign = 2.0 * is_class - 1.0
     factor = alpha * is_class + (1.0 - alpha) * (1.0 - is_class)
     if weight.numel() > 0:

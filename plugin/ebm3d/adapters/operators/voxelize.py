@@ -30,15 +30,14 @@ def dynamic_voxelize_forward(
     """Write the cell ``floor((x - lowest) / size)`` of each point.
 
     Source: ``dynamic_voxelize_forward_cpu_kernel`` of mmcv 2.1.0, in the points' arithmetic; half
-    precision is computed in float32. A point outside the grid, or not finite, gets -1 three times;
-    mmcv's CUDA kernel writes only some of the three, which no reader tells apart.
+    precision is computed in float32. Points outside the grid, or not finite, get -1 three times.
 
     Args:
         points: floating point, shape ``(P, C)``.
         voxel_size: along x, y, z, meters, float32 on the CPU, shape ``(3,)``.
         coors_range: lowest and highest x, y, z, meters, likewise, shape ``(6,)``.
         coors: filled with cells in the order z, y, x; int32, shape ``(P, 3)``.
-        NDim: 3; part of mmcv's signature.
+        NDim: 3.
 
     Raises:
         ValueError: for points of another shape, or what is no grid.
@@ -75,26 +74,21 @@ def hard_voxelize_forward(
     """Group points by cell, keeping the first T points of the first V voxels.
 
     Source: ``hard_voxelize_forward_cpu_kernel`` of mmcv 2.1.0, bit for bit, on every device and
-    whatever ``deterministic`` says. Voxels are numbered in the order of their first point. On a
-    CPU a hash table replaces mmcv's dense grid where that is large: time and memory are linear in
-    P.
+    whatever ``deterministic`` says. Voxels are numbered in the order of their first point. Time and
+    memory are linear in P.
 
     Args:
-        points: floating point, shape ``(P, C)``.
-        voxel_size: see ``dynamic_voxelize_forward``.
+        points: see ``dynamic_voxelize_forward``, also for the grid and errors.
+        voxel_size: see there.
         coors_range: see there.
         voxels: zeros, filled with the points of each voxel; type of ``points``, ``(V, T, C)``.
         coors: zeros, filled with cells in the order z, y, x; int32, ``(V, 3)``.
         num_points_per_voxel: zeros, filled with the number of points kept; int32, ``(V,)``.
-        voxel_num: filled with the number of voxels; int64 on the CPU, ``()``: the one value of
-            another device that the host waits for.
+        voxel_num: filled with the number of voxels; int64 on the CPU, ``()``.
         max_points: T.
         max_voxels: V.
-        NDim: 3; part of mmcv's signature.
-        deterministic: part of mmcv's signature.
-
-    Raises:
-        ValueError: see ``dynamic_voxelize_forward``.
+        NDim: 3.
+        deterministic: not used.
     """
     cells = coors.new_empty(len(points), 3)
     dynamic_voxelize_forward(points, voxel_size, coors_range, cells)
@@ -108,11 +102,7 @@ def hard_voxelize_forward(
 
 
 def grid_size(voxel_size: Tensor, coors_range: Tensor) -> list[int]:
-    """Number of cells along x, y, z: the float32 quotient, rounded half up as by C's ``round``.
-
-    Raises:
-        ValueError: for another shape, or if that is no grid whose cells can be numbered.
-    """
+    """Number of cells along x, y, z: the float32 quotient, rounded half up as by C's ``round``."""
     if voxel_size.shape != (3,):
         raise shape_error("voxel_size", "(3,), meters along x, y, z", voxel_size)
     if coors_range.shape != (6,):
@@ -131,10 +121,9 @@ def grid_size(voxel_size: Tensor, coors_range: Tensor) -> list[int]:
 def group_by_sorting(
     points: Tensor, cells: Tensor, grid: list[int], voxels: Tensor, coors: Tensor, counts: Tensor
 ) -> Tensor:
-    """Fill voxels, their cells and counts in torch: static shapes, no atomics, no host read.
+    """Fill voxels, cells and counts in torch and return the number of voxels, on the device.
 
-    Returns:
-        Number of voxels, int64, shape ``()``, on the device.
+    Shapes are static, and nothing is added with atomics or read on the host.
     """
     max_voxels, max_points = voxels.shape[:2]
     outside = math.prod(grid)
@@ -178,14 +167,9 @@ def _fill_cells(
         x = np.floor((points[i, 0] - bounds[0]) / size[0])
         y = np.floor((points[i, 1] - bounds[1]) / size[1])
         z = np.floor((points[i, 2] - bounds[2]) / size[2])
-        if 0 <= x < grid[0] and 0 <= y < grid[1] and 0 <= z < grid[2]:
-            coors[i, 0] = np.int32(z)
-            coors[i, 1] = np.int32(y)
-            coors[i, 2] = np.int32(x)
-        else:
-            coors[i, 0] = -1
-            coors[i, 1] = -1
-            coors[i, 2] = -1
+        if not (0 <= x < grid[0] and 0 <= y < grid[1] and 0 <= z < grid[2]):
+            x = y = z = -1.0
+        coors[i, 0], coors[i, 1], coors[i, 2] = np.int32(z), np.int32(y), np.int32(x)
 
 
 @numba.njit(cache=True)
@@ -199,8 +183,7 @@ def _group(
 ) -> int:
     """Fill voxels, their cells and counts, and return the number of voxels.
 
-    A table of all cells says which voxel a cell is, where it is not much larger than a hash table
-    of twice the number of points, as for pillars; otherwise the hash table does.
+    Voxels are looked up in a table of all cells where that is small, as for pillars, or hashed.
     """
     bits = 4
     while (1 << bits) < 2 * len(points):
@@ -228,9 +211,7 @@ def _group(
             if not is_direct:
                 keys[slot] = key
             voxel_of[slot] = num
-            coors[num, 0] = z
-            coors[num, 1] = y
-            coors[num, 2] = x
+            coors[num, 0], coors[num, 1], coors[num, 2] = z, y, x
             num += 1
         voxel = voxel_of[slot]
         place = counts[voxel]

@@ -1,8 +1,7 @@
 """Repairs of the host on this stack: one function per defect, all applied by ``repair_host``.
 
-Each runs once per process and returns whether the repair is in place; one whose defect depends on
-the machine or on a version looks first. ``docs/host.md`` lists the defects, and
-``docs/decisions/010-repairs-are-global.md`` says why these change classes of the host.
+Each runs once per process and returns whether the repair is in place. ``docs/host.md`` lists the
+defects, ``docs/decisions/010-repairs-are-global.md`` says why these change classes of the host.
 """
 
 from __future__ import annotations
@@ -36,10 +35,7 @@ REPAIRS: tuple[Callable[[], bool], ...] = (
 
 
 def repair_host() -> dict[str, bool]:
-    """Apply every repair; returns by function name whether it is in place.
-
-    ``False`` means that the defect is absent here, for example because CUDA is there.
-    """
+    """Apply every repair; by its name ``False`` if the defect is absent here, as with CUDA."""
     return {repair.__name__: repair() for repair in REPAIRS}
 
 

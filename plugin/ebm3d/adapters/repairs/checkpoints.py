@@ -24,10 +24,8 @@ def repair_checkpoint_loading() -> bool:
 
     Upstream defect: mmengine 0.10 puts history buffers, numpy scalars and the annealing function of
     a one-cycle schedule into checkpoints, which torch's safe loading, the default since 2.6,
-    refuses (open-mmlab/mmengine, "Weights only load failed"). While a checkpoint is read, torch's
-    list of safe globals is extended by what these need: numpy's array and scalar constructors, the
-    two classes, and a ``getattr`` that knows six of their methods. Downloads, for which mmengine
-    calls a torch function that has safe loading off, are read with it on.
+    refuses (open-mmlab/mmengine, "Weights only load failed"). While a checkpoint is read, these are
+    on torch's list of safe globals. Downloads, too, are read with safe loading on.
     """
     if not hasattr(torch.serialization, "safe_globals"):
         return False
@@ -45,13 +43,9 @@ def repair_checkpoint_loading() -> bool:
 def _safe_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """What mmengine's checkpoints need beyond tensors; numpy 1 and 2 name their module apart."""
     dtypes = {type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u1", "?", "U1", "S1")}
-    constructors = {
-        "_reconstruct": np.zeros(0).__reduce__()[0],
-        "scalar": np.float64(0).__reduce__()[0],
-    }
     names = [
-        (function, f"numpy.{package}.multiarray.{name}")
-        for name, function in constructors.items()
+        (value.__reduce__()[0], f"numpy.{package}.multiarray.{name}")
+        for name, value in (("_reconstruct", np.zeros(0)), ("scalar", np.float64(0)))
         for package in ("core", "_core")
     ]
     return [*_METHODS, (_known_method, "builtins.getattr"), np.ndarray, np.dtype, *dtypes, *names]

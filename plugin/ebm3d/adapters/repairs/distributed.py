@@ -15,10 +15,7 @@ def prepare_distributed_on_cpu(cfg: Config) -> None:
 
     Upstream defects: mmengine's launchers call ``torch.cuda.set_device`` first, and
     ``Runner.wrap_model`` hands a device number to ``DistributedDataParallel``, which CPU modules
-    refuse. Changes no class of the host; does nothing without a launcher, or with CUDA.
-
-    Args:
-        cfg: settings of a run; its ``model_wrapper_cfg`` is changed in place.
+    refuse. Changes ``cfg.model_wrapper_cfg`` in place, and no class of the host.
     """
     if cfg.launcher == "none" or torch.cuda.is_available():
         return

@@ -13,9 +13,8 @@ def repair_empty_clouds() -> bool:
     """Let ``VoxelNet`` count the clouds of a batch, of which any may be empty.
 
     Upstream defect: ``VoxelNet.extract_feat`` takes the batch size from the last voxel
-    (``voxelnet.py``, line 42). Without any voxel that is an IndexError; with an empty last frame
-    the map is one frame short, and the head fails later. A batch without any voxel gets a map of
-    zeros, which is what the middle encoder makes of a frame without voxels.
+    (``voxelnet.py``, line 42): an IndexError without any, one frame short where the last is empty.
+    A batch without any voxel gets a map of zeros, as a frame without voxels does.
     """
     from mmdet3d.models.detectors import VoxelNet
 

@@ -20,8 +20,7 @@ def repair_numba_caching() -> bool:
     """Let numba keep the host's compiled kernels on disk.
 
     Upstream defect: the kernels of augmentation and evaluation are declared without ``cache=True``:
-    every process, each data worker included, compiles them anew, 19 to 48 seconds before the first
-    batch. They are kept beside the host's files, or in numba's cache folder.
+    every process and data worker compiles them anew, 19 to 48 seconds before the first batch.
     """
     for name in _MODULES:
         for kernel in vars(importlib.import_module(name)).values():

@@ -35,11 +35,9 @@ def repair_spconv_scatter_add() -> bool:
     """Replace spconv's racy CPU scatter-add by a serial one.
 
     Upstream defect: ``scatter_add_cpu`` (spconv 2.3.8, ``csrc/sparse/gather.py``) declares its row
-    pointers outside the parallel loop, so threads overwrite each other's. With two threads a few
-    rows in a thousand are added to the wrong place or not at all, forward and backward, without an
-    error. The replacement adds in the order of the index: sums are the same in every run. Row
-    addition is bound by memory; gathers and matrix products keep their threads. CUDA tensors never
-    reach this function.
+    pointers outside the parallel loop: with two threads a few rows in a thousand are added to the
+    wrong place or not at all, without an error. The replacement adds in the order of the index;
+    gathers and matrix products keep their threads.
     """
     from spconv.pytorch import ops
 
@@ -99,8 +97,8 @@ def repair_spconv_index_layout() -> bool:
 def repair_spconv_dense() -> bool:
     """Let ``SparseConvTensor.dense`` index by a tuple.
 
-    Upstream defect: ``scatter_nd`` (spconv 2.3.8, ``pytorch/core.py``) indexes a tensor by a list
-    of tensors, which torch warns about in every forward pass and announces to read differently.
+    Upstream defect: ``scatter_nd`` (spconv 2.3.8, ``pytorch/core.py``) indexes a tensor by a list,
+    which torch warns about and announces to read differently.
     """
     from spconv.pytorch import core
 

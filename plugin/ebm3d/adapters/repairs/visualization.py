@@ -17,10 +17,9 @@ def repair_visualization_hook() -> bool:
     """Let ``Det3DVisualizationHook`` draw LiDAR frames without a window.
 
     Upstream defects (mmdet3d 1.4.0): ``after_test_iter`` joins its output folder to the work
-    folder again for every batch, so the paths nest; a point cloud alone has no picture, and
-    ``add_image(None)`` raises; without a display ``show`` reads the ``view_control`` of a window
-    that was never made. Here the folder is fixed at the first batch, an absent picture is not
-    recorded, and ``show`` says that there is no display.
+    folder again for every batch; a point cloud alone has no picture, and ``add_image(None)``
+    raises; without a display ``show`` reads the ``view_control`` of a window never made. Here the
+    folder is fixed, an absent picture is not recorded, and ``show`` warns.
     """
     from mmdet3d.engine.hooks import Det3DVisualizationHook as Hook
     from mmdet3d.visualization import Det3DLocalVisualizer as Visualizer

@@ -38,7 +38,14 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--detector", metavar="CKPT", help="start the detector from a checkpoint")
     parser.add_argument("--fresh", action="store_true", help="empty the folder first")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    for option in args.cfg_options:
+        if "=" not in option:
+            parser.error(f"--cfg-options must be KEY=VALUE, but got {option}")
+    for name in ("train", "val"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1, but got {getattr(args, name)}")
+    return args
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,19 +56,21 @@ def main(arguments: list[str] | None = None) -> int:
     state_file = args.out / "stages.json"
     if state_file.is_file() and args.fresh:
         shutil.rmtree(args.out)
-    if args.out.is_dir() and any(args.out.iterdir()):
-        state = json.loads(state_file.read_text()) if state_file.is_file() else {}
-        if state.get("settings") != settings:
+    state = {"settings": settings, "seconds": {}}
+    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+        before = _read_state(state_file)
+        if before.get("settings") != settings:
+            remedy = "--fresh to empty it, or another folder" if before else "another folder"
             console.print(
                 f"--out: expected a new folder, or that of a demo with these settings, but got "
-                f"{args.out}; give another folder, or --fresh for one of another demo.",
+                f"{args.out}; give {remedy}.",
                 style="red",
                 markup=False,
             )
             return 1
-    else:
-        args.out.mkdir(parents=True, exist_ok=True)
-        state = {"settings": settings, "seconds": {}}
+        state = before
+    args.out.mkdir(parents=True, exist_ok=True)
+    state_file.write_text(json.dumps(state))
     seconds: dict[str, float] = state["seconds"]
     console.print(f"ebm3d demo: everything goes to {args.out}, logs to demo.log there.")
     with (args.out / "demo.log").open("a") as log, console.status("Loading") as status:
@@ -98,6 +107,15 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(f"All stages took {sum(seconds.values()):.0f} s.")
     console.print(f"Figures: {args.out / 'summary.json'}; pictures: {args.out / 'pictures'}")
     return 0
+
+
+def _read_state(file: Path) -> dict[str, Any]:
+    """Settings and finished stages of a demo; empty if the file is no such."""
+    try:
+        state: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return state
 
 
 def _stages(args: argparse.Namespace) -> dict[str, tuple[str, Callable[[], Any]]]:

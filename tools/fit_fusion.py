@@ -35,7 +35,7 @@ def main() -> None:
         features=args.features,
         cfg_options=args.cfg_options,
     )
-    table = Table(title=f"Scores as probabilities, {before.num_boxes} boxes")
+    table = Table(title=f"Scores as probabilities, on the {before.num_boxes} boxes of the fit")
     for column in ("", "Brier", "ECE", "log loss"):
         table.add_column(column)
     for name, scores in (("before", before), ("after", after)):

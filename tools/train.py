@@ -48,7 +48,9 @@ def main() -> None:
     args = parse_args()
     if args.list:
         for kind in ("config", "head", "loss"):
-            table = Table("name", "stages", "what it is", title=kind, title_justify="left")
+            table = Table(title=kind, title_justify="left")
+            for column in ("name", "stages", "what it is"):
+                table.add_column(column, overflow="fold", no_wrap=column == "name")
             for name, stages, summary in variants(kind):
                 table.add_row(name, ", ".join(stages), summary)
             Console().print(table)

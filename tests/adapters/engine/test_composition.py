@@ -143,10 +143,10 @@ def test_a_second_stage_regression_has_the_features_and_noise_of_the_energy():
     ("arguments", "message"),
     [
         (("second_kitti.py", "ebm", "dense"), "stage with --head ebm must be refinement"),
-        (("second_kitti.py", "gaussian", None, "dsm"), "an energy, such as ebm, but got gaussian"),
-        (("second_kitti.py", "confidence", None, "dsm"), "an energy, such as ebm"),
-        (("ebm_second_kitti.py", "gaussian"), "one of a detector, but got ebm_second_kitti.py"),
-        (("gaussian_second_kitti.py", "ebm"), "one of a detector"),
+        (("second_kitti.py", "gaussian", None, "dsm"), "an energy .*but got gaussian"),
+        (("second_kitti.py", "confidence", None, "dsm"), "an energy without a loss"),
+        (("ebm_second_kitti.py", "gaussian"), "one of a stock detector, but got ebm_second_kitti.py"),
+        (("gaussian_second_kitti.py", "ebm"), "one of a stock detector"),
         (("second_kitti_3class.py", "ebm_3class"), None),
         (("second_kitti.py", "ebm_3class"), "class_names with --head ebm_3class"),
     ],
@@ -199,3 +199,44 @@ def test_the_resolved_config_is_read_back_the_same(tmp_path: Path):
     cfg.dump(tmp_path / "resolved.py")
     again = Config.fromfile(tmp_path / "resolved.py")
     assert again.model == cfg.model
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        ("head", "foo = 1", "--head .*dense_head or refinement_head, but got foo"),
+        ("head", "dense_head = 5", "--head .*a dict"),
+        ("head", "dense_head = dict(", "mine.py must be a config that can be read"),
+        ("loss", "refinment_head = dict(loss=dict())", "--loss .*refinement_head or proposal"),
+    ],
+)
+def test_a_file_without_the_expected_part_is_refused_by_name(
+    kind: str, text: str, message: str, tmp_path: Path
+):
+    from ebm3d.adapters.engine import compose
+
+    (tmp_path / "mine.py").write_text(text)
+    file = str(tmp_path / "mine.py")
+    with pytest.raises(ValueError, match=message):
+        compose("second_kitti.py", *((file,) if kind == "head" else ("ebm", None, file)))
+
+
+def test_a_resolved_config_hands_on_neither_its_folder_nor_its_imports_letter_by_letter(
+    tmp_path: Path,
+):
+    from mmengine import Config
+
+    from ebm3d.adapters.engine import compose
+
+    cfg = Config.fromfile(_detector("second_kitti_cpu").filename)
+    cfg.work_dir, cfg.resume, cfg.load_from = "the/detectors", True, "epoch_3.pth"
+    cfg.dump(tmp_path / "resolved.py")
+    (tmp_path / "head.py").write_text(
+        "custom_imports = dict(imports='json')\nrefinement_head = dict(max_refined=5)\n"
+    )
+    composed = compose(tmp_path / "resolved.py", str(tmp_path / "head.py"), loss="dsm")
+    assert "work_dir" not in composed
+    assert (composed.resume, composed.load_from) == (False, None)
+    assert composed.custom_imports.imports == ["ebm3d.register", "json"]
+    assert _head(composed).max_refined == 5
+    assert _head(composed).loss.type == "DSMLoss"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ STAGES = ("dense", "refinement")
 REFINED_DETECTORS = {"VoxelNet": "RefinedVoxelNet"}
 """Detectors of the host by the class that hands its points to a refinement head."""
 _ENERGY = "EBMRefinementHead"
+_KEYS = {"head": ("dense_head", "refinement_head"), "loss": ("refinement_head", "proposal")}
 _FOLDERS = {"head": "_base_/heads", "loss": "_base_/losses"}
 
 
@@ -46,30 +48,43 @@ def compose(
         ValueError: if they do not fit together; it says what would.
     """
     path = find_config(config)
-    cfg = Config.fromfile(path)
+    cfg = _read_file("config", path)
+    if "model" not in cfg:
+        raise input_error(f"config {path}", "one of a detector, with a model", "none")
     dense = cfg.model.get("bbox_head", {})
     if "refinement_head" in dense or dense.get("type") == "DistributionAnchor3DHead":
         remedy = "give the config of the detector alone, such as second_kitti.py"
-        raise input_error("config for --head", "one of a detector", path.name, remedy)
+        raise input_error("config for --head", "one of a stock detector", path.name, remedy)
     variant, method = _read("head", head), None if loss is None else _read("loss", loss)
     stages = _stages(variant)
     if stage not in (None, *stages):
         raise input_error(f"--stage with --head {head}", " or ".join(stages), stage)
     chosen = stage or stages[0]
-    energy = variant.get("refinement_head", {}).get("type") == _ENERGY
-    if method is not None and (chosen == "dense" or not energy):
-        raise input_error("--head with --loss", "an energy, such as ebm", head)
+    part = variant.get("refinement_head", {})
+    trains_energy = part.get("type", _ENERGY) == _ENERGY and not {"regression", "loss"} & set(part)
+    trains_energy = trains_energy or part.get("type") == _ENERGY
+    if method is not None and (chosen == "dense" or not trains_energy):
+        raise input_error("--head with --loss", "an energy without a loss, such as ebm", head)
     if chosen == "dense":
         if dense.get("type") != "Anchor3DHead":
             got = f"{dense.get('type')} in {path.name}"
-            remedy = "use --stage refinement, which takes any head on a map"
+            fits = cfg.model.type in REFINED_DETECTORS and "bbox_head" in cfg.model
+            remedy = "use --stage refinement" if fits else ""
             raise input_error("model.bbox_head for --stage dense", "an Anchor3DHead", got, remedy)
         dense.update(type="DistributionAnchor3DHead", loss_bbox=None, **variant.dense_head)
     else:
-        _refine(cfg, path.name, _refinement_head(cfg, head, variant, method))
+        if cfg.model.type not in REFINED_DETECTORS or "bbox_head" not in cfg.model:
+            expected = f"a {' or '.join(REFINED_DETECTORS)} with a bbox_head"
+            got = f"{cfg.model.type} in {path.name}"
+            raise input_error("model.type for a refinement head", expected, got)
+        _refine(cfg, _refinement_head(cfg, head, variant, method))
     _add_plugin(cfg)
-    for part in filter(None, (variant, method)):
-        cfg.custom_imports.imports += part.get("custom_imports", {}).get("imports", [])
+    for file in filter(None, (variant, method)):
+        cfg.custom_imports.imports += _imports(file)
+    # A resolved config names the folder and the checkpoints of its run, which is another one.
+    cfg.pop("work_dir", None)
+    if cfg.get("resume"):
+        cfg.resume, cfg.load_from = False, None
     names = [Path(name).stem for name in (head, loss) if name is not None]
     names += [chosen] if chosen != stages[0] else []
     file = path.with_name("_".join([*names, path.name]))
@@ -85,7 +100,8 @@ def variants(kind: str) -> Iterator[Variant]:
     """Yield what there is of a kind: "config", "head" or "loss"."""
     root = Path(config_path("second_kitti.py")).parent
     for file in sorted((root / _FOLDERS.get(kind, "")).glob("*.py")):
-        summary = file.read_text().partition("\n")[0].removeprefix("# ")
+        comment = takewhile(lambda line: line.startswith("#"), file.read_text().splitlines())
+        summary = " ".join(line.removeprefix("# ") for line in comment).partition(". ")[0]
         stages = _stages(Config.fromfile(file)) if kind == "head" else ()
         yield Variant(file.stem, stages, summary)
 
@@ -97,15 +113,36 @@ def _stages(head: Config) -> tuple[str, ...]:
 
 def _read(kind: str, name: str) -> Config:
     """The file of a head or loss."""
-    if Path(name).is_file():
-        return Config.fromfile(name)
-    names = [variant.name for variant in variants(kind)]
-    if name not in names:
-        raise FileNotFoundError(
-            f"--{kind}: expected one of {', '.join(names)}, or a file like those in configs/"
-            f"{_FOLDERS[kind]}, but got {name!r}"
-        )
-    return Config.fromfile(config_path(f"{_FOLDERS[kind]}/{name}.py"))
+    path = Path(name)
+    if not path.is_file():
+        names = [variant.name for variant in variants(kind)]
+        if name not in names:
+            raise FileNotFoundError(
+                f"--{kind}: expected one of {', '.join(names)}, or a file like those in configs/"
+                f"{_FOLDERS[kind]}, but got {name!r}"
+            )
+        path = Path(config_path(f"{_FOLDERS[kind]}/{name}.py"))
+    cfg, keys = _read_file(f"--{kind}", path), _KEYS[kind]
+    parts = [cfg[key] for key in keys if key in cfg]
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        got = ", ".join(cfg) or "nothing"
+        raise input_error(f"--{kind} {name}", f"a file with a dict {' or '.join(keys)}", got)
+    return cfg
+
+
+def _read_file(name: str, path: Path) -> Config:
+    """A config file; errors name it."""
+    try:
+        return Config.fromfile(path)
+    except (SyntaxError, OSError, ImportError, NameError, KeyError) as error:
+        got = f"{type(error).__name__}: {error}"
+        raise input_error(f"{name} {path}", "a config that can be read", got) from error
+
+
+def _imports(cfg: Config) -> list[str]:
+    """The modules of ``custom_imports``, where mmengine takes one name or several."""
+    imports = cfg.get("custom_imports", {}).get("imports", [])
+    return [imports] if isinstance(imports, str) else list(imports)
 
 
 def _refinement_head(cfg: Config, name: str, head: Config, method: Config | None) -> Any:
@@ -131,6 +168,8 @@ def _refinement_head(cfg: Config, name: str, head: Config, method: Config | None
             chosen.type, chosen.network.type = "RegressionRefinementHead", "RegressionNetwork"
         chosen = _merged(chosen, head.refinement_head)
     if method is not None and "proposal" in method:
+        if "mean_sizes" not in chosen.network:
+            raise input_error("--head with a learned proposal", "one with network.mean_sizes", name)
         chosen.noise = {**method.proposal, "base": chosen.noise}
     if method is not None and "refinement_head" in method:
         chosen = _merged(chosen, method.refinement_head)
@@ -147,20 +186,17 @@ def _merged(base: Any, changes: Any) -> Any:
 def _add_plugin(cfg: Config) -> None:
     """Add the plugin's imports and hooks to the config of a detector that lacks them."""
     plugin = Config.fromfile(config_path("_base_/plugin.py"))
-    imports = cfg.get("custom_imports", {}).get("imports", [])
+    imports = _imports(cfg)
     missing = [name for name in plugin.custom_imports.imports if name not in imports]
-    cfg.custom_imports = {"imports": [*imports, *missing], "allow_failed_imports": False}
+    cfg.custom_imports = {**cfg.get("custom_imports", {}), "imports": [*imports, *missing]}
     hooks = cfg.get("custom_hooks", [])
     types = [hook["type"] for hook in hooks]
     cfg.custom_hooks = [*hooks, *(h for h in plugin.custom_hooks if h["type"] not in types)]
 
 
-def _refine(cfg: Config, name: str, head: Any) -> None:
+def _refine(cfg: Config, head: Any) -> None:
     """Wrap the dense head of a config; its schedule becomes that of refinement heads."""
     model = cfg.model
-    if model.type not in REFINED_DETECTORS or "bbox_head" not in model:
-        expected = f"a {' or '.join(REFINED_DETECTORS)} with a bbox_head"
-        raise input_error("model.type for a refinement head", expected, f"{model.type} in {name}")
     model.type = REFINED_DETECTORS[model.type]
     model.bbox_head = {
         "type": "RefinedDenseHead",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from ebm3d.adapters.dense_heads.score_fusion import INITIAL_SCORES, ScoreFusion, score_features
 from ebm3d.adapters.engine.settings import load_settings
 from ebm3d.adapters.engine.testing import load_weights
-from ebm3d.datasets.atomic import check_writable
+from ebm3d.datasets.atomic import check_writable, write_atomically
 from ebm3d.errors import input_error
 from ebm3d.evaluation.kitti_protocol import OFFICIAL_IOU
 from ebm3d.evaluation.score_calibration import (
@@ -55,6 +56,8 @@ def fit_fusion(
     if not features or len(set(features)) < len(features):
         raise input_error("features", "one or more names, each once", list(features))
     check_writable("out", out)
+    if not Path(checkpoint).is_file():
+        raise FileNotFoundError(f"checkpoint: expected a file that training saved: {checkpoint}")
     cfg = load_settings(config, work_dir=Path("work_dirs") / "fit_fusion", cfg_options=cfg_options)
     head = cfg.model.get("bbox_head", {})
     if head.get("type") != "RefinedDenseHead" or not head.get("refine", True):
@@ -91,6 +94,8 @@ def fit_fusion(
     state = saved.get("state_dict", saved)
     for name, value in fusion.state_dict().items():
         state[f"bbox_head.score_fusion.{name}"] = value
+    content = BytesIO()
+    torch.save(saved, content)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(saved, out)
+    write_atomically(Path(out), content.getvalue())
     return calibration_of_scores(scores, outcomes), calibration_of_scores(fused, outcomes)

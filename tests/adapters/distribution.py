@@ -8,22 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tests.adapters.tiny import build_sample
+
 CHANNELS, CELLS = 16, 16
 SMOOTH_L1 = {"type": "mmdet.SmoothL1Loss", "beta": 1 / 9, "loss_weight": 2.0}
-STOCK_REGRESSION = {
-    "type": "DirectBoxRegression",
-    "beta": 1 / 9,
-    "sin_difference": True,
-    "loss_weight": 2.0,
+_STOCK_REGRESSION = {
+    **{"type": "DirectBoxRegression", "beta": 1 / 9},
+    **{"sin_difference": True, "loss_weight": 2.0},
 }
 REGRESSIONS = [
-    "DirectBoxRegression",
-    "GaussianBoxRegression",
-    "LaplaceBoxRegression",
-    "PROPELBoxRegression",
-    "RLELBoxRegression",
-    "BELBoxRegression",
-    "BinnedBoxRegression",
+    f"{kind}BoxRegression"
+    for kind in ("Direct", "Gaussian", "Laplace", "PROPEL", "RLEL", "BEL", "Binned")
 ]
 _ASSIGNER = {
     "type": "Max3DIoUAssigner",
@@ -33,11 +28,11 @@ _ASSIGNER = {
     "min_pos_iou": 0.2,
     "ignore_iof_thr": -1,
 }
-VOTING = {"iou_threshold": 0.1, "temperature": 0.5}
 _LOSSES = {
     "focal": {"type": "mmdet.FocalLoss", "use_sigmoid": True, "loss_weight": 1.0},
     "cross_entropy": {"type": "mmdet.CrossEntropyLoss", "use_sigmoid": True, "loss_weight": 1.0},
 }
+VOTING = {"iou_threshold": 0.1, "temperature": 0.5}
 _SIZES = [[3.9, 1.6, 1.56], [1.76, 0.6, 1.73]]
 
 
@@ -92,7 +87,7 @@ def build_head(regression: dict[str, Any] | None = None, **options: Any) -> Any:
     from mmdet3d.registry import MODELS
 
     shape = {k: options.pop(k) for k in ("num_classes", "loss", "levels") if k in options}
-    config = {**head_config(**shape), "regression": regression or STOCK_REGRESSION, **options}
+    config = {**head_config(**shape), "regression": regression or _STOCK_REGRESSION, **options}
     if not options.get("weighted", True):
         config["train_cfg"].pop("code_weight")
     config.pop("weighted", None)
@@ -114,10 +109,7 @@ def random_maps(levels: int = 1) -> list[Tensor]:
 def build_samples(
     counts: tuple[int, ...] = (4, 3), num_classes: int = 2, turn: float = 0.0
 ) -> list[Any]:
-    """Frames with so many boxes each, of all classes, on both axes and both ways round."""
-    from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
-    from mmengine.structures import InstanceData
-
+    """Frames with so many boxes each, of all classes, in all four headings."""
     samples = []
     generator = torch.Generator().manual_seed(1)
     for count in counts:
@@ -127,27 +119,8 @@ def build_samples(
         boxes[:, 2] = -1.8 + 0.2 * boxes[:, 2]
         boxes[:, 3:6] = torch.tensor(_SIZES)[labels] * (0.9 + 0.2 * boxes[:, 3:6])
         boxes[:, 6] = torch.arange(count) * (math.pi / 2) - 4 + 0.5 * boxes[:, 6] + turn
-        sample = Det3DDataSample(metainfo={"box_type_3d": LiDARInstance3DBoxes})
-        sample.gt_instances_3d = InstanceData(
-            bboxes_3d=LiDARInstance3DBoxes(boxes), labels_3d=labels
-        )
-        samples.append(sample)
+        samples.append(build_sample(boxes, labels))
     return samples
-
-
-def total(losses: dict[str, Any]) -> Tensor:
-    return sum(
-        sum(v.sum() for v in value) if isinstance(value, list) else value.sum()
-        for value in losses.values()
-    )
-
-
-def with_voting(head: Any) -> Any:
-    """The head, with voting."""
-    from ebm3d.densities.voting import VarianceVoting
-
-    head.voting = VarianceVoting(**VOTING)
-    return head
 
 
 SETTINGS = [

@@ -79,27 +79,32 @@ def predictions(
         distribution = drawn(true_boxes(labels, index), generator, claimed)
         boxes = distribution.boxes
         scores = torch.rand(len(boxes), generator=generator)
-        found = InstanceData(
+        instances = InstanceData(
             bboxes_3d=LiDARInstance3DBoxes(boxes.float()),
             scores_3d=scores,
             labels_3d=torch.full((len(boxes),), 2),
         )
         changed = distribution if change is None else change(distribution, index)
         if changed is not None:
-            found.box_distribution = changed
+            instances.box_distribution = changed
         order = torch.argsort(scores, descending=True)
         sample = Det3DDataSample(metainfo={"lidar_path": f"{name}.bin"})
-        sample.pred_instances_3d = found[order]
+        sample.pred_instances_3d = instances[order]
         samples.append(sample.to_dict())
     return samples
 
 
+@pytest.fixture(scope="module")
+def labels() -> KittiFrames:
+    """The cars."""
+    return cars()
+
+
 @pytest.fixture
-def scene(tmp_path: Path) -> tuple[Path, KittiFrames]:
-    """An info file, and its labels."""
-    labels = cars()
+def path(tmp_path: Path, labels: KittiFrames) -> Path:
+    """The info file of the cars."""
     write_infos(tmp_path / "infos.pkl", labels)
-    return tmp_path / "infos.pkl", labels
+    return tmp_path / "infos.pkl"
 
 
 def run(path: Path, samples: list[Any], **calibration: Any) -> dict[str, Any]:
@@ -117,26 +122,29 @@ def run(path: Path, samples: list[Any], **calibration: Any) -> dict[str, Any]:
     return {**json.loads(out.read_text()), "returned": returned}
 
 
-def test_true_densities_are_found_to_be_calibrated(scene: tuple[Path, KittiFrames]) -> None:
-    path, labels = scene
-    found = run(path, predictions(labels))["Car"]["calibration"]["hard"]
-    num = found["num_pairs"]
-    assert num == 4 * NUM_FRAMES
-    assert found["num_without_density"] == 0
-    nll = found["nll"]
-    assert abs(nll["mean"] - found["entropy"]) < 5 * nll["standard_error"]
-    assert max(v for k, v in found["ece"].items() if k != "mean") < 5 * found["ece_by_chance"]
-    assert found["qce"] < 5 * found["ece_by_chance"]
-    sharp = [found["sharpness"][name] for name in ("z", "yaw")]
-    np.testing.assert_allclose(sharp, STD[[2, 6]], rtol=1e-6)
+def test_true_densities_are_calibrated(path: Path, labels: KittiFrames) -> None:
+    tree = run(path, predictions(labels), figures=str(path.parent / "pictures"))
+    measured = tree["Car"]["calibration"]["hard"]
+    assert measured["num_pairs"] == 4 * NUM_FRAMES
+    assert measured["num_without_density"] == 0
+    nll = measured["nll"]
+    assert abs(nll["mean"] - measured["entropy"]) < 5 * nll["standard_error"]
+    by_chance = measured["ece_by_chance"]
+    assert max(v for k, v in measured["ece"].items() if k != "mean") < 5 * by_chance
+    assert measured["qce"] < 5 * by_chance
+    std = [measured["sharpness"][name] for name in ("z", "yaw")]
+    np.testing.assert_allclose(std, STD[[2, 6]], rtol=1e-6)
+    keys = [key for key in tree["returned"] if key.startswith("Car/calibration/moderate/")]
+    assert "Car/calibration/moderate/nll/mean" in keys
+    assert not any("pit_histogram" in key or "reliability" in key for key in keys)
+    assert [p.name for p in (path.parent / "pictures").iterdir()] == ["calibration_car.png"]
 
 
 def test_nll_is_that_of_the_density_in_meters_at_the_true_boxes(
-    scene: tuple[Path, KittiFrames],
+    path: Path, labels: KittiFrames
 ) -> None:
-    path, labels = scene
     samples = predictions(labels)
-    found = run(path, samples)["Car"]["calibration"]["hard"]
+    measured = run(path, samples)["Car"]["calibration"]["hard"]
     expected = []
     for index, sample in enumerate(samples):
         density = sample["pred_instances_3d"]["box_distribution"]
@@ -145,22 +153,20 @@ def test_nll_is_that_of_the_density_in_meters_at_the_true_boxes(
         log_p = stats.norm.logpdf(residual).sum(axis=1) - np.log(STD.numpy()).sum()
         expected.append(-(log_p - np.log(reference[:, 3:6].numpy()).sum(axis=1)))
         assert torch.allclose(reference.sum(), true_boxes(labels, index).sum())
-    assert found["nll"]["mean"] == pytest.approx(np.concatenate(expected).mean(), rel=1e-9)
+    assert measured["nll"]["mean"] == pytest.approx(np.concatenate(expected).mean(), rel=1e-9)
 
 
-def test_the_difficulties_have_pairs_of_their_own(scene: tuple[Path, KittiFrames]) -> None:
-    path, labels = scene
-    tree = run(path, predictions(labels))["Car"]
-    for difficulty in ("easy", "moderate", "hard"):
-        num = tree["calibration"][difficulty]["num_pairs"]
-        assert num == tree["localization"][difficulty]["num_matched"]
-    assert 0 < tree["calibration"]["easy"]["num_pairs"] < tree["calibration"]["hard"]["num_pairs"]
-
-
-def test_the_order_of_frames_does_not_matter(scene: tuple[Path, KittiFrames]) -> None:
-    path, labels = scene
+def test_pairs_are_those_of_each_difficulty_in_any_order_of_frames(
+    path: Path, labels: KittiFrames
+) -> None:
     samples = predictions(labels)
-    assert run(path, samples[::-1]) == run(path, samples)
+    tree = run(path, samples)
+    assert run(path, samples[::-1]) == tree
+    for difficulty, measured in tree["Car"]["calibration"].items():
+        matched = tree["Car"]["localization"][difficulty]["num_matched"]
+        assert measured["num_pairs"] == matched
+    calibration = tree["Car"]["calibration"]
+    assert 0 < calibration["easy"]["num_pairs"] < calibration["hard"]["num_pairs"]
 
 
 def test_frames_have_the_same_samples_whatever_the_others_are() -> None:
@@ -176,12 +182,11 @@ def test_frames_have_the_same_samples_whatever_the_others_are() -> None:
     assert both.energy_scores[0] != both.energy_scores[2]
 
 
-def test_where_the_period_is_pi_a_turned_truth_is_the_same_truth(
-    scene: tuple[Path, KittiFrames],
+def test_where_the_period_is_pi_a_heading_flipped_by_pi_is_the_same_heading(
+    path: Path, labels: KittiFrames
 ) -> None:
-    path, labels = scene
 
-    def turned(period: float) -> dict[str, Any]:
+    def flipped(period: float) -> dict[str, Any]:
         def change(density: BoxDistribution, index: int) -> BoxDistribution:
             half = torch.full((len(density),), math.pi, dtype=torch.float64)
             coding = density.coding.turned(half) if index % 2 else density.coding
@@ -190,33 +195,29 @@ def test_where_the_period_is_pi_a_turned_truth_is_the_same_truth(
         return run(path, predictions(labels, change=change))["Car"]["calibration"]["hard"]
 
     straight = run(path, predictions(labels))["Car"]["calibration"]["hard"]
-    assert turned(2 * math.pi)["nll"]["mean"] > straight["nll"]["mean"] + 100
+    assert flipped(2 * math.pi)["nll"]["mean"] > straight["nll"]["mean"] + 100
     # x and y of the boxes are along and across, which half a turn changes in sign; yaw is not.
-    assert turned(math.pi)["ece"]["yaw"] == pytest.approx(straight["ece"]["yaw"])
-    assert turned(math.pi)["rms_standardized_error"]["yaw"] == pytest.approx(
+    assert flipped(math.pi)["ece"]["yaw"] == pytest.approx(straight["ece"]["yaw"])
+    assert flipped(math.pi)["rms_standardized_error"]["yaw"] == pytest.approx(
         straight["rms_standardized_error"]["yaw"], rel=1e-4
     )
 
 
-def test_boxes_without_a_density_are_counted(scene: tuple[Path, KittiFrames]) -> None:
-    path, labels = scene
-
+def test_boxes_without_a_density_are_counted(path: Path, labels: KittiFrames) -> None:
     def change(density: BoxDistribution, index: int) -> BoxDistribution:
         blank = density.density.location.clone()
         blank[index % 4] = torch.nan
-        own = GaussianDensity(blank, density.density.log_variance + 0 * blank)
-        return replace(density, density=own)
+        return replace(density, density=GaussianDensity(blank, density.density.log_variance))
 
-    found = run(path, predictions(labels, change=change))["Car"]["calibration"]["hard"]
-    assert found["num_pairs"] == 3 * NUM_FRAMES
-    assert found["num_without_density"] == NUM_FRAMES
-    assert math.isfinite(found["nll"]["mean"])
+    measured = run(path, predictions(labels, change=change))["Car"]["calibration"]["hard"]
+    assert measured["num_pairs"] == 3 * NUM_FRAMES
+    assert measured["num_without_density"] == NUM_FRAMES
+    assert math.isfinite(measured["nll"]["mean"])
 
 
 def test_factors_fitted_to_narrow_densities_repair_them(
-    scene: tuple[Path, KittiFrames], tmp_path: Path
+    path: Path, labels: KittiFrames, tmp_path: Path
 ) -> None:
-    path, labels = scene
     file = tmp_path / "factors" / "temperature.json"
     narrow = predictions(labels, claimed=0.4)
     before = run(path, narrow, fit_temperature=str(file))["Car"]["calibration"]["hard"]
@@ -232,80 +233,52 @@ def test_factors_fitted_to_narrow_densities_repair_them(
 
 
 def test_densities_before_refinement_are_measured_as_before(
-    scene: tuple[Path, KittiFrames],
+    path: Path, labels: KittiFrames
 ) -> None:
-    path, labels = scene
     samples = predictions(labels)
     for sample in samples:
-        found = sample["pred_instances_3d"]
-        found["initial_bboxes_3d"] = found["bboxes_3d"].clone()
-        found["initial_box_distribution"] = found["box_distribution"].rescaled(torch.tensor(3.0))
+        predicted = sample["pred_instances_3d"]
+        predicted["initial_bboxes_3d"] = predicted["bboxes_3d"].clone()
+        wide = predicted["box_distribution"].rescaled(torch.tensor(3.0))
+        predicted["initial_box_distribution"] = wide
     tree = run(path, samples)
     means = {s: tree[s]["Car"]["calibration"]["hard"]["sharpness"] for s in ("before", "after")}
     assert means["before"]["yaw"] == pytest.approx(3 * means["after"]["yaw"])
     assert "before/Car/calibration/hard/ece/mean" in tree["returned"]
 
 
-def test_what_is_logged_leaves_the_curves_out(scene: tuple[Path, KittiFrames]) -> None:
-    path, labels = scene
-    returned = run(path, predictions(labels))["returned"]
-    keys = [key for key in returned if key.startswith("Car/calibration/moderate/")]
-    assert "Car/calibration/moderate/nll/mean" in keys
-    assert not any("pit_histogram" in key or "reliability" in key for key in keys)
-
-
-def test_predictions_without_densities_have_no_calibration(
-    scene: tuple[Path, KittiFrames],
-) -> None:
-    path, labels = scene
+def test_predictions_without_densities_or_boxes_are_legal(path: Path, labels: KittiFrames) -> None:
     tree = run(path, predictions(labels, change=lambda density, index: None))
     assert "calibration" not in tree["Car"]
-
-
-def test_frames_without_predictions_are_legal(scene: tuple[Path, KittiFrames]) -> None:
-    path, labels = scene
     samples = predictions(labels)
     for sample in samples:
-        found = sample["pred_instances_3d"]
-        for name in list(found):
-            found[name] = found[name][:0]
-    found = run(path, samples)["Car"]["calibration"]["hard"]
-    assert found["num_pairs"] == 0
-    assert found["nll"]["mean"] is None
+        predicted = sample["pred_instances_3d"]
+        predicted.update({name: value[:0] for name, value in predicted.items()})
+    measured = run(path, samples)["Car"]["calibration"]["hard"]
+    assert measured["num_pairs"] == 0
+    assert measured["nll"]["mean"] is None
 
 
 def test_densities_of_anchors_have_their_covariance_and_period_measured(
-    scene: tuple[Path, KittiFrames],
+    path: Path, labels: KittiFrames
 ) -> None:
-    path, labels = scene
 
     def change(density: BoxDistribution, index: int) -> BoxDistribution:
         coding = AnchorCoding(density.coding.reference)
-        own = GaussianDensity(
-            coding.encode(density.boxes), density.density.log_variance.float().double()
-        )
-        return BoxDistribution(own, coding, math.pi)
+        gaussian = GaussianDensity(coding.encode(density.boxes), density.density.log_variance)
+        return BoxDistribution(gaussian, coding, math.pi)
 
-    found = run(path, predictions(labels, change=change))["Car"]["calibration"]["hard"]
-    assert found["num_pairs"] == 4 * NUM_FRAMES
-    assert found["sharpness"]["yaw"] == pytest.approx(0.06, rel=1e-5)
-
-
-def test_a_picture_of_each_class_with_pairs_is_written(
-    scene: tuple[Path, KittiFrames], tmp_path: Path
-) -> None:
-    path, labels = scene
-    run(path, predictions(labels), figures=str(tmp_path / "pictures"))
-    assert [p.name for p in (tmp_path / "pictures").iterdir()] == ["calibration_car.png"]
+    measured = run(path, predictions(labels, change=change))["Car"]["calibration"]["hard"]
+    assert measured["num_pairs"] == 4 * NUM_FRAMES
+    assert measured["sharpness"]["yaw"] == pytest.approx(0.06, rel=1e-5)
 
 
 @pytest.mark.parametrize("setting", ["temperature", "fit_temperature", "figures"])
 def test_settings_for_densities_that_are_not_there_are_refused(
-    scene: tuple[Path, KittiFrames], tmp_path: Path, setting: str
+    path: Path, labels: KittiFrames, tmp_path: Path, setting: str
 ) -> None:
     from ebm3d.adapters.metrics import EBM3DKittiMetric
 
-    path, labels = scene
     file = tmp_path / "temperature.json"
     write_temperature(file, Temperature((1.0,) * 7, 1, 0.0, 0.0))
     first = predictions(labels, change=lambda density, index: None)[0]
@@ -314,14 +287,17 @@ def test_settings_for_densities_that_are_not_there_are_refused(
         metric.process({}, [first])  # the first frame, not the end of the run
 
 
-def test_settings_that_contradict_each_other_are_refused() -> None:
-    from ebm3d.adapters.metrics import EBM3DKittiMetric
-
-    for settings, kind, message in (
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
         ({"temperature": "a", "fit_temperature": "b"}, ValueError, "applied or fitted"),
         ({"temperature": "no_such_file"}, FileNotFoundError, "that --fit-temperature wrote"),
         ({"num_samples": 1}, ValueError, "num_samples must be at least 2"),
         ({"temperatures": "a"}, TypeError, "temperatures"),
-    ):
-        with pytest.raises(kind, match=message):
-            EBM3DKittiMetric(ann_file="infos.pkl", calibration=settings)
+    ],
+)
+def test_wrong_settings_are_refused(settings: Any, error: type, message: str) -> None:
+    from ebm3d.adapters.metrics import EBM3DKittiMetric
+
+    with pytest.raises(error, match=message):
+        EBM3DKittiMetric(ann_file="infos.pkl", calibration=settings)

@@ -1,6 +1,7 @@
+"""Energy-based refinement: its loss with every method and noise, the ascent, its settings."""
+
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -10,154 +11,128 @@ from torch import Tensor
 
 pytest.importorskip("mmdet3d")
 
-from tests.adapters.refined import REFINEMENT_HEAD, Frames, build_frames, build_head
+from tests.adapters.refined import (
+    PROPOSAL,
+    REFINEMENT_HEAD,
+    build_frames,
+    build_head,
+    losses_of,
+    refine,
+)
+from tests.adapters.tiny import sum_losses
 
 pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered")]
 
-
-def _loss(head: Any, frames: Frames, seed: int | None = 0) -> dict[str, Tensor]:
-    if seed is not None:
-        torch.manual_seed(seed)
-    losses: dict[str, Tensor] = head.loss(frames.bev, frames.points, frames.boxes, frames.labels)
-    return losses
-
-
-def _refine(head: Any, frames: Frames) -> list[dict[str, Tensor]]:
-    refined: list[dict[str, Tensor]] = head.refine(
-        frames.bev, frames.points, frames.boxes, frames.labels, frames.scores
-    )
-    return refined
-
-
-def test_head_is_built_by_explicit_arguments():
-    from ebm3d.adapters.refinement_heads import EBMRefinementHead
-
-    arguments = {key: value for key, value in REFINEMENT_HEAD.items() if key != "type"}
-    loss = _loss(EBMRefinementHead(**arguments), build_frames())["loss_ebm"]
-    assert bool(torch.isfinite(loss))
+_BASE = REFINEMENT_HEAD["noise"]
+_WITHOUT_NLL = {**PROPOSAL, "nll_weight": 0.0}
+_SCALE = REFINEMENT_HEAD["refiner"]["step_scale"]
 
 
 def test_loss_of_a_flat_f_is_the_contrast_of_the_noise_with_itself():
     head, frames = build_head(), build_frames()
     torch.nn.init.zeros_(head.network.layers[-1].weight)
-    losses = _loss(head, frames)
+    losses = losses_of(head, frames)
     torch.manual_seed(0)
     expected = []
     for boxes, labels in zip(frames.boxes, frames.labels, strict=True):
         log_q = head.noise.sample(boxes, labels, 16).log_q
         expected.append(torch.logsumexp(-log_q, dim=1) + log_q[:, 0])
     torch.testing.assert_close(losses["loss_ebm"], torch.cat(expected).mean())
-
-
-def test_loss_of_a_batch_is_the_mean_over_all_its_boxes():
-    head, frames = build_head(), build_frames((3, 2))
-    together = _loss(head, frames)
-    first = _loss(head, frames.one(0))
-    second = _loss(head, frames.one(1), seed=None)  # goes on where the first left the generator
-    for name in ("loss_ebm", "ebm_rank_first"):
-        expected = (3 * first[name] + 2 * second[name]) / 5
-        torch.testing.assert_close(together[name], expected)
-
-
-def test_loss_weight_scales_the_loss():
-    frames, head = build_frames(), build_head()
-    expected = 3 * _loss(head, frames)["loss_ebm"]
-    head.loss_weight = 3.0
-    torch.testing.assert_close(_loss(head, frames)["loss_ebm"], expected)
-
-
-def test_training_tells_true_boxes_from_noise():
-    head, frames = (
-        build_head(loss={"type": "NCELoss", "num_noise_samples": 32}),
-        build_frames((6, 6)),
-    )
-    torch.nn.init.normal_(head.network.layers[-1].weight, std=1e-3)
-    optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
-    torch.manual_seed(0)
-    history = []
-    for _ in range(60):
-        optimizer.zero_grad()
-        losses = _loss(head, frames, seed=None)
-        losses["loss_ebm"].backward()
-        optimizer.step()
-        history.append(float(losses["loss_ebm"].detach()))
-    assert sum(history[-10:]) / 10 < 0.8 * sum(history[:10]) / 10
-
-
-def test_rank_is_a_share_without_gradient():
-    losses = _loss(build_head(), build_frames())
     assert 0 <= float(losses["ebm_rank_first"]) <= 1
     assert not losses["ebm_rank_first"].requires_grad
+    head.loss_weight = 3.0
+    torch.testing.assert_close(losses_of(head, frames)["loss_ebm"], 3 * losses["loss_ebm"])
 
 
-@pytest.mark.parametrize("counts", [(3, 0), (0, 2), (1, 0)])
-def test_frame_without_true_boxes_costs_nothing(counts: tuple[int, int]):
-    head, frames = build_head(), build_frames(counts)
-    full = frames.one(int(counts[0] == 0))
-    torch.testing.assert_close(_loss(head, frames)["loss_ebm"], _loss(head, full)["loss_ebm"])
+def _reached(head: Any, loss: Tensor) -> set[str]:
+    """The parts of a head that a loss has a gradient for."""
+    head.zero_grad(set_to_none=True)
+    loss.backward(retain_graph=True)
+    return {
+        name.split(".")[0]
+        for name, p in head.named_parameters()
+        if p.grad is not None and float(p.grad.abs().sum()) > 0
+    }
 
 
-def test_batch_without_true_boxes_has_zero_loss_that_reaches_every_parameter():
-    head, frames = build_head(), build_frames((0, 0))
-    losses = _loss(head, frames)
-    losses["loss_ebm"].backward()
-    assert float(losses["loss_ebm"].detach()) == 0.0
-    assert float(losses["ebm_rank_first"]) == 0.0
-    # Data-parallel training waits for a gradient of every parameter.
-    assert all(p.grad is not None and float(p.grad.abs().sum()) == 0 for p in head.parameters())
+def test_each_loss_reaches_its_parameters_alone():
+    head = build_head(noise=PROPOSAL)
+    losses = losses_of(head, build_frames())
+    assert _reached(head, losses["loss_proposal"]) == {"noise"}
+    assert _reached(head, losses["loss_ebm"]) == {"pools", "network"}
+    assert not losses["proposal_nll"].requires_grad
+    assert 0 < float(losses["proposal_effective_share"]) <= 1
+    head = build_head(loss={"type": "SNLLoss", "num_noise_samples": 8})
+    assert _reached(head, losses_of(head, build_frames())["loss_ebm"]) == {
+        *("pools", "network", "criterion")
+    }
 
 
-@pytest.mark.parametrize("points", [0, 1])
-def test_empty_and_nearly_empty_clouds_are_trained_and_refined(points: int):
-    head, frames = build_head(), build_frames()
-    frames.points = [cloud[:points] for cloud in frames.points]
-    losses = _loss(head, frames)
-    losses["loss_ebm"].backward()
-    assert math.isfinite(float(losses["loss_ebm"].detach()))
-    assert all(bool(torch.isfinite(p.grad).all()) for p in head.parameters())
-    assert all(bool(torch.isfinite(out["boxes"]).all()) for out in _refine(head, frames))
+def test_proposal_is_in_the_checkpoint_with_the_input_of_the_head_and_fixed_noise_is_not():
+    head = build_head(noise=PROPOSAL)
+    names = {name for name in head.state_dict() if "noise" in name}
+    assert names
+    assert all(name.startswith("noise.network.") for name in names)
+    assert not [name for name in build_head().state_dict() if "noise" in name]
+    first = head.noise.network.layers[0]
+    assert first.in_features == head.network.layers[0].in_features
 
 
-def test_boxes_of_no_class_are_left_out():
-    head, frames = build_head(), build_frames()
-    expected = _loss(head, frames)["loss_ebm"]
-    frames.boxes[0] = torch.cat((frames.boxes[0], torch.zeros(2, 7)))
-    frames.labels[0] = torch.cat((frames.labels[0], torch.tensor([-1, -1])))
-    torch.testing.assert_close(_loss(head, frames)["loss_ebm"], expected)
+_RETURNS_SAMPLES = [
+    {"type": f"{name}Loss", "num_noise_samples": 8}
+    for name in ("NCE", "NCEPlus", "MLIS", "KLDIS", "SNL", "ConditionalNCE")
+]
+_RETURNS_NONE = [
+    {"type": "MLMCMCLoss", "num_steps": 2, "num_chains": 2},
+    {"type": "ScoreMatchingLoss", "kind": "sliced"},
+    {"type": "DSMLoss", "num_noise_samples": 2},
+]
 
 
-def test_velocities_of_true_boxes_do_not_enter():
-    head, frames = build_head(), build_frames()
-    expected = _loss(head, frames)["loss_ebm"]
-    frames.boxes = [torch.cat((b, torch.randn(len(b), 2)), dim=1) for b in frames.boxes]
-    torch.testing.assert_close(_loss(head, frames)["loss_ebm"], expected)
+@pytest.mark.parametrize(
+    ("loss", "noise"),
+    [
+        *((loss, noise) for loss in _RETURNS_SAMPLES for noise in (_BASE, PROPOSAL, _WITHOUT_NLL)),
+        *((loss, noise) for loss in _RETURNS_NONE for noise in (_BASE, PROPOSAL)),
+        ({"type": "ConfidenceLoss", "num_noise_samples": 8}, _BASE),
+    ],
+    ids=lambda part: part["type"],
+)
+def test_every_method_trains_with_every_noise_it_can_use(
+    loss: dict[str, Any], noise: dict[str, Any]
+):
+    head = build_head(loss=loss, noise=noise)
+    losses = losses_of(head, build_frames())
+    sum_losses(losses).backward()
+    assert all(math.isfinite(float(value.detach())) for value in losses.values())
+    assert ("loss_proposal" in losses) == (noise["type"] == "LearnedProposal")
+    gradients = [p.grad for p in head.parameters()]
+    assert all(g is not None and bool(torch.isfinite(g).all()) for g in gradients)
 
 
-def test_loss_under_autocast_is_computed_in_float32():
-    head, frames = build_head(), build_frames()
-    expected = _loss(head, frames)["loss_ebm"]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        frames.bev = frames.bev + 0
-        found = _loss(head, frames)["loss_ebm"]
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, expected)
+def test_few_steps_lower_both_losses():
+    head, frames = build_head(noise=PROPOSAL), build_frames((6, 6))
+    torch.nn.init.normal_(head.network.layers[-1].weight, std=1e-3)
+    optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
+    history = []
+    for step in range(100):
+        optimizer.zero_grad()
+        losses = losses_of(head, frames, seed=step)
+        sum_losses(losses).backward()
+        optimizer.step()
+        history.append([float(losses[name].detach()) for name in ("loss_ebm", "loss_proposal")])
+    first, last = (torch.tensor(part).mean(dim=0) for part in (history[:10], history[-20:]))
+    assert float(last[0]) < 0.5 * float(first[0])
+    assert float(last[1]) < float(first[1]) - 2  # nats
 
 
-def test_loss_leaves_its_input_alone():
-    head, frames = build_head(), build_frames()
-    before = copy.deepcopy(frames)
-    _loss(head, frames)["loss_ebm"].backward()
-    for found, expected in zip(
-        (frames.bev, *frames.boxes, *frames.points),
-        (before.bev, *before.boxes, *before.points),
-        strict=True,
-    ):
-        assert torch.equal(found, expected)
-
-
-def test_refined_boxes_have_a_higher_f_and_both_values_are_given():
-    head, frames = build_head(), build_frames()
-    for index, out in enumerate(_refine(head, frames)):
+@pytest.mark.parametrize("refiner", ["GradientAscent", "QuasiNewtonAscent"])
+def test_refined_boxes_have_a_higher_f_and_both_values_are_those_of_the_network(refiner: str):
+    config = REFINEMENT_HEAD["refiner"]
+    if refiner == "QuasiNewtonAscent":
+        config = {"type": refiner, "num_steps": 4, "step_scale": _SCALE}
+    head, frames = build_head(refiner=config), build_frames()
+    for index, out in enumerate(refine(head, frames)):
         assert bool((out["f_refined"] >= out["f_initial"]).all())
         assert float((out["boxes"] - frames.boxes[index]).abs().max()) > 1e-3
         for name, boxes in (("f_initial", frames.boxes[index]), ("f_refined", out["boxes"])):
@@ -167,116 +142,37 @@ def test_refined_boxes_have_a_higher_f_and_both_values_are_given():
             torch.testing.assert_close(out[name], f, atol=1e-5, rtol=1e-5)
 
 
-def test_batch_is_refined_as_frame_by_frame():
-    head, frames = build_head(), build_frames((3, 4))
-    together = _refine(head, frames)
-    for index in range(2):
-        alone = _refine(head, frames.one(index))[0]
-        for name, value in alone.items():
-            torch.testing.assert_close(together[index][name], value, atol=1e-5, rtol=1e-5)
-
-
-def test_only_the_boxes_of_the_highest_scores_are_refined():
-    head, frames = build_head(max_refined=2), build_frames((5, 1))
-    frames.scores[0] = torch.tensor([0.1, 0.9, 0.3, 0.8, 0.2])
-    out = _refine(head, frames)[0]
-    assert torch.isnan(out["f_refined"]).tolist() == [True, False, True, False, True]
-    assert torch.isnan(out["f_initial"]).tolist() == [True, False, True, False, True]
-    rest = [0, 2, 4]
-    assert torch.equal(out["boxes"][rest], frames.boxes[0][rest])
-    every = _refine(build_head_like(head, max_refined=100), frames)[0]
-    torch.testing.assert_close(out["boxes"][[1, 3]], every["boxes"][[1, 3]])
-
-
-def build_head_like(head: Any, **options: Any) -> Any:
-    """Another head of the same weights."""
-    other = build_head(**options)
-    other.load_state_dict(head.state_dict())
-    return other
-
-
-@pytest.mark.parametrize(("column", "value"), [(0, math.nan), (3, math.inf), (4, 0.0), (5, -1.0)])
-def test_unsound_detection_stays_as_it_is_and_does_not_touch_the_others(column: int, value: float):
-    head, frames = build_head(), build_frames((3, 2))
-    sound = _refine(head, frames)[0]
-    frames.boxes[0] = frames.boxes[0].clone()
-    frames.boxes[0][1, column] = value
-    out = _refine(head, frames)[0]
-    torch.testing.assert_close(out["boxes"][1], frames.boxes[0][1], equal_nan=True)
-    assert math.isnan(float(out["f_refined"][1]))
-    torch.testing.assert_close(out["boxes"][[0, 2]], sound["boxes"][[0, 2]])
-
-
-@pytest.mark.parametrize("counts", [(0, 2), (0, 0)])
-def test_frame_without_detections_is_fine(counts: tuple[int, int]):
-    refined = _refine(build_head(), build_frames(counts))
-    assert [len(out["boxes"]) for out in refined] == list(counts)
-    assert [len(out["f_refined"]) for out in refined] == list(counts)
-
-
-def test_velocities_of_detections_are_not_touched():
-    head, frames = build_head(), build_frames()
-    expected = _refine(head, frames)[0]["boxes"]
-    frames.boxes = [torch.cat((b, torch.randn(len(b), 2)), dim=1) for b in frames.boxes]
-    found = _refine(head, frames)[0]["boxes"]
-    torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_refining_works_in_every_mode_and_leaves_no_gradients(mode: Any):
-    head = build_head()
-    with mode():
-        torch.manual_seed(0)
-        refined = _refine(head, build_frames())
-    torch.manual_seed(0)
-    expected = _refine(head, build_frames())
-    assert all(p.grad is None for p in head.parameters())
-    for out, other in zip(refined, expected, strict=True):
-        assert not out["boxes"].requires_grad
-        torch.testing.assert_close(out["boxes"], other["boxes"])
-
-
-def test_f_that_is_not_a_number_leaves_the_boxes():
-    head, frames = build_head(), build_frames()
-    torch.nn.init.constant_(head.network.layers[-1].bias, math.nan)
-    for out, boxes in zip(_refine(head, frames), frames.boxes, strict=True):
-        assert torch.equal(out["boxes"], boxes)
-
-
 def test_huge_slopes_move_no_box_further_than_allowed():
     head, frames = build_head(), build_frames()
     torch.nn.init.normal_(head.network.layers[-1].weight, std=1e20)
-    scale = torch.tensor(REFINEMENT_HEAD["refiner"]["step_scale"])
-    for out, boxes in zip(_refine(head, frames), frames.boxes, strict=True):
-        assert bool(torch.isfinite(out["boxes"]).all())
+    reach = 3 * torch.tensor(_SCALE) + 1e-4
+    for out, boxes in zip(refine(head, frames), frames.boxes, strict=True):
         moved = out["boxes"] - boxes
-        reach = 3 * scale + 1e-4
         assert bool((moved[:, 2:6].abs() <= reach[2:6]).all())
         assert bool((moved[:, :2].norm(dim=1) <= reach[:2].norm()).all())
 
 
-def test_box_outside_the_map_is_refined_to_a_sound_box():
+def test_box_outside_the_map_is_refined_to_a_valid_box():
     head, frames = build_head(), build_frames()
     frames.boxes[0][0, :2] = torch.tensor([500.0, -300.0])
-    out = _refine(head, frames)[0]
+    out = refine(head, frames)[0]
     assert bool(torch.isfinite(out["boxes"]).all())
     assert bool(torch.isfinite(out["f_refined"]).all())
 
 
-def test_head_without_pools_is_refused():
-    with pytest.raises(ValueError, match="at least one pool"):
-        build_head(pooling=[])
+_PAPER = {"type": "Paper2020EnergyNetwork"}
+_THREE = {"type": "BoxNoise", "stds": [[0.1] * 7] * 3}
 
 
-@pytest.mark.parametrize("name", ["max_refined", "max_evaluations"])
-def test_counts_below_one_are_refused(name: str):
-    with pytest.raises(ValueError, match="at least 1"):
-        build_head(**{name: 0})
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, 1), ({"network": _PAPER}, None), ({"network": _PAPER, "noise": _THREE}, 3)],
+    ids=["network", "any", "noise"],
+)
+def test_the_classes_are_those_of_the_tables(options: dict[str, Any], expected: int | None):
+    from mmdet3d.registry import MODELS
 
-
-def test_misspelled_option_is_a_type_error():
-    with pytest.raises(TypeError, match="max_refine"):
-        build_head(max_refine=3)
+    assert MODELS.build({**REFINEMENT_HEAD, **options}).num_classes == expected
 
 
 @pytest.mark.parametrize(
@@ -290,19 +186,45 @@ def test_misspelled_option_is_a_type_error():
         ({"loss": {"type": "NCELoss", "num_noise_samples": "4"}}, "num_noise_samples must be"),
         ({"noise": {"type": "NCELoss"}}, r"noise\.type must be that of a noise, .* without around"),
         ({"noise": {"type": "LearnedProposal", "base": 3}}, r"noise\.base must be a config"),
+        ({"noise": {"type": "LearnedProposal"}}, r"arguments of LearnedProposal.*'base'"),
+        ({"noise": {**PROPOSAL, "base": _THREE}}, r"rows of noise\.stds must be"),
+        ({"loss": {"type": "ConfidenceLoss"}, "noise": PROPOSAL}, "makes f a log density"),
+        *(({"loss": loss, "noise": _WITHOUT_NLL}, "nll_weight=0") for loss in _RETURNS_NONE),
         ({"refiner": {"type": "BoxNoise", "stds": [1.0] * 7}}, r"refiner\.type must be that of a"),
+        (
+            {
+                "network": _PAPER,
+                "noise": _THREE,
+                "refiner": {**REFINEMENT_HEAD["refiner"], "step_scale": [[1] * 7] * 2},
+            },
+            r"rows of refiner\.step_scale must be 1 or 3",
+        ),
         ({"network": {"type": "NCELoss"}}, r"network\.type must be that of a network"),
+        ({"pooling": []}, "at least one pool"),
         ({"pooling": {"type": "BEVGridPool"}}, "pooling must be a list"),
         ({"pooling": [3]}, r"pooling\[0\] must be a config"),
         ({"point_cloud_range": [0, 0, 0, 1, 1]}, "point_cloud_range must be six numbers"),
+        ({"max_refined": 0}, "max_refined must be at least 1"),
         ({"max_refined": 2.5}, "max_refined must be at least 1, a whole number"),
         ({"max_evaluations": 2.5}, "max_evaluations must be at least 1, a whole number"),
         ({"loss_weight": math.nan}, "loss_weight must be at least 0 and finite"),
+        ({"uncertainty": "bootstrap"}, "^uncertainty must be"),
         ({"score_decay": "high"}, "score_decay must be at least 0 and finite"),
+        ({"score_decay": -1.0, "uncertainty": "laplace"}, "^score_decay must be"),
+        ({"score_decay": 1.0}, "^uncertainty must be"),
+        ({"uncertainty": "laplace", "loss": {"type": "ConfidenceLoss"}}, "^loss must be"),
         ({"log_density": "laplace"}, "log_density must be a dict of method, num_samples"),
         ({"log_density": {"samples": 4}}, "log_density must be a dict of method, num_samples"),
+        ({"log_density": {"method": "exact"}}, r"^log_density\.method must be"),
+        ({"log_density": {"method": "learned"}}, "^loss must be"),
+        ({"log_density": {}, "loss": {"type": "ConfidenceLoss"}}, "^loss must be"),
     ],
 )
 def test_settings_of_another_kind_are_refused_by_name(options: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         build_head(**options)
+
+
+def test_misspelled_option_is_a_type_error():
+    with pytest.raises(TypeError, match="max_refine"):
+        build_head(max_refine=3)

@@ -21,13 +21,17 @@ pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered")]
 pytest.importorskip("mmdet3d")
 
 
+@pytest.fixture(scope="module")
+def labels() -> KittiFrames:
+    """30 crowded frames."""
+    return random_scene(np.random.default_rng(5), 30)[0]
+
+
 @pytest.fixture
-def scene(tmp_path: Path) -> tuple[Path, KittiFrames]:
-    """An info file of 30 crowded frames, and its labels."""
-    labels, _ = random_scene(np.random.default_rng(5), 30)
-    path = tmp_path / "infos.pkl"
-    write_infos(path, labels)
-    return path, labels
+def path(tmp_path: Path, labels: KittiFrames) -> Path:
+    """The info file of the frames."""
+    write_infos(tmp_path / "infos.pkl", labels)
+    return tmp_path / "infos.pkl"
 
 
 def _metric(path: Path, **options: Any) -> Any:
@@ -76,8 +80,7 @@ def _run(metric: Any, samples: list[Any]) -> dict[str, float]:
     return metric.evaluate(len(samples))
 
 
-def test_the_metric_scores_what_it_writes(scene: tuple[Path, KittiFrames], tmp_path: Path) -> None:
-    path, labels = scene
+def test_the_metric_scores_what_it_writes(path: Path, labels: KittiFrames, tmp_path: Path) -> None:
     figures = _run(
         _metric(path, out_dir=str(tmp_path / "out")), _predictions(labels, refined=False)
     )
@@ -91,27 +94,19 @@ def test_the_metric_scores_what_it_writes(scene: tuple[Path, KittiFrames], tmp_p
     assert 1.0 < figures["Car/3d/0.50/hard/ap_r40"] < 100.0
 
 
-def test_the_order_of_frames_and_the_list_index_do_not_matter(
-    scene: tuple[Path, KittiFrames],
+def test_frames_are_known_by_name_in_any_order_and_a_subset_is_evaluated_alone(
+    path: Path, labels: KittiFrames
 ) -> None:
-    path, labels = scene
     samples = _predictions(labels, refined=False)
     assert _run(_metric(path), samples[::-1]) == _run(_metric(path), samples)
-
-
-def test_a_subset_of_the_frames_is_evaluated_alone(scene: tuple[Path, KittiFrames]) -> None:
-    path, labels = scene
-    samples = _predictions(labels, refined=False)
     figures = _run(_metric(path), samples[10:20])
-    status = labels.select(labels.frame_ids[10:20]).objects
-    num = figures["Car/num_labels/hard"]
-    assert 0 < num <= (status.names == "Car").sum()
+    subset = labels.select(labels.frame_ids[10:20]).objects
+    assert 0 < figures["Car/num_labels/hard"] <= (subset.names == "Car").sum()
 
 
 def test_both_stages_are_evaluated_where_boxes_were_refined(
-    scene: tuple[Path, KittiFrames], tmp_path: Path
+    path: Path, labels: KittiFrames, tmp_path: Path
 ) -> None:
-    path, labels = scene
     out = tmp_path / "figures.json"
     metric = _metric(path, json_file=str(out), out_dir=str(tmp_path / "out"))
     figures = _run(metric, _predictions(labels, refined=True))
@@ -134,21 +129,19 @@ def test_both_stages_are_evaluated_where_boxes_were_refined(
 
 
 def test_frames_without_predictions_are_legal(
-    scene: tuple[Path, KittiFrames], tmp_path: Path
+    path: Path, labels: KittiFrames, tmp_path: Path
 ) -> None:
-    path, labels = scene
     samples = _predictions(labels, refined=True)
     for sample in samples:
         predicted = sample["pred_instances_3d"]
-        for name in list(predicted):
-            predicted[name] = predicted[name][:0]
+        predicted.update({name: value[:0] for name, value in predicted.items()})
     figures = _run(_metric(path, out_dir=str(tmp_path / "out")), samples)
     assert figures["after/Car/3d/0.70/hard/ap_r40"] == 0.0
     assert (tmp_path / "out" / "000003.txt").read_text() == ""
 
 
 def test_boxes_outside_the_range_or_the_picture_are_dropped(
-    scene: tuple[Path, KittiFrames],
+    path: Path, labels: KittiFrames
 ) -> None:
     from ebm3d.adapters.metrics.kitti_conversion import (
         calibration_of_info,
@@ -156,7 +149,6 @@ def test_boxes_outside_the_range_or_the_picture_are_dropped(
         is_evaluated,
     )
 
-    _, labels = scene
     calibration = calibration_of_info(info_of("000000", labels.frame(0)), "CAM2")
     size = [4.0, 1.6, 1.5, 0.1]
     boxes = np.array([[20, 0, -1.7, *size], [75, 0, -1.7, *size], [10, 30, -1.7, *size]])
@@ -169,13 +161,12 @@ def test_boxes_outside_the_range_or_the_picture_are_dropped(
     assert objects.bbox[:, 3].max() <= 375
 
 
-def test_a_box_projects_as_in_the_host(scene: tuple[Path, KittiFrames]) -> None:
+def test_a_box_projects_as_in_the_host(path: Path, labels: KittiFrames) -> None:
     from mmdet3d.structures import Box3DMode, LiDARInstance3DBoxes, points_cam2img
 
     from ebm3d.adapters.metrics.kitti_conversion import calibration_of_info, project_boxes
     from ebm3d.datasets import boxes_to_camera
 
-    _, labels = scene
     calibration = calibration_of_info(info_of("000000", labels.frame(0)), "CAM2")
     boxes = np.array([[20, 3, -1.7, 4.1, 1.6, 1.5, 0.4], [9, -5, -1.6, 0.8, 0.6, 1.8, -2.0]])
     ours = project_boxes(*boxes_to_camera(boxes, calibration), calibration.P2)
@@ -187,10 +178,9 @@ def test_a_box_projects_as_in_the_host(scene: tuple[Path, KittiFrames]) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-3)
 
 
-def test_figures_in_the_picture_are_the_host_s(scene: tuple[Path, KittiFrames]) -> None:
+def test_figures_in_the_picture_are_the_host_s(path: Path, labels: KittiFrames) -> None:
     from mmdet3d.evaluation.functional.kitti_utils.eval import do_eval
 
-    _, labels = scene
     _, detections = random_scene(np.random.default_rng(5), 30)
     ours = evaluate_kitti(labels, detections, classes=["Car"], iou_thresholds=[0.5, 0.7])
     annotations = [
@@ -224,53 +214,35 @@ def test_figures_in_the_picture_are_the_host_s(scene: tuple[Path, KittiFrames]) 
             )
 
 
-def test_a_prediction_without_the_name_of_its_cloud_is_refused(
-    scene: tuple[Path, KittiFrames],
+@pytest.mark.parametrize(
+    ("cloud", "message"),
+    [
+        (None, "add 'lidar_path' to meta_keys of Pack3DDetInputs"),
+        ("there/900000.bin", "1 others, first '900000'"),
+        ("000000.bin", "bboxes_3d must be finite"),
+    ],
+)
+def test_predictions_that_cannot_be_scored_are_refused(
+    path: Path, labels: KittiFrames, cloud: str | None, message: str
 ) -> None:
-    path, labels = scene
-    sample = _predictions(labels, refined=False)[0]
-    sample["lidar_path"] = None
-    with pytest.raises(ValueError, match="add 'lidar_path' to meta_keys of Pack3DDetInputs"):
-        _metric(path).process({}, [sample])
-
-
-def test_frames_of_another_data_set_are_refused(scene: tuple[Path, KittiFrames]) -> None:
-    path, labels = scene
-    sample = _predictions(labels, refined=False)[0]
-    sample["lidar_path"] = "there/900000.bin"
-    with pytest.raises(ValueError, match="1 others, first '900000'"):
+    samples = _predictions(labels, refined=False)
+    sample = next(s for s in samples if len(s["pred_instances_3d"]["scores_3d"]))
+    sample["lidar_path"] = cloud
+    sample["pred_instances_3d"]["bboxes_3d"].tensor[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=message):
         _run(_metric(path), [sample])
 
 
-def test_boxes_that_are_not_finite_are_refused(scene: tuple[Path, KittiFrames]) -> None:
-    path, labels = scene
-    samples = _predictions(labels, refined=False)
-    index = next(i for i, s in enumerate(samples) if len(s["pred_instances_3d"]["scores_3d"]))
-    samples[index]["pred_instances_3d"]["bboxes_3d"].tensor[0, 0] = float("nan")
-    with pytest.raises(ValueError, match="bboxes_3d must be finite"):
-        _run(_metric(path), samples)
-
-
-def test_the_metric_is_built_from_the_registry(scene: tuple[Path, KittiFrames]) -> None:
-    from mmdet3d.registry import METRICS
-
-    import ebm3d.register  # noqa: F401
-
-    metric = METRICS.build({"type": "EBM3DKittiMetric", "ann_file": str(scene[0])})
-    assert metric.ann_file == str(scene[0])
-    with pytest.raises(TypeError, match="anfile"):
-        METRICS.build({"type": "EBM3DKittiMetric", "anfile": str(scene[0])})
-
-
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "error", "message"),
     [
-        ({"classes": ["Bus"]}, "classes must be among Car"),
-        ({"pcd_limit_range": [0, 1]}, "pcd_limit_range must be six numbers"),
+        ({"classes": ["Bus"]}, ValueError, "classes must be among Car"),
+        ({"pcd_limit_range": [0, 1]}, ValueError, "pcd_limit_range must be six numbers"),
+        ({"anfile": "infos.pkl"}, TypeError, "anfile"),
     ],
 )
-def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
-    from ebm3d.adapters.metrics import EBM3DKittiMetric
+def test_bad_options_are_refused(options: dict[str, Any], error: type, message: str) -> None:
+    from mmdet3d.registry import METRICS
 
-    with pytest.raises(ValueError, match=message):
-        EBM3DKittiMetric(ann_file="infos.pkl", **options)
+    with pytest.raises(error, match=message):
+        METRICS.build({"type": "EBM3DKittiMetric", "ann_file": "infos.pkl", **options})

@@ -22,28 +22,21 @@ _LONGEST_LEAF = 60
 
 
 def _name(path: Path) -> str:
-    """A config as :func:`ebm3d.config_path` takes it, less its ending."""
-    return path.relative_to(_FOLDER).with_suffix("").as_posix()
-
-
-@pytest.fixture(scope="module", params=_CONFIGS, ids=_name)
-def config_file(request: pytest.FixtureRequest) -> Path:
-    """Each config that is not a base."""
-    return request.param
+    return path.relative_to(_FOLDER).as_posix()
 
 
 @cache
 def _load(path: Path) -> Any:
-    """A config with what it inherits; read once, since reading takes longest; not to be changed."""
+    """A config with what it inherits, read once; not to be changed."""
     from mmengine import Config
 
     return Config.fromfile(path)
 
 
-@pytest.fixture(scope="module")
-def config(config_file: Path) -> Any:
-    """The config, with what it inherits."""
-    return _load(config_file)
+@pytest.fixture(scope="module", params=_CONFIGS, ids=_name)
+def config(request: pytest.FixtureRequest) -> Any:
+    """Each config that is not a base, with what it inherits."""
+    return _load(request.param)
 
 
 def _walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -62,17 +55,12 @@ def _named(config: Any, name: str) -> dict[str, Any]:
     return {p: v for p, v in _walk(config.to_dict()) if p.rpartition(".")[2] == name}
 
 
-def test_there_are_configs_but_no_products_of_detectors_and_heads():
+def test_configs_are_short_few_and_resolved_by_name():
     assert len(_CONFIGS) >= 4
-    assert len(list(_FOLDER.rglob("*.py"))) <= 50
-
-
-def test_a_config_is_found_by_its_name(config_file: Path):
-    name = str(config_file.relative_to(ROOT / "configs"))
-    assert Path(ebm3d.config_path(name)) == config_file
-
-
-def test_an_unknown_config_is_refused_with_the_list_of_those_there_are():
+    assert len(list(_FOLDER.rglob("*.py"))) <= 50  # no products of detectors and heads
+    for path in _CONFIGS:
+        assert Path(ebm3d.config_path(_name(path))) == path
+        assert len(path.read_text().splitlines()) <= _LONGEST_LEAF
     with pytest.raises(FileNotFoundError, match=_CONFIGS[0].name):
         ebm3d.config_path("no_such_config.py")
 
@@ -82,7 +70,7 @@ def test_the_model_builds(config: Any):
     from mmengine.registry import init_default_scope
 
     init_default_scope("mmdet3d")
-    model = MODELS.build(deepcopy(config.model))  # the host writes into what it is given
+    model = MODELS.build(deepcopy(config.model))  # the host writes into its argument
     assert sum(parameter.numel() for parameter in model.parameters()) > 0
 
 
@@ -139,7 +127,3 @@ def test_no_value_is_an_absolute_path(config: Any):
         p: v for p, v in _walk(config.to_dict()) if isinstance(v, str) and v.startswith("/")
     }
     assert not absolute
-
-
-def test_a_leaf_states_differences_only(config_file: Path):
-    assert len(config_file.read_text().splitlines()) <= _LONGEST_LEAF

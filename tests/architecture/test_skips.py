@@ -33,7 +33,6 @@ def test_on_a_gpu(number):
     ("skipped", "reason", "counted", "arguments"),
     [
         (2, skip_bound.NO_CUDA, 2, ()),
-        (2, skip_bound.NO_CUDA, 2, ("-n", "2")),
         (3, skip_bound.NO_CUDA, 3, ("-n", "2")),
         (2, "out of order", 5, ()),
     ],

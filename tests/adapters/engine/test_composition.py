@@ -145,7 +145,10 @@ def test_a_second_stage_regression_has_the_features_and_noise_of_the_energy():
         (("second_kitti.py", "ebm", "dense"), "stage with --head ebm must be refinement"),
         (("second_kitti.py", "gaussian", None, "dsm"), "an energy .*but got gaussian"),
         (("second_kitti.py", "confidence", None, "dsm"), "an energy without a loss"),
-        (("ebm_second_kitti.py", "gaussian"), "one of a stock detector, but got ebm_second_kitti.py"),
+        (
+            ("ebm_second_kitti.py", "gaussian"),
+            "stock detector, but got ebm_second_kitti.py",
+        ),
         (("gaussian_second_kitti.py", "ebm"), "one of a stock detector"),
         (("second_kitti_3class.py", "ebm_3class"), None),
         (("second_kitti.py", "ebm_3class"), "class_names with --head ebm_3class"),

@@ -22,7 +22,7 @@ def _cars(*along: float) -> Tensor:
 
 
 def _pairs(
-    true: Tensor, found: Tensor, scores: list[float], labels: tuple[list[int], list[int]]
+    true: Tensor, detected: Tensor, scores: Any, labels: Any
 ) -> dict[int, list[tuple[float, float]]]:
     """Positions along x of the pairs by class, at an overlap of 0.3 and more."""
     from mmdet3d.structures import LiDARInstance3DBoxes
@@ -36,7 +36,7 @@ def _pairs(
             "gt_labels_3d": torch.tensor(labels[0]).numpy(),
         },
         pred_instances_3d=InstanceData(
-            bboxes_3d=LiDARInstance3DBoxes(found),
+            bboxes_3d=LiDARInstance3DBoxes(detected),
             scores_3d=torch.tensor(scores),
             labels_3d=torch.tensor(labels[1], dtype=torch.int64),
         ),
@@ -44,31 +44,27 @@ def _pairs(
     pairs: dict[int, list[tuple[Tensor, Tensor]]] = {}
     _collect(result, pairs, 0.3)
     return {
-        label: [(float(one[0, 0]), float(other[0, 0])) for one, other in own]
-        for label, own in pairs.items()
+        label: [(float(one[0, 0]), float(other[0, 0])) for one, other in of_class]
+        for label, of_class in pairs.items()
     }
 
 
-def test_a_true_box_is_paired_once_with_the_detection_of_the_highest_score():
-    found = _pairs(_cars(10), _cars(10.1, 10.5), [0.3, 0.9], ([0], [0, 0]))
-    assert found == {0: [(10.0, 10.5)]}
-
-
-def test_a_detection_is_paired_with_the_true_box_it_overlaps_most():
-    found = _pairs(_cars(10, 12), _cars(11.5), [0.9], ([0, 0], [0]))
-    assert found == {0: [(12.0, 11.5)]}
-
-
-def test_classes_do_not_mix_and_boxes_of_no_class_are_left_out():
-    found = _pairs(_cars(10, 20, 30), _cars(10, 20, 30), [0.9] * 3, ([0, 1, -1], [0, 0, -1]))
-    assert found == {0: [(10.0, 10.0)]}
-
-
-def test_a_box_of_little_overlap_is_no_error_of_localization():
-    # Two meters of four overlap by a third, three by a seventh.
-    assert _pairs(_cars(10), _cars(12), [0.9], ([0], [0])) == {0: [(10.0, 12.0)]}
-    assert _pairs(_cars(10), _cars(13), [0.9], ([0], [0])) == {}
-
-
-def test_frame_without_detections_has_no_pairs():
-    assert _pairs(_cars(10), _cars(), [], ([0], [])) == {}
+@pytest.mark.parametrize(
+    ("true", "detected", "scores", "labels", "expected"),
+    [
+        # A true box is paired once, with the detection of the highest score.
+        ((10,), (10.1, 10.5), (0.3, 0.9), ((0,), (0, 0)), {0: [(10.0, 10.5)]}),
+        # A detection is paired with the true box it overlaps most.
+        ((10, 12), (11.5,), (0.9,), ((0, 0), (0,)), {0: [(12.0, 11.5)]}),
+        # Classes do not mix, and boxes of no class are left out.
+        ((10, 20, 30), (10, 20, 30), (0.9,) * 3, ((0, 1, -1), (0, 0, -1)), {0: [(10.0, 10.0)]}),
+        # A shift of two meters of four is an overlap of a third, of three a seventh.
+        ((10,), (12,), (0.9,), ((0,), (0,)), {0: [(10.0, 12.0)]}),
+        ((10,), (13,), (0.9,), ((0,), (0,)), {}),
+        ((10,), (), (), ((0,), ()), {}),
+    ],
+)
+def test_boxes_are_paired_by_score_overlap_and_class(
+    true: Any, detected: Any, scores: Any, labels: Any, expected: Any
+):
+    assert _pairs(_cars(*true), _cars(*detected), scores, labels) == expected

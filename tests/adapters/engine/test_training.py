@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,50 +29,42 @@ _PLAIN = {  # the same batches in one process and in two
 
 
 def trained(
-    folder: Path, options: dict[str, object] | None = None, *, resume: str | None = None
+    folder: Path, options: dict[str, object] | None = None, **arguments: Any
 ) -> dict[str, Tensor]:
     """Train in this process; the parameters after the last epoch."""
     from ebm3d.adapters.engine import train
 
-    runner = train(_CONFIG, work_dir=folder, resume=resume, cfg_options=options)
+    runner = train(_CONFIG, work_dir=folder, cfg_options=options, **arguments)
     return {name: value.cpu().clone() for name, value in runner.model.state_dict().items()}
 
 
-def final_checkpoint(folder: Path) -> dict[str, Tensor]:
-    """The parameters in the newest checkpoint of a folder."""
-    path = (folder / "last_checkpoint").read_text()
-    return torch.load(path, map_location="cpu")["state_dict"]
+def launched(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Train from the command line, the arguments of Python first."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", *command],
+        cwd=_ROOT,
+        env={**_ENVIRONMENT, **variables},
+        capture_output=True,
+        text=True,
+    )
 
 
 def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor], atol: float = 0.0) -> None:
-    """All parameters equal, to the bit unless a tolerance is given."""
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        torch.testing.assert_close(value, second[name], rtol=0, atol=atol, msg=name)
+    torch.testing.assert_close(first, second, rtol=0, atol=atol)
 
 
 def test_a_killed_and_resumed_training_ends_with_the_same_parameters(tmp_path: Path) -> None:
-    """SIGKILL in the middle of the third epoch, then --resume, against a run left alone."""
-    command = [sys.executable, "-W", "ignore", "tools/train.py", str(_CONFIG), "--work-dir"]
-    options = ["--cfg-options", "custom_hooks.3.epoch=2"]
-    killed = subprocess.run(
-        [*command, str(tmp_path / "killed"), *options],
-        cwd=_ROOT,
-        env=_ENVIRONMENT,
-        capture_output=True,
-        check=False,
+    """SIGKILL in the middle of the third epoch, then --resume, against an uninterrupted run."""
+    killed = launched(
+        *("tools/train.py", str(_CONFIG), "--work-dir", str(tmp_path / "killed")),
+        *("--cfg-options", "custom_hooks.3.epoch=2"),
     )
-    assert killed.returncode == -9, killed.stderr.decode()[-3000:]
+    assert killed.returncode == -9, killed.stderr[-3000:]
     assert (tmp_path / "killed" / "last_checkpoint").read_text().endswith("epoch_2.pth")
-    resumed = trained(tmp_path / "killed", resume="auto")
-    assert_equal(resumed, trained(tmp_path / "whole"))
-
-
-def test_the_newest_checkpoint_can_be_named_too(tmp_path: Path) -> None:
-    """--resume CKPT after a training that was stopped between two epochs."""
     whole = trained(tmp_path / "whole")
-    checkpoint = tmp_path / "whole" / "epoch_2.pth"
-    assert_equal(trained(tmp_path / "resumed", resume=str(checkpoint)), whole)
+    assert_equal(trained(tmp_path / "killed", resume="auto"), whole)
+    named = str(tmp_path / "whole" / "epoch_2.pth")  # --resume CKPT
+    assert_equal(trained(tmp_path / "named", resume=named), whole)
 
 
 def test_another_seed_gives_other_parameters(tmp_path: Path) -> None:
@@ -96,22 +89,18 @@ def test_accumulated_gradients_equal_the_larger_batch(tmp_path: Path) -> None:
 
 def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path) -> None:
     """Two gloo processes of batch 2, started by torch's launcher, against one of batch 4."""
-    options = [f"{key}={value}" for key, value in _PLAIN.items()]
-    launched = subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc_per_node", "2", "tools/train.py", str(_CONFIG), "--launcher", "pytorch"),
-            *("--work-dir", str(tmp_path / "two"), "--cfg-options", *options),
-            "train_dataloader.batch_size=2",
-        ],
-        cwd=_ROOT,
-        env={**_ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""},  # NCCL wants a GPU for each process
-        capture_output=True,
-        check=False,
+    process = launched(
+        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
+        *("tools/train.py", str(_CONFIG), "--launcher", "pytorch"),
+        *("--work-dir", str(tmp_path / "two"), "--cfg-options", "train_dataloader.batch_size=2"),
+        *(f"{key}={value}" for key, value in _PLAIN.items()),
+        CUDA_VISIBLE_DEVICES="",  # NCCL wants a GPU for each process
     )
-    assert launched.returncode == 0, launched.stderr.decode()[-3000:]
+    assert process.returncode == 0, process.stderr[-3000:]
+    newest = (tmp_path / "two" / "last_checkpoint").read_text()
+    two = torch.load(newest, map_location="cpu")["state_dict"]
     one = trained(tmp_path / "one", {**_PLAIN, "train_dataloader.batch_size": 4})
-    assert_equal(final_checkpoint(tmp_path / "two"), one, atol=1e-6)
+    assert_equal(two, one, atol=1e-6)
 
 
 def test_tensorboard_files_are_written_where_asked_for(tmp_path: Path) -> None:
@@ -123,16 +112,10 @@ def test_tensorboard_files_are_written_where_asked_for(tmp_path: Path) -> None:
 
 def test_mixed_precision_trains_from_the_command_line(tmp_path: Path) -> None:
     """--amp, by the wrapper of this machine; bfloat16 has eight bits of mantissa."""
-    from ebm3d.adapters.engine import train
-
     options = {**_PLAIN, "train_cfg.max_epochs": 1, "train_dataloader.num_workers": 0}
-    runner = train(_CONFIG, work_dir=tmp_path / "half", amp=True, cfg_options=options)
-    full = trained(tmp_path / "full", options)
-    wanted = "AmpOptimWrapper" if torch.cuda.is_available() else "CPUAmpOptimWrapper"
-    assert type(runner.optim_wrapper).__name__ == wanted
-    assert_equal(
-        {name: value.cpu() for name, value in runner.model.state_dict().items()}, full, atol=0.02
-    )
+    half, full = trained(tmp_path / "half", options, amp=True), trained(tmp_path / "full", options)
+    assert_equal(half, full, atol=0.02)
+    assert not torch.equal(half["layer.weight"], full["layer.weight"])
 
 
 def test_training_is_where_the_runner_puts_models(tmp_path: Path, cuda: torch.device) -> None:

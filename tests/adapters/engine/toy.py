@@ -29,11 +29,9 @@ class ToyData(Dataset):
         self.augment = augment
 
     def __len__(self) -> int:
-        """Sixteen."""
         return len(self.inputs)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One point and its height."""
         noise = 0.0
         if self.augment:
             noise = random.random() + np.random.random() + float(torch.rand(()))
@@ -50,12 +48,10 @@ class ToyModel(BaseModel):
         self.dropout = nn.Dropout(dropout)
 
     def init_weights(self) -> None:
-        """The same start in every run."""
         nn.init.constant_(self.layer.weight, 0.1)
         nn.init.zeros_(self.layer.bias)
 
     def forward(self, inputs: Tensor, data_samples: Tensor, mode: str = "tensor") -> Any:
-        """Loss or heights."""
         heights = self.layer(self.dropout(inputs))[:, 0]
         if mode == "loss":
             return {"loss": (heights - data_samples).square().mean()}
@@ -70,6 +66,5 @@ class KillHook(Hook):
         self.epoch = epoch
 
     def after_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
-        """Kill once two batches of the epoch are done."""
         if runner.epoch == self.epoch and batch_idx == 1:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -67,7 +67,7 @@ def gradient_of(f: Scorer, points: Tensor) -> Tensor:
 
 
 def _gradient(f: Scorer, leaf: Tensor, create_graph: bool) -> Tensor:
-    """Gradient of f at a leaf; zero of no points."""
+    """Gradient of f at points; zero of no points."""
     with torch.enable_grad():
         value = differentiable_values(f, leaf, "points")
         if leaf.numel() == 0:
@@ -77,7 +77,7 @@ def _gradient(f: Scorer, leaf: Tensor, create_graph: bool) -> Tensor:
 
 
 def _slope_gradient(slope: Tensor, leaf: Tensor, create_graph: bool) -> Tensor:
-    """Gradient of slopes ``(...)`` at a leaf ``(..., D)``; zero where f is linear."""
+    """Gradient of slopes ``(...)`` at points ``(..., D)``; zero where f is linear."""
     if not slope.requires_grad:
         return torch.zeros_like(leaf)
     # Retained: the next direction needs the graph of the slopes, too.

@@ -51,11 +51,6 @@ def test_defects_are_all_shown_and_nothing_is_written(
     assert not (kitti_tree.root / "kitti_infos_train.pkl").exists()
 
 
-def test_no_worker_is_a_usage_error(tool: ModuleType, kitti_tree: Tree) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        tool.main(["kitti", "--root", str(kitti_tree.root), "--workers", "0"])
-
-
 @pytest.mark.slow
 def test_simulated_frames_are_written_and_prepared(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]

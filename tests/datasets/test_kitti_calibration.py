@@ -39,43 +39,37 @@ def _rewrite(path: Path, name: str, line: str) -> None:
 
 def test_matrices_survive_writing_and_reading(path: Path, calibration: KittiCalibration) -> None:
     read = read_calibration(path)
-    for name in (*MATRICES, "Tr_imu_to_velo"):
-        # Twelve digits after the point.
+    for name in (*MATRICES, "Tr_imu_to_velo"):  # twelve digits after the point
         np.testing.assert_allclose(
             getattr(read, name), getattr(calibration, name), rtol=1e-12, atol=1e-13
         )
-
-
-def test_the_inertial_unit_is_optional(path: Path) -> None:
     _rewrite(path, "Tr_imu_to_velo", "")
-    calibration = read_calibration(path)
-    assert calibration.Tr_imu_to_velo is None
-    write_calibration(path, calibration)
-    assert "Tr_imu_to_velo" not in path.read_text()
+    write_calibration(path, read_calibration(path))
+    assert read_calibration(path).Tr_imu_to_velo is None
 
 
 @pytest.mark.parametrize(
-    ("name", "line", "expected", "got"),
+    ("line", "expected", "got"),
     [
-        ("P2", "P2: 1 2 3\n", "12 finite numbers for P2", "3 numbers"),
-        ("R0_rect", "R0_rect: 1 0 0 0 1 0 0 0 one\n", "9 finite numbers for R0_rect", "'one'"),
-        ("R0_rect", "R0_rect: 1 0 0 0 1 0 0 0 nan\n", "9 finite numbers for R0_rect", "'nan'"),
-        ("R0_rect", "R0_rect: 1 0 0 0 1 0 0 0 2\n", "a rotation in R0_rect", "deviates"),
-        ("R0_rect", "R0_rect: 1 0 0 0 1 0 0 0 -1\n", "a rotation in R0_rect", "deviates"),
-        ("P2", "P2: 0 0 0 0 0 0 0 0 0 0 0 0\n", "a projection P2", "cannot be inverted"),
+        ("P2: 1 2 3\n", "12 finite numbers for P2", "3 numbers"),
+        ("R0_rect: 1 0 0 0 1 0 0 0 one\n", "9 finite numbers for R0_rect", "'one'"),
+        ("R0_rect: 1 0 0 0 1 0 0 0 nan\n", "9 finite numbers for R0_rect", "'nan'"),
+        ("R0_rect: 1 0 0 0 1 0 0 0 2\n", "a rotation in R0_rect", "deviates"),
+        ("R0_rect: 1 0 0 0 1 0 0 0 -1\n", "a rotation in R0_rect", "deviates"),
+        ("P2: 0 0 0 0 0 0 0 0 0 0 0 0\n", "a projection P2", "cannot be inverted"),
     ],
 )
 def test_a_bad_matrix_is_reported_with_its_line(
-    path: Path, name: str, line: str, expected: str, got: str
+    path: Path, line: str, expected: str, got: str
 ) -> None:
+    name = line.split(":")[0]
     number = [row.split(":")[0] for row in path.read_text().splitlines()].index(name) + 1
     _rewrite(path, name, line)
     with pytest.raises(DataError) as caught:
         read_calibration(path)
     (problem,) = caught.value.problems
     assert problem.place == f"{path}:{number}"
-    assert expected in problem.expected
-    assert got in problem.got
+    assert (expected in problem.expected, got in problem.got) == (True, True)
 
 
 def test_missing_and_repeated_matrices_are_reported_at_once(path: Path) -> None:
@@ -108,17 +102,6 @@ def test_to_the_camera_and_back_is_the_identity(
     for boxes in (random_boxes, random_boxes[:0]):
         labels = boxes_to_camera(boxes, calibration)
         np.testing.assert_allclose(boxes_from_camera(*labels, calibration), boxes, atol=1e-12)
-
-
-def test_a_point_is_rectified_after_it_is_moved_to_the_camera(
-    calibration: KittiCalibration,
-) -> None:
-    velo, point = calibration.Tr_velo_to_cam, np.array([20.0, -3.0, 1.0])
-    in_camera = [sum(velo[row, k] * point[k] for k in range(3)) + velo[row, 3] for row in range(3)]
-    rectified = [
-        sum(calibration.R0_rect[row, k] * in_camera[k] for k in range(3)) for row in range(3)
-    ]
-    np.testing.assert_allclose(lidar_to_camera(point[None], calibration)[0], rectified, atol=1e-12)
 
 
 def test_a_point_on_the_axis_of_the_camera_lands_on_the_principal_point() -> None:

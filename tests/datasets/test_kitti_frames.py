@@ -52,27 +52,21 @@ def test_bulk_reading_equals_reading_one_by_one(
         _assert_equal(frames.frame(index), expected)
 
 
-def test_a_result_without_3d_box_is_accepted(tmp_path: Path) -> None:
-    line = "Car -1 -1 0.5 1 2 3 40 -1 -1 -1 -1000 -1000 -1000 -10 0.7\n"
-    frames = read_frames(tmp_path, _write(tmp_path, line), scores=True)
-    assert frames.objects.dimensions.tolist() == [[-1, -1, -1]]
-
-
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (_LABEL, r"000001.txt:2: expected 16 columns .*but got 15 columns; add the score"),
-        (f"{_LABEL}\n{_LABEL} 0.5 0.5", "000001.txt:2: expected 16 columns"),
-        (_LABEL.replace("0.47", "nan") + " 0.5", r"000001.txt:2: expected a finite number for x"),
-        (_LABEL.replace("0.47", "1.2.3") + " 0.5", r"000001.txt:2: .*'1.2.3'"),
-        (_LABEL.replace("4.00", "-4.00") + " 0.5", r"000001.txt:2: .*positive sizes.*length -4"),
-        (_LABEL.replace(" 1 ", " 1.5 ") + " 0.5", r"000001.txt:2: .*an integer for occluded"),
+        (_LABEL, "expected 16 columns, but got 15 columns; add the score"),
+        (f"{_LABEL}\n{_LABEL} 0.5 0.5", "expected 16 columns"),
+        (_LABEL.replace("0.47", "nan") + " 0.5", "expected a finite number for x"),
+        (_LABEL.replace("0.47", "1.2.3") + " 0.5", "'1.2.3'"),
+        (_LABEL.replace("4.00", "-4.00") + " 0.5", "positive sizes.*length -4"),
+        (_LABEL.replace(" 1 ", " 1.5 ") + " 0.5", "an integer for occluded"),
     ],
 )
 def test_a_bad_line_is_named_with_file_and_line(tmp_path: Path, lines: str, message: str) -> None:
     good = _LABEL + " 0.5\n"
     ids = _write(tmp_path, good, good + lines + "\n", good)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=f"000001.txt:2: .*{message}"):
         read_frames(tmp_path, ids, scores=True)
 
 
@@ -102,11 +96,7 @@ def test_stacking_undoes_splitting(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frames.starts, again.starts)
     with pytest.raises(ValueError, match="score of frame '000000'"):
         stack_frames(parts, scores=True)
-
-
-def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    objects = read_frames(tmp_path, _write(tmp_path, _LABEL), scores=False).objects
     with pytest.raises(ValueError, match="'a' twice"):
-        KittiFrames(("a", "a"), np.array([0, 0, 1]), objects)
+        KittiFrames(("a", "a"), np.array([0, 0, 2]), frames.objects)
     with pytest.raises(ValueError, match="starts"):
-        KittiFrames(("a",), np.array([0, 2]), objects)
+        KittiFrames(("a",), np.array([0, 1]), frames.objects)

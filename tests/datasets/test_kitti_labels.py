@@ -39,39 +39,27 @@ def test_columns_go_to_the_fields_of_the_format(path: Path) -> None:
     assert objects.score is None
 
 
-@pytest.mark.parametrize("lines", [(CAR, DONT_CARE, VAN), (f"{CAR} 0.123456", f"{VAN} -2.5"), ()])
+NO_3D_BOX = "Car -1 -1 0.5 1 2 3 40 -1 -1 -1 -1000 -1000 -1000 -10 0.7"
+
+
+@pytest.mark.parametrize(
+    "lines", [(CAR, DONT_CARE, VAN), (f"{CAR} 0.123456", f"{VAN} -2.5", NO_3D_BOX), ()]
+)
 def test_objects_survive_writing_and_reading(path: Path, lines: tuple[str, ...]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines))
     objects = read_labels(path)
     write_labels(path, objects)
     for name, value in vars(read_labels(path)).items():
         np.testing.assert_array_equal(value, getattr(objects, name))
+    for scores in (True, False):
+        path.write_text("")
+        assert (read_labels(path, scores=scores).score is None) == (not scores)
 
 
 def test_two_decimals_restore_an_official_line(path: Path) -> None:
     path.write_text(f"{CAR}\n{VAN}\n")
-    written = path.with_name("written.txt")
-    write_labels(written, read_labels(path), decimals=2)
-    assert written.read_text() == path.read_text()
-
-
-@pytest.mark.parametrize("scores", [None, True, False])
-def test_an_empty_file_is_a_frame_without_objects(path: Path, scores: bool | None) -> None:
-    path.write_text("")
-    objects = read_labels(path, scores=scores)
-    assert objects.bbox.shape == (0, 4)
-    assert (objects.score is None) == (scores is not True)
-
-
-def test_select_keeps_rows_aligned(path: Path) -> None:
-    path.write_text(f"{CAR} 0.5\n{DONT_CARE} 0\n{VAN} 0.25\n")
-    chosen = read_labels(path).select(np.array([False, False, True]))
-    assert chosen.names.tolist() == ["Van"]
-    assert chosen.score is not None
-    assert chosen.score.tolist() == [0.25]
-
-
-def test_fields_of_different_length_are_refused() -> None:
+    write_labels(path, read_labels(path).select(np.array([False, True])), decimals=2)
+    assert path.read_text() == f"{VAN}\n"
     with pytest.raises(ValueError, match="truncated must have shape"):
         KittiObjects.from_table(np.array(["Car", "Van"]), np.zeros((1, 14)))
 
@@ -84,11 +72,9 @@ def test_fields_of_different_length_are_refused() -> None:
         (f"{CAR} 0.9", False, "15 columns", "16 columns", "remove the score"),
         (CAR, True, "16 columns", "15 columns", "add the score"),
         (_changed(CAR, 8, "tall"), False, "a finite number for height", "'tall'", "decimal number"),
-        (_changed(CAR, 11, "nan"), False, "a finite number for x", "'nan'", "decimal number"),
         (_changed(CAR, 14, "inf"), False, "a finite number for rotation_y", "'inf'", "decimal"),
         (_changed(CAR, 2, "0.5"), False, "an integer for occluded", "0.5", "write 0 (visible)"),
         (_changed(CAR, 9, "0.00"), False, "a box with positive sizes", "width 0.00", "correct"),
-        (_changed(CAR, 10, "-3.3"), False, "a box with positive sizes", "length -3.3", "correct"),
         (_changed(CAR, 0, "car"), False, "one of Car, Van", "car", "mind the capitals"),
     ],
 )
@@ -100,9 +86,8 @@ def test_a_bad_line_is_reported_with_its_place_and_remedy(
         read_labels(path, scores, known_names=("Car", "Van"))
     (problem,) = caught.value.problems
     assert problem.place == f"{path}:2"
-    assert expected in problem.expected
-    assert got in problem.got
-    assert remedy in problem.remedy
+    parts = ((expected, problem.expected), (got, problem.got), (remedy, problem.remedy))
+    assert all(part in text for part, text in parts), problem
 
 
 def test_all_defects_of_a_file_are_reported_at_once(path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ebm3d.datasets import DataError
-from ebm3d.datasets.kitti_splits import read_splits
+from ebm3d.datasets.kitti_splits import read_ids, read_splits
 
 
 def _write(folder: Path, train: str, val: str) -> Path:
@@ -15,8 +15,12 @@ def _write(folder: Path, train: str, val: str) -> Path:
 
 
 def test_ids_keep_the_order_of_the_lists(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_splits(tmp_path)
+    assert [p.file.name for p in caught.value.problems] == ["train.txt", "val.txt"]
     folder = _write(tmp_path, "000007\n000003\n", "\n000005 \n")
     assert read_splits(folder) == {"train": ["000007", "000003"], "val": ["000005"]}
+    assert read_ids(folder / "train.txt") == ["000007", "000003"]
 
 
 @pytest.mark.parametrize(
@@ -37,9 +41,3 @@ def test_a_bad_list_is_reported_with_its_line(
     assert problem.place == str(tmp_path / place)
     assert problem.expected == expected
     assert got in problem.got
-
-
-def test_missing_lists_are_both_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
-        read_splits(tmp_path)
-    assert [p.file.name for p in caught.value.problems] == ["train.txt", "val.txt"]

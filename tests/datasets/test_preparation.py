@@ -42,21 +42,15 @@ def _outputs(root: Path) -> dict[str, bytes]:
     return _contents(root, OUTPUTS)
 
 
-def test_the_report_counts_frames_and_objects(kitti_tree: Tree) -> None:
-    report = prepare_kitti(kitti_tree.root)
-    assert report.num_frames == {"train": 4, "val": 2}
-    assert (report.num_objects["Car"], report.num_objects["DontCare"]) == (3, 3)
-    assert report.num_database_objects["Car"] == 2
-    assert report.num_database_objects["Person_sitting"] == 1
-    assert (report.num_empty_frames, report.num_default_sizes) == (2, 6)
-    assert report.reduced
-
-
 def test_infos_hold_the_frames_of_their_split_in_order(kitti_tree: Tree) -> None:
     planes = kitti_tree.root / "training" / "planes"
     planes.mkdir()
     (planes / "000001.txt").write_text("# Plane\nWidth 4\nHeight 1\n0.01 -0.99 0.02 1.65\n")
-    prepare_kitti(kitti_tree.root)
+    report = prepare_kitti(kitti_tree.root)
+    assert report.num_frames == {"train": 4, "val": 2}
+    assert (report.num_objects["Car"], report.num_objects["DontCare"]) == (3, 3)
+    assert report.num_database_objects["Car"] == 2
+    assert (report.num_empty_frames, report.num_default_sizes, report.reduced) == (2, 6, True)
     for name, ids in zip(INFOS, (TRAIN, VAL, TRAIN + VAL), strict=True):
         infos = _load(kitti_tree.root / name)["data_list"]
         assert [info["sample_idx"] for info in infos] == [int(frame_id) for frame_id in ids]
@@ -65,27 +59,20 @@ def test_infos_hold_the_frames_of_their_split_in_order(kitti_tree: Tree) -> None
     assert second["instances"] == []
     assert second["plane"] == [0.01, -0.99, 0.02, 1.65]
     assert "plane" not in first
-    assert [i["bbox_label"] for i in first["instances"]] == [-1, 2, 2]
-    assert [i["index"] for i in first["instances"]] == [-1, 0, 1]
+    assert [(i["bbox_label"], i["index"]) for i in first["instances"]] == [(-1, -1), (2, 0), (2, 1)]
     assert first["instances"][0]["num_lidar_pts"] == first["instances"][0]["difficulty"] == -1
 
 
 def test_reduced_clouds_hold_the_points_in_view(kitti_tree: Tree) -> None:
-    prepare_kitti(kitti_tree.root)
+    kitti_tree.write_image_header("000000", 700, 370)
+    assert prepare_kitti(kitti_tree.root).num_default_sizes == 5
     for frame_id in TRAIN + VAL:
         calibration = read_calibration(kitti_tree.calibration(frame_id))
         full = read_cloud(kitti_tree.cloud(frame_id))
         reduced = read_cloud(kitti_tree.cloud(frame_id, "velodyne_reduced"))
-        np.testing.assert_array_equal(reduced, full[in_camera_view(full, calibration, 1242, 375)])
+        size = (700, 370) if frame_id == "000000" else (1242, 375)
+        np.testing.assert_array_equal(reduced, full[in_camera_view(full, calibration, *size)])
         assert 0 < len(reduced) < len(full)
-
-
-def test_the_size_of_an_image_sets_the_view(kitti_tree: Tree) -> None:
-    prepare_kitti(kitti_tree.root)
-    wide = len(read_cloud(kitti_tree.cloud("000000", "velodyne_reduced")))
-    kitti_tree.write_image_header("000000", 700, 370)
-    assert prepare_kitti(kitti_tree.root).num_default_sizes == 5
-    assert len(read_cloud(kitti_tree.cloud("000000", "velodyne_reduced"))) < wide
     camera = _load(kitti_tree.root / "kitti_infos_train.pkl")["data_list"][0]["images"]["CAM2"]
     assert (camera["width"], camera["height"]) == (700, 370)
 
@@ -137,16 +124,6 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(kitti_tree: Tree, tmp_
     assert _outputs(tmp_path / "1") == _outputs(tmp_path / "2")
 
 
-def test_a_second_run_replaces_the_outputs_of_the_first(kitti_tree: Tree) -> None:
-    prepare_kitti(kitti_tree.root)
-    first = _outputs(kitti_tree.root)
-    prepare_kitti(kitti_tree.root)
-    assert _outputs(kitti_tree.root) == first
-    kitti_tree.label("000003").write_text("")
-    prepare_kitti(kitti_tree.root)
-    assert len(_contents(kitti_tree.root, "kitti_gt_database")) == 2
-
-
 def test_another_output_folder_serves_as_data_root_alone(kitti_tree: Tree, tmp_path: Path) -> None:
     inputs = _contents(kitti_tree.root)
     for _ in range(2):
@@ -181,7 +158,7 @@ def test_reduced_clouds_of_other_origin_are_used_beside_full_scans(kitti_tree: T
     )
 
 
-@pytest.mark.parametrize("move", [0, 1, 2, 6, 11, 12])
+@pytest.mark.parametrize("move", [0, 1, 2, 12])
 def test_an_interrupted_run_leaves_whole_outputs_and_the_next_repairs_them(
     kitti_tree: Tree, monkeypatch: pytest.MonkeyPatch, move: int
 ) -> None:
@@ -263,11 +240,9 @@ def test_a_defect_is_reported_with_place_expected_got_and_remedy(
     with pytest.raises(DataError) as caught:
         prepare_kitti(kitti_tree.root)
     (problem,) = caught.value.problems
-    _, expected, got, remedy = DEFECTS[place]
     assert problem.place == str(kitti_tree.root / "training" / place)
-    assert expected in problem.expected
-    assert got in problem.got
-    assert remedy in problem.remedy
+    texts = (problem.expected, problem.got, problem.remedy)
+    assert all(part in text for part, text in zip(DEFECTS[place][1:], texts, strict=True)), problem
     assert _outputs(kitti_tree.root) == {}
 
 

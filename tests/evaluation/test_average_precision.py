@@ -50,28 +50,25 @@ def test_ground_truth_as_detections_scores_100_from_41_objects_on(num: int, yaw:
         assert _ap(found, "ap_r11", metric) == pytest.approx(100.0, abs=1e-12)
 
 
-def test_precision_falls_as_worked_by_hand() -> None:
-    # Four cars, all found, at scores 0.9, 0.8, 0.7, 0.6; a false positive at 0.75, one at 0.65.
-    # The recalls 1/4, 2/4, 3/4, 1 are each further apart than 1/40, so every score is a cutoff:
-    #   cutoff 0.9: 1 of 1; 0.8: 2 of 2; 0.7: 3 of 4; 0.6: 4 of 6.
-    # Samples 0 to 3 hold 1, 1, 3/4, 2/3 (already descending), the other 37 hold 0.
-    #   R40 = (1 + 3/4 + 2/3) / 40;  R11 = sample 0 alone = 1 / 11.
-    labels = many_cars(4)
-    detections = [[{"score": 0.9 - 0.1 * i}] for i in range(4)]
-    detections[0] += [{"x": 50.0, "score": 0.75}, {"x": -50.0, "score": 0.65}]
-    found = _evaluate(labels, detections)
-    assert _ap(found, "ap_r40") == pytest.approx(100 * (1 + 3 / 4 + 2 / 3) / 40, abs=1e-12)
-    assert _ap(found, "ap_r11") == pytest.approx(100 / 11, abs=1e-12)
-
-
-def test_precision_is_the_best_at_this_recall_or_beyond() -> None:
-    # Three cars at 0.9, 0.8, 0.7 and a false positive at 0.95: precision 1/2, 2/3, 3/4 rises, so
-    # every sample takes the last: samples 0 to 2 hold 3/4.
-    detections = [[{"score": 0.9 - 0.1 * i}] for i in range(3)]
-    detections[0].append({"x": 50.0, "score": 0.95})
-    found = _evaluate(many_cars(3), detections)
-    assert _ap(found, "ap_r40") == pytest.approx(100 * 2 * 0.75 / 40, abs=1e-12)
-    assert _ap(found, "ap_r11") == pytest.approx(100 * 0.75 / 11, abs=1e-12)
+@pytest.mark.parametrize(
+    ("num", "false_positives", "r40", "r11"),
+    [
+        # All four cars are detected, at 0.9, 0.8, 0.7, 0.6. The recalls 1/4, 2/4, 3/4, 1 are each
+        # further apart than 1/40, so every score is a cutoff: 1 of 1, 2 of 2, 3 of 4, 4 of 6.
+        # Samples 0 to 3 hold 1, 1, 3/4, 2/3 (already descending), the other 37 hold 0.
+        (4, [0.75, 0.65], (1 + 3 / 4 + 2 / 3) / 40, 1 / 11),
+        # Precision 1/2, 2/3, 3/4 rises: samples 0 to 2 all take the best from there on, 3/4.
+        (3, [0.95], 2 * 0.75 / 40, 0.75 / 11),
+    ],
+)
+def test_precision_is_as_worked_by_hand(
+    num: int, false_positives: list[float], r40: float, r11: float
+) -> None:
+    detections = [[{"score": 0.9 - 0.1 * i}] for i in range(num)]
+    detections[0] += [{"x": 50.0 * (-1) ** i, "score": s} for i, s in enumerate(false_positives)]
+    evaluation = _evaluate(many_cars(num), detections)
+    assert _ap(evaluation, "ap_r40") == pytest.approx(100 * r40, abs=1e-12)
+    assert _ap(evaluation, "ap_r11") == pytest.approx(100 * r11, abs=1e-12)
 
 
 def test_missed_objects_leave_the_last_samples_at_zero() -> None:

@@ -38,11 +38,9 @@ def gaussian_pairs(rng: np.random.Generator, num: int, spread: float = 1.0) -> C
 
 def test_pit_of_true_densities_is_uniform(rng):
     report = report_calibration(gaussian_pairs(rng, 4000))
-    assert report.pit_counts.sum(axis=1).tolist() == [4000] * 8
     for counts in report.pit_counts:  # 5 standard errors: a p-value of 6e-7
+        assert counts.sum() == 4000
         assert stats.chisquare(counts).pvalue > 6e-7
-    for column in gaussian_pairs(rng, 4000).pit.T:
-        assert stats.kstest(column, "uniform").pvalue > 6e-7
 
 
 def test_nll_of_true_densities_is_their_entropy_and_its_standard_error_is_true(rng):
@@ -57,26 +55,14 @@ def test_nll_of_true_densities_is_their_entropy_and_its_standard_error_is_true(r
     assert nll.std() == pytest.approx(claimed.mean(), rel=5 / math.sqrt(2 * len(nll)))
 
 
-def test_errors_of_true_densities_fall_with_the_root_of_their_number(rng):
-    for num in (100, 400, 1600):
-        reports = [report_calibration(gaussian_pairs(rng, num)) for _ in range(40)]
-        for name in ("ece", "qce"):
-            found = np.array([getattr(r, name) for r in reports])
-            error = found.std(ddof=1) / math.sqrt(len(found))
-            assert abs(found.mean() - reports[0].ece_by_chance) < 5 * error
-        assert reports[0].ece_by_chance * math.sqrt(num) == pytest.approx(0.329, abs=0.003)
-
-
-@pytest.mark.parametrize("direction", [2.0, 0.5])
-def test_calibration_errors_grow_as_the_spread_goes_wrong(rng, direction):
-    reports = [
-        report_calibration(gaussian_pairs(np.random.default_rng(1), 3000, direction**power))
-        for power in (0.0, 0.5, 1.0, 2.0)
-    ]
-    for name in ("calibration_error", "squared_calibration_error", "max_calibration_error"):
-        values = np.stack([getattr(r, name) for r in reports])
-        assert (np.diff(values, axis=0) > 0).all()
-    assert (np.diff([r.nll for r in reports]) > 0).all()
+@pytest.mark.parametrize("num", [100, 400, 1600])
+def test_errors_of_true_densities_fall_with_the_root_of_their_number(rng, num):
+    reports = [report_calibration(gaussian_pairs(rng, num)) for _ in range(40)]
+    for name in ("ece", "qce"):
+        values = np.array([getattr(r, name) for r in reports])
+        error = values.std(ddof=1) / math.sqrt(len(values))
+        assert abs(values.mean() - reports[0].ece_by_chance) < 5 * error
+    assert reports[0].ece_by_chance * math.sqrt(num) == pytest.approx(0.329, abs=0.003)
 
 
 def test_claims_of_twice_the_spread_give_the_closed_form_of_every_figure(rng):
@@ -100,15 +86,6 @@ def test_claims_of_twice_the_spread_give_the_closed_form_of_every_figure(rng):
     np.testing.assert_allclose(report.coverage[7], ellipsoid, atol=tolerance)
     np.testing.assert_allclose(report.sharpness, spread * STD)
     np.testing.assert_allclose(report.rms_standardized_error, 1 / spread, rtol=0.02)
-
-
-def test_a_biased_prediction_is_off_in_its_own_dimension_alone(rng):
-    pairs = gaussian_pairs(rng, 3000)
-    pit = pairs.pit.copy()
-    pit[:, 2] = stats.norm.cdf(stats.norm.ppf(pit[:, 2]) + 0.5)
-    error = report_calibration(dataclasses.replace(pairs, pit=pit)).calibration_error
-    assert error[2] > 0.1
-    assert np.delete(error, 2).max() < 0.03
 
 
 def plain_energy_score(samples: np.ndarray, truth: np.ndarray, period: float) -> float:
@@ -162,44 +139,25 @@ def test_pairs_without_a_density_are_counted_and_left_out(rng):
     }
 
 
-def test_a_truth_that_a_density_rules_out_makes_the_mean_nll_infinite(rng):
-    pairs = gaussian_pairs(rng, 9)
-    pairs.log_prob[4] = -np.inf
-    report = report_calibration(pairs)
-    assert report.num_pairs == 9
-    assert report.nll == math.inf
-    assert math.isfinite(report.nll_median)
-
-
 def test_boxes_with_flipped_heading_are_counted_and_left_out_of_one_mean(rng):
     pairs = gaussian_pairs(rng, 20)
     pairs.errors[[2, 5], 6] = [3.0, -1.6]
-    pairs.log_prob[[2, 5]] = -1000.0
+    pairs.log_prob[[2, 5]] = -np.inf
     report = report_calibration(pairs)
-    assert report.num_flipped == 2
+    assert (report.num_pairs, report.num_flipped) == (20, 2)
     assert report.nll_not_flipped == pytest.approx(-np.delete(pairs.log_prob, [2, 5]).mean())
-    assert report.nll > 90
+    assert report.nll == math.inf
+    assert math.isfinite(report.nll_median)
 
 
 @pytest.mark.parametrize("num", [0, 1])
 def test_without_pairs_figures_are_none_and_not_errors(rng, num):
     tree = json.loads(json.dumps(report_calibration(gaussian_pairs(rng, num)).as_dict()))
-    assert tree["num_pairs"] == num
+    assert tree["num_pairs"] == sum(row["yaw"] for row in tree["pit_histogram"].values()) == num
     assert tree["nll"]["standard_error"] is None
-    assert (tree["ece"]["mean"] is None) == (num == 0)
-    assert (tree["coverage"]["0.90"]["joint"] is None) == (num == 0)
-    assert sum(row["yaw"] for row in tree["pit_histogram"].values()) == num
-
-
-def test_the_tree_holds_every_figure_by_name(rng):
-    report = report_calibration(gaussian_pairs(rng, 50))
-    tree = report.as_dict()
-    assert list(tree["ece"]) == ["x", "y", "z", "dx", "dy", "dz", "yaw", "mean"]
-    assert tree["ece"]["mean"] == pytest.approx(report.ece)
-    assert tree["sharpness"]["yaw"] == pytest.approx(STD[6])
-    assert tree["reliability"]["0.5000"]["joint"] == report.observed[7, 7]
-    assert tree["coverage"]["0.95"]["z"] == report.coverage[2, 3]
-    assert tree["pit_histogram"]["0.05"]["x"] == report.pit_counts[0, 1]
+    assert (
+        (tree["ece"]["mean"] is None) == (tree["coverage"]["0.90"]["joint"] is None) == (num == 0)
+    )
 
 
 def test_shapes_that_do_not_fit_are_refused(rng):

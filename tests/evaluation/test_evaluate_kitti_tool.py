@@ -30,20 +30,16 @@ def folders(tmp_path: Path) -> list[str]:
 def test_figures_are_printed_and_written(
     folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out" / "figures.json"
-    plots = tmp_path / "plots"
+    out, plots = tmp_path / "out" / "figures.json", tmp_path / "plots"
     arguments = [*folders[:2], "--iou", "0.5", "0.7", "--classes", "Car"]
+    (Path(folders[1]) / "000000.txt").unlink()
     assert main([*arguments, "--json", str(out), "--plots", str(plots)]) == 0
     printed = capsys.readouterr().out
-    assert "labels: 50 easy, 50 moderate, 50 hard; detections: 50" in printed
-    figures = json.loads(out.read_text())
-    assert list(figures) == ["Car"]
-    assert {"bbox", "bev", "3d", "aos", "localization", "by_distance"} <= set(figures["Car"])
-    assert list(figures["Car"]["3d"]) == ["0.50", "0.70"]
-    assert set(figures["Car"]["3d"]["0.70"]) == {"easy", "moderate", "hard"}
-    shown = figures["Car"]["3d"]["0.70"]["easy"]
-    assert set(shown) == {"ap_r40", "ap_r11"}
-    assert f"{shown['ap_r40']:6.2f}" in printed
+    assert "labels: 49 easy, 49 moderate, 49 hard; detections: 49" in printed
+    assert "49 frames have result files and are evaluated, of 50 labeled ones" in printed
+    figures = json.loads(out.read_text())["Car"]
+    assert {"bbox", "bev", "3d", "aos", "localization", "by_distance"} <= set(figures)
+    assert f"{figures['3d']['0.70']['easy']['ap_r40']:6.2f}" in printed
     assert (plots / "precision_recall_car.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -62,34 +58,11 @@ def test_two_result_sets_are_compared(
     assert comparison["improved"][0]["change"] > 0
 
 
-@pytest.mark.parametrize(
-    ("extra", "message"),
-    [
-        (["--classes", "Bus"], "classes must be among Car, Pedestrian, Cyclist"),
-        (["--iou", "1.5"], "iou thresholds must be one or more values between 0 and 1"),
-        (["--ids", "nowhere.txt"], "nowhere.txt: expected a text file of frame ids"),
-        (["--distance-bands", "20", "10"], "borders of bands must be two or more ascending"),
-    ],
-)
 def test_bad_input_is_named_and_fails(
-    folders: list[str], extra: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    folders: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*folders[:2], *extra]) == 1
+    assert main([*folders[:2], "--ids", "nowhere.txt"]) == 1
     captured = capsys.readouterr()
-    assert message in captured.err
+    assert "nowhere.txt: expected a list of frame ids" in captured.err
     assert "Nothing was evaluated." in captured.err
     assert captured.out == ""
-
-
-def test_clouds_and_calibrations_belong_together(folders: list[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main([*folders[:2], "--velodyne", "somewhere"])
-
-
-def test_notes_are_printed(folders: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    for index in range(10, 50):
-        (Path(folders[1]) / f"{index:06d}.txt").unlink()
-    assert main([*folders[:2], "--classes", "Car", "--iou", "0.7"]) == 0
-    printed = capsys.readouterr().out
-    assert "10 frames have result files and are evaluated, of 50 labeled ones" in printed
-    assert "only 10 labels count" in printed

@@ -87,20 +87,16 @@ def test_factors_are_read_as_they_were_written(tmp_path, rng):
     [
         ("not json", "a JSON file"),
         ([1, 2], "factors of x, y, z, dx, dy, dz, yaw"),
-        ({"factors": [1.0] * 7}, "factors of x, y, z, dx, dy, dz, yaw"),
         ({"factors": {"x": 1.0}}, "factors of x, y, z, dx, dy, dz, yaw"),
-        *(({"dz": value}, "factor of dz") for value in (0.0, -1, math.nan, 1e9, "2", True)),
+        *(({"dz": value}, "factor of dz") for value in (0.0, math.nan, 1e9, "2", True)),
     ],
 )
 def test_files_that_hold_no_factors_are_refused(tmp_path, tree, message):
+    path = tmp_path / "t.json"
+    with pytest.raises(FileNotFoundError, match="--fit-temperature"):
+        read_temperature(path)
     if isinstance(tree, dict) and "dz" in tree:
         tree = {"factors": dict.fromkeys(DIMENSIONS, 1.5) | tree}
-    path = tmp_path / "t.json"
     path.write_text(tree if isinstance(tree, str) else json.dumps(tree))
     with pytest.raises(ValueError, match=message):
         read_temperature(path)
-
-
-def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="--fit-temperature"):
-        read_temperature(tmp_path / "none.json")

@@ -9,10 +9,7 @@ from ebm3d.errors import input_error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary file beside ``path``, then rename it: readers never see a part.
-
-    A kill in between leaves the old file, or none, and a temporary file that ends in ``.partial``.
-    """
+    """Write to a temporary file beside ``path``, then rename it: readers never see a part."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(content)
@@ -22,15 +19,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def check_writable(name: str, path: str | Path) -> None:
-    """Raise if a file cannot be written, before the work whose result it is to hold.
-
-    Args:
-        name: of the argument, for the message.
-        path: the file; missing folders are fine if they can be made.
-
-    Raises:
-        ValueError: if there is a folder in its place, a file in that of a folder, or no permission.
-    """
+    """Raise a ``ValueError`` if a file cannot be written; missing folders can be made."""
     path = Path(path)
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     target = path if path.exists() else folder

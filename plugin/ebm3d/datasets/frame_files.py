@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,11 +17,10 @@ from ebm3d.datasets.kitti_labels import DONT_CARE, KittiObjects, read_labels
 from ebm3d.datasets.point_clouds import in_camera_view, read_cloud
 from ebm3d.datasets.problems import DataError, Problem, read_lines
 
-# The host's order (KittiDataset.METAINFO): label indices of info files are positions in this list.
+# The host's order (KittiDataset.METAINFO), which gives the label indices of info files.
 CLASSES = ("Pedestrian", "Cyclist", "Car", "Van", "Truck", "Person_sitting", "Tram", "Misc")
 REDUCED_FOLDER = "velodyne_reduced"  # clouds cut to the camera's view; "velodyne": full scans
-# Of three quarters of the object set's images; taken where there is no image.
-DEFAULT_IMAGE_SIZE = (1242, 375)
+DEFAULT_IMAGE_SIZE = (1242, 375)  # where there is no image
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _T = TypeVar("_T")
@@ -34,9 +34,8 @@ class KittiFrame:
         frame_id: the stem of its files.
         calibration: its matrices.
         objects: its labels, DontCare among them.
-        boxes: ``(x, y, z, dx, dy, dz, yaw)``, LiDAR frame, ``z`` at the bottom, shape ``(N, 7)``,
-            float32; of no meaning for DontCare.
-        num_points: points of the camera-view cloud in each box, shape ``(N,)``; -1 for DontCare.
+        boxes: LiDAR frame, ``z`` at the bottom, ``(N, 7)``, float32; meaningless for DontCare.
+        num_points: points of the camera-view cloud in each box, ``(N,)``; -1 for DontCare.
         image_size: width and height, pixels; ``None`` where there is no image.
         plane: ground plane in the camera frame, 4 numbers, or ``None``.
     """
@@ -53,47 +52,38 @@ class KittiFrame:
 def read_frame(
     training: Path, clouds: str, frame_id: str
 ) -> tuple[KittiFrame, NDArray[np.float32], NDArray[np.bool_]]:
-    """Read and check all files of one frame.
+    """Read and check all files of one frame, with clouds in ``training / clouds``.
 
-    Args:
-        training: the folder with ``calib``, ``label_2`` and the clouds.
-        clouds: name of the folder of clouds, ``velodyne`` or ``velodyne_reduced``.
-        frame_id: the stem of the files.
-
-    Returns:
-        The frame; its cloud in the camera's view, shape ``(P, 4)``; and for each object which of
-        these points lie in its box, shape ``(N, P)`` (none for DontCare).
+    Returns the frame; its cloud in the camera's view, ``(P, 4)``; and which of these points lie in
+    each object's box, ``(N, P)`` (none for DontCare).
 
     Raises:
         DataError: with every defect of all files of the frame.
     """
     problems: list[Problem] = []
 
-    def attempt(read: Callable[[], _T]) -> _T | None:
+    def attempt(read: Callable[[Path], _T], file: str) -> _T | None:
         """Run one reader; keep its problems for the common report."""
         try:
-            return read()
+            return read(training / file)
         except DataError as error:
             problems.extend(error.problems)
             return None
 
-    def read_known_labels() -> KittiObjects:
-        return read_labels(training / "label_2" / f"{frame_id}.txt", False, (*CLASSES, DONT_CARE))
-
-    cloud_file = training / clouds / f"{frame_id}.bin"
-    calibration = attempt(lambda: read_calibration(training / "calib" / f"{frame_id}.txt"))
-    objects = attempt(read_known_labels)
-    points = attempt(lambda: read_cloud(cloud_file))
-    image_size = attempt(lambda: _read_image_size(training / "image_2" / f"{frame_id}.png"))
-    plane = attempt(lambda: _read_plane(training / "planes" / f"{frame_id}.txt"))
+    read_known = partial(read_labels, scores=False, known_names=(*CLASSES, DONT_CARE))
+    calibration = attempt(read_calibration, f"calib/{frame_id}.txt")
+    objects = attempt(read_known, f"label_2/{frame_id}.txt")
+    points = attempt(read_cloud, f"{clouds}/{frame_id}.bin")
+    image_size = attempt(_read_image_size, f"image_2/{frame_id}.png")
+    plane = attempt(_read_plane, f"planes/{frame_id}.txt")
     if calibration is None or objects is None or points is None or problems:
         raise DataError(problems)
     if clouds != REDUCED_FOLDER:
         points = points[in_camera_view(points, calibration, *(image_size or DEFAULT_IMAGE_SIZE))]
         if not len(points):
             remedy = "check that cloud and calibration belong to the same frame"
-            problem = Problem(cloud_file, None, "points in the camera's view", "none", remedy)
-            raise DataError([problem])
+            file = training / clouds / f"{frame_id}.bin"
+            raise DataError([Problem(file, None, "points in the camera's view", "none", remedy)])
     is_object = objects.names != DONT_CARE
     boxes = boxes_from_camera(
         objects.location, objects.dimensions, objects.rotation_y, calibration

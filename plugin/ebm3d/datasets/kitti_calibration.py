@@ -34,28 +34,15 @@ _ROTATION_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class KittiCalibration:
-    """The matrices of one KITTI calibration file.
+    """The matrices of one KITTI calibration file; a ``ValueError`` if one has another shape."""
 
-    Args:
-        P0: projection of camera 0, shape ``(3, 4)``, pixels.
-        P1: of camera 1.
-        P2: of camera 2, the left color camera, to which labels belong.
-        P3: of camera 3.
-        R0_rect: rotation from camera 0 to rectified camera 0, shape ``(3, 3)``.
-        Tr_velo_to_cam: LiDAR to camera 0, shape ``(3, 4)``, meters.
-        Tr_imu_to_velo: inertial unit to LiDAR, shape ``(3, 4)``, meters, or ``None``.
-
-    Raises:
-        ValueError: if a matrix has another shape.
-    """
-
-    P0: FloatArray
+    P0: FloatArray  # projections of the cameras, (3, 4), pixels
     P1: FloatArray
-    P2: FloatArray
+    P2: FloatArray  # of the left color camera, to which labels belong
     P3: FloatArray
-    R0_rect: FloatArray
-    Tr_velo_to_cam: FloatArray
-    Tr_imu_to_velo: FloatArray | None = None
+    R0_rect: FloatArray  # camera 0 to rectified camera 0, (3, 3)
+    Tr_velo_to_cam: FloatArray  # LiDAR to camera 0, (3, 4), meters
+    Tr_imu_to_velo: FloatArray | None = None  # inertial unit to LiDAR, (3, 4), meters
 
     def __post_init__(self) -> None:
         """Check the shapes."""
@@ -71,10 +58,7 @@ class KittiCalibration:
 
     @cached_property
     def camera_to_lidar_matrix(self) -> FloatArray:
-        """Rectified camera 0 to LiDAR, homogeneous, shape ``(4, 4)``: the exact inverse.
-
-        Not the transpose: the rotations of the files are orthonormal to seven digits only.
-        """
+        """Rectified camera 0 to LiDAR, homogeneous, shape ``(4, 4)``: the exact inverse."""
         return np.linalg.inv(self.lidar_to_camera_matrix)
 
     @cached_property
@@ -94,9 +78,7 @@ def read_calibration(path: str | Path) -> KittiCalibration:
     """Read and check one calibration file, lines of the form ``P2: 7.2e+02 0.0e+00 ...``.
 
     Raises:
-        DataError: with every defect of the file: missing, a matrix missing or repeated, a wrong
-            count of numbers, a value that is no finite number, a rotation that is none, a
-            projection without focal length.
+        DataError: with every defect of the file.
     """
     path = Path(path)
     matrices: dict[str, FloatArray] = {}
@@ -176,11 +158,9 @@ def camera_to_lidar(points: AnyFloatArray, calibration: KittiCalibration) -> Flo
 def project_to_image(
     points: AnyFloatArray, calibration: KittiCalibration
 ) -> tuple[FloatArray, FloatArray]:
-    """Project points ``(N, 3)`` of the LiDAR frame into the image of camera 2.
+    """Return pixels ``(N, 2)`` and depth ``(N,)`` in camera 2 of points ``(N, 3)``, LiDAR frame.
 
-    Returns:
-        Pixels ``(u, v)``, shape ``(N, 2)``, and depth along the axis of camera 2, shape ``(N,)``,
-        meters. Pixels mean something only where the depth is positive.
+    Pixels mean something only where the depth is positive.
     """
     projected = _transform(points, calibration.lidar_to_image_matrix)
     depth = projected[:, 2]
@@ -193,8 +173,7 @@ def boxes_to_camera(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Convert boxes from the LiDAR frame to the fields of a KITTI label.
 
-    For the heading the vertical axes of both frames are taken to be parallel (they are to about a
-    degree), as KITTI's labels and the host do.
+    For the heading the vertical axes of both frames are taken to be parallel, as KITTI's labels do.
 
     Args:
         boxes: ``(x, y, z, dx, dy, dz, yaw)``, LiDAR frame, ``z`` at the bottom, shape ``(N, 7)``.

@@ -12,17 +12,10 @@ from ebm3d.datasets.kitti_labels import DONT_CARE, KittiObjects
 
 @dataclass(frozen=True)
 class Difficulty:
-    """Which objects count at one difficulty; the others are ignored.
-
-    Args:
-        name: ``"easy"``, ``"moderate"`` or ``"hard"``.
-        min_height: height of the 2D box, pixels, that labels must exceed and detections reach.
-        max_occlusion: largest occlusion level.
-        max_truncation: largest share outside the image.
-    """
+    """Which objects count at one difficulty; the others are ignored."""
 
     name: str
-    min_height: float
+    min_height: float  # of the 2D box, pixels, that labels must exceed and detections reach
     max_occlusion: int
     max_truncation: float
 

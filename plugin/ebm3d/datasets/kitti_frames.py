@@ -26,9 +26,9 @@ class KittiFrames:
     """The objects of many frames.
 
     Args:
-        frame_ids: names of the frames, usually six digits, length F; no name twice.
+        frame_ids: names of the frames, no name twice.
         starts: first row of each frame, and the number of rows at the end, shape ``(F + 1,)``.
-        objects: the objects of all frames, one after the other.
+        objects: of all frames, one after the other.
 
     Raises:
         ValueError: if ``starts`` does not fit, or a frame id appears twice.
@@ -49,7 +49,7 @@ class KittiFrames:
             raise input_error("frame_ids", "different from each other", f"{twice!r} twice")
 
     def __len__(self) -> int:
-        """The number of frames F."""
+        """F."""
         return len(self.frame_ids)
 
     @property
@@ -62,11 +62,7 @@ class KittiFrames:
         return self.objects.select(np.arange(self.starts[index], self.starts[index + 1]))
 
     def select(self, frame_ids: Sequence[str]) -> KittiFrames:
-        """Return some of the frames, in the order of ``frame_ids``.
-
-        Raises:
-            ValueError: if a frame is not present.
-        """
+        """Return some of the frames, all of which must be present, in this order."""
         position = {name: index for index, name in enumerate(self.frame_ids)}
         missing = [name for name in frame_ids if name not in position]
         if missing:
@@ -80,14 +76,10 @@ class KittiFrames:
 
 
 def stack_frames(frames: Mapping[str, KittiObjects], *, scores: bool) -> KittiFrames:
-    """Stack the objects of single frames.
+    """Stack the objects of single frames, by frame id.
 
-    Args:
-        frames: objects by frame id.
-        scores: whether these are detections; the scores of labels are left out.
-
-    Raises:
-        ValueError: if ``scores`` and the objects of a frame have none.
+    ``scores`` says whether these are detections (a ``ValueError`` if one has none) or labels, whose
+    scores are left out.
     """
     parts = {frame_id: part for frame_id, part in frames.items() if len(part)}
     for frame_id, part in parts.items():
@@ -110,7 +102,7 @@ def read_frames(
     """Read the label or result files of many frames; equal to ``read_labels`` of each.
 
     Args:
-        folder: where the files ``<frame id>.txt`` lie.
+        folder: of the files ``<frame id>.txt``.
         frame_ids: the frames to read, in this order.
         scores: ``True`` for result files (16 columns), ``False`` for labels (15 columns).
         progress: wraps the iterable of frame ids, for a progress bar.

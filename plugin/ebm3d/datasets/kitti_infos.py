@@ -1,8 +1,7 @@
 """Info files as MMDetection3D 1.x reads them: version 1.1 infos and ground-truth database infos.
 
-The readers are ``KittiDataset``, ``KittiMetric`` and ``DataBaseSampler`` of mmdet3d 1.4.0. All
-values are plain Python numbers, lists and strings: the pickled bytes depend on the data alone.
-``cam_instances``, which only the host's monocular task reads, is left out.
+For ``KittiDataset``, ``KittiMetric`` and ``DataBaseSampler`` of mmdet3d 1.4.0. All values are plain
+Python numbers, lists and strings: the pickled bytes depend on the data alone.
 """
 
 from __future__ import annotations
@@ -33,14 +32,12 @@ def frame_info(frame: KittiFrame) -> dict[str, Any]:
     calibration = frame.calibration
     lidar2cam = calibration.lidar_to_camera_matrix
     images: dict[str, Any] = {}
-    for name, projection in (
-        ("CAM0", calibration.P0),
-        ("CAM1", calibration.P1),
-        ("CAM2", calibration.P2),
-        ("CAM3", calibration.P3),
-    ):
-        cam2img = homogeneous(projection)
-        images[name] = {"cam2img": cam2img.tolist(), "lidar2img": (cam2img @ lidar2cam).tolist()}
+    for index in range(4):
+        cam2img = homogeneous(getattr(calibration, f"P{index}"))
+        images[f"CAM{index}"] = {
+            "cam2img": cam2img.tolist(),
+            "lidar2img": (cam2img @ lidar2cam).tolist(),
+        }
     width, height = frame.image_size or DEFAULT_IMAGE_SIZE
     images["CAM2"] |= {
         "img_path": f"{frame.frame_id}.png",

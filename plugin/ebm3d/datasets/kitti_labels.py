@@ -30,6 +30,7 @@ _NUMBERS = (
     *("truncated", "occluded", "alpha", "left", "top", "right", "bottom"),
     *("height", "width", "length", "x", "y", "z", "rotation_y", "score"),
 )
+_LINE_FORMAT = "type truncated occluded alpha bbox(4) hwl(3) xyz(3) rotation_y [score]"
 _TRAILING = {"bbox": 4, "dimensions": 3, "location": 3}
 
 
@@ -38,16 +39,15 @@ class KittiObjects:
     """The objects of KITTI label or result files, as aligned arrays.
 
     Args:
-        names: class names, shape ``(N,)``, strings.
-        truncated: share of the object outside the image, shape ``(N,)``; -1 if unknown.
-        occluded: 0 visible, 1 partly, 2 largely occluded, 3 unknown, shape ``(N,)``; -1 in results.
-        alpha: observation angle, shape ``(N,)``, radians in [-pi, pi]; -10 if unknown.
-        bbox: left, top, right, bottom, shape ``(N, 4)``, pixels.
-        dimensions: height, width, length, shape ``(N, 3)``, meters; -1 for DontCare.
-        location: center of the bottom face, camera frame, shape ``(N, 3)``, meters;
-            -1000 for DontCare.
-        rotation_y: rotation about the camera's y axis, shape ``(N,)``, radians; -10 for DontCare.
-        score: detection score, shape ``(N,)``, or ``None`` for labels.
+        names: class names, ``(N,)``, strings.
+        truncated: share of the object outside the image, ``(N,)``; -1 if unknown.
+        occluded: 0 visible, 1 partly, 2 largely occluded, 3 unknown, ``(N,)``; -1 in results.
+        alpha: observation angle, ``(N,)``, radians in [-pi, pi]; -10 if unknown.
+        bbox: left, top, right, bottom, ``(N, 4)``, pixels.
+        dimensions: height, width, length, ``(N, 3)``, meters; -1 for DontCare.
+        location: center of the bottom face, camera frame, ``(N, 3)``, meters; -1000 for DontCare.
+        rotation_y: rotation about the camera's y axis, ``(N,)``, radians; -10 for DontCare.
+        score: ``(N,)``, or ``None`` for labels.
 
     Raises:
         ValueError: if the shapes do not fit together.
@@ -96,7 +96,7 @@ class KittiObjects:
         return np.column_stack(columns).astype(np.float64)
 
     def __len__(self) -> int:
-        """The number of objects N."""
+        """N."""
         return len(self.names)
 
     def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> KittiObjects:
@@ -114,14 +114,13 @@ def read_labels(
 
     Args:
         path: the text file.
-        scores: ``True`` asks for the 16 columns of a result file, ``False`` for the 15 of a label
-            file, ``None`` takes what the first line has.
+        scores: whether a result file (16 columns) or a label file (15 columns) is expected;
+            ``None`` takes what the first line has.
         known_names: class names that may occur; by default any.
 
     Raises:
-        DataError: with every defect of the file: missing, wrong number of columns, not a finite
-            number, an occlusion that is no integer, an unknown name, a box without positive size
-            (except DontCare, and -1 in results without a 3D box).
+        DataError: with every defect of the file. Boxes need positive sizes, except DontCare and
+            results without a 3D box (-1).
     """
     path = Path(path)
     num_columns = None if scores is None else LABEL_COLUMNS + int(scores)
@@ -149,11 +148,7 @@ def read_labels(
 def write_labels(path: str | Path, objects: KittiObjects, *, decimals: int = 6) -> None:
     """Write a label file, or a result file if ``objects`` have scores, atomically.
 
-    Args:
-        path: the text file; its folder must exist.
-        objects: one per line, in their order.
-        decimals: digits after the point. KITTI's labels have 2, a centimeter: too coarse for the
-            boxes of a detector.
+    ``decimals`` are the digits after the point; KITTI's labels have 2. The folder must exist.
     """
     table = objects.to_table(scores=True)
     formats = ["%s"] + [f"%.{decimals}f"] * table.shape[1]
@@ -171,8 +166,15 @@ def _parse_line(
     known_names: Collection[str] | None,
 ) -> list[float]:
     """Numbers of one line; raises with its defects."""
-    if len(words) != num_columns:
-        raise DataError([_wrong_columns(path, number, len(words), num_columns)])
+    if (got := len(words)) != num_columns:
+        expected = (
+            f"{num_columns} columns" if num_columns else "15 columns (a label) or 16 (a result)"
+        )
+        remedy = {
+            (LABEL_COLUMNS, RESULT_COLUMNS): "remove the score: this is a label file",
+            (RESULT_COLUMNS, LABEL_COLUMNS): "add the score as the last column",
+        }.get((num_columns or 0, got), f"restore the line in the format: {_LINE_FORMAT}")
+        raise DataError([Problem(path, number, expected, f"{got} columns", remedy)])
     problems: list[Problem] = []
     row: list[float] = []
     for column, word in zip(_NUMBERS, words[1:], strict=False):
@@ -191,9 +193,9 @@ def _parse_line(
         problems.append(Problem(path, number, "an integer for occluded", words[2], remedy))
     has_no_3d_box = len(row) == RESULT_COLUMNS - 1 and row[7:11] == [-1, -1, -1, -1000]
     if min(row[7:10]) <= 0 and not has_no_3d_box and words[0].lower() != DONT_CARE.lower():
-        got = f"{words[0]} of height {words[8]}, width {words[9]}, length {words[10]}"
+        sizes = f"{words[0]} of height {words[8]}, width {words[9]}, length {words[10]}"
         remedy = f"correct the box, remove the object, or name it {DONT_CARE}"
-        problems.append(Problem(path, number, "a box with positive sizes", got, remedy))
+        problems.append(Problem(path, number, "a box with positive sizes", sizes, remedy))
     if known_names is not None and words[0] not in known_names:
         remedy = f"correct the name (mind the capitals), or name the object {DONT_CARE}"
         expected = f"one of {', '.join(known_names)}"
@@ -201,21 +203,3 @@ def _parse_line(
     if problems:
         raise DataError(problems)
     return row
-
-
-def _wrong_columns(path: Path, number: int, got: int, num_columns: int | None) -> Problem:
-    """Describe a line with ``got`` columns instead of ``num_columns`` (None: 15 or 16)."""
-    expected = {
-        None: "15 columns (a label) or 16 (a result, with its score)",
-        LABEL_COLUMNS: "15 columns (type and 14 numbers)",
-        RESULT_COLUMNS: "16 columns (type, 14 numbers and the score)",
-    }[num_columns]
-    line_format = "type truncated occluded alpha bbox(4) hwl(3) xyz(3) rotation_y [score]"
-    remedy = {
-        (
-            LABEL_COLUMNS,
-            RESULT_COLUMNS,
-        ): "remove the score: this is a label file, not a result file",
-        (RESULT_COLUMNS, LABEL_COLUMNS): "add the score as the last column",
-    }.get((num_columns or 0, got), f"restore the line in the format: {line_format}")
-    return Problem(path, number, expected, f"{got} columns", remedy)

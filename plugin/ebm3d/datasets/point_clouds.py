@@ -18,14 +18,10 @@ _COLUMNS = ("x", "y", "z", "intensity")
 
 
 def read_cloud(path: str | Path) -> NDArray[np.float32]:
-    """Read and check one ``.bin`` file.
-
-    Returns:
-        x, y, z in meters, LiDAR frame, and intensity, shape ``(P, 4)``, P at least 1.
+    """Read one ``.bin`` file: x, y, z in meters, LiDAR frame, and intensity, ``(P, 4)``, P > 0.
 
     Raises:
-        DataError: if the file is missing, empty, no whole number of points long, or holds a value
-            that is not finite.
+        DataError: if the file is missing, empty, cut off, or holds a value that is not finite.
     """
     path = Path(path)
     restore = "copy the file from the data set again"
@@ -59,17 +55,7 @@ def write_cloud(path: str | Path, points: NDArray[np.float32]) -> None:
 def in_camera_view(
     points: NDArray[np.float32], calibration: KittiCalibration, width: int, height: int
 ) -> NDArray[np.bool_]:
-    """Say which points of a full scan camera 2 sees, as KITTI labels only these.
-
-    Args:
-        points: shape ``(P, 3)`` or with more columns, LiDAR frame, meters.
-        calibration: the matrices of the frame.
-        width: of the image, pixels.
-        height: of the image, pixels.
-
-    Returns:
-        Shape ``(P,)``: the depth is positive and the pixel lies within the image.
-    """
+    """Return which points ``(P, >= 3)``, LiDAR frame, lie in the image of camera 2, ``(P,)``."""
     rows = calibration.lidar_to_image_matrix
     x, y, z = points[:, :3].T.astype(np.float64)
     u, v, depth = (row[0] * x + row[1] * y + row[2] * z + row[3] for row in rows)

@@ -33,36 +33,28 @@ from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.datasets.processes import map_in_order
 from ebm3d.errors import check_count
 
-# Tells outputs from files of other origin; beside it runs collect theirs until all are complete.
+# Tells outputs from files of other origin; unfinished runs write beside it.
 _LIST_OF_OUTPUTS = ".prepared/outputs.txt"
 _FULL_FOLDER = "velodyne"
 _REDUCED_CLOUDS = f"training/{REDUCED_FOLDER}"
 _DATABASE_INFOS = "kitti_dbinfos_train.pkl"
 _INPUTS = ("ImageSets", "training/calib", "training/label_2", "training/image_2", "training/planes")
-_PICKLE_PROTOCOL = 4
 
 
 @dataclass(frozen=True)
 class PreparationReport:
     """What ``prepare_kitti`` read and wrote.
 
-    Args:
-        out: the folder of the outputs, ``data_root`` of a config.
-        num_frames: of each split.
-        num_objects: labels of each class, DontCare among them, in both splits.
-        num_database_objects: objects of each class in the ground-truth database.
-        num_empty_frames: frames without any object but DontCare.
-        num_default_sizes: frames without an image, for which the default size was taken.
-        reduced: whether camera-view clouds were made (from full scans).
-        seconds: wall-clock time.
+    ``num_frames`` is by split, the numbers of objects (DontCare among them) are by class;
+    ``reduced`` says whether camera-view clouds were made from full scans.
     """
 
     out: Path
     num_frames: dict[str, int]
     num_objects: dict[str, int]
     num_database_objects: dict[str, int]
-    num_empty_frames: int
-    num_default_sizes: int
+    num_empty_frames: int  # without any object but DontCare
+    num_default_sizes: int  # frames without an image
     reduced: bool
     seconds: float = field(compare=False)
 
@@ -78,20 +70,18 @@ def prepare_kitti(
 
     Written are ``kitti_infos_{train,val,trainval}.pkl``, ``kitti_gt_database/`` with
     ``kitti_dbinfos_train.pkl``, and from full scans ``training/velodyne_reduced/``; the bytes do
-    not depend on ``workers``. They are moved into place when all are complete and without defects:
-    a run interrupted before that changes nothing, one interrupted during the moves leaves outputs
-    of two runs side by side. The next run replaces them all and removes what was left over.
+    not depend on ``workers``. They are moved into place when all are complete: an interrupted run
+    changes nothing, or leaves outputs of two runs, which the next run replaces.
 
     Args:
         root: the data set; may be read-only if ``out`` is another folder.
-        out: where the outputs go; by default ``root``. Elsewhere, ``out`` also gets links to the
-            inputs, so that it can serve as ``data_root`` alone.
+        out: where the outputs go, with links to the inputs; by default ``root``.
         workers: number of processes.
         progress: whether to show a progress bar on standard error.
 
     Raises:
-        DataError: with every defect of every file of every frame, in the order of the frames; if an
-            output's place is taken by a file of other origin.
+        DataError: with every defect of every file of every frame, or if an output's place is taken
+            by a file of other origin.
     """
     check_count("workers", workers)
     start = time.perf_counter()
@@ -232,4 +222,4 @@ def _link_inputs(root: Path, out: Path, inputs: Sequence[str]) -> None:
 
 def _dump(path: Path, content: object) -> None:
     """Pickle with a fixed protocol."""
-    path.write_bytes(pickle.dumps(content, protocol=_PICKLE_PROTOCOL))
+    path.write_bytes(pickle.dumps(content, protocol=4))

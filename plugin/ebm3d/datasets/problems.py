@@ -9,15 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Problem:
-    """One defect of one file.
-
-    Args:
-        file: the file.
-        line: line in the file counted from 1; ``None`` for the file as a whole.
-        expected: what should have been there.
-        got: what was there.
-        remedy: what to do about it.
-    """
+    """One defect of one file; ``line`` counts from 1, ``None`` for the file as a whole."""
 
     file: Path
     line: int | None
@@ -54,11 +46,7 @@ def unreadable(path: Path, expected: str, error: Exception, remedy: str) -> Prob
 
 
 def read_lines(path: Path, expected: str, remedy: str) -> list[str]:
-    """Read the lines of a text file.
-
-    Raises:
-        DataError: if the file is missing or is not UTF-8 text.
-    """
+    """Read the lines of a text file, or raise a ``DataError`` if it is missing or not UTF-8."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

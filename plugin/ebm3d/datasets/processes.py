@@ -18,12 +18,8 @@ def map_in_order(
 ) -> Iterator[_Result]:
     """Yield ``function(job)`` for all jobs, in their order.
 
-    Args:
-        function: a function or ``functools.partial`` that can be pickled.
-        jobs: its arguments.
-        workers: number of processes, each with one thread; 1 stays in this process. A script that
-            asks for more needs the usual ``if __name__ == "__main__"``.
-        preload: module of ``function``, imported once for all processes.
+    ``workers`` processes have one thread each; 1 stays in this process, more need the usual
+    ``if __name__ == "__main__"``. The module ``preload`` is imported once for all of them.
     """
     if workers == 1:
         yield from map(function, jobs)

@@ -1,14 +1,11 @@
-"""The KITTI protocol, localization errors and comparisons, exact and on the CPU.
-
-``evaluate_kitti`` is the protocol as one pure function; ``report_kitti`` adds localization errors
-and bands of distance; ``compare_kitti`` sets two result sets side by side.
-"""
+"""The KITTI protocol, localization errors and comparisons, exact and on the CPU."""
 
 from __future__ import annotations
 
+from ebm3d.datasets.kitti_splits import read_ids
 from ebm3d.evaluation.comparison import KittiComparison, compare_kitti
 from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, MatchingProblem, evaluate_kitti
-from ebm3d.evaluation.kitti_folders import EvaluationInput, read_folders, read_ids
+from ebm3d.evaluation.kitti_folders import EvaluationInput, read_folders
 from ebm3d.evaluation.kitti_protocol import CLASSES, resolve_iou_thresholds
 from ebm3d.evaluation.kitti_report import KittiReport, report_kitti
 

@@ -29,10 +29,8 @@ class PrecisionRecallCurve:
         num_labels: labels that count: the denominator of recall.
         scores: the score cutoffs at which precision was sampled, descending, at most 41.
         recall: recall at these cutoffs.
-        precision: largest precision at this sample or a later one; 0 beyond the last cutoff,
-            ``(41,)``.
-        similarity: the same for the orientation similarity, or ``None`` where the detections give
-            no orientation.
+        precision: largest at this sample or a later one, ``(41,)``; 0 beyond the last cutoff.
+        similarity: likewise of the orientation; ``None`` where detections have no orientation.
     """
 
     num_labels: int
@@ -57,15 +55,9 @@ def sample_cutoffs(counts: IntArray, num_labels: int) -> IntArray:
     """Choose the true positives whose recalls lie closest to 0, 1/40, ..., 1.
 
     The k-th true positive has recall ``k / num_labels``. Going down, a rank is passed over while
-    the next one comes closer to the recall sought; the last rank is always taken. In a bootstrap a
-    detection counts several times, or not at all, and so covers several ranks, or none.
-
-    Args:
-        counts: true positives down to each one, by descending score, ascending, ``(T,)``.
-        num_labels: labels that count.
-
-    Returns:
-        Indices into ``counts``, ascending; at most 41.
+    the next one comes closer to the recall sought; the last rank is always taken. ``counts``
+    ``(T,)`` are the true positives down to each one by descending score (in a bootstrap one counts
+    several times, or not at all). Returns at most 41 indices into ``counts``.
     """
     total = counts[-1] if len(counts) else 0
     chosen = np.empty(NUM_SAMPLES, dtype=np.int64)
@@ -102,8 +94,8 @@ def sample_curve(
 ) -> PrecisionRecallCurve:
     """Sample precision, recall and orientation similarity at the protocol's cutoffs.
 
-    Where neither a true nor a false positive lies above a cutoff, which the two passes can bring
-    about together, precision is 0 (the official tool divides 0 by 0 there).
+    Where neither a true nor a false positive lies above a cutoff, precision is 0 (the official
+    tool divides 0 by 0 there).
 
     Args:
         recall_scores: scores of the first pass by label, NaN for labels that are not detected.

@@ -1,7 +1,7 @@
 """Confidence intervals of average precision by resampling frames.
 
-B replicates, F frames. A replicate draws F frames with replacement; a frame drawn twice counts
-twice. The matching of a frame does not depend on other frames, so no replicate matches anew.
+B replicates of F frames drawn with replacement; G labels and D detections. The matching of a frame
+does not depend on other frames, so no replicate matches anew.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from ebm3d.evaluation.matching import COUNTED
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# Looking up how often a frame is drawn; to the right power of ten.
-_SECONDS_PER_LOOK = 1e-9
+_SECONDS_PER_LOOK = 1e-9  # to the right power of ten
 
 
 def draw_weights(num_frames: int, num_replicates: int, seed: int) -> NDArray[np.int32]:
@@ -41,12 +40,8 @@ def resampled_ap_r40(
 ) -> FloatArray:
     """Return AP R40 of every replicate at one overlap threshold, percent, ``(B,)``.
 
-    Args:
-        problem: G labels and D detections of F frames.
-        counts: of ``MatchChanges`` at the threshold, ``(D, 4)``.
-        recall_scores: likewise, ``(G,)``.
-        label_status: with which they were matched, ``(G,)``.
-        weights: how often each frame counts, ``(B, F)``.
+    ``counts`` ``(D, 4)`` and ``recall_scores`` ``(G,)`` are those of ``MatchChanges``,
+    ``label_status`` is that of the matching, ``weights`` say how often each frame counts.
     """
     frame_of_label = problem.labels.frame_of_object
     recalled = np.flatnonzero(~np.isnan(recall_scores))

@@ -1,10 +1,8 @@
 r"""Calibration of predicted box densities.
 
-P pairs of a predicted density and a true box; D = 7 dimensions of a box; S samples; J levels.
-
-Dimensions are those of the residuals a density is one of. The sizes and the yaw are the box's; x, y
-and z are the axes of the LiDAR where residuals are taken from anchors, and along, across and up
-where they are taken from a box that is refined. docs/method.md, M-16.
+P pairs of a predicted density and a true box; D = 7 dimensions of the residuals; S samples; J
+levels. x, y and z are the axes of the LiDAR where residuals are taken from anchors, and along,
+across and up where they are taken from a box that is refined. docs/method.md, M-16.
 """
 
 from __future__ import annotations
@@ -25,9 +23,8 @@ IntArray = NDArray[np.int64]
 
 DIMENSIONS = ("x", "y", "z", "dx", "dy", "dz", "yaw")
 ROWS = (*DIMENSIONS, "joint")
-NUM_LEVELS = 15
-LEVELS: FloatArray = np.arange(1, NUM_LEVELS + 1) / (NUM_LEVELS + 1)
-"""Levels of the calibration errors: 1/16 to 15/16. At 0 and 1 every prediction is calibrated."""
+# Without 0 and 1, where every prediction is calibrated.
+LEVELS: FloatArray = np.arange(1, 16) / 16
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 NUM_BINS = 20
 
@@ -42,10 +39,8 @@ class CalibrationPairs:
     Args:
         log_prob: log density of the true box, nats, in meters and radians, ``(P,)``.
         pit: marginal distribution functions at the true box, ``(P, 7)``, in [0, 1].
-        squared_mahalanobis: squared distance of the true box from the mean in the covariance of
-            the density, ``(P,)``.
-        std: standard deviation of each dimension of the box, LiDAR frame, ``(P, 7)``, meters and
-            radians.
+        squared_mahalanobis: of the true box under mean and covariance of the density, ``(P,)``.
+        std: standard deviations, LiDAR frame, ``(P, 7)``, meters and radians.
         errors: predicted box minus true box, ``(P, 7)``, meters and radians.
         energy_scores: of :func:`energy_scores`, ``(P,)``.
         entropies: of the densities, nats, in meters and radians, ``(P,)``.
@@ -71,7 +66,7 @@ class CalibrationPairs:
                 raise shape_error(name, f"{expected} for {num} pairs", value)
 
     def __len__(self) -> int:
-        """The number of pairs P."""
+        """P."""
         return len(self.log_prob)
 
     def select(self, which: NDArray[np.bool_] | IntArray) -> CalibrationPairs:
@@ -98,25 +93,21 @@ class CalibrationReport:
     Args:
         num_pairs: n, pairs with a density; all figures are of these.
         num_without_density: pairs left out for want of a density.
-        num_flipped: pairs of the n whose predicted heading is flipped by pi, where the density
-            knows front from rear. A narrow density is off by thousands of nats there.
-        nll: mean negative log density of the true boxes, nats, in meters and radians: dimensions
-            have units m^6 rad, so only differences of two such figures mean something.
+        num_flipped: pairs of the n whose predicted heading is flipped by pi.
+        nll: mean negative log density of the true boxes, nats, in meters and radians.
         nll_median: the median.
         nll_standard_error: of the mean, pairs taken as independent.
         nll_not_flipped: mean over the pairs whose heading is not flipped.
-        entropy: mean entropy, nats, in the units of ``nll``, which it equals in expectation if the
-            densities are true; the smaller, the sharper.
+        entropy: mean entropy, in the units of ``nll``, which it equals if the densities are true.
         energy_score: mean of :func:`energy_scores`.
         observed: share of true values at or below each level of ``LEVELS``, ``(8, 15)``: rows as
             in ``ROWS``, the last one for the squared Mahalanobis distance.
-        pit_counts: histogram over [0, 1] of the probability integral transforms in bins of one
-            width, ``(8, 20)``.
+        pit_counts: histogram over [0, 1] of the probability integral transforms, ``(8, 20)``.
         coverage: share of true values in the central interval (last row: the ellipsoid) of each
             probability in ``COVERAGES``, ``(8, 4)``.
         sharpness: mean standard deviation of each dimension, ``(7,)``, meters and radians.
         rms_standardized_error: root mean square of error over standard deviation, ``(7,)``; 1 if
-            the variances are true, larger if they are too small.
+            the variances are true.
     """
 
     num_pairs: int
@@ -141,12 +132,12 @@ class CalibrationReport:
 
     @property
     def squared_calibration_error(self) -> FloatArray:
-        """Mean squared difference of share and level, ``(8,)``."""
+        """Mean squared difference, ``(8,)``."""
         return np.square(self.observed - LEVELS).mean(axis=1)
 
     @property
     def max_calibration_error(self) -> FloatArray:
-        """Largest absolute difference of share and level, ``(8,)``."""
+        """Largest absolute difference, ``(8,)``."""
         return np.abs(self.observed - LEVELS).max(axis=1)
 
     @property
@@ -161,8 +152,17 @@ class CalibrationReport:
 
     @property
     def ece_by_chance(self) -> float:
-        """What :attr:`ece` and :attr:`qce` of true densities are in expectation with n pairs."""
-        return expected_calibration_error(self.num_pairs)
+        r"""What :attr:`ece` and :attr:`qce` of true densities are in expectation, near 0.33 / √n.
+
+        A share of n draws misses its level p by :math:`E|X/n - p|` with X binomial, in closed form
+        :math:`\frac{2}{n} m (1 - p) \binom nm p^m (1 - p)^{n - m}` with
+        :math:`m = \lfloor np \rfloor + 1` (De Moivre).
+        """
+        num = self.num_pairs
+        if num == 0:
+            return math.nan
+        above = np.floor(num * LEVELS) + 1
+        return float((2 * above * (1 - LEVELS) * binom.pmf(above, num, LEVELS) / num).mean())
 
     def as_dict(self) -> dict[str, Any]:
         """Return all figures as a tree of numbers; ``None`` where there are no pairs."""
@@ -173,7 +173,6 @@ class CalibrationReport:
 
         levels = [f"{level:.4f}" for level in LEVELS]
         coverages = [f"{share:.2f}" for share in COVERAGES]
-        bins = [f"{i / NUM_BINS:.2f}" for i in range(NUM_BINS)]
         return {
             "num_pairs": self.num_pairs,
             "num_without_density": self.num_without_density,
@@ -197,8 +196,8 @@ class CalibrationReport:
             "coverage": dict(zip(coverages, map(by_row, self.coverage.T), strict=True)),
             "reliability": dict(zip(levels, map(by_row, self.observed.T), strict=True)),
             "pit_histogram": {
-                low: dict(zip(ROWS, counts, strict=True))
-                for low, counts in zip(bins, self.pit_counts.T.tolist(), strict=True)
+                f"{i / NUM_BINS:.2f}": dict(zip(ROWS, counts, strict=True))
+                for i, counts in enumerate(self.pit_counts.T.tolist())
             },
         }
 
@@ -215,12 +214,8 @@ def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
 
     and QCE is the same of d = 8. Sources: Kuleshov, Fenner, Ermon, ICML 2018 (their calibration
     error is the weighted squared form, reported beside); Küppers, Schneider, Haselhoff, 2022 (QCE).
-    docs/method.md, M-16. Our deviations: 15 levels inside (0, 1), without the two ends at which
-    every prediction is calibrated; the absolute form is the one called ECE.
-
-    The joint figures suppose that :math:`m^2` is chi-squared with 7 degrees of freedom, as of a
-    Gaussian: of a density of another shape they show its shape, too. Pairs without a density are
-    counted and left out.
+    Our deviations: 15 levels inside (0, 1); the absolute form is the one called ECE. The joint
+    figures suppose a Gaussian, of which :math:`m^2` is chi-squared. docs/method.md, M-16.
     """
     known = pairs.select(pairs.is_known)
     num = len(known)
@@ -251,22 +246,18 @@ def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
 def energy_scores(
     samples: FloatArray, truths: FloatArray, yaw_period: float = 2 * math.pi
 ) -> FloatArray:
-    r"""Energy score of each pair, from samples of the predicted density: the smaller, the better.
+    r"""Energy score of each pair ``(P,)``, from samples of the predicted density.
 
     .. math:: \frac1S \sum_k \|s_k - y\| - \frac{1}{S (S - 1)} \sum_{k < l} \|s_k - s_l\|
 
-    Source: Gneiting, Raftery, JASA 2007, section 4.3, beta = 1; strictly proper. The second term is
-    half the mean over all pairs of *different* samples, so that the score is unbiased for any S
-    (the mean over all S^2 pairs would favor wide densities). Norms are Euclidean over (x, y, z,
-    dx, dy, dz, yaw) with a radian counting as much as a meter. docs/method.md, M-16.
+    Source: Gneiting, Raftery, JASA 2007, section 4.3, beta = 1. The second term is over pairs of
+    *different* samples, so that the score is unbiased for any S. Norms are Euclidean, a radian
+    counting as much as a meter. Time grows with S^2 P, memory with S P. docs/method.md, M-16.
 
     Args:
         samples: boxes, ``(P, S, 7)``, S at least 2.
         truths: true boxes in the same frame, ``(P, 7)``.
         yaw_period: differences of yaws are taken in half a period on either side of 0, radians.
-
-    Returns:
-        ``(P,)``. Time grows with S^2 P, memory with S P.
 
     Raises:
         ValueError: if the shapes do not fit, or S is below 2.
@@ -278,7 +269,6 @@ def energy_scores(
         raise input_error("samples", "at least two a pair", num_samples)
 
     def norms(differences: FloatArray) -> FloatArray:
-        """Norms of differences of boxes, summed over the samples, ``(P,)``."""
         yaw = wrap(differences[..., 6], yaw_period)
         squares = np.square(differences[..., :6]).sum(axis=-1) + np.square(yaw)
         return np.asarray(np.sqrt(squares).sum(axis=1))
@@ -288,21 +278,6 @@ def energy_scores(
         between += norms(samples[:, lag:] - samples[:, :-lag])
     to_truth = norms(samples - truths[:, None]) / num_samples
     return np.asarray(to_truth - between / (num_samples * (num_samples - 1)))
-
-
-def expected_calibration_error(num_pairs: int) -> float:
-    r"""Return the expected absolute calibration error of true densities.
-
-    A share of n draws misses its level p by :math:`E|X/n - p|` with X binomial, in closed form
-    :math:`\frac{2}{n} m (1 - p) \binom nm p^m (1 - p)^{n - m}` with
-    :math:`m = \lfloor np \rfloor + 1` (De Moivre); the mean over the levels is near 0.33 / sqrt(n).
-    NaN for n = 0.
-    """
-    if num_pairs == 0:
-        return math.nan
-    above = np.floor(num_pairs * LEVELS) + 1
-    deviations = 2 * above * (1 - LEVELS) * binom.pmf(above, num_pairs, LEVELS) / num_pairs
-    return float(deviations.mean())
 
 
 def _mean(values: FloatArray) -> float:

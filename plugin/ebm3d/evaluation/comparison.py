@@ -1,11 +1,7 @@
 """Two result sets on the same frames: before and after refinement, or model A and model B.
 
-Both are evaluated on the same labels and resampled with the same frames, so that what the frames
-have in common cancels in the difference. Intervals are percentiles of the bootstrap over frames.
-Frames of one drive resemble each other: where a split holds few drives, the true uncertainty is
-larger than frames drawn one by one can show.
-
-B replicates, F frames.
+Intervals are percentiles of a paired bootstrap over frames. Frames of one drive resemble each
+other: where a split holds few drives, the true uncertainty is larger.
 """
 
 from __future__ import annotations
@@ -99,7 +95,7 @@ def compare_kitti(
         num_replicates: of the bootstrap.
         num_changed: length of the lists of changed boxes.
         seed: of the bootstrap.
-        progress: wraps the iterable of classes, for a progress bar.
+        progress: wraps the iterable of classes.
 
     Raises:
         ValueError: if the two have different labels.
@@ -146,12 +142,8 @@ def _compare_ap(
             ]
             for k, threshold in enumerate(thresholds):
                 before, after = (
-                    resampled_ap_r40(
-                        problem, part.counts[k], part.recall_scores[k], labels, weights
-                    )
-                    for problem, part, (labels, _) in zip(
-                        (first, second), changes, statuses, strict=True
-                    )
+                    resampled_ap_r40(p, part.counts[k], part.recall_scores[k], labels, weights)
+                    for p, part, (labels, _) in zip((first, second), changes, statuses, strict=True)
                 )
                 by_threshold = tree.setdefault(metric, {})
                 by_threshold.setdefault(format_threshold(threshold), {})[difficulty.name] = {
@@ -192,24 +184,17 @@ def _changed_boxes(
     problem: MatchingProblem, class_name: str, first: MatchedPairs, second: MatchedPairs
 ) -> list[ChangedBox]:
     """All common pairs as changed boxes."""
-    labels = problem.labels
+    labels, rows = problem.labels, first.labels
+    frames = labels.frame_of_object[rows]
+    columns = (
+        (rows - labels.starts[frames]).tolist(),
+        np.hypot(*labels.objects.location[rows][:, [0, 2]].T).tolist(),
+        first.iou_3d.tolist(),
+        second.iou_3d.tolist(),
+    )
     return [
-        ChangedBox(
-            labels.frame_ids[frame],
-            int(row - labels.starts[frame]),
-            class_name,
-            float(np.hypot(location[0], location[2])),
-            float(before),
-            float(after),
-        )
-        for frame, row, location, before, after in zip(
-            labels.frame_of_object[first.labels],
-            first.labels,
-            labels.objects.location[first.labels],
-            first.iou_3d,
-            second.iou_3d,
-            strict=True,
-        )
+        ChangedBox(labels.frame_ids[frame], label, class_name, distance, before, after)
+        for frame, label, distance, before, after in zip(frames, *columns, strict=True)
     ]
 
 

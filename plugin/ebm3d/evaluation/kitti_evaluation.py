@@ -42,8 +42,7 @@ StatusArray = NDArray[np.int8]
 CurveKey = tuple[str, str, float, str]
 
 SIMILARITY_NAMES = {"bbox": "aos", "bev": "ahs_bev", "3d": "ahs_3d"}
-"""Average orientation (heading) similarity by the metric that matched: alpha for ``bbox``,
-rotation_y for the others, as in the official tool's extensions."""
+"""Average orientation (heading) similarity by the metric that matched: of alpha or rotation_y."""
 _OVERLAP_NAMES = {name: metric for metric, name in SIMILARITY_NAMES.items()}
 
 
@@ -54,8 +53,8 @@ class KittiEvaluation:
     Args:
         curves: by class, metric (``bbox``, ``bev``, ``3d``), overlap threshold and difficulty.
         num_labels: labels that count, by class and difficulty.
-        num_detections: detections by class.
-        notes: classes without labels or detections, metrics that could not be evaluated.
+        num_detections: by class.
+        notes: what a reader of the numbers must know.
     """
 
     curves: Mapping[CurveKey, PrecisionRecallCurve]
@@ -68,12 +67,7 @@ class KittiEvaluation:
     ) -> float:
         """Return ``"ap_r40"`` or ``"ap_r11"`` in percent.
 
-        Args:
-            class_name: of ``CLASSES``.
-            metric: ``"bbox"``, ``"bev"``, ``"3d"``, or ``"aos"``, ``"ahs_bev"``, ``"ahs_3d"``.
-            threshold: one of the overlap thresholds evaluated.
-            difficulty: ``"easy"``, ``"moderate"`` or ``"hard"``.
-            name: which average.
+        ``metric`` is ``"bbox"``, ``"bev"``, ``"3d"``, or ``"aos"``, ``"ahs_bev"``, ``"ahs_3d"``.
         """
         overlap = _OVERLAP_NAMES.get(metric, metric)
         curve = self.curves[class_name, overlap, threshold, difficulty]
@@ -90,16 +84,14 @@ class KittiEvaluation:
         tree: dict[str, Any] = {}
         for class_name, overlap, threshold, difficulty in self.curves:
             for metric in (overlap, SIMILARITY_NAMES[overlap]):
+                figures: dict[str, float | None] = {}
+                for name in RECALL_POINTS:
+                    key = (class_name, metric, threshold, difficulty)
+                    value = self.average_precision(*key, name)
+                    absent = math.isnan(value) or self.num_labels[class_name, difficulty] == 0
+                    figures[name] = None if absent else value
                 by_threshold = tree.setdefault(class_name, {}).setdefault(metric, {})
-                figures = {
-                    name: self.average_precision(class_name, metric, threshold, difficulty, name)
-                    for name in RECALL_POINTS
-                }
-                absent = self.num_labels[class_name, difficulty] == 0
-                by_threshold.setdefault(format_threshold(threshold), {})[difficulty] = {
-                    name: None if absent or math.isnan(value) else value
-                    for name, value in figures.items()
-                }
+                by_threshold.setdefault(format_threshold(threshold), {})[difficulty] = figures
         for class_name, by_metric in tree.items():
             by_metric["num_labels"] = {
                 d.name: self.num_labels[class_name, d.name] for d in DIFFICULTIES
@@ -126,13 +118,11 @@ def evaluate_kitti(
     Args:
         labels: ground truth with DontCare regions, camera frame.
         detections: with scores, of the same frames in the same order.
-        classes: which to evaluate, of Car, Pedestrian, Cyclist.
-        iou_thresholds: for bbox, BEV and 3D: for all classes, or by class; ``None`` for the
-            defaults of ``kitti_protocol``.
+        classes: which to evaluate, of ``CLASSES``.
+        iou_thresholds: for all classes, or by class; ``None``: the defaults of ``kitti_protocol``.
 
     Raises:
-        ValueError: if the frames differ, the detections have no scores, or a class or threshold
-            is unknown.
+        ValueError: if frames differ, scores are missing, or a class or threshold is unknown.
     """
     problem = MatchingProblem(labels, detections)
     return evaluate_problem(problem, resolve_iou_thresholds(classes, iou_thresholds))
@@ -147,13 +137,13 @@ def evaluate_problem(
 ) -> KittiEvaluation:
     """Evaluate prepared labels and detections, all of them or those of a band.
 
-    Labels outside the band are ignored. Detections outside may be matched to a label inside (two
-    estimates of one distance may fall on either side of a border), but are no false positives.
+    Labels outside the band are ignored. Detections outside may match a label inside, but are no
+    false positives.
 
     Args:
         problem: labels and detections with their overlaps.
         thresholds: by class, of ``resolve_iou_thresholds``.
-        metrics: which to evaluate, of ``METRICS``.
+        metrics: of ``METRICS``.
         band: which labels ``(G,)`` and detections ``(D,)`` lie in a band, of distance for example.
     """
     curves: dict[CurveKey, PrecisionRecallCurve] = {}
@@ -176,10 +166,7 @@ def evaluate_problem(
 
 
 class MatchingProblem:
-    """Labels and detections with everything that all matchings share, computed once.
-
-    Arguments and errors as of :func:`evaluate_kitti`.
-    """
+    """Labels and detections of :func:`evaluate_kitti`, with all that matchings share."""
 
     def __init__(self, labels: KittiFrames, detections: KittiFrames) -> None:
         _check_frames(labels, detections)
@@ -189,9 +176,9 @@ class MatchingProblem:
         self.overlaps: FrameOverlaps = frame_overlaps(labels, detections)
         self.label_names = np.char.lower(labels.objects.names)
         self.detection_names = np.char.lower(detections.objects.names)
-        objects = detections.objects
-        self.has_angles = not bool((objects.alpha == NO_ANGLE).any())
-        self.has_box_3d = not len(objects) or bool((objects.dimensions > 0).all(axis=1).any())
+        sizes = detections.objects.dimensions
+        self.has_angles = not bool((detections.objects.alpha == NO_ANGLE).any())
+        self.has_box_3d = not len(sizes) or bool((sizes > 0).all(axis=1).any())
         self._order = np.argsort(-self.scores, kind="stable")
 
     def is_detected(self, class_name: str) -> BoolArray:
@@ -201,9 +188,8 @@ class MatchingProblem:
     def status(self, class_name: str, difficulty: Difficulty) -> tuple[StatusArray, StatusArray]:
         """Return which labels ``(G,)`` and detections ``(D,)`` count, are ignored or take no part.
 
-        A label must be higher than the least height, a detection at least that high: the official
-        tool compares so, and labels of exactly 25 and 40 pixels exist. Too low a 2D box makes a
-        detection of any class ignored, as in the official tool.
+        As in the official tool, a label must be higher than the least height, a detection at least
+        that high; too low a 2D box makes a detection of any class ignored.
         """
         objects = self.labels.objects
         same_class = self.label_names == class_name.lower()
@@ -229,18 +215,18 @@ class MatchingProblem:
         detection_status: StatusArray,
     ) -> MatchChanges:
         """Match all frames at all overlap thresholds, with the statuses of ``status``."""
-        labels, detections = self.labels.objects, self.detections.objects
         share = self.overlaps.dont_care_share
-        if metric == "bbox":
-            angles = labels.alpha, detections.alpha
-        else:
-            angles, share = (labels.rotation_y, detections.rotation_y), np.zeros_like(share)
+        angle, share = ("alpha", share) if metric == "bbox" else ("rotation_y", 0 * share)
+        label_angles, detection_angles = (
+            np.ascontiguousarray(getattr(frames.objects, angle))
+            for frames in (self.labels, self.detections)
+        )
         frames = Frame(
             self.overlaps.iou[metric],
             label_status,
-            np.ascontiguousarray(angles[0]),
+            label_angles,
             detection_status,
-            np.ascontiguousarray(angles[1]),
+            detection_angles,
             self.scores,
             share,
         )

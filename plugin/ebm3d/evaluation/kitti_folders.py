@@ -44,19 +44,20 @@ def read_folders(
 
     Args:
         label_dir: folder of label files, ``label_2``.
-        detection_dir: folder of result files, or one with a subfolder ``data`` that holds them, as
-            the official tool wants it.
+        detection_dir: folder of result files, or of a folder ``data`` that holds them.
         ids: frames to evaluate; ``None``: all that have a result file, as the official tool does.
         missing_as_empty: take frames of ``ids`` without result file as frames without detections.
-        progress: wraps an iterable of frame ids, for a progress bar.
+        progress: wraps an iterable of frame ids.
 
     Raises:
-        DataError: for a missing folder, frames without labels, missing result files, and whatever
-            ``read_frames`` refuses.
+        DataError: for missing folders, labels or results, and whatever ``read_frames`` refuses.
     """
     label_dir, detection_dir = Path(label_dir), Path(detection_dir)
-    _check_folder(label_dir, "a folder of label files")
-    _check_folder(detection_dir, "a folder of result files")
+    for folder, kind in ((label_dir, "label"), (detection_dir, "result")):
+        if not folder.is_dir():
+            got = "a file" if folder.exists() else "no such folder"
+            expected = f"a folder of {kind} files"
+            raise DataError([Problem(folder, None, expected, got, "name another")])
     labeled = _frame_ids(label_dir)
     detected = _frame_ids(detection_dir)
     if not detected and (detection_dir / "data").is_dir():
@@ -66,7 +67,7 @@ def read_folders(
     if ids is None:
         ids = sorted(detected)
         if not ids:
-            remedy = "name the folder that holds the files <frame id>.txt, or give the ids"
+            remedy = "name the folder of the files <frame id>.txt, or pass the ids"
             problem = Problem(detection_dir, None, "result files", "no file *.txt", remedy)
             raise DataError([problem])
         if len(labeled) > len(ids):
@@ -95,36 +96,6 @@ def read_folders(
     return EvaluationInput(labels, detections, tuple(notes))
 
 
-def read_ids(path: str | Path) -> list[str]:
-    """Read a list of frame ids such as ``ImageSets/val.txt``, one a line; blank lines are skipped.
-
-    Raises:
-        DataError: if it is missing, empty, or an id appears twice or is no number.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        got = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        problem = Problem(path, None, "a text file of frame ids", got, "give another")
-        raise DataError([problem]) from error
-    ids: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        name = line.strip()
-        if not name:
-            continue
-        if not name.isdigit():
-            remedy = "write one id a line, such as 000123"
-            raise DataError([Problem(path, number, "a frame id of digits", repr(name), remedy)])
-        if name in ids:
-            got = f"{name} again (first in line {ids[name]})"
-            raise DataError([Problem(path, number, "every id once", got, "remove one of them")])
-        ids[name] = number
-    if not ids:
-        raise DataError([Problem(path, None, "one or more frame ids", "none", "add them")])
-    return list(ids)
-
-
 def count_points(
     labels: KittiFrames,
     velodyne_dir: str | Path,
@@ -133,14 +104,8 @@ def count_points(
 ) -> NDArray[np.int64]:
     """Count the LiDAR points in the box of every label, ``(G,)``.
 
-    Args:
-        labels: of the frames to count, G in all.
-        velodyne_dir: folder of clouds ``<frame id>.bin``, 4 float32 a point.
-        calib_dir: folder of calibrations ``<frame id>.txt``.
-        progress: wraps the iterable of frame ids, for a progress bar.
-
     Raises:
-        DataError: if a cloud or calibration is missing or damaged.
+        DataError: if a cloud ``<frame id>.bin`` or calibration is missing or damaged.
     """
     counts = np.zeros(len(labels.objects), dtype=np.int64)
     boxes = upright_boxes(labels.objects)
@@ -152,13 +117,6 @@ def count_points(
         rows = slice(labels.starts[index], labels.starts[index + 1])
         counts[rows] = points_in_boxes(np.column_stack([z, -x, -y]), boxes[rows]).sum(axis=0)
     return counts
-
-
-def _check_folder(folder: Path, expected: str) -> None:
-    """Raise unless the folder exists."""
-    if not folder.is_dir():
-        got = "a file" if folder.exists() else "no such folder"
-        raise DataError([Problem(folder, None, expected, got, "name another")])
 
 
 def _frame_ids(folder: Path) -> set[str]:

@@ -1,30 +1,15 @@
-"""The constants of the KITTI object benchmark, as data.
+"""The constants of the KITTI object benchmark, which are no settings.
 
-Source: the official development kit (evaluate_object_3d). docs/evaluation.md gives the reason of
-every rule. These are facts of the benchmark and no settings.
+Source: the official development kit (evaluate_object_3d). docs/evaluation.md gives the reasons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ebm3d.datasets.kitti_difficulty import DIFFICULTIES, Difficulty
+from ebm3d.datasets.kitti_difficulty import DIFFICULTIES as DIFFICULTIES
+from ebm3d.datasets.kitti_difficulty import Difficulty as Difficulty
 from ebm3d.errors import input_error
-
-__all__ = [
-    "CLASSES",
-    "DEFAULT_IOU_THRESHOLDS",
-    "DIFFICULTIES",
-    "DONT_CARE",
-    "METRICS",
-    "NEIGHBORS",
-    "NO_ANGLE",
-    "NUM_SAMPLES",
-    "OFFICIAL_IOU",
-    "OTHER_NAMES",
-    "Difficulty",
-    "resolve_iou_thresholds",
-]
 
 METRICS = ("bbox", "bev", "3d")
 """What the overlap is taken of: 2D boxes in the image, outlines from above, volumes."""
@@ -47,8 +32,7 @@ DEFAULT_IOU_THRESHOLDS: Mapping[str, tuple[float, ...]] = {
     "pedestrian": (0.25, 0.5, 0.6, 0.7),
     "cyclist": (0.25, 0.5, 0.6, 0.7),
 }
-"""The official thresholds, the loose ones in common use, and stricter ones, which localization
-decides."""
+"""The official thresholds, the loose ones in common use, and stricter ones."""
 
 NUM_SAMPLES = 41
 """Recall values 0, 1/40, ..., 1 at which precision is read off."""

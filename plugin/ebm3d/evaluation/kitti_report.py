@@ -85,8 +85,7 @@ def report_kitti(
         by_distance[name] = evaluate_problem(
             problem, thresholds, metrics=("bev", "3d"), band=(labels, detections)
         )
-    pairs = {}
-    localization = {}
+    pairs, localization = {}, {}
     for class_name in thresholds:
         summary: dict[str, Any] = {}
         for difficulty in DIFFICULTIES:

@@ -1,7 +1,6 @@
-"""How well detected objects are localized: matched pairs, their errors, and summaries.
+"""Localization of detected objects: matched pairs, their errors in ``upright_boxes``, summaries.
 
-P matched pairs of a label and a detection; G labels, D detections. The upright frame of
-``upright_boxes``: x forward, y left, z up, meters, radians.
+P matched pairs of a label and a detection; G labels, D detections. Meters and radians.
 """
 
 from __future__ import annotations
@@ -27,12 +26,9 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 StatusArray = NDArray[np.int8]
 
-# To the right power of ten.
-_SECONDS_PER_PAIR = 1e-8
-
+_SECONDS_PER_PAIR = 1e-8  # to the right power of ten
 MIN_OVERLAP: Mapping[str, float] = {"car": 0.5, "pedestrian": 0.25, "cyclist": 0.25}
-"""BEV IoU a pair must exceed: the loosest threshold in common use for the class. BEV and not 3D,
-so that an error in height cannot hide a pair whose height error is to be measured."""
+"""BEV IoU a pair must exceed, the loosest in common use; errors in height do not hide a pair."""
 
 ERRORS = ("along", "across", "vertical", "length", "width", "height", "yaw", "yaw_mod_pi")
 QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.95)
@@ -44,14 +40,9 @@ POINT_BANDS = (0.0, 10.0, 50.0, 200.0, np.inf)
 class MatchedPairs:
     """Pairs of a label and a detection, with the errors of the detection.
 
-    Args:
-        labels: row of each pair's label, ``(P,)``.
-        detections: row of each pair's detection, ``(P,)``.
-        iou_bev: ``(P,)``.
-        iou_3d: ``(P,)``.
-        errors: detection minus label, columns ``ERRORS``, ``(P, 8)``: center along and across the
-            label's heading and bottom face upwards (m), the sizes (m), yaw in [-pi, pi) and in
-            [-pi/2, pi/2) (radians).
+    ``labels``, ``detections`` (rows), ``iou_bev`` and ``iou_3d`` are ``(P,)``. ``errors``
+    ``(P, 8)`` are detection minus label, columns ``ERRORS``: center along and across the label's
+    heading and bottom face upwards, the sizes, yaw in [-pi, pi) and in [-pi/2, pi/2).
     """
 
     labels: IntArray
@@ -61,7 +52,7 @@ class MatchedPairs:
     errors: FloatArray
 
     def __len__(self) -> int:
-        """The number of pairs P."""
+        """P."""
         return len(self.labels)
 
     def select(self, which: NDArray[np.bool_] | IntArray) -> MatchedPairs:
@@ -72,9 +63,8 @@ class MatchedPairs:
 def find_pairs(problem: MatchingProblem, class_name: str, difficulty: Difficulty) -> MatchedPairs:
     """Pair labels and detections of one class at the overlap of ``MIN_OVERLAP``, and measure them.
 
-    In each frame, detections choose in descending order of score, each the label of largest BEV
-    IoU that is still free. Only detections that count take part. Pairs whose label does not count
-    are formed and left out.
+    In each frame the detections that count choose in descending order of score, each the free
+    label of largest BEV IoU. Pairs whose label does not count are formed and left out.
     """
     label_status, detection_status = problem.status(class_name, difficulty)
     partner = np.full(len(label_status), -1, dtype=np.int64)
@@ -139,23 +129,10 @@ def common_pairs(
 ) -> tuple[MatchedPairs, MatchedPairs]:
     """Measure the labels that two result sets have both detected.
 
-    With ``partners`` (the second set are the boxes of the first, changed) pairs are formed with
-    the first set alone and followed into the second, wherever the box went. Without, each set is
-    matched by itself and the labels detected by both are kept.
-
-    Args:
-        first: labels and the first set of detections.
-        second: the same labels and the second set.
-        class_name: of ``CLASSES``.
-        difficulty: which labels count.
-        partners: for each detection of the first set its row in the second, -1 where it has none,
-            ``(D1,)``.
-
-    Returns:
-        Pairs of both sets, row by row of the same label.
-
-    Raises:
-        ValueError: if ``partners`` does not fit the first set.
+    ``partners`` ``(D1,)`` is for each detection of the first set its row in the second, -1 where
+    it has none: pairs are then formed with the first set alone and followed into the second,
+    wherever the box went. Without, each set is matched by itself. Both are returned row by row of
+    the same label.
     """
     pairs = find_pairs(first, class_name, difficulty)
     if partners is None:
@@ -175,12 +152,9 @@ def common_pairs(
 
 
 def summarize(pairs: MatchedPairs, num_labels: int) -> dict[str, Any]:
-    """Summarize the overlaps and errors of pairs.
+    """Summarize overlaps and errors of pairs; figures are ``None`` without pairs.
 
-    Returns ``num_labels`` (that could have been matched), ``num_matched``, ``mean_iou_3d``,
-    ``mean_iou_bev``, ``quantiles_iou_3d`` and ``errors``: for each of ``ERRORS`` the bias
-    (``mean``), and ``mean_abs`` and ``quantiles`` of the absolute error. Without pairs the figures
-    are ``None``.
+    For each of ``ERRORS``, ``mean`` is the bias; the others are of the absolute error.
     """
     absolute = np.abs(pairs.errors)
     return {
@@ -206,11 +180,7 @@ def summarize_bands(
     label_status: StatusArray,
     borders: Sequence[float],
 ) -> dict[str, Any]:
-    """Summarize the pairs by bands of a quantity of their labels.
-
-    ``label_values`` are the quantity (distance, points, occlusion) of all labels, ``(G,)``, and
-    ``label_status`` says which count; borders are those of :func:`bands`.
-    """
+    """Summarize the pairs by :func:`bands` of a quantity ``(G,)`` of the labels."""
     summaries = {}
     for name, low, high in bands(borders):
         inside = (label_values >= low) & (label_values < high)
@@ -220,13 +190,7 @@ def summarize_bands(
 
 
 def bands(borders: Sequence[float]) -> list[tuple[str, float, float]]:
-    """Return name, lower and upper border of each band, which holds the lower and not the upper.
-
-    Names are ``"20-40"``, or ``"40-"`` up to infinity.
-
-    Raises:
-        ValueError: if the borders are less than two or do not ascend.
-    """
+    """Return name (``"20-40"``, ``"40-"``), lower border (inside) and upper border of each band."""
     if len(borders) < 2 or not all(np.diff(borders) > 0):
         raise input_error("borders of bands", "two or more ascending values", list(borders))
     return [

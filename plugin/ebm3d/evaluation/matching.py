@@ -2,12 +2,10 @@
 
 F frames; G labels and D detections of all frames; K overlap thresholds; g and d: of one frame.
 
-The protocol matches each frame anew for each of up to 41 score cutoffs. What a frame contributes
-changes only where the cutoff passes the score of one of its detections, so this module matches
-each frame once per such score and stores, at that detection, by how much the counts change when
-it enters. The counts at any cutoff are then sums over the detections above it, and another
-weighting of the frames (a bootstrap) costs no further matching. Detections that overlap no label
-enough enter as false positives by themselves and are not part of any matching.
+The protocol matches each frame anew for each of up to 41 score cutoffs. This module matches it once
+per score of its detections and stores, at that detection, by how much the counts change when it
+enters: counts at any cutoff are sums over the detections above it, and a bootstrap costs no further
+matching. Detections that overlap no label enough are false positives and take no part.
 """
 
 from __future__ import annotations
@@ -26,17 +24,12 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 StatusArray = NDArray[np.int8]
 
-# And per threshold; to the right power of ten.
-_SECONDS_PER_DETECTION = 1e-7
+_SECONDS_PER_DETECTION = 1e-7  # and per threshold; to the right power of ten
 
-SKIPPED = -1
-"""Status of an object of another class: takes no part."""
+SKIPPED = -1  # status of an object of another class: takes no part
 COUNTED = 0
-"""Status of an object that counts."""
-IGNORED = 1
-"""Status of an object that may be matched but counts neither as right nor as wrong."""
-NO_FALSE_POSITIVE = 2
-"""Status of a detection that counts when matched, but is no false positive when not."""
+IGNORED = 1  # may be matched but counts neither as right nor as wrong
+NO_FALSE_POSITIVE = 2  # a detection that counts when matched, but is no false positive when not
 
 
 class Frame(NamedTuple):
@@ -77,9 +70,9 @@ def match_frames(
     """Match all frames at all overlap thresholds.
 
     Args:
-        label_starts: first label of each frame, ``(F + 1,)``; likewise the next two.
-        detection_starts: first detection.
-        pair_starts: first pair.
+        label_starts: first label of each frame, ``(F + 1,)``.
+        detection_starts: first detection, ``(F + 1,)``.
+        pair_starts: first pair, ``(F + 1,)``.
         frames: the arrays of all frames, one after the other; overlaps flat.
         thresholds: overlap that a match must exceed, and share in a DontCare region above which
             a detection is no false positive, ``(K,)``.

@@ -22,8 +22,7 @@ from ebm3d.evaluation.kitti_protocol import DONT_CARE
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# Most pairs are far apart; to the right power of ten.
-_SECONDS_PER_PAIR = 3e-8
+_SECONDS_PER_PAIR = 3e-8  # most pairs are far apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +32,7 @@ class FrameOverlaps:
     Args:
         pair_starts: first pair of each frame, ``(F + 1,)``.
         iou: by metric of ``METRICS``, ``(P,)``; 0 of DontCare regions.
-        dont_care_share: largest share of each detection's 2D box that lies in one DontCare region,
-            ``(D,)``.
+        dont_care_share: largest share of each 2D box in one DontCare region, ``(D,)``.
     """
 
     pair_starts: IntArray
@@ -52,8 +50,7 @@ class FrameOverlaps:
 def upright_boxes(objects: KittiObjects) -> FloatArray:
     """Return the boxes ``(N, 7)`` in the camera's upright frame, ``z`` at the bottom.
 
-    x forward, y left, z up, with the camera as the origin: a renaming of the camera's axes and not
-    a calibration, so overlaps are those of the camera frame.
+    x forward, y left, z up: the camera's axes under other names, so overlaps stay the same.
     """
     return np.column_stack(
         [

@@ -15,9 +15,8 @@ _TITLES = {"bbox": "2D box", "bev": "BEV", "3d": "3D"}
 def save_precision_recall(evaluation: KittiEvaluation, folder: str | Path) -> list[Path]:
     """Draw the precision at the 41 recall samples: a picture per class.
 
-    Rows are difficulties, columns metrics, lines overlap thresholds. The area under a line is
-    AP R40, which the legend gives. Files are ``precision_recall_<class>.png`` in ``folder``,
-    which is made if absent.
+    Rows are difficulties, columns metrics, lines overlap thresholds. Files are
+    ``precision_recall_<class>.png`` in ``folder``, which is made if absent.
     """
     from matplotlib.figure import Figure
 

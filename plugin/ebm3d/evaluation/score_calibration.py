@@ -53,7 +53,7 @@ class ScoreCalibration:
     reliability: tuple[dict[str, float], ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all figures, for a file; None in place of NaN."""
+        """Return all figures; None in place of NaN."""
         tree = {
             name: None if isinstance(value, float) and math.isnan(value) else value
             for name, value in vars(self).items()
@@ -99,11 +99,7 @@ def calibration_of_scores(scores: FloatArray, is_true: NDArray[np.bool_]) -> Sco
 def as_scores_and_outcomes(
     scores: FloatArray, is_true: NDArray[np.bool_]
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Return scores in [0, 1] and booleans, or zeros and ones, as arrays ``(N,)``.
-
-    Raises:
-        ValueError: for shapes that differ, a score outside [0, 1], or other outcomes.
-    """
+    """Return scores in [0, 1] and booleans as arrays ``(N,)``, or raise a ``ValueError``."""
     scores, outcomes = np.asarray(scores, dtype=np.float64), np.asarray(is_true)
     if scores.ndim != 1:
         raise shape_error("scores", "(N,)", scores)
@@ -121,19 +117,11 @@ def as_scores_and_outcomes(
 def detection_outcomes(
     problem: MatchingProblem, min_iou: Mapping[str, float]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Tell which detections overlap a true box of their class.
+    """Return which detections are true and which are judged, both ``(D,)``.
 
-    Every label of the class is a true box, of whatever difficulty; two detections may overlap the
-    same one.
-
-    Args:
-        problem: labels and detections.
-        min_iou: 3D IoU from which a box is true, by class.
-
-    Returns:
-        Whether each detection is true, and whether that says anything, both ``(D,)``: it does not
-        of other classes, nor of boxes that are not true and overlap as much of an object of a
-        neighboring class or, in the image, lie by half in a DontCare region.
+    A detection is true from a 3D IoU ``min_iou[class]`` with any label of its class on. Not judged
+    are other classes, and boxes that are not true but overlap an object of a neighboring class as
+    much or, in the image, lie by half in a DontCare region.
     """
     labels, detections = problem.overlaps.pair_rows(problem.labels, problem.detections)
     in_dont_care = problem.overlaps.dont_care_share > _MAX_DONT_CARE_SHARE

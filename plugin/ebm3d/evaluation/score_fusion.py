@@ -43,10 +43,9 @@ def fit_score_fusion(
     .. math::
         \sum_n t_n \log s'_n + (1 - t_n) \log (1 - s'_n) - \frac{|w|^2}{2 \cdot 10^2}
 
-    over the weights w of the inputs after they were standardized (the bias is free). Platt,
-    "Probabilistic Outputs for Support Vector Machines", 1999, with a Gaussian on the weights in
-    place of his softened targets: it holds them finite where the inputs separate the outcomes, and
-    says next to nothing where there are hundreds of boxes. docs/method.md, M-31.
+    over the weights w of the standardized inputs (the bias is free). Platt, "Probabilistic Outputs
+    for Support Vector Machines", 1999, with a Gaussian on the weights in place of his softened
+    targets. docs/method.md, M-31.
 
     Args:
         scores: of the detector, ``(N,)`` in [0, 1].

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from ebm3d.evaluation.calibration import COVERAGES, DIMENSIONS, CalibrationReport
-from ebm3d.evaluation.comparison import ChangedBox, KittiComparison
+from ebm3d.evaluation.comparison import KittiComparison
 from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, format_threshold
 from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, METRICS
 from ebm3d.evaluation.kitti_report import KittiReport
@@ -121,45 +121,36 @@ def calibration_table(
         f"{title}{class_name}: predicted densities on the pairs with BEV IoU > {overlap:g}",
         ("", *reports),
     )
-    columns = list(reports.values())
+    columns = list(map(_calibration_cells, reports.values()))
+    for name in _calibration_cells(next(iter(reports.values()))):
+        table.add_row(name, *(cells[name].replace("nan", "-") for cells in columns))
+    return table
 
-    def row(name: str, cells: Sequence[str]) -> None:
-        table.add_row(name, *(cell.replace("nan", "-") for cell in cells))
 
-    row("pairs", [str(r.num_pairs) for r in columns])
-    row("pairs without density", [str(r.num_without_density) for r in columns])
-    row(
-        "NLL (nats, m and rad): mean ± its error",
-        [f"{r.nll:.2f} ± {r.nll_standard_error:.2f}" for r in columns],
-    )
-    row("NLL, median", [f"{r.nll_median:.2f}" for r in columns])
-    row(
-        "NLL without headings flipped by pi (how many)",
-        [f"{r.nll_not_flipped:.2f} ({r.num_flipped})" for r in columns],
-    )
-    row("entropy (nats)", [f"{r.entropy:.2f}" for r in columns])
-    row("energy score", [f"{r.energy_score:.4f}" for r in columns])
-    row(
-        "ECE, mean of the dimensions (by chance)",
-        [f"{r.ece:.3f} ({r.ece_by_chance:.3f})" for r in columns],
-    )
-    row("QCE, joint (by chance)", [f"{r.qce:.3f} ({r.ece_by_chance:.3f})" for r in columns])
-    for i, share in enumerate(COVERAGES):
-        row(
-            f"in the ellipsoid of {100 * share:g} %",
-            [f"{100 * r.coverage[-1, i]:.1f} %" for r in columns],
-        )
+def _calibration_cells(r: CalibrationReport) -> dict[str, str]:
+    """One column of the calibration table, cells by name of the row."""
+    cells = {
+        "pairs": str(r.num_pairs),
+        "pairs without density": str(r.num_without_density),
+        "NLL (nats, m and rad): mean ± its error": f"{r.nll:.2f} ± {r.nll_standard_error:.2f}",
+        "NLL, median": f"{r.nll_median:.2f}",
+        "NLL without headings flipped by pi (how many)": (
+            f"{r.nll_not_flipped:.2f} ({r.num_flipped})"
+        ),
+        "entropy (nats)": f"{r.entropy:.2f}",
+        "energy score": f"{r.energy_score:.4f}",
+        "ECE, mean of the dimensions (by chance)": f"{r.ece:.3f} ({r.ece_by_chance:.3f})",
+        "QCE, joint (by chance)": f"{r.qce:.3f} ({r.ece_by_chance:.3f})",
+    }
+    for share, inside in zip(COVERAGES, r.coverage[-1], strict=True):
+        cells[f"in the ellipsoid of {100 * share:g} %"] = f"{100 * inside:.1f} %"
     for i, name in enumerate(DIMENSIONS):
         scale, unit = (math.degrees(1.0), "deg") if name == "yaw" else (100.0, "cm")
-        row(
-            f"{name}: ECE, mean std ({unit}), error / std",
-            [
-                f"{r.calibration_error[i]:.3f}, {scale * r.sharpness[i]:.1f}, "
-                f"{r.rms_standardized_error[i]:.2f}"
-                for r in columns
-            ],
+        cells[f"{name}: ECE, mean std ({unit}), error / std"] = (
+            f"{r.calibration_error[i]:.3f}, {scale * r.sharpness[i]:.1f}, "
+            f"{r.rms_standardized_error[i]:.2f}"
         )
-    return table
+    return cells
 
 
 def comparison_tables(
@@ -190,20 +181,16 @@ def comparison_tables(
                 table.add_row(difficulty, "0", "-", "-", "-")
         yield table
         changed = [*comparison.worsened[class_name][:5], *comparison.improved[class_name][:5]]
-        if changed:
-            yield _changed_table(class_name, names, changed)
-
-
-def _changed_table(class_name: str, names: Sequence[str], changed: Sequence[ChangedBox]) -> Table:
-    """The boxes that changed most."""
-    table = _table(
-        f"{class_name}: boxes that changed most (3D IoU)",
-        ("frame", "label", "distance", *names, "change"),
-    )
-    for box in sorted(changed, key=lambda box: box.change):
-        ious = (f"{box.iou_first:.3f}", f"{box.iou_second:.3f}", f"{box.change:+.3f}")
-        table.add_row(box.frame_id, str(box.label), f"{box.distance:.1f} m", *ious)
-    return table
+        if not changed:
+            continue
+        table = _table(
+            f"{class_name}: boxes that changed most (3D IoU)",
+            ("frame", "label", "distance", *names, "change"),
+        )
+        for box in sorted(changed, key=lambda box: box.change):
+            ious = (f"{box.iou_first:.3f}", f"{box.iou_second:.3f}", f"{box.change:+.3f}")
+            table.add_row(box.frame_id, str(box.label), f"{box.distance:.1f} m", *ious)
+        yield table
 
 
 def _change(part: Mapping[str, float], key: str, digits: int) -> str:

@@ -21,8 +21,7 @@ from ebm3d.evaluation.calibration import DIMENSIONS
 
 FloatArray = NDArray[np.float64]
 
-MAX_FACTOR = 50.0
-"""Factors are sought from 1 / 50 to 50: densities further off than this are not to be repaired."""
+MAX_FACTOR = 50.0  # factors are sought from 1 / 50 to 50
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,7 @@ class Temperature:
     """Fitted factors, and what they were fitted on.
 
     Args:
-        factors: by which the spread of each residual about the point estimate grows, in the order
-            of ``DIMENSIONS``.
+        factors: by which the spread about the point estimate grows, ordered as ``DIMENSIONS``.
         num_pairs: pairs of a predicted density and a true box.
         nll_before: mean NLL of these pairs without scaling, nats.
         nll_after: with scaling.
@@ -44,22 +42,18 @@ class Temperature:
 
 
 def fit_temperature(nll: Callable[[FloatArray], float], num_pairs: int) -> Temperature:
-    r"""Fit the factors that minimize the mean negative log likelihood.
+    r"""Fit the factors that minimize the mean NLL; never worse on these pairs than no scaling.
 
     .. math:: \hat s = \arg\min_s -\frac1n \sum_n \log p_n^{(s)}(y_n), \qquad s \in [1/50, 50]^7
 
     with :math:`p^{(s)}` the density of :math:`a + s\,(t - a)`, a the point estimate. Source:
-    Guo, Pleiss, Sun, Weinberger, ICML 2017; for box regression Feng et al., arXiv 1909.12358.
-    docs/method.md, M-17. Our deviations: a factor per dimension; spread about the point
-    estimate, which stays. Powell's method over log s: no gradient, because the density of a
-    histogram is piecewise constant in its targets and so has none that says anything.
+    Guo, Pleiss, Sun, Weinberger, ICML 2017; for box regression Feng et al., arXiv 1909.12358, here
+    with a factor per dimension. Powell's method over log s, because the density of a histogram is
+    piecewise constant. docs/method.md, M-17.
 
     Args:
-        nll: mean NLL of the calibration pairs with factors ``(7,)``, nats.
+        nll: mean NLL in nats of ``num_pairs`` calibration pairs with factors ``(7,)``.
         num_pairs: of how many pairs ``nll`` is the mean.
-
-    Returns:
-        The factors; never worse on these pairs than no scaling.
 
     Raises:
         ValueError: if there are no pairs, or their NLL is not finite without scaling.
@@ -104,9 +98,7 @@ def read_temperature(path: str | Path) -> FloatArray:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"temperature: expected a file that --fit-temperature wrote: {path}"
-        )
+        raise FileNotFoundError(f"temperature: expected a file of --fit-temperature: {path}")
     remedy = "write it with tools/test.py --fit-temperature"
     try:
         tree = json.loads(path.read_bytes())

@@ -87,10 +87,9 @@ def _show_problems(error: DataError) -> None:
 def _show_report(report: PreparationReport) -> None:
     """Print what there is now."""
     console = Console()
-    table = Table(title=f"{report.out}", title_justify="left")
-    table.add_column("class")
-    table.add_column("labels", justify="right")
-    table.add_column("in the database (train)", justify="right")
+    table = Table("class", title=f"{report.out}", title_justify="left")
+    for column in ("labels", "in the database (train)"):
+        table.add_column(column, justify="right")
     for name, count in report.num_objects.items():
         table.add_row(name, f"{count:,}", f"{report.num_database_objects.get(name, 0):,}")
     console.print(table)

@@ -81,6 +81,7 @@ def class_statistics(frames: KittiFrames, name: str) -> dict[str, Any]:
     log_size = np.log(objects.dimensions[:, ::-1])
     lateral, forward = -objects.location[:, 0], objects.location[:, 2]
     near = forward < MAX_FORWARD
+    count_shares = np.bincount(count_per_frame(frames, name)) / len(frames)
     flows: dict[str, Any] = {}
     rest = near.copy()
     for flow, axis in FLOWS.items():
@@ -97,9 +98,7 @@ def class_statistics(frames: KittiFrames, name: str) -> dict[str, Any]:
         "lateral_quantiles": quantiles(lateral[rest]),
     }
     return {
-        "count_shares": (np.bincount(count_per_frame(frames, name)) / len(frames))
-        .round(5)
-        .tolist(),
+        "count_shares": count_shares.round(5).tolist(),
         "log_size_mean": log_size.mean(0).round(4).tolist(),
         "log_size_covariance": np.cov(log_size.T).round(6).tolist(),
         "size_minimum": np.exp(log_size).min(0).round(2).tolist(),
@@ -152,11 +151,7 @@ def points_per_car(training: Path) -> np.ndarray:
 def draw_figure(archive: Path, real: Path, simulated: Path, out: Path) -> dict[str, Any]:
     """Draw simulated against real data, and return the numbers behind the figure.
 
-    Args:
-        archive: official labels, for sizes, counts and difficulties.
-        real: a folder in the KITTI layout with clouds, for points per car.
-        simulated: what ``tools/create_data.py simulated`` wrote.
-        out: the image to write.
+    Sizes, counts and difficulties are those of the official labels, points those of ``real``.
     """
     import matplotlib
 

@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,67 +120,35 @@ def _write(options: argparse.Namespace, report: Any, tree: Any, console: Console
 
 def _bar(description: str) -> Any:
     """A progress bar on the terminal; none where errors go to a file."""
-
-    def wrap(items: Iterable[str]) -> Iterator[str]:
-        yield from track(
-            list(items),
-            description,
-            console=_ERRORS,
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-
-    return wrap
+    disable = not sys.stderr.isatty()
+    return lambda items: track(
+        list(items), description, console=_ERRORS, transient=True, disable=disable
+    )
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("label_dir", type=Path, help="folder of label files (label_2)")
-    parser.add_argument("detection_dir", type=Path, help="folder of result files, 16 columns")
-    parser.add_argument(
-        "--ids",
-        type=Path,
-        metavar="FILE",
-        help="frames to evaluate, one id a line (default: those with a result file)",
-    )
-    parser.add_argument(
-        "--iou",
-        type=float,
-        nargs="+",
-        metavar="T",
-        help="overlap thresholds, for every class and for 2D, BEV and 3D "
-        "(default: 0.5 to 0.9 for cars, 0.25 to 0.7 for the others)",
-    )
-    parser.add_argument("--classes", nargs="+", default=CLASSES, metavar="NAME", help="of KITTI's")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="file for all figures")
-    parser.add_argument(
-        "--plots", type=Path, metavar="DIR", help="folder for precision-recall pictures"
-    )
-    parser.add_argument(
-        "--compare",
-        type=Path,
-        metavar="DIR",
-        help="second folder of results on the same frames: differences with bootstrap intervals",
-    )
-    parser.add_argument(
-        "--replicates", type=int, default=1000, help="of the bootstrap (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--missing-as-empty",
-        action="store_true",
-        help="take a missing result file as a frame without detections",
-    )
-    parser.add_argument(
-        "--distance-bands",
-        type=float,
-        nargs="+",
-        default=DISTANCE_BANDS,
-        metavar="M",
-        help="borders in meters, 'inf' for none (default: 0 20 40 inf)",
-    )
-    parser.add_argument("--velodyne", type=Path, metavar="DIR", help="clouds: errors by points")
-    parser.add_argument("--calib", type=Path, metavar="DIR", help="calibrations, with --velodyne")
+    add = parser.add_argument
+    add("label_dir", type=Path, help="folder of label files (label_2)")
+    add("detection_dir", type=Path, help="folder of result files, 16 columns")
+    text = "frames to evaluate, one id a line (default: those with a result file)"
+    add("--ids", type=Path, metavar="FILE", help=text)
+    text = "overlap thresholds (default: 0.5 to 0.9 for cars, 0.25 to 0.7 for the others)"
+    add("--iou", type=float, nargs="+", metavar="T", help=text)
+    add("--classes", nargs="+", default=CLASSES, metavar="NAME", help="of KITTI's")
+    add("--json", type=Path, metavar="FILE", help="file for all figures")
+    add("--plots", type=Path, metavar="DIR", help="folder for precision-recall pictures")
+    text = "second folder of results on the same frames: differences with bootstrap intervals"
+    add("--compare", type=Path, metavar="DIR", help=text)
+    add("--replicates", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
+    text = "take a missing result file as a frame without detections"
+    add("--missing-as-empty", action="store_true", help=text)
+    text = "borders in meters, 'inf' for none (default: 0 20 40 inf)"
+    bands = DISTANCE_BANDS
+    add("--distance-bands", type=float, nargs="+", default=bands, metavar="M", help=text)
+    add("--velodyne", type=Path, metavar="DIR", help="clouds: errors by points")
+    add("--calib", type=Path, metavar="DIR", help="calibrations, with --velodyne")
     options = parser.parse_args(arguments)
     if (options.velodyne is None) != (options.calib is None):
         parser.error("--velodyne and --calib belong together")

@@ -1,11 +1,10 @@
 r"""Calibration files of the KITTI object benchmark; LiDAR to camera to image and back.
 
 Frames: LiDAR (x forward, y left, z up), rectified camera 0 (x right, y down, z forward), both in
-meters; pixels (u right, v down) of camera 2, the left color camera. N points or boxes.
+meters; pixels (u right, v down) of camera 2, the left color camera. N points or boxes. Source:
+readme of the official development kit.
 
 .. math:: x_{cam} = R_0 T_{velo \to cam} x_{velo}, \qquad w (u, v, 1)^T = P_2 x_{cam}
-
-Source: readme of the official development kit.
 """
 
 from __future__ import annotations
@@ -91,8 +90,8 @@ def read_calibration(path: str | Path) -> KittiCalibration:
         if name not in _SHAPES:
             continue
         if name in seen:
-            got = f"a second {name}"
-            problems.append(Problem(path, number, f"{name} once", got, "keep one of the lines"))
+            got, remedy = f"a second {name}", "keep one of the lines"
+            problems.append(Problem(path, number, f"{name} once", got, remedy))
         seen.add(name)
         try:
             matrices[name] = _parse_matrix(path, number, name, values.split())

@@ -67,26 +67,23 @@ def frame_info(frame: KittiFrame) -> dict[str, Any]:
 def database_infos(frames: Sequence[KittiFrame]) -> dict[str, list[dict[str, Any]]]:
     """Content of the info file of the ground-truth database: for every class its objects."""
     infos: dict[str, list[dict[str, Any]]] = {name: [] for name in CLASSES}
-    group = 0
     for frame in frames:
         levels = difficulty(frame.objects).tolist()
         for index, (row, path) in enumerate(database_paths(frame)):
             # The literal of CLASSES: one object of Python, so that pickles have the same bytes.
             name = CLASSES[CLASSES.index(str(frame.objects.names[row]))]
-            infos[name].append(
-                {
-                    "name": name,
-                    "path": path,
-                    "image_idx": int(frame.frame_id),
-                    "gt_idx": index,
-                    "box3d_lidar": np.array(frame.boxes[row].tolist(), dtype=np.float32),
-                    "num_points_in_gt": int(frame.num_points[row]),
-                    "difficulty": levels[row],
-                    "group_id": group,
-                    "score": 0.0,
-                }
-            )
-            group += 1
+            info = {
+                "name": name,
+                "path": path,
+                "image_idx": int(frame.frame_id),
+                "gt_idx": index,
+                "box3d_lidar": np.array(frame.boxes[row].tolist(), dtype=np.float32),
+                "num_points_in_gt": int(frame.num_points[row]),
+                "difficulty": levels[row],
+                "group_id": sum(map(len, infos.values())),
+                "score": 0.0,
+            }
+            infos[name].append(info)
     return infos
 
 

@@ -1,11 +1,7 @@
-"""Label and result files of the KITTI object benchmark.
+"""Label and result files of the KITTI object benchmark, N objects, one per line.
 
-One object per line, 15 columns, or 16 with a score: type, truncated, occluded, alpha, bbox (left,
-top, right, bottom), dimensions (height, width, length), location (x, y, z), rotation_y, score.
-Source: readme of the official development kit.
-
-N objects in a file. Camera frame: x right, y down, z forward; a location is the center of the
-bottom face, in meters.
+15 columns, or 16 with a score: type, truncated, occluded, alpha, bbox, dimensions, location,
+rotation_y, score. Camera frame: x right, y down, z forward. Source: readme of the development kit.
 """
 
 from __future__ import annotations

@@ -14,10 +14,7 @@ from ebm3d.boxes.kernels import threads_for
 from ebm3d.evaluation.average_precision import sample_cutoffs
 from ebm3d.evaluation.kitti_evaluation import MatchingProblem
 from ebm3d.evaluation.kitti_protocol import NUM_SAMPLES
-from ebm3d.evaluation.matching import COUNTED
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from ebm3d.evaluation.matching import COUNTED, FloatArray, IntArray
 
 _SECONDS_PER_LOOK = 1e-9  # to the right power of ten
 
@@ -48,9 +45,8 @@ def resampled_ap_r40(
     recalled = recalled[np.argsort(-recall_scores[recalled], kind="stable")]
     changing = np.flatnonzero(counts[:, :2].any(axis=1))
     changing = changing[np.argsort(-problem.scores[changing], kind="stable")]
-    last = np.searchsorted(
-        -problem.scores[changing], -recall_scores[recalled], side="right"
-    ).astype(np.int64)
+    scores = -problem.scores[changing]
+    last = np.searchsorted(scores, -recall_scores[recalled], side="right").astype(np.int64)
     num_looks = weights.size + len(weights) * (len(last) + len(changing))
     with threads_for(num_looks * _SECONDS_PER_LOOK):
         averages: FloatArray = _resampled_ap_r40(

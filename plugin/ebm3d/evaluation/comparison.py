@@ -18,9 +18,7 @@ from ebm3d.evaluation.bootstrap import draw_weights, resampled_ap_r40
 from ebm3d.evaluation.kitti_evaluation import MatchingProblem, format_threshold
 from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, METRICS
 from ebm3d.evaluation.localization import MatchedPairs, common_pairs, summarize
-from ebm3d.evaluation.matching import COUNTED
-
-FloatArray = NDArray[np.float64]
+from ebm3d.evaluation.matching import COUNTED, FloatArray
 
 CONFIDENCE = 0.95
 NUM_REPLICATES = 1000
@@ -51,8 +49,8 @@ class KittiComparison:
     Args:
         average_precision: by class, metric, threshold ``"0.70"`` and difficulty: ``first``,
             ``second``, ``difference``, ``low`` and ``high``, in percent (AP R40).
-        same_pairs: by class and difficulty the summaries of the pairs common to both, ``first``
-            and ``second``, and ``mean_iou_3d_difference`` with ``low`` and ``high``.
+        same_pairs: by class and difficulty: summaries of the pairs common to both, ``first`` and
+            ``second``, and ``mean_iou_3d_difference`` with ``low`` and ``high``.
         worsened: the boxes that lost most 3D IoU, by class.
         improved: the boxes that gained most.
     """
@@ -100,9 +98,8 @@ def compare_kitti(
     Raises:
         ValueError: if the two have different labels.
     """
-    if first.labels.frame_ids != second.labels.frame_ids or len(first.label_names) != len(
-        second.label_names
-    ):
+    frames = [(problem.labels.frame_ids, len(problem.label_names)) for problem in (first, second)]
+    if frames[0] != frames[1]:
         got = f"{len(first.labels)} and {len(second.labels)} frames, or other labels"
         raise input_error("both result sets", "on the same frames and labels", got)
     weights = draw_weights(len(first.labels), num_replicates, seed)

@@ -33,12 +33,12 @@ from ebm3d.evaluation.matching import (
     SKIPPED,
     Frame,
     MatchChanges,
+    StatusArray,
     match_frames,
 )
 from ebm3d.evaluation.overlaps import FrameOverlaps, frame_overlaps
 
 BoolArray = NDArray[np.bool_]
-StatusArray = NDArray[np.int8]
 CurveKey = tuple[str, str, float, str]
 
 SIMILARITY_NAMES = {"bbox": "aos", "bev": "ahs_bev", "3d": "ahs_3d"}
@@ -221,22 +221,10 @@ class MatchingProblem:
             np.ascontiguousarray(getattr(frames.objects, angle))
             for frames in (self.labels, self.detections)
         )
-        frames = Frame(
-            self.overlaps.iou[metric],
-            label_status,
-            label_angles,
-            detection_status,
-            detection_angles,
-            self.scores,
-            share,
-        )
-        return match_frames(
-            self.labels.starts,
-            self.detections.starts,
-            self.overlaps.pair_starts,
-            frames,
-            np.asarray(thresholds, dtype=np.float64),
-        )
+        iou, labels, detections = self.overlaps.iou[metric], label_status, detection_status
+        frames = Frame(iou, labels, label_angles, detections, detection_angles, self.scores, share)
+        starts = self.labels.starts, self.detections.starts, self.overlaps.pair_starts
+        return match_frames(*starts, frames, np.asarray(thresholds, dtype=np.float64))
 
     def curves(
         self, metric: str, changes: MatchChanges, label_status: StatusArray

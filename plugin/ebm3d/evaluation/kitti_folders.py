@@ -131,10 +131,8 @@ def _check_present(
     absent = [frame_id for frame_id in ids if frame_id not in present]
     if not absent:
         return
-    problems = [
-        Problem(folder / f"{frame_id}.txt", None, expected, "no such file", remedy)
-        for frame_id in absent[:_MAX_SHOWN]
-    ]
+    shown = [folder / f"{frame_id}.txt" for frame_id in absent[:_MAX_SHOWN]]
+    problems = [Problem(path, None, expected, "no such file", remedy) for path in shown]
     if len(absent) > _MAX_SHOWN:
         got = f"{len(absent)} of {len(ids)} missing"
         problems.append(Problem(folder, None, expected, got, remedy))

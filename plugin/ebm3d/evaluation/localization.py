@@ -19,12 +19,8 @@ from ebm3d.boxes.kernels import threads_for
 from ebm3d.errors import input_error, shape_error
 from ebm3d.evaluation.kitti_evaluation import MatchingProblem
 from ebm3d.evaluation.kitti_protocol import Difficulty
-from ebm3d.evaluation.matching import COUNTED, SKIPPED
+from ebm3d.evaluation.matching import COUNTED, SKIPPED, FloatArray, IntArray, StatusArray
 from ebm3d.evaluation.overlaps import upright_boxes
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-StatusArray = NDArray[np.int8]
 
 _SECONDS_PER_PAIR = 1e-8  # to the right power of ten
 MIN_OVERLAP: Mapping[str, float] = {"car": 0.5, "pedestrian": 0.25, "cyclist": 0.25}
@@ -69,25 +65,14 @@ def find_pairs(problem: MatchingProblem, class_name: str, difficulty: Difficulty
     label_status, detection_status = problem.status(class_name, difficulty)
     partner = np.full(len(label_status), -1, dtype=np.int64)
     bev = problem.overlaps.iou["bev"]
+    starts = problem.labels.starts, problem.detections.starts, problem.overlaps.pair_starts
+    statuses = label_status, detection_status
+    min_overlap = MIN_OVERLAP[class_name.lower()]
     with threads_for(len(bev) * _SECONDS_PER_PAIR):
-        _match_by_score(
-            problem.labels.starts,
-            problem.detections.starts,
-            problem.overlaps.pair_starts,
-            bev,
-            label_status,
-            detection_status,
-            problem.scores,
-            MIN_OVERLAP[class_name.lower()],
-            partner,
-        )
+        _match_by_score(*starts, bev, *statuses, problem.scores, min_overlap, partner)
     labels = np.flatnonzero((partner >= 0) & (label_status == COUNTED))
-    return measure_pairs(
-        upright_boxes(problem.labels.objects),
-        upright_boxes(problem.detections.objects),
-        labels,
-        partner[labels],
-    )
+    boxes = upright_boxes(problem.labels.objects), upright_boxes(problem.detections.objects)
+    return measure_pairs(*boxes, labels, partner[labels])
 
 
 def measure_pairs(
@@ -106,13 +91,8 @@ def measure_pairs(
             wrap(delta[:, 6], np.pi),
         ]
     )
-    return MatchedPairs(
-        labels,
-        detections,
-        iou_bev(truth, predicted, aligned=True),
-        iou_3d(truth, predicted, aligned=True),
-        errors,
-    )
+    bev, volume = (iou(truth, predicted, aligned=True) for iou in (iou_bev, iou_3d))
+    return MatchedPairs(labels, detections, bev, volume, errors)
 
 
 def wrap(angles: FloatArray, period: float) -> FloatArray:
@@ -142,13 +122,8 @@ def common_pairs(
     if partners.shape != (len(first.scores),):
         raise shape_error("partners", f"({len(first.scores)},), one a detection", partners)
     pairs = pairs.select(partners[pairs.detections] >= 0)
-    moved = measure_pairs(
-        upright_boxes(first.labels.objects),
-        upright_boxes(second.detections.objects),
-        pairs.labels,
-        partners[pairs.detections],
-    )
-    return pairs, moved
+    boxes = upright_boxes(first.labels.objects), upright_boxes(second.detections.objects)
+    return pairs, measure_pairs(*boxes, pairs.labels, partners[pairs.detections])
 
 
 def summarize(pairs: MatchedPairs, num_labels: int) -> dict[str, Any]:
@@ -156,7 +131,6 @@ def summarize(pairs: MatchedPairs, num_labels: int) -> dict[str, Any]:
 
     For each of ``ERRORS``, ``mean`` is the bias; the others are of the absolute error.
     """
-    absolute = np.abs(pairs.errors)
     return {
         "num_labels": num_labels,
         "num_matched": len(pairs),
@@ -165,11 +139,11 @@ def summarize(pairs: MatchedPairs, num_labels: int) -> dict[str, Any]:
         "quantiles_iou_3d": _quantiles(pairs.iou_3d),
         "errors": {
             name: {
-                "mean": _mean(pairs.errors[:, i]),
-                "mean_abs": _mean(absolute[:, i]),
-                "quantiles": _quantiles(absolute[:, i]),
+                "mean": _mean(errors),
+                "mean_abs": _mean(np.abs(errors)),
+                "quantiles": _quantiles(np.abs(errors)),
             }
-            for i, name in enumerate(ERRORS)
+            for name, errors in zip(ERRORS, pairs.errors.T, strict=True)
         },
     }
 

@@ -82,15 +82,8 @@ def match_frames(
         np.full((len(thresholds), len(frames.label_status)), np.nan),
     )
     with threads_for(changes.counts[..., 0].size * _SECONDS_PER_DETECTION):
-        _match_frames(
-            label_starts,
-            detection_starts,
-            pair_starts,
-            frames,
-            thresholds,
-            changes.counts,
-            changes.recall_scores,
-        )
+        starts = label_starts, detection_starts, pair_starts
+        _match_frames(*starts, frames, thresholds, changes.counts, changes.recall_scores)
     return changes
 
 

@@ -17,7 +17,7 @@ from ebm3d.boxes.iou import common_height, intersection_area
 from ebm3d.boxes.kernels import threads_for
 from ebm3d.datasets.kitti_frames import KittiFrames
 from ebm3d.datasets.kitti_labels import KittiObjects
-from ebm3d.evaluation.kitti_protocol import DONT_CARE
+from ebm3d.evaluation.kitti_protocol import DONT_CARE, METRICS
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -67,7 +67,7 @@ def frame_overlaps(labels: KittiFrames, detections: KittiFrames) -> FrameOverlap
     counts = np.diff(labels.starts) * np.diff(detections.starts)
     pair_starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     num_pairs = int(pair_starts[-1])
-    bbox, bev, volume = np.zeros(num_pairs), np.zeros(num_pairs), np.zeros(num_pairs)
+    iou = {metric: np.zeros(num_pairs) for metric in METRICS}
     dont_care_share = np.zeros(len(detections.objects))
     with threads_for(num_pairs * _SECONDS_PER_PAIR):
         _fill_overlaps(
@@ -79,12 +79,10 @@ def frame_overlaps(labels: KittiFrames, detections: KittiFrames) -> FrameOverlap
             upright_boxes(labels.objects),
             upright_boxes(detections.objects),
             np.char.lower(labels.objects.names) == DONT_CARE,
-            bbox,
-            bev,
-            volume,
+            *iou.values(),
             dont_care_share,
         )
-    return FrameOverlaps(pair_starts, {"bbox": bbox, "bev": bev, "3d": volume}, dont_care_share)
+    return FrameOverlaps(pair_starts, iou, dont_care_share)
 
 
 @njit(cache=True, error_model="numpy")

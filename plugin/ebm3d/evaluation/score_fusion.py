@@ -17,7 +17,7 @@ from ebm3d.evaluation.score_calibration import as_scores_and_outcomes
 FloatArray = NDArray[np.float64]
 
 LEAST_SCORE = 1e-6
-"""Scores are taken within [1e-6, 1 - 1e-6], where their logit is finite."""
+"""Scores are clipped to [1e-6, 1 - 1e-6], where their logit is finite."""
 _PRIOR_VARIANCE = 100.0  # of the weights of standardized inputs: finite if a feature separates
 
 
@@ -64,12 +64,10 @@ def fit_score_fusion(
     known = np.isfinite(inputs).all(axis=1)
     num_true, num_known = int(is_true[known].sum()), int(known.sum())
     if min(num_true, num_known - num_true) < 2:
-        raise input_error(
-            "boxes with features",
-            "two or more true positives and two or more others",
-            f"{num_true} and {num_known - num_true}",
-            "fit on a split with detected and refined boxes",
-        )
+        expected = "two or more true positives and two or more others"
+        got = f"{num_true} and {num_known - num_true}"
+        remedy = "fit on a split with detected and refined boxes"
+        raise input_error("boxes with features", expected, got, remedy)
     return FusionWeights(
         _logistic_regression(inputs[known], is_true[known]),
         _logistic_regression(score_logit[:, None], is_true),

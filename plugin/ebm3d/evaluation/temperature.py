@@ -60,12 +60,9 @@ def fit_temperature(nll: Callable[[FloatArray], float], num_pairs: int) -> Tempe
     """
     before = nll(np.ones(len(DIMENSIONS))) if num_pairs else math.nan
     if not math.isfinite(before):
-        raise input_error(
-            "calibration pairs",
-            "one or more, with a finite mean NLL",
-            f"{num_pairs} with mean NLL {before}",
-            "fit on a split with matched boxes",
-        )
+        expected, got = "one or more, with a finite mean NLL", f"{num_pairs} with mean {before}"
+        remedy = "fit on a split with matched boxes"
+        raise input_error("calibration pairs", expected, got, remedy)
     bound = math.log(MAX_FACTOR) * (1 - 1e-12)  # so that what is written can be read
     result = minimize(
         lambda logs: nll(np.exp(logs)),

@@ -95,7 +95,8 @@ def read_temperature(path: str | Path) -> FloatArray:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"temperature: expected a file of --fit-temperature: {path}")
+        expected = "a file that --fit-temperature wrote"
+        raise FileNotFoundError(f"temperature: expected {expected}: {path}")
     remedy = "write it with tools/test.py --fit-temperature"
     try:
         tree = json.loads(path.read_bytes())

@@ -1,6 +1,7 @@
-# EBM refinement on the frozen detector of pointpillars_kitti.py; give its checkpoint with
-# --cfg-options load_from=CHECKPOINT.
+# EBM refinement on the frozen detector of pointpillars_kitti.py: its newest checkpoint, or
+# --cfg-options load_from=CHECKPOINT; without either both are trained in one run.
 _base_ = ["./pointpillars_kitti.py", "./_base_/heads/ebm.py", "./_base_/schedules/refinement.py"]
+detector_config = "pointpillars_kitti.py"
 
 model = dict(
     type="RefinedVoxelNet",

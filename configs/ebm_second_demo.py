@@ -1,6 +1,7 @@
 # EBM refinement on the frozen detector of second_demo.py, for tools/demo.py, which hands on its
 # checkpoint (load_from) and the folder of the data (data_root).
 _base_ = ["./ebm_second_simulated_cpu.py"]
+detector_config = "second_demo.py"
 
 max_epochs = 4
 param_scheduler = _base_.param_scheduler

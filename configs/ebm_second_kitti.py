@@ -1,6 +1,7 @@
-# EBM refinement on the frozen detector of second_kitti.py; give its checkpoint with
-# --cfg-options load_from=CHECKPOINT.
+# EBM refinement on the frozen detector of second_kitti.py: its newest checkpoint, or
+# --cfg-options load_from=CHECKPOINT; without either both are trained in one run.
 _base_ = ["./second_kitti.py", "./_base_/heads/ebm.py", "./_base_/schedules/refinement.py"]
+detector_config = "second_kitti.py"
 
 model = dict(
     type="RefinedVoxelNet",

@@ -1,10 +1,11 @@
 # EBM refinement of pedestrians, cyclists and cars on the frozen detector of second_kitti_3class.py,
-# or the host's; give its checkpoint with --cfg-options load_from=CHECKPOINT.
+# or the host's (--cfg-options load_from=CHECKPOINT); without one both are trained in one run.
 _base_ = [
     "./second_kitti_3class.py",
     "./_base_/heads/ebm_3class.py",
     "./_base_/schedules/refinement.py",
 ]
+detector_config = "second_kitti_3class.py"
 
 model = dict(
     type="RefinedVoxelNet",

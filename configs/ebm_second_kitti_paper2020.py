@@ -1,5 +1,6 @@
 # The energy head of the 2020 paper on the host's full-size SECOND: docs/method.md.
 _base_ = ["./second_kitti.py", "./_base_/heads/paper2020.py"]
+detector_config = "second_kitti.py"
 
 model = dict(
     type="RefinedVoxelNet",

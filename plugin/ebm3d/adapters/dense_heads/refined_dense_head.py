@@ -18,6 +18,7 @@ from ebm3d.adapters.refinement_heads.refinement_head import RefinementHead
 from ebm3d.errors import input_error
 
 _DENSITY_FIELDS = ("box_std", "box_covariance", "box_distribution")
+_DETECTORS = ("frozen", "detached", "joint")
 _NOT_FROZEN = (
     "detector='frozen', but the detector is in training: its batch-norm statistics drift. Add "
     "dict(type='FreezeDetectorHook') to custom_hooks."
@@ -37,7 +38,8 @@ class RefinedDenseHead(BaseModule):
         refinement_head: config of a
             :class:`~ebm3d.adapters.refinement_heads.refinement_head.RefinementHead`.
         detector: "frozen": only the refinement head is trained (with ``FreezeDetectorHook``, which
-            reads this option); "joint": the losses of both are summed.
+            reads this option); "detached": both are trained, the head on maps that pass no
+            gradient to the detector; "joint": the losses of both are summed.
         refine: False returns the wrapped head's boxes (``tools/test.py --no-refine``).
         train_cfg: handed to the dense head.
         test_cfg: handed to the dense head.
@@ -59,8 +61,8 @@ class RefinedDenseHead(BaseModule):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if detector not in ("frozen", "joint"):
-            raise input_error("detector", "'frozen' or 'joint'", repr(detector))
+        if detector not in _DETECTORS:
+            raise input_error("detector", f"one of {', '.join(_DETECTORS)}", repr(detector))
         self.detector, self.refine = detector, refine
         self._warned = False
         settings = {"train_cfg": train_cfg, "test_cfg": test_cfg}
@@ -95,12 +97,12 @@ class RefinedDenseHead(BaseModule):
         boxes = [s.gt_instances_3d.bboxes_3d.tensor.to(bev.device) for s in batch_data_samples]
         labels = [s.gt_instances_3d.labels_3d.to(bev.device) for s in batch_data_samples]
         losses: dict[str, Tensor] = {}
-        if self.detector == "joint":
+        if self.detector != "frozen":
             losses.update(self.dense_head.loss(maps, batch_data_samples, **kwargs))
-        else:
-            if bev.requires_grad and not self._warned:
-                self._warned = True
-                print_log(_NOT_FROZEN, logger="current", level=logging.WARNING)
+        elif bev.requires_grad and not self._warned:
+            self._warned = True
+            print_log(_NOT_FROZEN, logger="current", level=logging.WARNING)
+        if self.detector != "joint":
             bev = bev.detach()
         losses.update(self.refinement_head.loss(bev, points, boxes, labels))
         return losses

@@ -78,6 +78,8 @@ def compose(
             got = f"{cfg.model.type} in {path.name}"
             raise input_error("model.type for a refinement head", expected, got)
         _refine(cfg, _refinement_head(cfg, head, variant, method))
+        shipped = path == Path(config_path("second_kitti.py")).with_name(path.name)
+        cfg.detector_config = path.name if shipped else str(path.absolute())
     _add_plugin(cfg)
     for file in filter(None, (variant, method)):
         cfg.custom_imports.imports += _imports(file)

@@ -21,7 +21,7 @@ _PATHS = ("data_root", "ann_file", "info_path")
 
 
 def load_settings(
-    config: str | Path,
+    config: str | Path | Config,
     *,
     head: str | None = None,
     stage: str | None = None,
@@ -34,7 +34,8 @@ def load_settings(
     """Read a config and lay the options of one run over it.
 
     Args:
-        config: a config file, or the name of one that comes with the package.
+        config: a config file, the name of one that comes with the package, or what
+            :func:`read_config` returned (changed in place).
         head: see :func:`~ebm3d.adapters.engine.composition.compose`; None for the config alone.
         stage: of ``head``.
         loss: of ``head``.
@@ -56,12 +57,11 @@ def load_settings(
     """
     if launcher not in _LAUNCHERS:
         raise input_error("launcher", f"one of {', '.join(_LAUNCHERS)}", launcher)
-    if head is not None:
-        cfg = compose(config, head, stage, loss)
-    elif stage is not None or loss is not None:
-        raise input_error("--head", "given with --stage and --loss", None, "add --head ebm")
-    else:
-        cfg = Config.fromfile(find_config(config))
+    cfg = (
+        config
+        if isinstance(config, Config)
+        else read_config(config, head=head, stage=stage, loss=loss)
+    )
     options = cfg_options or {}
     root = cfg.get("data_root")
     cfg.merge_from_dict(options)
@@ -70,10 +70,7 @@ def load_settings(
     if "point_cloud_range" in options:
         _set_range(cfg)
     name = Path(cfg.filename).stem
-    if work_dir is not None:
-        cfg.work_dir = str(work_dir)
-    elif cfg.get("work_dir") is None:
-        cfg.work_dir = str(Path("work_dirs") / name)
+    cfg.work_dir = str(default_work_dir(cfg) if work_dir is None else work_dir)
     if seed is not None:
         cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
     cfg.launcher = launcher
@@ -82,6 +79,26 @@ def load_settings(
     cfg.experiment_name = f"{name}_{next(_RUNS)}"
     check_settings(cfg)
     return cfg
+
+
+def read_config(
+    config: str | Path,
+    *,
+    head: str | None = None,
+    stage: str | None = None,
+    loss: str | None = None,
+) -> Config:
+    """Read a config, with a head on it if there is one; arguments as :func:`load_settings`."""
+    if head is not None:
+        return compose(config, head, stage, loss)
+    if stage is not None or loss is not None:
+        raise input_error("--head", "given with --stage and --loss", None, "add --head ebm")
+    return Config.fromfile(find_config(config))
+
+
+def default_work_dir(cfg: Config) -> Path:
+    """The folder of logs and checkpoints that a config names, or ``work_dirs/<its name>``."""
+    return Path(cfg.get("work_dir") or Path("work_dirs") / Path(cfg.filename).stem)
 
 
 def apply_amp(cfg: Config) -> None:

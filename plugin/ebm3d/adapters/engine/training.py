@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
-from ebm3d.adapters.engine.settings import apply_amp, load_settings
+from ebm3d.adapters.engine.detector_source import newest_checkpoint, supply_detector
+from ebm3d.adapters.engine.settings import (
+    apply_amp,
+    default_work_dir,
+    load_settings,
+    read_config,
+)
 from ebm3d.adapters.repairs import prepare_distributed_on_cpu
 
 
@@ -26,6 +32,10 @@ def train(
 ) -> Runner:
     """Train to the end of the config's schedule; the resolved config is written beside the run.
 
+    A head on a frozen detector without ``load_from`` takes the newest checkpoint of the detector's
+    config, or is trained with it, see
+    :func:`ebm3d.adapters.engine.detector_source.supply_detector`.
+
     Args:
         config: a config file, or the name of one that comes with the package.
         head: put on the config's detector, see :func:`ebm3d.adapters.engine.composition.compose`.
@@ -42,23 +52,19 @@ def train(
     Returns:
         The runner after its last epoch.
     """
-    cfg = load_settings(
-        config,
-        head=head,
-        stage=stage,
-        loss=loss,
-        work_dir=work_dir,
-        seed=seed,
-        cfg_options=cfg_options,
-        launcher=launcher,
-    )
+    cfg = read_config(config, head=head, stage=stage, loss=loss)
+    options = cfg_options or {}
+    folder = Path(work_dir or options.get("work_dir") or default_work_dir(cfg))
+    resumed = newest_checkpoint(folder) if resume == "auto" else resume
+    message = supply_detector(cfg, options, resumed)
+    cfg = load_settings(cfg, work_dir=folder, seed=seed, cfg_options=options, launcher=launcher)
     if amp:
         apply_amp(cfg)
-    if resume not in (None, "auto"):
-        cfg.resume, cfg.load_from = True, resume
-    elif resume == "auto" and find_latest_checkpoint(cfg.work_dir) is not None:
-        cfg.resume, cfg.load_from = True, None
+    if resumed is not None:
+        cfg.resume, cfg.load_from = True, str(resumed)
     prepare_distributed_on_cpu(cfg)
     runner = Runner.from_cfg(cfg)
+    if message is not None:
+        runner.logger.info(message)
     runner.train()
     return runner

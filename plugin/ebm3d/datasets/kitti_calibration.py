@@ -158,14 +158,15 @@ def _parse_matrix(path: Path, name: str, spelled: str, number: int, text: str) -
             remedy = "write all numbers on the line of the name" if not words else remedy
             raise ValueError(f"{values.size} numbers")
         matrix = values.reshape(4 if values.size == 16 else 3, -1)
-        rest = homogeneous(matrix) - homogeneous(matrix[:rows, :columns])
-        if matrix.shape[1] < columns:
-            remedy = "append the fourth column to each row, 0 where nothing is shifted"
-            raise ValueError("9 numbers")
-        if rest.any():
-            remedy = f"write the matrix {rows} x {columns}, row by row"
-            raise ValueError(f"{values.size} numbers, the further ones not of an identity")
-        matrix = matrix[:rows, :columns]
+        if values.size < rows * columns:
+            remedy = "append a fourth number to each row, 0 where the camera is not shifted"
+            raise ValueError("9 numbers, 3 x 3")
+        if values.size > rows * columns:
+            whole, matrix = homogeneous(matrix), matrix[:rows, :columns]
+            if (whole != homogeneous(matrix)).any():
+                shape = " x ".join(map(str, (values.size // 4, 4)))
+                remedy = f"write {rows} x {columns} numbers row by row, and no others"
+                raise ValueError(f"{values.size} numbers that are no homogeneous matrix, {shape}")
         block = matrix[:, :3]
         if name.startswith("P"):
             expected = f"a projection {label}"

@@ -49,9 +49,11 @@ def read_lines(path: Path, expected: str, remedy: str) -> list[str]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError([unreadable(path, expected, error, remedy)]) from error
-    for start, (got, better) in _OTHER_FILES.items():
-        if content.startswith(start):
-            raise DataError([Problem(path, None, expected, got, better or remedy)])
+    if content.startswith(tuple(_OTHER_FILES)):
+        got, better = next(v for start, v in _OTHER_FILES.items() if content.startswith(start))
+        raise DataError([Problem(path, None, expected, got, better or remedy)])
+    if is_plain(content):
+        return content.decode().splitlines()
     encoding, mark = _encoding(content)
     try:
         text = content.removeprefix(mark).decode(encoding)

@@ -7,7 +7,9 @@ from typing import Any
 
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from ebm3d.adapters.checkpoints import check_file
 from ebm3d.adapters.engine.settings import apply_amp, load_settings
+from ebm3d.adapters.hooks.plain_checkpoint import PlainCheckpointHook
 from ebm3d.adapters.repairs import prepare_distributed_on_cpu
 
 
@@ -41,6 +43,11 @@ def train(
 
     Returns:
         The runner after its last epoch.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if a checkpoint cannot be resumed or loaded, see
+            :func:`ebm3d.adapters.checkpoints.check_loading`.
     """
     cfg = load_settings(
         config,
@@ -58,7 +65,11 @@ def train(
         cfg.resume, cfg.load_from = True, resume
     elif resume == "auto" and find_latest_checkpoint(cfg.work_dir) is not None:
         cfg.resume, cfg.load_from = True, None
+    if cfg.get("load_from") is not None:
+        check_file(cfg.load_from)
     prepare_distributed_on_cpu(cfg)
     runner = Runner.from_cfg(cfg)
+    if not any(isinstance(hook, PlainCheckpointHook) for hook in runner.hooks):
+        runner.register_hook(PlainCheckpointHook())  # it checks what is loaded
     runner.train()
     return runner

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from mmengine import Config
 
-# Same shapes, other meaning; by the last two parts of their place in ``model``.
+# Keys of ``model`` that change what the same tensors mean.
 _FIXED = {
     "voxel_size", "sizes", "rotations", "code_size", "dir_offset", "diff_rad_by_sin",
     "layer_strides", "mean_sizes", "grid",

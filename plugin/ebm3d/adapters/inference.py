@@ -14,9 +14,9 @@ from mmdet3d.registry import DATASETS, MODELS
 from mmdet3d.structures import get_box_type
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from torch import Tensor
 
+from ebm3d.adapters.checkpoints import check_file, load_weights
 from ebm3d.adapters.engine.settings import load_settings
 from ebm3d.adapters.refinement_heads import EBMRefinementHead
 from ebm3d.datasets import read_cloud
@@ -52,7 +52,8 @@ class FrameInference:
 
     Raises:
         FileNotFoundError: if there is no such config or checkpoint.
-        RuntimeError: if the checkpoint belongs to another model.
+        ValueError: if the checkpoint belongs to another model, see
+            :func:`ebm3d.adapters.checkpoints.load_weights`.
     """
 
     def __init__(
@@ -63,17 +64,12 @@ class FrameInference:
         device: str | None = None,
         cfg_options: dict[str, Any] | None = None,
     ) -> None:
-        if not Path(checkpoint).is_file():
-            raise FileNotFoundError(
-                f"checkpoint: expected a file that training saved: {checkpoint}"
-            )
+        check_file(checkpoint)
         cfg = load_settings(config, cfg_options=cfg_options)
         init_default_scope(cfg.get("default_scope", "mmdet3d"))
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.model = MODELS.build(cfg.model)
-        load_checkpoint(
-            self.model, str(checkpoint), map_location="cpu", strict=True, logger="silent"
-        )
+        load_weights(self.model, checkpoint, cfg, refine=cfg.model.bbox_head.get("refine", True))
         self.model.to(self.device).eval()
         self._dataset_settings = cfg.test_dataloader.dataset
         self._classes = tuple(cfg.test_dataloader.dataset.metainfo["classes"])

@@ -150,6 +150,14 @@ def test_channels_last_changes_the_layout_on_a_cpu_and_no_value(device):
         torch.testing.assert_close(model(values), before)
 
 
+def runner_of(model: nn.Module) -> Any:
+    """What loads a checkpoint for a test of the model."""
+    from mmengine import Config
+
+    settings = {"_load_from": "a.pth", "_train_loop": None, "_resume": False}
+    return SimpleNamespace(model=model, cfg=Config(), work_dir=".", **settings)
+
+
 def test_a_checkpoint_is_saved_plain_and_training_goes_on_from_it(tmp_path):
     """It loads by torch alone; the log's history and the rates of a one-cycle schedule go on."""
     from mmengine.logging import MessageHub
@@ -175,9 +183,11 @@ def test_a_checkpoint_is_saved_plain_and_training_goes_on_from_it(tmp_path):
     rates(optimizer, scheduler, 4)
     checkpoint = {"message_hub": hub.state_dict(), "param_schedulers": [scheduler.state_dict()]}
     hook("PlainCheckpointHook").before_save_checkpoint(None, checkpoint)
-    torch.save({**checkpoint, "optimizer": optimizer.state_dict()}, tmp_path / "plain.pth")
+    model = nn.Linear(1, 1)
+    checkpoint.update(optimizer=optimizer.state_dict(), state_dict=model.state_dict())
+    torch.save(checkpoint, tmp_path / "plain.pth")
     loaded = torch.load(tmp_path / "plain.pth")
-    hook("PlainCheckpointHook").after_load_checkpoint(None, loaded)
+    hook("PlainCheckpointHook").after_load_checkpoint(runner_of(model), loaded)
     restored = MessageHub("plain_target")
     restored.load_state_dict(loaded["message_hub"])
     assert restored.get_scalar("train/loss").data[0].tolist() == [3.0, 1.0]
@@ -191,9 +201,10 @@ def test_a_checkpoint_is_saved_plain_and_training_goes_on_from_it(tmp_path):
 def test_checkpoints_of_others_pass_through():
     from mmengine.logging import HistoryBuffer
 
-    plain = hook("PlainCheckpointHook")
+    plain, model = hook("PlainCheckpointHook"), nn.Linear(1, 1)
     buffer = HistoryBuffer([1.0], [1])
-    for checkpoint in ({"state_dict": {}}, {"message_hub": {"log_scalars": {"loss": buffer}}}):
+    for others in ({}, {"message_hub": {"log_scalars": {"loss": buffer}}}):
+        checkpoint = {"state_dict": model.state_dict(), **others}
         expected = dict(checkpoint)
-        plain.after_load_checkpoint(None, checkpoint)
+        plain.after_load_checkpoint(runner_of(model), checkpoint)
         assert checkpoint == expected

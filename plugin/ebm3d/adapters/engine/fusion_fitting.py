@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from mmdet3d.registry import METRICS
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 
+from ebm3d.adapters.checkpoints import check_file, load_weights
 from ebm3d.adapters.dense_heads.score_fusion import INITIAL_SCORES, ScoreFusion, score_features
 from ebm3d.adapters.engine.settings import load_settings
-from ebm3d.adapters.engine.testing import load_weights
 from ebm3d.datasets.atomic import check_writable, write_atomically
 from ebm3d.errors import input_error
 from ebm3d.evaluation.kitti_protocol import OFFICIAL_IOU
@@ -56,14 +56,13 @@ def fit_fusion(
     if not features or len(set(features)) < len(features):
         raise input_error("features", "one or more names, each once", list(features))
     check_writable("out", out)
-    if not Path(checkpoint).is_file():
-        raise FileNotFoundError(f"checkpoint: expected a file that training saved: {checkpoint}")
+    check_file(checkpoint)
     cfg = load_settings(config, work_dir=Path("work_dirs") / "fit_fusion", cfg_options=cfg_options)
     head = cfg.model.get("bbox_head", {})
     if head.get("type") != "RefinedDenseHead" or not head.get("refine", True):
         raise input_error("model.bbox_head", "a RefinedDenseHead that refines", head.get("type"))
     runner = Runner.from_cfg(cfg)
-    load_weights(runner.model, checkpoint)
+    saved = load_weights(runner.model, checkpoint, cfg)
     runner.model.eval()
     runner.model.bbox_head.score_fusion.features = ()  # of an earlier fit
     loader = runner.test_dataloader
@@ -90,10 +89,8 @@ def fit_fusion(
     fusion = ScoreFusion()
     fusion.set_weights(features, fitted.weights, fitted.alone)
     fused = fusion.fuse(torch.from_numpy(scores), torch.from_numpy(rows)).numpy()
-    saved = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
-    state = saved.get("state_dict", saved)
     for name, value in fusion.state_dict().items():
-        state[f"bbox_head.score_fusion.{name}"] = value
+        saved["state_dict"][f"bbox_head.score_fusion.{name}"] = value
     content = BytesIO()
     torch.save(saved, content)
     Path(out).parent.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,9 @@ import torch
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ebm3d.adapters.checkpoints import check_file, load_weights
 from ebm3d.adapters.engine.settings import load_settings
-from ebm3d.adapters.engine.testing import load_weights, switch_refinement_off
+from ebm3d.adapters.engine.testing import switch_refinement_off
 from ebm3d.boxes.iou import iou_bev
 from ebm3d.errors import input_error
 from ebm3d.noise import fit_noise_stds
@@ -45,6 +46,7 @@ def fit_noise(
         ValueError: for another split or overlap, if the checkpoint lacks parameters of the
             detector, or if none of its boxes can be matched.
     """
+    check_file(checkpoint)
     cfg = load_settings(config, work_dir=Path("work_dirs") / "fit_noise", cfg_options=cfg_options)
     switch_refinement_off(cfg)
     if split not in ("train", "val"):
@@ -58,7 +60,7 @@ def fit_noise(
         cfg.val_dataloader.dataset.ann_file = trained.ann_file
     cfg.test_dataloader = cfg.val_dataloader
     runner = Runner.from_cfg(cfg)
-    load_weights(runner.model, checkpoint, "refinement_head.")
+    load_weights(runner.model, checkpoint, cfg, refine=False)
     runner.model.eval()
     loader = runner.build_dataloader(cfg.test_dataloader)
     pairs: dict[int, list[tuple[Tensor, Tensor]]] = {}

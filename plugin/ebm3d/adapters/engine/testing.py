@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmengine import Config
-from mmengine.model import is_model_wrapper
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 from rich.table import Table
-from torch import nn
 
+from ebm3d.adapters.checkpoints import check_file, load_weights
 from ebm3d.adapters.engine.settings import load_settings
 from ebm3d.adapters.repairs import prepare_distributed_on_cpu
 from ebm3d.errors import input_error
@@ -64,11 +62,10 @@ def evaluate(
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the config evaluates with another metric, or the checkpoint lacks parameters
-            of the model.
+        ValueError: if the config evaluates with another metric, or the checkpoint is not one of
+            this model, see :func:`ebm3d.adapters.checkpoints.load_weights`.
     """
-    if not Path(checkpoint).is_file() and "://" not in str(checkpoint):
-        raise FileNotFoundError(f"checkpoint: expected a file that training saved: {checkpoint}")
+    check_file(checkpoint)
     cfg = load_settings(config, work_dir=work_dir, cfg_options=cfg_options, launcher=launcher)
     cfg.load_from = None
     if not refine:
@@ -86,47 +83,9 @@ def evaluate(
         cfg.test_evaluator.out_dir = None if results_dir is None else str(results_dir)
         prepare_distributed_on_cpu(cfg)
         runner = Runner.from_cfg(cfg)
-        load_weights(runner.model, checkpoint, "" if refine else "refinement_head.")
+        load_weights(runner.model, checkpoint, cfg, refine=refine)
         runner.test()
         return json.loads(figures.read_text()) if figures.is_file() else {}
-
-
-def read_state(checkpoint: str | Path) -> dict[str, Any]:
-    """Return the parameters that a checkpoint holds, on the CPU; ValueError if it is none."""
-    try:
-        loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
-    except (EOFError, KeyError, OSError, RuntimeError, UnpicklingError) as error:
-        got = f"what cannot be read ({type(error).__name__}: {error})"
-        raise input_error(f"checkpoint {checkpoint}", "a file that training saved", got) from error
-    state: dict[str, Any] = loaded.get("state_dict", loaded)
-    return state
-
-
-def load_weights(model: nn.Module, checkpoint: str | Path, optional: str = "") -> None:
-    """Load a checkpoint that must hold every parameter of a model.
-
-    The host loads what fits and goes on: a detector's checkpoint in place of the refinement head's
-    would evaluate a head that was never trained.
-
-    Args:
-        model: receives the checkpoint's parameters.
-        checkpoint: what training saved.
-        optional: parameters with this in their name may be missing; "" for none.
-    """
-    state = read_state(checkpoint)
-    module: nn.Module = model.module if is_model_wrapper(model) else model  # type: ignore[assignment]
-    missing = [
-        name
-        for name in module.load_state_dict(state, strict=False).missing_keys
-        if not (optional and optional in name)
-    ]
-    if missing:
-        raise input_error(
-            f"checkpoint {checkpoint}",
-            "one of this config's model",
-            f"one without {len(missing)} of its parameters, first {missing[0]}",
-            "give the checkpoint that training this very config saved",
-        )
 
 
 def switch_refinement_off(cfg: Config) -> None:

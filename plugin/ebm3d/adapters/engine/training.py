@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.runner import Runner
 
+from ebm3d.adapters.checkpoints import check_file
 from ebm3d.adapters.engine.detector_source import newest_checkpoint, supply_detector
 from ebm3d.adapters.engine.settings import (
     apply_amp,
@@ -14,6 +15,7 @@ from ebm3d.adapters.engine.settings import (
     load_settings,
     read_config,
 )
+from ebm3d.adapters.hooks.plain_checkpoint import PlainCheckpointHook
 from ebm3d.adapters.repairs import prepare_distributed_on_cpu
 
 
@@ -51,6 +53,11 @@ def train(
 
     Returns:
         The runner after its last epoch.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if a checkpoint cannot be resumed or loaded, see
+            :func:`ebm3d.adapters.checkpoints.check_loading`.
     """
     cfg = read_config(config, head=head, stage=stage, loss=loss)
     options = cfg_options or {}
@@ -62,8 +69,12 @@ def train(
         apply_amp(cfg)
     if resumed is not None:
         cfg.resume, cfg.load_from = True, str(resumed)
+    if cfg.get("load_from") is not None:
+        check_file(cfg.load_from)
     prepare_distributed_on_cpu(cfg)
     runner = Runner.from_cfg(cfg)
+    if not any(isinstance(hook, PlainCheckpointHook) for hook in runner.hooks):
+        runner.register_hook(PlainCheckpointHook())  # it checks what is loaded
     if message is not None:
         runner.logger.info(message)
     runner.train()

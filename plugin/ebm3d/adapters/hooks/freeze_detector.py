@@ -35,7 +35,7 @@ class FreezeDetectorHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Refuse to train a head on a detector of random weights."""
-        if _is_frozen(runner.model) and not runner._has_loaded and not self.untrained:
+        if is_frozen(runner.model) and not runner._has_loaded and not self.untrained:
             raise ValueError(
                 "load_from must be a checkpoint of the detector that detector='frozen' does not "
                 "train, but got None; train the detector first and give its checkpoint with "
@@ -53,7 +53,7 @@ def _unwrapped(model: Any) -> Any:
     return model.module if is_model_wrapper(model) else model
 
 
-def _is_frozen(model: nn.Module) -> bool:
+def is_frozen(model: nn.Module) -> bool:
     """Whether a head of the model asks for a frozen detector."""
     return any(getattr(module, "detector", None) == "frozen" for module in model.modules())
 
@@ -61,7 +61,7 @@ def _is_frozen(model: nn.Module) -> bool:
 def _freeze(model: nn.Module) -> None:
     """Freeze everything outside ``refinement_head``, which must exist, if a head asks for it."""
     detector = _unwrapped(model)
-    if not _is_frozen(detector):
+    if not is_frozen(detector):
         return
     modules = [m for name, m in detector.named_modules() if _TRAINED in name.split(".")]
     modes = {module: module.training for module in modules}

@@ -1,4 +1,4 @@
-"""Checkpoints that torch's safe loading reads."""
+"""Checkpoints that torch's safe loading reads, checked when they are loaded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from mmdet3d.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 
+from ebm3d.adapters.checkpoints import check_loading
+from ebm3d.adapters.hooks.freeze_detector import is_frozen
+
 _PLAIN = "log_history"
 
 
@@ -17,7 +20,8 @@ class PlainCheckpointHook(Hook):
     """Save the message hub and the schedulers as containers of Python's numbers.
 
     mmengine 0.10 saves history buffers, numpy scalars and the annealing function of a one-cycle
-    schedule, which ``torch.load`` refuses by default. History buffers are restored on loading.
+    schedule, which ``torch.load`` refuses by default. History buffers are restored on loading,
+    after the check of :func:`ebm3d.adapters.checkpoints.check_loading`.
     """
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
@@ -27,7 +31,8 @@ class PlainCheckpointHook(Hook):
                 checkpoint[key] = _plain(checkpoint[key])
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Restore the history buffers; those of other checkpoints stay."""
+        """Check, and restore the history buffers; those of other checkpoints stay."""
+        check_loading(runner, checkpoint, is_frozen=is_frozen(runner.model))
         scalars = checkpoint.get("message_hub", {}).get("log_scalars", {})
         for key, item in scalars.items():
             if isinstance(item, dict):

@@ -12,6 +12,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
+from ebm3d.adapters.checkpoints import explain, warn_if_damaged
+
 _METHODS = {
     HistoryBuffer: ("min", "max", "mean", "current"),
     OneCycleParamScheduler: ("_annealing_cos", "_annealing_linear"),
@@ -25,15 +27,23 @@ def repair_checkpoint_loading() -> bool:
     Upstream defect: mmengine 0.10 puts history buffers, numpy scalars and the annealing function of
     a one-cycle schedule into checkpoints, which torch's safe loading, the default since 2.6,
     refuses (open-mmlab/mmengine, "Weights only load failed"). While a checkpoint is read, these are
-    on torch's list of safe globals. Downloads, too, are read with safe loading on.
+    on torch's list of safe globals. Downloads, too, are read with safe loading on. A file that
+    cannot be read is named.
     """
     if not hasattr(torch.serialization, "safe_globals"):
         return False
     load = host.CheckpointLoader.load_checkpoint.__func__
 
-    def load_checkpoint(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        with torch.serialization.safe_globals(_safe_globals()):
-            return load(cls, *args, **kwargs)
+    def load_checkpoint(cls: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            with torch.serialization.safe_globals(_safe_globals()):
+                checkpoint = load(cls, filename, *args, **kwargs)
+            warn_if_damaged(filename)
+            return checkpoint
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # torn pickles raise whatever their bytes happen to mean
+            raise explain(filename, error) from error
 
     host.CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
     host.load_url = partial(torch.hub.load_state_dict_from_url, weights_only=True)

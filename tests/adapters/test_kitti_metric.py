@@ -140,25 +140,39 @@ def test_frames_without_predictions_are_legal(
     assert (tmp_path / "out" / "000003.txt").read_text() == ""
 
 
-def test_boxes_outside_the_range_or_the_picture_are_dropped(
-    path: Path, labels: KittiFrames
+@pytest.mark.parametrize(
+    ("limits", "uses_image", "reasons"),
+    [
+        (None, True, [None, None, "outside_image", "behind_camera", None]),
+        (
+            (0, -40, -3, 70.4, 40, 0.0),
+            True,
+            [None, "outside_limits", "outside_image", *["outside_limits"] * 2],
+        ),
+        (None, False, [None] * 5),
+        (
+            (-99, -40, -3, 70.4, 40, 0.0),
+            False,
+            [None, "outside_limits", None, None, "outside_limits"],
+        ),
+    ],
+)
+def test_every_box_that_is_left_out_has_one_reason(
+    labels: KittiFrames, limits: Any, uses_image: bool, reasons: list[str | None]
 ) -> None:
-    from ebm3d.adapters.metrics.kitti_conversion import (
-        calibration_of_info,
-        detections_of_boxes,
-        is_evaluated,
-    )
+    from ebm3d.adapters.metrics.kitti_conversion import calibration_of_info, detections_of_boxes
+    from ebm3d.adapters.metrics.left_out import find_left_out
 
     calibration = calibration_of_info(info_of("000000", labels.frame(0)), "CAM2")
     size = [4.0, 1.6, 1.5, 0.1]
-    boxes = np.array([[20, 0, -1.7, *size], [75, 0, -1.7, *size], [10, 30, -1.7, *size]])
-    boxes = np.concatenate([boxes, [[20, 0, 0.5, *size]]])
-    objects = detections_of_boxes(boxes, np.ones(4), ["Car"] * 4, calibration, (1242, 375))
-    kept = is_evaluated(boxes, objects, (0, -40, -3, 70.4, 40, 0.0))
-    assert kept.tolist() == [True, False, False, False]
-    assert objects.bbox.min() >= 0.0
-    assert objects.bbox[:, 2].max() <= 1242
-    assert objects.bbox[:, 3].max() <= 375
+    places = [[20, 0, -1.7], [75, 0, -1.7], [10, 30, -1.7], [-20, 0, -1.7], [20, 0, 0.5]]
+    boxes = np.array([[*place, *size] for place in places])
+    objects = detections_of_boxes(boxes, np.ones(5), ["Car"] * 5, calibration, (1242, 375))
+    assert (objects.bbox >= 0.0).all()
+    assert (objects.bbox <= [1242, 375, 1242, 375]).all()
+    masks = find_left_out(boxes, objects, limits, uses_image)
+    found = [[name for name, mask in masks.items() if mask[i]] or [None] for i in range(5)]
+    assert found == [[reason] for reason in reasons]
 
 
 def test_a_box_projects_as_in_the_host(path: Path, labels: KittiFrames) -> None:

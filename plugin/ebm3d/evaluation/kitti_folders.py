@@ -30,6 +30,7 @@ class EvaluationInput:
     labels: KittiFrames
     detections: KittiFrames
     notes: tuple[str, ...]
+    num_frames_left_out: int = 0  # labeled ones
 
 
 def read_folders(
@@ -75,6 +76,10 @@ def read_folders(
                 f"{len(ids)} frames have result files and are evaluated, of {len(labeled)} "
                 "labeled ones; give --ids to fix the set."
             )
+    elif others := sorted(detected.difference(ids)):
+        notes.append(
+            f"{len(others)} result files of frames outside --ids are left out (first {others[0]})."
+        )
     _check_present(label_dir, ids, labeled, "labels of every frame", "remove it from the ids")
     if not missing_as_empty:
         remedy = "write an empty file for a frame without detections, or pass --missing-as-empty"
@@ -93,7 +98,7 @@ def read_folders(
         counts = dict(zip(present, np.diff(detections.starts).tolist(), strict=True))
         starts = np.cumsum([0, *(counts.get(frame_id, 0) for frame_id in ids)])
         detections = KittiFrames(tuple(ids), starts, detections.objects)
-    return EvaluationInput(labels, detections, tuple(notes))
+    return EvaluationInput(labels, detections, tuple(notes), len(labeled.difference(ids)))
 
 
 def count_points(

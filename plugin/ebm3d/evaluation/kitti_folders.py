@@ -76,10 +76,6 @@ def read_folders(
                 f"{len(ids)} frames have result files and are evaluated, of {len(labeled)} "
                 "labeled ones; give --ids to fix the set."
             )
-    elif others := sorted(detected.difference(ids)):
-        notes.append(
-            f"{len(others)} result files of frames outside --ids are left out (first {others[0]})."
-        )
     _check_present(label_dir, ids, labeled, "labels of every frame", "remove it from the ids")
     if not missing_as_empty:
         remedy = "write an empty file for a frame without detections, or pass --missing-as-empty"
@@ -88,6 +84,10 @@ def read_folders(
         notes.append(
             f"{len(absent)} of {len(ids)} frames have no result file (first {absent[0]}): taken as "
             "frames without detections."
+        )
+    if others := sorted(detected.difference(ids)):
+        notes.append(
+            f"{len(others)} result files of frames outside --ids are left out (first {others[0]})."
         )
     labels = read_frames(label_dir, ids, scores=False, progress=progress)
     present = [frame_id for frame_id in ids if frame_id in detected]

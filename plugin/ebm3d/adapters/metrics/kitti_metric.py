@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -234,9 +234,6 @@ class EBM3DKittiMetric(BaseMetric):
             ValueError: if a box is not finite.
         """
         class_names = (self.dataset_meta or {}).get("classes", CLASSES)
-        kept = [np.zeros(0, dtype=np.bool_)]
-        dropped: dict[str, Counter[str]] = defaultdict(Counter)
-        scores: dict[str, list[NDArray[Any]]] = defaultdict(list)
         converted: dict[str, KittiObjects] = {}
         for frame_id, result in split.frames.items():
             boxes, info = result[stage], split.infos[frame_id]
@@ -245,26 +242,28 @@ class EBM3DKittiMetric(BaseMetric):
                 got = f"{boxes[row]} in frame {frame_id!r}"
                 raise input_error(FIELDS[stage][0], "finite", got, "check the training")
             image = info["images"][self.default_cam_key]
-            objects = detections_of_boxes(
+            converted[frame_id] = detections_of_boxes(
                 boxes,
                 result[f"scores {stage}"],
                 [class_names[label] for label in result["labels"]],
                 calibration_of_info(info, self.default_cam_key),
                 (image["width"], image["height"]),
             )
-            reasons = find_left_out(boxes, objects, self.pcd_limit_range, split.uses_image)
-            for reason, mask in reasons.items():
-                dropped[reason].update(objects.names[mask].tolist())
-                scores[reason].append(result[f"scores {stage}"][mask])
-            kept.append(~np.any(list(reasons.values()), axis=0))
-            converted[frame_id] = objects.select(kept[-1])
         predicted = stack_frames(converted, scores=True)
+        objects = predicted.objects
+        boxes = np.concatenate([np.zeros((0, 7)), *(r[stage] for r in split.frames.values())])
+        reasons = find_left_out(boxes, objects, self.pcd_limit_range, split.uses_image)
+        kept = ~np.any(list(reasons.values()), axis=0)
+        starts = np.concatenate([[0], np.cumsum(kept)])[predicted.starts]
         problem = MatchingProblem(
-            split.labels, predicted, uses_image=split.uses_image, dropped=dropped
+            split.labels,
+            KittiFrames(predicted.frame_ids, starts, objects.select(kept)),
+            uses_image=split.uses_image,
+            dropped={r: Counter(objects.names[mask].tolist()) for r, mask in reasons.items()},
         )
-        if stage == "after":
-            warn_left_out(problem, {name: np.concatenate(parts) for name, parts in scores.items()})
-        return problem, np.concatenate(kept)
+        if stage == "after" and objects.score is not None:
+            warn_left_out(split.labels, objects.score, reasons)
+        return problem, kept
 
     def _calibrate(
         self, stage: str, report: KittiReport, split: Split, kept: NDArray[np.bool_]

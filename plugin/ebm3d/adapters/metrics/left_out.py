@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from mmengine.logging import MMLogger
 from numpy.typing import NDArray
 
-from ebm3d.datasets.kitti_labels import KittiObjects
+from ebm3d.datasets.kitti_frames import KittiFrames
+from ebm3d.datasets.kitti_labels import DONT_CARE, KittiObjects
 from ebm3d.errors import input_error
-from ebm3d.evaluation.kitti_protocol import DONT_CARE
 from ebm3d.evaluation.left_out import REASONS
-from ebm3d.evaluation.matching_problem import MatchingProblem
 
 FloatArray = NDArray[np.float64]
 
@@ -64,16 +62,17 @@ def find_left_out(
     return reasons
 
 
-def warn_left_out(problem: MatchingProblem, scores: Mapping[str, NDArray[Any]]) -> None:
+def warn_left_out(
+    labels: KittiFrames, scores: FloatArray, reasons: Mapping[str, NDArray[np.bool_]]
+) -> None:
     """Warn where many confident boxes, as many as there are objects, are left out for a reason."""
-    everything = np.concatenate([problem.scores, *scores.values()])
-    num = min(int((problem.label_names != DONT_CARE).sum()), len(everything))
+    num = min(int((labels.objects.names != DONT_CARE).sum()), len(scores))
     if not num:
         return
-    cutoff = np.partition(everything, -num)[-num]
-    num = int((everything >= cutoff).sum())
-    for reason, values in scores.items():
-        if (found := int((values >= cutoff).sum())) > _MAX_LEFT_OUT[reason] * num:
+    confident = scores >= np.partition(scores, -num)[-num]
+    num = int(confident.sum())
+    for reason, mask in reasons.items():
+        if (found := int((mask & confident).sum())) > _MAX_LEFT_OUT[reason] * num:
             MMLogger.get_current_instance().warning(
                 "%d of the %d most confident boxes lie %s and are not evaluated%s",
                 *(found, num, REASONS[reason], _REMEDIES[reason]),

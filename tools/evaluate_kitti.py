@@ -30,8 +30,9 @@ from ebm3d.evaluation import (
     resolve_iou_thresholds,
 )
 from ebm3d.evaluation.kitti_folders import count_points
+from ebm3d.evaluation.left_out import count_left_out
 from ebm3d.evaluation.localization import DISTANCE_BANDS
-from ebm3d.evaluation.tables import comparison_tables, report_tables
+from ebm3d.evaluation.tables import comparison_tables, left_out_tables, report_tables
 
 _ERRORS = Console(stderr=True)
 _MIN_WIDTH = 120
@@ -68,7 +69,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     with _ERRORS.status("Evaluating (the first run compiles, which takes half a minute)"):
         problem = MatchingProblem(inputs.labels, inputs.detections)
         report = report_kitti(
-            problem, thresholds, num_points=num_points, distance_bands=options.distance_bands
+            problem,
+            thresholds,
+            num_points=num_points,
+            distance_bands=options.distance_bands,
+            num_frames_left_out=inputs.num_frames_left_out,
         )
     console = Console(width=max(_MIN_WIDTH, Console().width))
     for table in report_tables(report):
@@ -83,9 +88,10 @@ def _evaluate(options: argparse.Namespace) -> int:
             progress=_bar("Reading the other results"),
         )
         notes += other.notes
+        other_problem = MatchingProblem(inputs.labels, other.detections)
         comparison = compare_kitti(
             problem,
-            MatchingProblem(inputs.labels, other.detections),
+            other_problem,
             thresholds,
             num_replicates=options.replicates,
             progress=_bar("Resampling frames"),
@@ -95,8 +101,11 @@ def _evaluate(options: argparse.Namespace) -> int:
             names = [str(options.detection_dir), str(options.compare)]
         for table in comparison_tables(comparison, names):
             console.print(table, highlight=False)
+        left_out = count_left_out(other_problem, list(thresholds), inputs.num_frames_left_out)
+        for table in left_out_tables(left_out, f"{names[1]}: "):
+            console.print(table, highlight=False)
         for class_name, figures in comparison.as_dict().items():
-            tree[class_name]["comparison"] = figures
+            tree[class_name]["comparison"] = {**figures, "left_out": left_out[class_name]}
     for note in notes:
         console.print(f"Note: {escape(note)}", highlight=False, soft_wrap=True)
     _write(options, report, tree, console)

@@ -19,9 +19,9 @@ LIDAR_TO_CAMERA = [
 ]
 
 
-def info_of(frame_id: str, objects: KittiObjects) -> dict[str, Any]:
-    """An entry of an info file."""
-    image = {"cam2img": P2, "lidar2cam": LIDAR_TO_CAMERA, "height": 375, "width": 1242}
+def info_of(frame_id: str, objects: KittiObjects, **image: Any) -> dict[str, Any]:
+    """An entry of an info file; ``image`` replaces what it says of the camera."""
+    camera = {"cam2img": P2, "lidar2cam": LIDAR_TO_CAMERA, "height": 375, "width": 1242, **image}
     instances = [
         {
             "bbox": objects.bbox[i].tolist(),
@@ -40,14 +40,17 @@ def info_of(frame_id: str, objects: KittiObjects) -> dict[str, Any]:
     ]
     return {
         "sample_idx": int(frame_id),
-        "images": {"CAM2": image},
+        "images": {"CAM2": camera},
         "lidar_points": {"lidar_path": f"{frame_id}.bin"},
         "instances": instances,
     }
 
 
-def write_infos(path: Path, labels: KittiFrames) -> None:
+def write_infos(
+    path: Path, labels: KittiFrames, metainfo: dict[str, Any] | None = None, **image: Any
+) -> None:
     """Write the info file of labels."""
-    infos = [info_of(name, labels.frame(i)) for i, name in enumerate(labels.frame_ids)]
+    infos = [info_of(name, labels.frame(i), **image) for i, name in enumerate(labels.frame_ids)]
     categories = {name: i for i, name in enumerate(NAMES)} | {"DontCare": -1}
-    path.write_bytes(pickle.dumps({"metainfo": {"categories": categories}, "data_list": infos}))
+    content = {"metainfo": {"categories": categories, **(metainfo or {})}, "data_list": infos}
+    path.write_bytes(pickle.dumps(content))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from ebm3d.datasets import boxes_from_camera
 from ebm3d.datasets.kitti_frames import KittiFrames, read_frames
 from ebm3d.evaluation import evaluate_kitti
 from tests.adapters.infos import LIDAR_TO_CAMERA, P2, info_of, write_infos
-from tests.evaluation.scenes import random_scene
+from tests.evaluation.scenes import make_frames, random_scene
 
 # With the repairs the host keeps its compiled kernels from run to run.
 pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered")]
 pytest.importorskip("mmdet3d")
+_FEW = {"classes": ["Car", "Cyclist"], "iou_thresholds": [0.5, 0.7]}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,9 @@ def _metric(path: Path, **options: Any) -> Any:
     return metric
 
 
-def _predictions(labels: KittiFrames, *, refined: bool, spread: float = 0.3) -> list[Any]:
+def _predictions(
+    labels: KittiFrames, *, refined: bool, spread: float = 1.0, **image: Any
+) -> list[Any]:
     """A sample a frame: the cars, moved; with boxes before refinement moved more."""
     from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
     from mmengine.structures import InstanceData
@@ -50,13 +54,13 @@ def _predictions(labels: KittiFrames, *, refined: bool, spread: float = 0.3) -> 
     from ebm3d.adapters.metrics.kitti_conversion import calibration_of_info
 
     rng = np.random.default_rng(1)
-    calibration = calibration_of_info(info_of("000000", labels.frame(0)), "CAM2")
+    calibration = calibration_of_info(info_of("000000", labels.frame(0), **image), "CAM2")
     samples = []
     for index, name in enumerate(labels.frame_ids):
         cars = labels.frame(index)
         cars = cars.select(cars.names == "Car")
         boxes = boxes_from_camera(cars.location, cars.dimensions, cars.rotation_y, calibration)
-        noise = rng.normal(size=boxes.shape) * [spread, spread, 0.05, 0.1, 0.05, 0.05, 0.05]
+        noise = spread * rng.normal(size=boxes.shape) * [0.3, 0.3, 0.05, 0.1, 0.05, 0.05, 0.05]
 
         def wrap(values: np.ndarray) -> LiDARInstance3DBoxes:
             return LiDARInstance3DBoxes(torch.as_tensor(values, dtype=torch.float32))
@@ -140,25 +144,113 @@ def test_frames_without_predictions_are_legal(
     assert (tmp_path / "out" / "000003.txt").read_text() == ""
 
 
-def test_boxes_outside_the_range_or_the_picture_are_dropped(
-    path: Path, labels: KittiFrames
+@pytest.mark.parametrize(
+    ("limits", "uses_image", "reasons"),
+    [
+        (None, True, [None, None, "outside_image", "behind_camera", None]),
+        (
+            (0, -40, -3, 70.4, 40, 0.0),
+            True,
+            [None, "outside_limits", "outside_image", *["outside_limits"] * 2],
+        ),
+        (None, False, [None] * 5),
+        (
+            (-99, -40, -3, 70.4, 40, 0.0),
+            False,
+            [None, "outside_limits", None, None, "outside_limits"],
+        ),
+    ],
+)
+def test_every_box_that_is_left_out_has_one_reason(
+    labels: KittiFrames, limits: Any, uses_image: bool, reasons: list[str | None]
 ) -> None:
-    from ebm3d.adapters.metrics.kitti_conversion import (
-        calibration_of_info,
-        detections_of_boxes,
-        is_evaluated,
-    )
+    from ebm3d.adapters.metrics.kitti_conversion import calibration_of_info, detections_of_boxes
+    from ebm3d.adapters.metrics.left_out import find_left_out
 
     calibration = calibration_of_info(info_of("000000", labels.frame(0)), "CAM2")
     size = [4.0, 1.6, 1.5, 0.1]
-    boxes = np.array([[20, 0, -1.7, *size], [75, 0, -1.7, *size], [10, 30, -1.7, *size]])
-    boxes = np.concatenate([boxes, [[20, 0, 0.5, *size]]])
-    objects = detections_of_boxes(boxes, np.ones(4), ["Car"] * 4, calibration, (1242, 375))
-    kept = is_evaluated(boxes, objects, (0, -40, -3, 70.4, 40, 0.0))
-    assert kept.tolist() == [True, False, False, False]
-    assert objects.bbox.min() >= 0.0
-    assert objects.bbox[:, 2].max() <= 1242
-    assert objects.bbox[:, 3].max() <= 375
+    places = [[20, 0, -1.7], [75, 0, -1.7], [10, 30, -1.7], [-20, 0, -1.7], [20, 0, 0.5]]
+    boxes = np.array([[*place, *size] for place in places])
+    objects = detections_of_boxes(boxes, np.ones(5), ["Car"] * 5, calibration, (1242, 375))
+    assert (objects.bbox >= 0.0).all()
+    assert (objects.bbox <= [1242, 375, 1242, 375]).all()
+    masks = find_left_out(boxes, objects, limits, uses_image)
+    found = [[name for name, mask in masks.items() if mask[i]] or [None] for i in range(5)]
+    assert found == [[reason] for reason in reasons]
+
+
+@pytest.mark.parametrize(
+    ("place", "turn"),
+    [((0, 0, 1.73), 0.0), ((0, 0, 0), np.pi), ((-90, 50, -5), 0.7)],
+    ids=["origin on the ground", "x backwards", "far origin"],
+)
+def test_figures_do_not_depend_on_the_lidar_frame(
+    path: Path, labels: KittiFrames, place: tuple[float, ...], turn: float
+) -> None:
+    # Perfect boxes: noise would turn with the frame.
+    expected = _run(_metric(path, **_FEW), _predictions(labels, refined=False, spread=0.0))
+    moved = np.eye(4)
+    moved[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    moved[:3, 3] = place
+    image = {"lidar2cam": LIDAR_TO_CAMERA @ np.linalg.inv(moved)}
+    write_infos(path, labels, **image)
+    figures = _run(_metric(path, **_FEW), _predictions(labels, refined=False, spread=0.0, **image))
+    assert figures["Car/num_detections"] == expected["Car/num_detections"] > 40
+    for key in ("3d/0.70/hard", "bbox/0.70/hard", "aos/0.50/moderate", "bev/0.70/easy"):
+        assert figures[f"Car/{key}/ap_r40"] == pytest.approx(expected[f"Car/{key}/ap_r40"])
+
+
+@pytest.mark.parametrize("lidar_only", [True, False])
+def test_without_2d_boxes_nothing_is_left_out_wherever_it_lies(
+    tmp_path: Path, rng: np.random.Generator, lidar_only: bool
+) -> None:
+    scene = make_frames(
+        [[{"x": x, "z": z, "bbox": (0.0,) * 4}] for x, z in rng.uniform(-80, 80, (60, 2))],
+        scores=False,
+    )
+    image = {"height": 0, "width": 0} if lidar_only else {}
+    path, out = tmp_path / "infos.pkl", tmp_path / "figures.json"
+    write_infos(path, scene, {"lidar_only": lidar_only}, **image)
+    metric = _metric(path, json_file=str(out), out_dir=str(tmp_path / "out"), **_FEW)
+    figures = _run(metric, _predictions(scene, refined=False, spread=0.0))
+    for key in ("3d/0.70/easy", "bev/0.70/hard"):
+        assert figures[f"Car/{key}/ap_r40"] == pytest.approx(100)
+    assert not [key for key in figures if "/bbox/" in key or "/aos/" in key]
+    tree = json.loads(out.read_text())["Car"]
+    assert tree["bbox"]["0.70"]["easy"]["ap_r40"] is None
+    left_out = tree["left_out"]["detections"]
+    assert not any(left_out[k] for k in ("outside_limits", "behind_camera", "outside_image"))
+    written = read_frames(tmp_path / "out", scene.frame_ids, scores=True)
+    assert len(written.objects) == 60
+
+
+def test_what_limits_leave_out_is_counted_by_class_and_warned_of(
+    path: Path, labels: KittiFrames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmengine.logging import MMLogger
+
+    warnings: list[str] = []
+    monkeypatch.setattr(MMLogger, "warning", lambda _, text, *args: warnings.append(text % args))
+    samples = _predictions(labels, refined=True)[:20]
+    out, limits = tmp_path / "figures.json", [0, -40, -3, 30, 40, 0]
+    _run(_metric(path, pcd_limit_range=limits, json_file=str(out), **_FEW), samples)
+    tree = json.loads(out.read_text())
+    for stage, boxes in (("before", "initial_bboxes_3d"), ("after", "bboxes_3d")):
+        places = np.concatenate([s["pred_instances_3d"][boxes].tensor[:, 0] for s in samples])
+        left_out = tree[stage]["Car"]["left_out"]
+        assert 0 < left_out["detections"]["outside_limits"] == (places >= 30).sum() < len(places)
+        assert left_out["frames"] == 10
+    assert tree["after"]["Cyclist"]["left_out"]["detections"]["outside_limits"] == 0
+    assert len(warnings) == 1
+    assert "confident boxes lie outside pcd_limit_range" in warnings[0]
+
+
+def test_clouds_of_one_name_are_refused(path: Path, labels: KittiFrames) -> None:
+    infos = pickle.loads(path.read_bytes())
+    infos["data_list"][3]["lidar_points"]["lidar_path"] = "other/000000.bin"
+    path.write_bytes(pickle.dumps(infos))
+    with pytest.raises(ValueError, match=r"clouds of .* '000000' more than once"):
+        _run(_metric(path), _predictions(labels, refined=False)[:1])
 
 
 def test_a_box_projects_as_in_the_host(path: Path, labels: KittiFrames) -> None:
@@ -238,6 +330,7 @@ def test_predictions_that_cannot_be_scored_are_refused(
     [
         ({"classes": ["Bus"]}, ValueError, "classes must be among Car"),
         ({"pcd_limit_range": [0, 1]}, ValueError, "pcd_limit_range must be six numbers"),
+        ({"pcd_limit_range": [0, -4, 0, 7, 4, -3]}, ValueError, "pcd_limit_range must be six"),
         ({"anfile": "infos.pkl"}, TypeError, "anfile"),
     ],
 )

@@ -40,6 +40,8 @@ def test_figures_are_printed_and_written(
     figures = json.loads(out.read_text())["Car"]
     assert {"bbox", "bev", "3d", "aos", "localization", "by_distance"} <= set(figures)
     assert f"{figures['3d']['0.70']['easy']['ap_r40']:6.2f}" in printed
+    assert figures["left_out"]["frames"] == 1
+    assert "labeled frames without predictions: 1." in printed
     assert (plots / "precision_recall_car.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -48,14 +50,23 @@ def test_two_result_sets_are_compared(
 ) -> None:
     out = tmp_path / "figures.json"
     arguments = [*folders[:2], "--iou", "0.7", "--classes", "Car", "--replicates", "100"]
+    (tmp_path / "ids.txt").write_text("".join(f"{index:06d}\n" for index in range(48)))
+    flat = make_objects([{"name": "Bus", "score": 1}, {"bbox": (0.0,) * 4}], scores=True)
+    write_labels(Path(folders[2]) / "000047.txt", flat)
+    arguments += ["--ids", str(tmp_path / "ids.txt")]
     assert main([*arguments, "--compare", folders[2], "--json", str(out)]) == 0
     printed = capsys.readouterr().out
+    assert "2 result files of frames outside --ids are left out (first 000048)" in printed
+    assert "second: Left out, detections of classes that are not evaluated: 1 Bus." in printed
     assert "AP R40 of second minus first" in printed
     comparison = json.loads(out.read_text())["Car"]["comparison"]
     part = comparison["3d"]["0.70"]["easy"]
     assert part["low"] <= part["difference"] <= part["high"]
     assert part["difference"] > 0
     assert comparison["improved"][0]["change"] > 0
+    left_out = comparison["left_out"]
+    assert left_out["detections"]["without_2d_box"]["easy"] == 1
+    assert left_out["other_classes"]["detections"] == {"Bus": 1}
 
 
 def test_bad_input_is_named_and_fails(

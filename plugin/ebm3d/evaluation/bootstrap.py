@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ebm3d.boxes.kernels import threads_for
 from ebm3d.evaluation.average_precision import sample_cutoffs
-from ebm3d.evaluation.kitti_evaluation import MatchingProblem
 from ebm3d.evaluation.kitti_protocol import NUM_SAMPLES
 from ebm3d.evaluation.matching import COUNTED, FloatArray, IntArray
+from ebm3d.evaluation.matching_problem import MatchingProblem
 
 _SECONDS_PER_LOOK = 1e-9  # to the right power of ten
 

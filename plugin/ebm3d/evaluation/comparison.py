@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from ebm3d.errors import input_error
 from ebm3d.evaluation.bootstrap import draw_weights, resampled_ap_r40
-from ebm3d.evaluation.kitti_evaluation import MatchingProblem, format_threshold
-from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, METRICS
+from ebm3d.evaluation.kitti_evaluation import format_threshold
+from ebm3d.evaluation.kitti_protocol import DIFFICULTIES
 from ebm3d.evaluation.localization import MatchedPairs, common_pairs, summarize
 from ebm3d.evaluation.matching import COUNTED, FloatArray
+from ebm3d.evaluation.matching_problem import MatchingProblem
 
 CONFIDENCE = 0.95
 NUM_REPLICATES = 1000
@@ -130,7 +131,7 @@ def _compare_ap(
     """AP R40 of both sets with intervals, by metric, threshold and difficulty."""
     weights = np.concatenate([np.ones_like(weights[:1]), weights])  # every frame once: plain AP
     tree: dict[str, Any] = {}
-    for metric in METRICS:
+    for metric in first.metrics:
         for difficulty in DIFFICULTIES:
             statuses = [problem.status(class_name, difficulty) for problem in (first, second)]
             changes = [

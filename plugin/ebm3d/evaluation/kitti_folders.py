@@ -31,6 +31,7 @@ class EvaluationInput:
     labels: KittiFrames
     detections: KittiFrames
     notes: tuple[str, ...]
+    num_frames_left_out: int = 0  # labeled ones
 
 
 def read_folders(
@@ -87,6 +88,10 @@ def read_folders(
             f"{len(absent)} of {len(ids)} frames have no result file (first {absent[0]}): taken as "
             "frames without detections."
         )
+    if others := sorted(detected.difference(ids)):
+        notes.append(
+            f"{len(others)} result files of frames outside --ids are left out (first {others[0]})."
+        )
     labels = read_frames(label_dir, ids, scores=False, progress=progress)
     present = [frame_id for frame_id in ids if frame_id in detected]
     detections = read_frames(detection_dir, present, scores=True, progress=progress)
@@ -96,7 +101,7 @@ def read_folders(
         counts = dict(zip(present, np.diff(detections.starts).tolist(), strict=True))
         starts = np.cumsum([0, *(counts.get(frame_id, 0) for frame_id in ids)])
         detections = KittiFrames(tuple(ids), starts, detections.objects)
-    return EvaluationInput(labels, detections, tuple(notes))
+    return EvaluationInput(labels, detections, tuple(notes), len(labeled.difference(ids)))
 
 
 def count_points(

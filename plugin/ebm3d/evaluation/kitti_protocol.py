@@ -36,6 +36,8 @@ DEFAULT_IOU_THRESHOLDS: Mapping[str, tuple[float, ...]] = {
 
 NUM_SAMPLES = 41
 """Recall values 0, 1/40, ..., 1 at which precision is read off."""
+OCCLUSION_LEVELS = (0, 1, 2)
+"""Visible, partly and largely occluded; anything else is unknown."""
 NO_ANGLE = -10.0
 """The alpha of a detector that gives no orientation."""
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.errors import shape_error
-from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, MatchingProblem, evaluate_problem
+from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, evaluate_problem
 from ebm3d.evaluation.kitti_protocol import DIFFICULTIES
+from ebm3d.evaluation.left_out import count_left_out
 from ebm3d.evaluation.localization import (
     DISTANCE_BANDS,
     POINT_BANDS,
@@ -22,6 +23,7 @@ from ebm3d.evaluation.localization import (
     summarize_bands,
 )
 from ebm3d.evaluation.matching import COUNTED
+from ebm3d.evaluation.matching_problem import MatchingProblem
 
 OCCLUSION_NAMES = ("visible", "partly", "largely")
 
@@ -36,21 +38,24 @@ class KittiReport:
         localization: summaries of the matched pairs by class: ``easy``, ``moderate``, ``hard``,
             ``by_distance``, ``by_occlusion`` and, where points are counted, ``by_points``.
         pairs: matched pairs by class and difficulty.
+        left_out: what took no part, of ``count_left_out``.
     """
 
     evaluation: KittiEvaluation
     by_distance: Mapping[str, KittiEvaluation]
     localization: Mapping[str, dict[str, Any]]
     pairs: Mapping[tuple[str, str], MatchedPairs]
+    left_out: Mapping[str, dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all figures: the protocol's layout, with ``by_distance`` and ``localization``."""
+        """Return all figures: the protocol's layout and the other attributes by class."""
         tree = self.evaluation.as_dict()
         for name, evaluation in self.by_distance.items():
             for class_name, figures in evaluation.as_dict().items():
                 tree[class_name].setdefault("by_distance", {})[name] = figures
         for class_name, summary in self.localization.items():
             tree[class_name]["localization"] = summary
+            tree[class_name]["left_out"] = self.left_out[class_name]
         return tree
 
 
@@ -60,6 +65,7 @@ def report_kitti(
     *,
     num_points: NDArray[np.int64] | None = None,
     distance_bands: Sequence[float] = DISTANCE_BANDS,
+    num_frames_left_out: int = 0,
 ) -> KittiReport:
     """Evaluate one result set in full.
 
@@ -68,6 +74,7 @@ def report_kitti(
         thresholds: by class, of ``resolve_iou_thresholds``.
         num_points: LiDAR points in the box of each label, ``(G,)``, -1 where unknown.
         distance_bands: borders, ascending, horizontal meters from the camera.
+        num_frames_left_out: labeled frames without predictions.
 
     Raises:
         ValueError: if ``num_points`` does not fit the labels or the borders do not ascend.
@@ -100,7 +107,9 @@ def report_kitti(
         if num_points is not None:
             summary["by_points"] = summarize_bands(matched, num_points, status, POINT_BANDS)
         localization[class_name] = summary
-    return KittiReport(evaluate_problem(problem, thresholds), by_distance, localization, pairs)
+    evaluation = evaluate_problem(problem, thresholds)
+    left_out = count_left_out(problem, list(thresholds), num_frames_left_out)
+    return KittiReport(evaluation, by_distance, localization, pairs, left_out)
 
 
 def flat_figures(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from ebm3d.boxes.iou import iou_3d, iou_bev
 from ebm3d.boxes.kernels import threads_for
 from ebm3d.errors import input_error, shape_error
-from ebm3d.evaluation.kitti_evaluation import MatchingProblem
 from ebm3d.evaluation.kitti_protocol import Difficulty
 from ebm3d.evaluation.matching import COUNTED, SKIPPED, FloatArray, IntArray, StatusArray
+from ebm3d.evaluation.matching_problem import MatchingProblem
 from ebm3d.evaluation.overlaps import upright_boxes
 
 _SECONDS_PER_PAIR = 1e-8  # to the right power of ten

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, format_threshold
-from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, METRICS, NUM_SAMPLES
+from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, NUM_SAMPLES
 
 _TITLES = {"bbox": "2D box", "bev": "BEV", "3d": "3D"}
 
@@ -23,12 +23,13 @@ def save_precision_recall(evaluation: KittiEvaluation, folder: str | Path) -> li
     Path(folder).mkdir(parents=True, exist_ok=True)
     recall = np.arange(NUM_SAMPLES) / (NUM_SAMPLES - 1)
     legend = {"title": "IoU: AP R40", "fontsize": "small", "frameon": False}
+    metrics = evaluation.metrics
     written = []
     for class_name in evaluation.num_detections:
         figure = Figure(figsize=(15, 11), layout="constrained")
-        grid = figure.subplots(len(DIFFICULTIES), len(METRICS), sharex=True, sharey=True)
+        grid = figure.subplots(len(DIFFICULTIES), len(metrics), sharex=True, sharey=True)
         for row, difficulty in zip(grid, DIFFICULTIES, strict=True):
-            for axes, metric in zip(row, METRICS, strict=True):
+            for axes, metric in zip(row, metrics, strict=True):
                 for threshold in evaluation.thresholds(class_name):
                     curve = evaluation.curves[class_name, metric, threshold, difficulty.name]
                     average = curve.average_precision("ap_r40")

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.errors import input_error, shape_error
-from ebm3d.evaluation.kitti_evaluation import MatchingProblem
 from ebm3d.evaluation.kitti_protocol import NEIGHBORS
+from ebm3d.evaluation.matching_problem import MatchingProblem
 
 FloatArray = NDArray[np.float64]
 

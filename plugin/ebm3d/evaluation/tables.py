@@ -14,8 +14,9 @@ from rich.table import Table
 from ebm3d.evaluation.calibration import COVERAGES, DIMENSIONS, CalibrationReport
 from ebm3d.evaluation.comparison import KittiComparison
 from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, format_threshold
-from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, METRICS
+from ebm3d.evaluation.kitti_protocol import DIFFICULTIES
 from ebm3d.evaluation.kitti_report import KittiReport
+from ebm3d.evaluation.left_out import REASONS
 from ebm3d.evaluation.localization import ERRORS, MIN_OVERLAP
 
 _TITLES = {"bbox": "2D box", "bev": "BEV", "3d": "3D", "aos": "AOS"}
@@ -38,6 +39,7 @@ def report_tables(report: KittiReport, title: str = "") -> Iterator[RenderableTy
         yield precision_table(report.evaluation, class_name, title)
         yield distance_table(report, class_name, title)
         yield localization_table(report.localization[class_name], class_name, title)
+    yield from left_out_tables(report.left_out, title)
     for note in report.evaluation.notes:
         yield f"Note: {note}"
 
@@ -49,9 +51,10 @@ def precision_table(evaluation: KittiEvaluation, class_name: str, title: str = "
     )
     num = evaluation.num_detections[class_name]
     names = "/".join(d.name for d in DIFFICULTIES)
+    metrics = (*evaluation.metrics, *(["aos"] if "bbox" in evaluation.metrics else []))
     table = _table(
         f"{title}{class_name}: average precision, {names}\nlabels: {counts}; detections: {num}",
-        ("IoU", "", *_TITLES.values()),
+        ("IoU", "", *(_TITLES[metric] for metric in metrics)),
     )
     for threshold in evaluation.thresholds(class_name):
         for name, label in (("ap_r40", "R40"), ("ap_r11", "R11")):
@@ -60,7 +63,7 @@ def precision_table(evaluation: KittiEvaluation, class_name: str, title: str = "
                     _percent(evaluation, class_name, metric, threshold, d.name, name)
                     for d in DIFFICULTIES
                 )
-                for metric in (*METRICS, "aos")
+                for metric in metrics
             ]
             shown = format_threshold(threshold) if name == "ap_r40" else ""
             table.add_row(shown, label, *cells)
@@ -110,6 +113,26 @@ def localization_table(summary: Mapping[str, Any], class_name: str, title: str =
             cells.append(f"{median:.{digits}f} {bias:+.{digits}f}")
         table.add_row(name, *cells)
     return table
+
+
+def left_out_tables(left_out: Mapping[str, Any], title: str = "") -> Iterator[RenderableType]:
+    """Yield what was left out of ``KittiReport.left_out``: a line by reason, a column by class."""
+    table = _table(f"{title}Left out, easy/moderate/hard", ("", *left_out))
+    for kind in ("labels", "detections"):
+        for reason, name in REASONS.items():
+            nums = [figures[kind].get(reason, 0) for figures in left_out.values()]
+            cells = [[*n.values()] if isinstance(n, Mapping) else [n] for n in nums]
+            if any(map(any, cells)):
+                table.add_row(f"{kind} {name}", *("/".join(map(str, cell)) for cell in cells))
+    if table.row_count:
+        yield table
+    figures = next(iter(left_out.values()))
+    for kind, counts in figures["other_classes"].items():
+        if counts:
+            shown = ", ".join(f"{num} {name}" for name, num in counts.items())
+            yield f"{title}Left out, {kind} of classes that are not evaluated: {shown}."
+    if figures["frames"]:
+        yield f"{title}Left out, labeled frames without predictions: {figures['frames']}."
 
 
 def calibration_table(

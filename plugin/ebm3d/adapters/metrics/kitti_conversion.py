@@ -5,21 +5,35 @@ N objects of one frame.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from mmengine.fileio import load
 from numpy.typing import NDArray
 
 from ebm3d.datasets.kitti_calibration import KittiCalibration, boxes_to_camera
+from ebm3d.datasets.kitti_frames import KittiFrames, stack_frames
 from ebm3d.datasets.kitti_labels import KittiObjects
 from ebm3d.errors import input_error
+from ebm3d.evaluation.matching_problem import has_images
 
 FloatArray = NDArray[np.float64]
 
 # Signs of the eight corners along length, height (from the bottom up) and width.
 _CORNERS = np.array([(x, y, z) for x in (-0.5, 0.5) for y in (0.0, -1.0) for z in (-0.5, 0.5)])
+
+
+class Split(NamedTuple):
+    """Frames of a split in the order of their ids: predictions, infos by id, and labels."""
+
+    frames: dict[str, dict[str, Any]]
+    infos: dict[str, Mapping[str, Any]]
+    labels: KittiFrames
+    uses_image: bool
+    num_frames_left_out: int  # of the info file, without predictions
 
 
 def frame_id_of(path: str) -> str:
@@ -60,6 +74,38 @@ def labels_of_info(info: Mapping[str, Any], names: Mapping[int, str]) -> KittiOb
     )
 
 
+def read_split(
+    results: Sequence[dict[str, Any]], ann_file: str, backend_args: dict[str, Any] | None = None
+) -> Split:
+    """Join predictions, with ``frame_id``, with the frames of an info file.
+
+    Raises:
+        ValueError: if a frame is not in the info file, or clouds of it have one name.
+    """
+    infos = load(ann_file, backend_args=backend_args)
+    paths = {info["lidar_points"]["lidar_path"]: info for info in infos["data_list"]}
+    by_frame = {frame_id_of(path): info for path, info in paths.items()}
+    if len(by_frame) < len(paths):
+        twice = Counter(map(frame_id_of, paths)).most_common(1)[0][0]
+        remedy = "frames are identified by the name of their cloud: rename the clouds"
+        got = f"{len(paths)} clouds of {len(by_frame)} names, {twice!r} more than once"
+        raise input_error(f"clouds of {ann_file}", "named differently", got, remedy)
+    names = {label: name for name, label in infos["metainfo"]["categories"].items()}
+    names.setdefault(-1, "DontCare")
+    # Sorted, so that sums are rounded the same whatever the order of the frames.
+    frames = {r["frame_id"]: r for r in sorted(results, key=lambda r: r["frame_id"])}
+    unknown = [frame_id for frame_id in frames if frame_id not in by_frame]
+    if unknown:
+        got = f"{len(unknown)} others, first {unknown[0]!r}"
+        remedy = "give the metric the ann_file of the data set that is evaluated"
+        raise input_error("frames", f"among those of {ann_file}", got, remedy)
+    chosen = {frame_id: by_frame[frame_id] for frame_id in frames}
+    labels = {frame_id: labels_of_info(info, names) for frame_id, info in chosen.items()}
+    stacked = stack_frames(labels, scores=False)
+    uses_image = not infos["metainfo"].get("lidar_only", False) and has_images(stacked)
+    return Split(frames, chosen, stacked, uses_image, len(by_frame) - len(frames))
+
+
 def points_of_info(info: Mapping[str, Any]) -> NDArray[np.int64]:
     """Return the number of LiDAR points in each label's box, shape ``(N,)``; -1 where unknown."""
     counts = [instance.get("num_lidar_pts", -1) for instance in info["instances"]]
@@ -98,7 +144,8 @@ def detections_of_boxes(
     """Return boxes of the LiDAR frame as KITTI results.
 
     The 2D box is the smallest around the projection of the eight corners, clipped to the picture.
-    Corners behind the camera are projected like the others, as the host does.
+    Corners behind the camera are projected like the others, as the host does; a box whose center
+    lies there has a 2D box of zeros.
 
     Args:
         boxes: ``(x, y, z, dx, dy, dz, yaw)``, ``z`` at the bottom, shape ``(N, 7)``.
@@ -113,7 +160,9 @@ def detections_of_boxes(
     """
     boxes = np.asarray(boxes, dtype=np.float64).reshape((-1, 7))
     location, dimensions, rotation_y = boxes_to_camera(boxes, calibration)
-    bbox = project_boxes(location, dimensions, rotation_y, calibration.P2)
+    with np.errstate(divide="ignore", invalid="ignore"):  # corners in the camera's plane
+        bbox = project_boxes(location, dimensions, rotation_y, calibration.P2)
+    bbox[(location[:, 2] <= 0) | np.isnan(bbox).any(axis=1)] = 0.0
     alpha = rotation_y - np.arctan2(location[:, 0], location[:, 2])
     unknown = np.full(len(boxes), -1)
     return KittiObjects(
@@ -156,23 +205,3 @@ def project_boxes(
     projected = corners @ projection[:, :3].T + projection[:, 3]
     pixels = projected[..., :2] / projected[..., 2:]
     return np.concatenate([pixels.min(axis=1), pixels.max(axis=1)], axis=1)
-
-
-def is_evaluated(
-    boxes: FloatArray, detections: KittiObjects, limit_range: Sequence[float]
-) -> NDArray[np.bool_]:
-    """Return which detections the host's metric keeps.
-
-    Args:
-        boxes: of the detections, LiDAR frame, shape ``(N, 7)``.
-        detections: from ``detections_of_boxes``.
-        limit_range: x, y, z from and x, y, z to between which the bottom center must lie.
-
-    Returns:
-        Whether the projection meets the picture and the box lies in the range, shape ``(N,)``.
-    """
-    left, top, right, bottom = detections.bbox.T
-    center = np.asarray(boxes, dtype=np.float64).reshape((-1, 7))[:, :3]
-    low, high = np.asarray(limit_range[:3]), np.asarray(limit_range[3:])
-    in_range = ((center > low) & (center < high)).all(axis=1)
-    return np.asarray(in_range & (right > left) & (bottom > top))

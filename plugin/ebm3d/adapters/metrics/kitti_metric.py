@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from mmdet3d.registry import METRICS
 from mmengine.evaluator import BaseMetric
-from mmengine.fileio import load
 from mmengine.logging import MMLogger
 from numpy.typing import NDArray
 
 from ebm3d.adapters.dense_heads.score_fusion import INITIAL_SCORES
 from ebm3d.adapters.metrics.calibration import CalibrationSettings, boxes_of_labels, calibrate
 from ebm3d.adapters.metrics.kitti_conversion import (
+    Split,
     calibration_of_info,
     detections_of_boxes,
     frame_id_of,
-    is_evaluated,
-    labels_of_info,
     points_of_info,
+    read_split,
 )
+from ebm3d.adapters.metrics.left_out import check_limits, find_left_out, warn_left_out
 from ebm3d.datasets.atomic import check_writable, write_atomically
 from ebm3d.datasets.kitti_frames import KittiFrames, stack_frames
 from ebm3d.datasets.kitti_labels import KittiObjects, write_labels
 from ebm3d.errors import input_error
 from ebm3d.evaluation.calibration import CalibrationReport
 from ebm3d.evaluation.comparison import NUM_REPLICATES, compare_kitti
-from ebm3d.evaluation.kitti_evaluation import MatchingProblem
 from ebm3d.evaluation.kitti_protocol import CLASSES, OFFICIAL_IOU, resolve_iou_thresholds
 from ebm3d.evaluation.kitti_report import KittiReport, flat_figures, report_kitti
+from ebm3d.evaluation.matching_problem import MatchingProblem
 from ebm3d.evaluation.score_calibration import calibration_of_scores, detection_outcomes
 from ebm3d.evaluation.tables import calibration_table, comparison_tables, render, report_tables
 
@@ -47,14 +48,6 @@ _NO_POINTS = np.zeros(0, dtype=np.int64)
 _NOT_RETURNED = ("by_", "quantiles", "ahs_", "reliability", "pit_histogram")
 
 
-class Split(NamedTuple):
-    """Frames of a split in the order of their ids: predictions, infos by id, and labels."""
-
-    frames: dict[str, dict[str, Any]]
-    infos: dict[str, Mapping[str, Any]]
-    labels: KittiFrames
-
-
 @METRICS.register_module()
 class EBM3DKittiMetric(BaseMetric):
     """KITTI's protocol at any overlap thresholds, on the CPU, with localization errors.
@@ -62,7 +55,8 @@ class EBM3DKittiMetric(BaseMetric):
     Replaces the host's ``KittiMetric`` in any config. Predictions that hold ``initial_bboxes_3d``
     are evaluated before and after refinement, with keys under ``before/`` and ``after/``; others
     without prefix. Frames are identified by the name of their cloud, so subsets of the data set
-    (``indices``) and any order are fine.
+    (``indices``) and any order are fine. Without 2D boxes of labels, or on infos of LiDAR alone,
+    BEV and 3D are evaluated without the rules of the image.
 
     Keys: ``[before/|after/]Car/3d/0.70/moderate/ap_r40`` and the like,
     ``.../Car/localization/moderate/mean_iou_3d``, ``.../Car/localization_same_pairs/...`` (the
@@ -77,7 +71,8 @@ class EBM3DKittiMetric(BaseMetric):
         classes: which to evaluate; ``None`` for those of Car, Pedestrian and Cyclist that the
             data set is loaded with.
         pcd_limit_range: x, y, z from and to between which the bottom center of a predicted box
-            must lie, else it is dropped; the host's default.
+            must lie, else it is left out and counted; ``None``: no limits. The host's are
+            ``[0, -40, -3, 70.4, 40, 0]``.
         default_cam_key: camera of the labels.
         num_replicates: of the bootstrap that gives the intervals of before against after.
         out_dir: folder that receives one KITTI result file a frame (those before refinement in
@@ -97,7 +92,7 @@ class EBM3DKittiMetric(BaseMetric):
         ann_file: str,
         iou_thresholds: Sequence[float] | Mapping[str, Sequence[float]] | None = None,
         classes: Sequence[str] | None = None,
-        pcd_limit_range: Sequence[float] = (0, -40, -3, 70.4, 40, 0.0),
+        pcd_limit_range: Sequence[float] | None = None,
         default_cam_key: str = "CAM2",
         num_replicates: int = NUM_REPLICATES,
         out_dir: str | None = None,
@@ -108,14 +103,13 @@ class EBM3DKittiMetric(BaseMetric):
         backend_args: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if len(pcd_limit_range) != 6:
-            raise input_error("pcd_limit_range", "six numbers", list(pcd_limit_range))
+        check_limits(pcd_limit_range)
         if classes is not None:
             resolve_iou_thresholds(classes, iou_thresholds)
         self.ann_file = ann_file
         self.iou_thresholds = iou_thresholds
         self.classes = classes
-        self.pcd_limit_range = tuple(float(value) for value in pcd_limit_range)
+        self.pcd_limit_range = pcd_limit_range
         self.default_cam_key = default_cam_key
         self.num_replicates = num_replicates
         self.out_dir = None if out_dir is None else Path(out_dir)
@@ -167,7 +161,12 @@ class EBM3DKittiMetric(BaseMetric):
         tree: dict[str, Any] = {}
         detections = {stage: self.detections(split, stage) for stage in stages}
         for stage, (problem, kept) in detections.items():
-            report = report_kitti(problem, thresholds, num_points=num_points)
+            report = report_kitti(
+                problem,
+                thresholds,
+                num_points=num_points,
+                num_frames_left_out=split.num_frames_left_out,
+            )
             title = f"{stage} refinement, " if len(stages) == 2 else ""
             _log(*report_tables(report, title))
             tree[stage] = report.as_dict()
@@ -209,22 +208,9 @@ class EBM3DKittiMetric(BaseMetric):
         """Join the results of ``process`` with the labels of the info file.
 
         Raises:
-            ValueError: if a frame is not in the info file.
+            ValueError: if a frame is not in the info file, or clouds of it have one name.
         """
-        infos = load(self.ann_file, backend_args=self.backend_args)
-        by_frame = {frame_id_of(i["lidar_points"]["lidar_path"]): i for i in infos["data_list"]}
-        names = {label: name for name, label in infos["metainfo"]["categories"].items()}
-        names.setdefault(-1, "DontCare")
-        # Sorted, so that sums are rounded the same whatever the order of the frames.
-        frames = {r["frame_id"]: r for r in sorted(results, key=lambda r: r["frame_id"])}
-        unknown = [frame_id for frame_id in frames if frame_id not in by_frame]
-        if unknown:
-            got = f"{len(unknown)} others, first {unknown[0]!r}"
-            remedy = "give the metric the ann_file of the data set that is evaluated"
-            raise input_error("frames", f"among those of {self.ann_file}", got, remedy)
-        chosen = {frame_id: by_frame[frame_id] for frame_id in frames}
-        labels = {frame_id: labels_of_info(info, names) for frame_id, info in chosen.items()}
-        return Split(frames, chosen, stack_frames(labels, scores=False))
+        return read_split(results, self.ann_file, self.backend_args)
 
     def evaluated_classes(self) -> tuple[str, ...]:
         """The classes asked for, or those the data set is loaded with."""
@@ -242,13 +228,12 @@ class EBM3DKittiMetric(BaseMetric):
 
         Returns:
             The problem of matching them, and a mask over all predicted boxes, frame after frame:
-            those the host's metric keeps.
+            those within the limits and, where images are used, in the image.
 
         Raises:
             ValueError: if a box is not finite.
         """
         class_names = (self.dataset_meta or {}).get("classes", CLASSES)
-        kept = [np.zeros(0, dtype=np.bool_)]
         converted: dict[str, KittiObjects] = {}
         for frame_id, result in split.frames.items():
             boxes, info = result[stage], split.infos[frame_id]
@@ -257,17 +242,28 @@ class EBM3DKittiMetric(BaseMetric):
                 got = f"{boxes[row]} in frame {frame_id!r}"
                 raise input_error(FIELDS[stage][0], "finite", got, "check the training")
             image = info["images"][self.default_cam_key]
-            objects = detections_of_boxes(
+            converted[frame_id] = detections_of_boxes(
                 boxes,
                 result[f"scores {stage}"],
                 [class_names[label] for label in result["labels"]],
                 calibration_of_info(info, self.default_cam_key),
                 (image["width"], image["height"]),
             )
-            kept.append(is_evaluated(boxes, objects, self.pcd_limit_range))
-            converted[frame_id] = objects.select(kept[-1])
         predicted = stack_frames(converted, scores=True)
-        return MatchingProblem(split.labels, predicted), np.concatenate(kept)
+        objects = predicted.objects
+        boxes = np.concatenate([np.zeros((0, 7)), *(r[stage] for r in split.frames.values())])
+        reasons = find_left_out(boxes, objects, self.pcd_limit_range, split.uses_image)
+        kept = ~np.any(list(reasons.values()), axis=0)
+        starts = np.concatenate([[0], np.cumsum(kept)])[predicted.starts]
+        problem = MatchingProblem(
+            split.labels,
+            KittiFrames(predicted.frame_ids, starts, objects.select(kept)),
+            uses_image=split.uses_image,
+            dropped={r: Counter(objects.names[mask].tolist()) for r, mask in reasons.items()},
+        )
+        if stage == "after" and objects.score is not None:
+            warn_left_out(split.labels, objects.score, reasons)
+        return problem, kept
 
     def _calibrate(
         self, stage: str, report: KittiReport, split: Split, kept: NDArray[np.bool_]

@@ -12,7 +12,8 @@ from ebm3d.visualization.energy_landscape import (
     write_energy_picture,
 )
 from ebm3d.visualization.frame import RefinedFrame
-from ebm3d.visualization.rendering import RenderingError, show_scene, write_rendering
+from ebm3d.visualization.perspective import write_rendering
+from ebm3d.visualization.rendering import RenderingError
 from ebm3d.visualization.scene import Scene, scene_of_frame, write_ply
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "energy_figure",
     "energy_landscape",
     "scene_of_frame",
-    "show_scene",
     "write_bev_picture",
     "write_calibration_picture",
     "write_energy_picture",

@@ -135,7 +135,7 @@ def _figure(
         text = f"{index // 2 + 1}  {_label(frame, row, style)}"
         axes.set_title(text, color=style.color, fontsize=17, weight="bold")
     handles = [
-        Patch(facecolor=f"{style.color}38", edgecolor=style.color, linewidth=3, label=style.label)
+        Patch(facecolor="#DCE4E0", edgecolor=style.color, linewidth=3, label=style.label)
         if style is GROUND_TRUTH
         else style.legend_line(linestyle="-", linewidth=5)
         for boxes, style in frame.kinds()

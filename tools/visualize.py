@@ -24,7 +24,6 @@ from ebm3d.visualization import (
     MIN_SCORE,
     FrameBrowser,
     RefinedFrame,
-    RenderingError,
     fitting_min_score,
     show_frames,
 )

@@ -27,7 +27,9 @@ _VIEW_MARGIN = 3.0  # meters around what is shown
 _CLOSE_UP_MARGIN = 0.7
 
 
-def write_bev_picture(path: str | Path, frame: RefinedFrame, *, min_score: float = MIN_SCORE) -> None:
+def write_bev_picture(
+    path: str | Path, frame: RefinedFrame, *, min_score: float = MIN_SCORE
+) -> None:
     """Write a PNG of a frame from above, with close-ups of the boxes refinement moved most.
 
     A close-up's title says how far the corners moved, f before and after, and, where true boxes

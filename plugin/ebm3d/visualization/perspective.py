@@ -40,9 +40,7 @@ _INSIDE, _OUTSIDE = (0, 0, 0), (170, 176, 184)  # colors of points in and around
 _INCH = 100  # pixels
 
 
-def write_rendering(
-    path: str | Path, frame: RefinedFrame, *, min_score: float = MIN_SCORE
-) -> None:
+def write_rendering(path: str | Path, frame: RefinedFrame, *, min_score: float = MIN_SCORE) -> None:
     """Write a PNG of a frame seen from behind, and of two boxes before and after refinement.
 
     The two are those that refinement improved most. Detections below ``min_score`` are left out.

@@ -184,6 +184,7 @@ class _Window:
                 line.text_color = self.gui.Color(*(c / 255 for c in bytes.fromhex(color[1:])))
         self.window.set_needs_layout()
         self.view.force_redraw()
+        self.window.post_redraw()  # of the legend
 
     def _lay_out(self, context: Any) -> None:
         """The view fills the window; the legend lies on its upper left corner."""

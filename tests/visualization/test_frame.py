@@ -9,7 +9,15 @@ from PIL import Image
 from plyfile import PlyData
 
 from ebm3d.boxes import bev_corners
-from ebm3d.visualization import bev_figure, scene_of_frame, write_bev_picture, write_ply
+from ebm3d.visualization import (
+    MIN_SCORE,
+    bev_figure,
+    fitting_min_score,
+    most_convincing,
+    scene_of_frame,
+    write_bev_picture,
+    write_ply,
+)
 from ebm3d.visualization.frame import GROUND_TRUTH, INITIAL, REFINED
 from tests.visualization.frames import made_up_frame
 
@@ -104,3 +112,52 @@ def test_a_frame_without_boxes_or_points_is_drawn_and_written(tmp_path):
     assert (tmp_path / "empty.png").stat().st_size > 0
     write_ply(tmp_path / "empty.ply", scene_of_frame(empty))
     assert len(PlyData.read(tmp_path / "empty.ply")["vertex"]) == 0
+
+
+def test_the_gain_is_that_of_the_iou_or_without_truth_the_shift():
+    frame = made_up_frame()
+    truth = np.stack([frame.refined[0], frame.initial[1]])
+    gain = dataclasses.replace(frame, ground_truth=truth).gain()
+    assert gain[0] > 0 > gain[1]
+    assert gain[2] == 0
+    for unknown in (None, np.zeros((0, 7))):
+        bare = dataclasses.replace(frame, ground_truth=unknown)
+        np.testing.assert_array_equal(bare.gain(), frame.corner_shift())
+
+
+@pytest.mark.parametrize(
+    ("scores", "num_frames", "expected"),
+    [
+        ([[0.9, 0.8, 0.4]], 1, MIN_SCORE),
+        ([[0.9, 0.8, 0.257]], 1, 0.25),
+        ([[0.9, 0.8, 0.4], [0.2, 0.29, 0.28], [0.1]], 2, 0.2),
+        ([[0.9, 0.8, 0.4], [0.1]], 2, 0.0),
+        ([[]], 1, 0.0),
+        ([], 1, MIN_SCORE),
+    ],
+)
+def test_the_threshold_is_lowered_only_where_fewer_than_three_boxes_reach_it(
+    scores, num_frames, expected
+):
+    arrays = [np.array(values) for values in scores]
+    assert fitting_min_score(arrays, num_frames) == pytest.approx(expected)
+
+
+def test_frames_with_several_boxes_and_the_largest_gain_come_first():
+    several = dataclasses.replace(made_up_frame(), scores=np.array([0.9, 0.6, 0.4]))
+    more = dataclasses.replace(several, ground_truth=several.refined)
+    rows, min_score = most_convincing([made_up_frame(), several, more], 2)
+    assert (rows, min_score) == ([2, 1], MIN_SCORE)
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (0.0, "Frame 000042: 3 detections"),
+        (0.3, "Frame 000042: 2 detections (score \N{GREATER-THAN OR EQUAL TO} 0.3)"),
+        (0.25, "0.25, threshold lowered from 0.3)"),
+        (0.7, "Frame 000042: 1 detection (score"),
+    ],
+)
+def test_the_title_says_the_threshold_and_that_it_was_lowered(score, text):
+    assert text in made_up_frame().above(score).title

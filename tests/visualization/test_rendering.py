@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ebm3d.visualization import RenderingError, scene_of_frame, show_scene, write_rendering
+from ebm3d.visualization import (
+    FrameBrowser,
+    RenderingError,
+    scene_of_frame,
+    show_frames,
+    write_rendering,
+)
 from ebm3d.visualization.frame import REFINED
-from ebm3d.visualization.rendering import render
+from ebm3d.visualization.perspective import front_camera
+from ebm3d.visualization.rendering import View, render
 from tests.visualization.frames import made_up_frame
 
 
@@ -24,17 +31,19 @@ def test_importing_the_package_imports_no_plotting_library():
 @pytest.mark.slow
 def test_a_scene_is_rendered_without_a_display(tmp_path, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
-    write_rendering(tmp_path / "frame.png", scene_of_frame(made_up_frame()), "Frame 000042")
+    write_rendering(tmp_path / "frame.png", made_up_frame())
     picture = np.asarray(Image.open(tmp_path / "frame.png"))[..., :3].astype(int)
     near = np.abs(picture - REFINED.rgb).max(axis=-1) < 40
-    assert near.sum() > 500  # boxes and legend
-    assert (picture.min(axis=-1) > 250).mean() > 0.5  # a white background
+    assert near.sum() > 5000  # boxes, frames of close-ups and legend
+    drawn = picture[60:-60].min(axis=-1) < 250  # without title and legend
+    assert drawn[:, :20].any()  # the whole scene reaches both sides
+    assert drawn[:, -20:].any()
 
 
 def test_where_rendering_is_impossible_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RenderingError, match=r"ended with code 1.*libegl1.*PLY"):
-        render(scene_of_frame(made_up_frame()), (64, 48))
+        render([View(scene_of_frame(made_up_frame()), front_camera(made_up_frame()))], (64, 48))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is a display")
@@ -43,4 +52,4 @@ def test_a_window_without_a_display_is_refused_in_words(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     assert "DISPLAY" not in os.environ
     with pytest.raises(RenderingError, match="no display"):
-        show_scene(scene_of_frame(made_up_frame()), "title")
+        show_frames(FrameBrowser(["a"], lambda _: made_up_frame()))

@@ -117,9 +117,15 @@ def _figure(
     axes.imshow(whole, aspect="auto")
     axes.axis("off")
     for number, place in enumerate(numbers, 1):
-        badge = {"boxstyle": "circle", "facecolor": "black", "edgecolor": "white"}
-        text = {"color": "white", "fontsize": 14, "weight": "bold", "ha": "center", "va": "bottom"}
-        axes.text(*place, str(number), bbox=badge, **text)
+        badge: dict[str, Any] = {"boxstyle": "circle", "facecolor": "black", "edgecolor": "white"}
+        font: dict[str, Any] = {
+            "color": "white",
+            "fontsize": 14,
+            "weight": "bold",
+            "ha": "center",
+            "va": "bottom",
+        }
+        axes.text(place[0], place[1], str(number), bbox=badge, **font)
     figure.suptitle(frame.title, fontsize=19, y=1 - top / 2 / height, va="center")
     cut = round(_SIZE[0] - _SIZE[1] * _CLOSE_UP_ASPECT) // 2
     for index, image in enumerate(close_ups):
@@ -130,8 +136,8 @@ def _figure(
         axes.imshow(image[:, cut : _SIZE[0] - cut], aspect="auto")
         for spine in axes.spines.values():
             spine.set(color=style.color, linewidth=4)
-        text = f"{index // 2 + 1}  {_label(frame, row, style)}"
-        axes.set_title(text, color=style.color, fontsize=17, weight="bold")
+        title = f"{index // 2 + 1}  {_label(frame, row, style)}"
+        axes.set_title(title, color=style.color, fontsize=17, weight="bold")
     handles = [
         Patch(facecolor="#DCE4E0", edgecolor=style.color, linewidth=3, label=style.label)
         if style is GROUND_TRUTH

@@ -11,9 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine import DictAction
 from rich.console import Console
 
+from ebm3d.adapters.engine import OptionAction
 from ebm3d.adapters.inference import FrameInference
 from ebm3d.adapters.pictures import write_pictures
 from ebm3d.datasets import DataError
@@ -33,7 +33,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--min-score", type=float, default=0.3, help="detections below are left out"
     )
     parser.add_argument("--interactive", action="store_true", help="open a window too")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE")
+    parser.add_argument("--cfg-options", nargs="+", action=OptionAction, metavar="KEY=VALUE")
     return parser.parse_args(arguments)
 
 

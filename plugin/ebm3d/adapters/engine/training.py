@@ -7,7 +7,9 @@ from typing import Any
 
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from ebm3d.adapters.engine.schedules import check_schedule
 from ebm3d.adapters.engine.settings import apply_amp, load_settings
+from ebm3d.adapters.hooks import ResumedScheduleHook
 from ebm3d.adapters.repairs import prepare_distributed_on_cpu
 
 
@@ -52,6 +54,7 @@ def train(
         cfg_options=cfg_options,
         launcher=launcher,
     )
+    check_schedule(cfg)
     if amp:
         apply_amp(cfg)
     if resume not in (None, "auto"):
@@ -60,5 +63,6 @@ def train(
         cfg.resume, cfg.load_from = True, None
     prepare_distributed_on_cpu(cfg)
     runner = Runner.from_cfg(cfg)
+    runner.register_hook(ResumedScheduleHook())
     runner.train()
     return runner

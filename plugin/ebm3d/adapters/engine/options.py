@@ -174,7 +174,7 @@ def check_file(cfg: Config) -> None:
 
 def _overridden(read: Callable[[], Config], plain: Config, options: dict[str, Any]) -> Config:
     """A config with options, and with what follows from them."""
-    skipped = (*_RUNNER, *_EPOCHS, *_GEOMETRY)
+    skipped = (*_RUNNER, *_EPOCHS, *_GEOMETRY, "data_root")  # set below, in every place
     helpers = {k: v for k, v in options.items() if k.partition(".")[0] not in skipped}
     with _assigned(helpers):
         cfg = read() if helpers else deepcopy(plain)

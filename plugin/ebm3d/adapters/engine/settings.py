@@ -113,11 +113,12 @@ def check_settings(cfg: Config) -> None:
     if classes is None:
         return
     names, expected = list(classes), f"those of class_names, {list(classes)}"
-    for place, node in nodes(cfg._cfg_dict):
+    loaders = {key: value for key, value in cfg.items() if key.endswith("_dataloader") and value}
+    for place, node in nodes(loaders):
         metainfo = node.get("metainfo")
         if isinstance(metainfo, dict) and list(metainfo.get("classes", names)) != names:
             got = list(metainfo["classes"])
-            raise input_error(f"{place}.metainfo.classes".lstrip("."), expected, got)
+            raise input_error(f"{place}.metainfo.classes", expected, got)
         if (
             "dataloader" in place
             and node.get("sample_groups")

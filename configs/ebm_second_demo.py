@@ -4,7 +4,5 @@ _base_ = ["./ebm_second_simulated_cpu.py"]
 detector_config = "second_demo.py"
 
 max_epochs = 4
-param_scheduler = _base_.param_scheduler
-param_scheduler[0].update(total_steps=max_epochs)
 train_cfg = dict(max_epochs=max_epochs, val_begin=max_epochs + 1)  # evaluated once, at the end
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))

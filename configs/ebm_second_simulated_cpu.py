@@ -19,5 +19,4 @@ model = dict(
 optim_wrapper = dict(_delete_=True, **_base_.refinement_schedule.optim_wrapper)
 max_epochs = _base_.refinement_epochs
 param_scheduler = _base_.refinement_schedule.param_scheduler
-param_scheduler[0].update(total_steps=max_epochs)
 train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)

@@ -13,6 +13,4 @@ model = dict(
 )
 
 max_epochs = 6
-param_scheduler = _base_.param_scheduler
-param_scheduler[0].update(total_steps=max_epochs)
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

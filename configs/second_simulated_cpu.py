@@ -9,6 +9,4 @@ _base_ = [
 model = dict(data_preprocessor=dict(voxel_layer=dict(point_cloud_range=_base_.point_cloud_range)))
 
 max_epochs = 6
-param_scheduler = _base_.param_scheduler
-param_scheduler[0].update(total_steps=max_epochs)
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

@@ -133,11 +133,10 @@ def _read_state(file: Path) -> dict[str, Any]:
 def _stages(args: argparse.Namespace) -> dict[str, tuple[str, Callable[[], Any]]]:
     """Title and function of the stages by name, in order; each calls what the tools call."""
     import numpy as np
-    from mmengine import DictAction
     from mmengine.runner import find_latest_checkpoint
 
     import ebm3d.register  # noqa: F401
-    from ebm3d.adapters.engine import evaluate, train
+    from ebm3d.adapters.engine import evaluate, parse_value, train
     from ebm3d.adapters.inference import FrameInference
     from ebm3d.adapters.pictures import write_pictures
     from ebm3d.datasets import prepare_kitti, read_labels
@@ -146,7 +145,7 @@ def _stages(args: argparse.Namespace) -> dict[str, tuple[str, Callable[[], Any]]
 
     out, data, workers = args.out, args.out / "data", len(os.sched_getaffinity(0))
     pairs = (option.split("=", maxsplit=1) for option in args.cfg_options)
-    options = {key: DictAction._parse_iterable(value) for key, value in pairs}
+    options = {key: parse_value(value) for key, value in pairs}
     options = {"data_root": str(data), **options}
 
     def simulate() -> None:

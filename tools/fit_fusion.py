@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from mmengine import DictAction
 from rich.console import Console
 from rich.table import Table
 
+from ebm3d.adapters.engine import OptionAction
 from ebm3d.adapters.engine.fusion_fitting import fit_fusion
 
 
@@ -25,7 +25,11 @@ def main() -> None:
         help="f_refined, log_density, uncertainty; default: f_refined",
     )
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="config overrides"
+        "--cfg-options",
+        nargs="+",
+        action=OptionAction,
+        metavar="KEY=VALUE",
+        help="config overrides",
     )
     args = parser.parse_args()
     before, after = fit_fusion(

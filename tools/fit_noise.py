@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from mmengine import DictAction
 from rich.console import Console
 
+from ebm3d.adapters.engine import OptionAction
 from ebm3d.adapters.engine.noise_fitting import fit_noise
 from ebm3d.datasets.atomic import check_writable
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("train", "val"), default="train")
     parser.add_argument("--min-iou", type=float, default=0.3, help="of matched boxes, from above")
     parser.add_argument("--json", type=Path, help="write the standard deviations here")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE")
+    parser.add_argument("--cfg-options", nargs="+", action=OptionAction, metavar="KEY=VALUE")
     args = parser.parse_args()
     if args.json is not None:
         check_writable("--json", args.json)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 
-from mmengine import DictAction
 from rich.console import Console
 
-from ebm3d.adapters.engine import comparison_table, evaluate
+from ebm3d.adapters.engine import OptionAction, comparison_table, evaluate
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,7 +32,11 @@ def parse_args() -> argparse.Namespace:
         "--temperature", metavar="FILE", help="widen the densities by such factors first"
     )
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="config overrides"
+        "--cfg-options",
+        nargs="+",
+        action=OptionAction,
+        metavar="KEY=VALUE",
+        help="config overrides",
     )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 
-from mmengine import DictAction
 from rich.console import Console
 from rich.table import Table
 
-from ebm3d.adapters.engine import STAGES, train, variants
+from ebm3d.adapters.engine import STAGES, OptionAction, train, variants
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,7 +32,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--amp", action="store_true", help="mixed precision (bfloat16 on a CPU)")
     parser.add_argument("--seed", type=int, help="seed in place of the config's")
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="config overrides"
+        "--cfg-options",
+        nargs="+",
+        action=OptionAction,
+        metavar="KEY=VALUE",
+        help="config overrides",
     )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from mmengine import DictAction
 from rich.console import Console
 
+from ebm3d.adapters.engine import OptionAction
 from ebm3d.adapters.inference import FrameInference
 from ebm3d.adapters.pictures import make_folder, write_pictures
 from ebm3d.datasets import DataError
@@ -51,7 +51,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help=f"detections below are left out ({MIN_SCORE:g}, lowered where no frame reaches it)",
     )
     parser.add_argument("--interactive", action="store_true", help="open a window too")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE")
+    parser.add_argument("--cfg-options", nargs="+", action=OptionAction, metavar="KEY=VALUE")
     return parser.parse_args(arguments)
 
 

@@ -1,6 +1,4 @@
-# One cycle of AdamW for small batches; the number of epochs is said once.
-max_epochs = 20
-
+# One cycle of AdamW for small batches; the schedule ends with train_cfg.max_epochs.
 optim_wrapper = dict(
     type="OptimWrapper",
     # betas and weight decay of the stock SECOND schedule
@@ -11,7 +9,6 @@ param_scheduler = [
     dict(
         type="OneCycleLR",
         eta_max=0.003,
-        total_steps=max_epochs,
         pct_start=0.4,
         div_factor=10,
         final_div_factor=1000,
@@ -19,6 +16,6 @@ param_scheduler = [
         convert_to_iter_based=True,
     )
 ]
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=5)
+train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()

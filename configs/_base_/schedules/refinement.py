@@ -10,7 +10,6 @@ refinement_schedule = dict(
         dict(
             type="OneCycleLR",
             eta_max=0.002,
-            total_steps=8,
             pct_start=0.4,
             div_factor=10,
             final_div_factor=1000,

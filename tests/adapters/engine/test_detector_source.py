@@ -34,11 +34,14 @@ def save(path: Path, epoch: int = 6, detector: str | None = None) -> Path:
 def supplied(
     options: dict[str, Any] | None = None, resumed: Path | None = None, config: str = _HEAD
 ) -> tuple[Any, str | None]:
-    from ebm3d.adapters.engine.detector_source import supply_detector
+    from ebm3d.adapters.engine.detector_source import choose_detector
     from ebm3d.adapters.engine.settings import read_config
 
     cfg = read_config(config)
-    return cfg, supply_detector(cfg, options or {}, resumed)
+    source = choose_detector(cfg, options or {}, resumed)
+    if source is not None:
+        source.apply(cfg)
+    return cfg, None if source is None else source.message
 
 
 def is_one_run(cfg: Any) -> bool:
@@ -97,14 +100,13 @@ def test_a_resumed_training_goes_on_as_it_began():
 
 def test_a_composed_head_finds_the_detector_it_was_put_on(tmp_path: Path):
     from ebm3d.adapters.engine import compose
-    from ebm3d.adapters.engine.detector_source import supply_detector
+    from ebm3d.adapters.engine.detector_source import choose_detector
 
     path = tmp_path / "mine.py"
     path.write_text(f'_base_ = ["{shipped()}"]\n')
     save(tmp_path / "work_dirs" / "mine" / "epoch_1.pth", 1)
     cfg = compose(path, "laplace", "refinement")
-    supply_detector(cfg, {})
-    assert cfg.load_from == "work_dirs/mine/epoch_1.pth"
+    assert choose_detector(cfg, {}).load_from == "work_dirs/mine/epoch_1.pth"
 
 
 def shipped() -> str:

@@ -47,6 +47,121 @@ def test_contradictions_are_refused_with_their_place(options: Any, message: str)
         load(**options)
 
 
+_Z = [0, -25.6, -5, 51.2, 25.6, 3]
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        ("second", {"traindataloader.batch_size": 1}, "train_dataloader.batch_size"),
+        ("second", {"lr": 0.1}, "optim_wrapper.optimizer.lr"),
+        ("second", {"model.test_cfg.score_thresh": 0.2}, "score_thr"),
+        ("second", {"model.backbone.layer_num": [1]}, "layer_nums"),
+        ("second", {"train_pipeline.rate": 0}, "index from 0 to 8"),
+        ("second", {"class_names": ["Pedestrian"]}, "class_names"),
+        ("second", {"metainfo.classes": ["Van"]}, "metainfo.classes"),
+        ("second", {"max_epochs": 3, "train_cfg.max_epochs": 4}, "max_epochs must be"),
+        ("second_simulated", {"refinement_epochs": 3}, "--head"),
+        ("second", {"data_root": 2020}, "data_root"),
+        ("second", {"point_cloud_range": _Z}, "backbone.in_channels must be 160"),
+        ("second", {"model.middle_encoder.sparse_shape": [19, 512, 512]}, r"\[21, 512, 512\]"),
+        ("second", {"point_cloud_range": [0, -25, -3, 50, 25, 1]}, r"\[0, -24.8, -3, 49.6"),
+        ("pointpillars", {"point_cloud_range": _Z}, "8 m, the height"),
+        ("pointpillars", {"point_cloud_range": [0, -25, -3, 50, 25, 1]}, "0.8 m, 4 voxels"),
+        ("pointpillars", {"model.neck.upsample_strides": [1, 1]}, r"must be \[1, 2\]"),
+    ],
+)
+def test_what_nothing_reads_or_fits_is_refused_with_what_would(
+    config: str, options: Any, message: str
+) -> None:
+    name = f"{config}_cpu.py" if "simulated" in config else f"{config}_kitti_cpu.py"
+    with pytest.raises(ValueError, match=message):
+        load(name, cfg_options=options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"train_dataloader.dataset.indices": 10, "default_hooks.checkpoint.interval": 2},
+        {"optim_wrapper.accumulative_counts": 2, "randomness.deterministic": True},
+        {"resume": True, "load_from": "x", "find_unused_parameters": True},
+        {"auto_scale_lr.enable": True, "train_cfg.val_begin": 3, "optim_wrapper.loss_scale": 2.0},
+        {"point_cloud_range": _Z, "voxel_size": [0.1, 0.1, 0.4]},
+        {"model.middle_encoder.sparse_shape": [20, 512, 512]},
+        {"default_hooks.checkpoint.save_best": "auto", "optim_wrapper.optimizer.amsgrad": True},
+    ],
+)
+def test_what_the_host_reads_is_taken(options: dict[str, Any]) -> None:
+    load(cfg_options=options)
+
+
+def test_an_option_of_a_variable_reaches_what_the_files_compute_with_it() -> None:
+    cfg = load("second_kitti.py", cfg_options={"lr": 0.001, "db_sampler.rate": 0.5})
+    assert cfg.optim_wrapper.optimizer.lr == 0.001
+    assert cfg.param_scheduler[0].eta_min == pytest.approx(0.01)
+    assert cfg.train_dataloader.dataset.dataset.pipeline[2].db_sampler.rate == 0.5
+
+
+@pytest.mark.parametrize("key", ["max_epochs", "train_cfg.max_epochs"])
+def test_every_phase_of_a_schedule_scales_with_the_epochs(key: str) -> None:
+    from ebm3d.adapters.engine.schedules import check_schedule
+
+    cfg = load("second_kitti.py", cfg_options={key: 10})
+    assert [(s.begin, s.end, s.T_max) for s in cfg.param_scheduler] == [(0, 4, 4), (4, 10, 6)] * 2
+    check_schedule(cfg)
+    paper = load("ebm_second_kitti_paper2020.py", cfg_options={key: 20})
+    assert paper.param_scheduler[0].total_steps == paper.param_scheduler[2].end == 20
+    head = load(head="ebm", cfg_options={"refinement_epochs": 3})
+    assert (head.train_cfg.max_epochs, head.train_cfg.val_interval) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "place"),
+    [
+        ({"type": "OneCycleLR", "total_steps": 20}, "0.total_steps must be 8"),
+        ({"type": "OneCycleLR", "total_steps": 5}, "0.total_steps must be 8"),
+        ({"type": "CosineAnnealingLR", "T_max": 6, "begin": 4}, "0.T_max must be 4"),
+        ({"type": "LinearLR", "end": 9}, "0.end must be 8"),
+        ({"type": "MultiStepLR", "milestones": [6, 9]}, "0.milestones must be below 8"),
+    ],
+)
+def test_a_schedule_that_contradicts_the_epochs_is_refused(scheduler: Any, place: str) -> None:
+    from mmengine import Config
+
+    from ebm3d.adapters.engine.schedules import check_schedule
+
+    with pytest.raises(ValueError, match=place):
+        check_schedule(Config({"train_cfg": {"max_epochs": 8}, "param_scheduler": [scheduler]}))
+
+
+@pytest.mark.parametrize("name", ["class_names", "data_root", "max_epochs"])
+def test_a_variable_of_a_base_set_too_late_is_refused(name: str, tmp_path: Path) -> None:
+    from ebm3d import config_path
+
+    base = config_path("second_kitti_cpu.py")
+    file = tmp_path / "mine.py"
+    file.write_text(f"_base_ = {base!r}\n{name} = ['other']\n")
+    with pytest.raises(ValueError, match=f"{name} in mine.py"):
+        load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("my data/", "my data/"),
+        ("my (old) data", "my (old) data"),
+        ("['Person sitting', Car]", ["Person sitting", "Car"]),
+        ("[0, -1.5, True]", [0, -1.5, True]),
+        ("1,2", [1, 2]),
+        ("(1)", (1,)),
+    ],
+)
+def test_values_keep_their_spaces(text: str, value: Any) -> None:
+    from ebm3d.adapters.engine import parse_value
+
+    assert parse_value(text) == value
+
+
 def test_a_voxel_encoder_that_assumes_another_range_is_refused() -> None:
     """Its default belongs to the host's full-size model; features would be silently off center."""
     from ebm3d.adapters.engine.settings import check_settings

@@ -67,6 +67,20 @@ def test_a_killed_and_resumed_training_ends_with_the_same_parameters(tmp_path: P
     assert_equal(trained(tmp_path / "named", resume=named), whole)
 
 
+@pytest.mark.parametrize("before", [{}, {"train_dataloader.batch_size": 8}])
+def test_a_training_resumed_with_other_epochs_has_the_rates_of_an_uninterrupted_one(
+    tmp_path: Path, before: dict[str, object]
+) -> None:
+    from ebm3d.adapters.engine import train
+
+    whole = train(_CONFIG, work_dir=tmp_path / "whole")
+    trained(tmp_path / "part", {"train_cfg.max_epochs": 2, **before})
+    resumed = train(_CONFIG, work_dir=tmp_path / "part", resume="auto")
+    assert resumed.iter == whole.iter
+    for first, second in zip(whole.param_schedulers, resumed.param_schedulers, strict=True):
+        assert first.state_dict() == second.state_dict()
+
+
 def test_another_seed_gives_other_parameters(tmp_path: Path) -> None:
     """What the seed decides: shuffling, augmentation, dropout."""
     first = trained(tmp_path / "first", {"train_cfg.max_epochs": 1})

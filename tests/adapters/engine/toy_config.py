@@ -19,13 +19,11 @@ train_dataloader = dict(
     collate_fn=dict(type="default_collate"),
     dataset=dict(type="ToyData", augment=True),
 )
-max_epochs = 4
-train_cfg = dict(max_epochs=max_epochs)
+train_cfg = dict(max_epochs=4)
 param_scheduler = [
     dict(
         type="OneCycleLR",
         eta_max=0.03,
-        total_steps=max_epochs,
         by_epoch=True,
         convert_to_iter_based=True,
     )

@@ -51,6 +51,14 @@ def load_weights(
     return {**(content if "state_dict" in content else {}), "state_dict": state}
 
 
+def read_meta(checkpoint: str | Path) -> dict[str, Any]:
+    """Return what a checkpoint says of its training, nothing where it does not; raises as above."""
+    check_file(checkpoint)
+    content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu", logger="silent")
+    meta = content.get("meta")
+    return meta if isinstance(meta, dict) else {}
+
+
 def check_loading(runner: Any, checkpoint: Any, *, is_frozen: bool) -> None:
     """Check a checkpoint that the runner has read and is about to load; changed in place.
 

@@ -85,17 +85,20 @@ def _names(classes: Any) -> list[str]:
     return [str(name) for name in classes] if isinstance(classes, (list, tuple)) else []
 
 
-def _model_of(meta: dict[str, Any]) -> dict[tuple[str, ...], Any]:
-    """Leaves of the model in the config that a checkpoint holds as text, which is not executed."""
+def settings_of(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return the config that a checkpoint holds as text, which is not executed; literals alone."""
     text = meta.get("cfg") or meta.get("config")
     try:
         body = ast.parse(text).body if isinstance(text, str) else []
     except (SyntaxError, ValueError):
         return {}
-    for node in body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "model":
-            return {_key(path): value for path, value in _leaves(_value(node.value))}
-    return {}
+    settings = [node for node in body if isinstance(node, ast.Assign)]
+    return {ast.unparse(node.targets[0]): _value(node.value) for node in settings}
+
+
+def _model_of(meta: dict[str, Any]) -> dict[tuple[str, ...], Any]:
+    """Leaves of the model that a checkpoint was trained as."""
+    return {_key(path): value for path, value in _leaves(settings_of(meta).get("model", {}))}
 
 
 def _value(node: ast.expr) -> Any:

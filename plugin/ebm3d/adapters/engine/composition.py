@@ -212,7 +212,6 @@ def _refine(cfg: Config, head: Any) -> None:
     base = Config.fromfile(config_path("_base_/schedules/refinement.py"))
     schedule, train = base.refinement_schedule, base.refinement_schedule.train_cfg
     epochs = cfg.get("refinement_epochs", train.max_epochs)
-    schedule.param_scheduler[0].total_steps = epochs
     train.update(max_epochs=epochs, val_interval=epochs)
     cfg.find_unused_parameters = base.find_unused_parameters
     for key, value in schedule.items():

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from mmengine import Config
 
+from ebm3d.adapters.checkpoints import read_meta, settings_of
 from ebm3d.adapters.engine.composition import find_config
 
+_MODE = "model.bbox_head.detector"
 _SCHEDULE = ("optim_wrapper", "param_scheduler", "train_cfg", "find_unused_parameters")
 
 
-def supply_detector(
-    cfg: Config, cfg_options: dict[str, Any], resumed: str | Path | None = None
-) -> str | None:
+class DetectorSource(NamedTuple):
+    """A decision, for the log, and what it changes in a config: a checkpoint, or a schedule."""
+
+    message: str
+    load_from: str | None
+    schedule: Mapping[str, Any]
+
+    def apply(self, cfg: Config) -> None:
+        """Change a config in place."""
+        if self.load_from is not None:
+            cfg.load_from = self.load_from
+            return
+        cfg.model.bbox_head.detector = "detached"
+        for key in _SCHEDULE:
+            cfg.pop(key, None)
+            if key in self.schedule:
+                cfg[key] = self.schedule[key]
+
+
+def choose_detector(
+    cfg: Config, options: Mapping[str, Any], resumed: str | Path | None = None
+) -> DetectorSource | None:
     """Find a detector for a head that is trained on a frozen one without ``load_from``.
 
     It is the newest checkpoint in the default work folder of the config that ``detector_config``
@@ -25,48 +45,41 @@ def supply_detector(
     or the resumed checkpoint is of such a run.
 
     Args:
-        cfg: settings of a training without its options; changed in place.
-        cfg_options: options of the run by dotted key.
+        cfg: settings of a training without its options.
+        options: of the run by dotted key.
         resumed: checkpoint that the run goes on from.
 
     Returns:
-        What was decided, for the log; None where nothing had to be.
+        The decision; None where there is nothing to decide.
     """
-    asked = deepcopy(cfg)
-    asked.merge_from_dict(cfg_options)
-    mode = _mode(asked)
-    if mode is None or "detector_config" not in asked:
+    mode = _mode(cfg._cfg_dict)
+    name = options.get("detector_config", cfg.get("detector_config"))
+    if mode is None or name is None:
         return None
-    path = find_config(asked.detector_config)
+    asked = options.get(_MODE, mode)
+    path = find_config(name)
     detector = Config.fromfile(path)
     folder = Path(detector.get("work_dir") or Path("work_dirs") / path.stem)
     one_run = f"detector and head are trained in one run, with the schedule of {path.name}"
-    if mode == "detached":
-        if _mode(cfg) == "detached":  # the resolved config of such a run
-            return None
-        message = one_run
-    elif mode != "frozen":
+    if asked == "detached" != mode:
+        return DetectorSource(one_run, None, detector)
+    if asked != "frozen":
         return None
-    elif resumed is not None:
-        if _mode(_settings_of(resumed)) != "detached":
+    if resumed is not None:
+        if _mode(settings_of(read_meta(resumed))) != "detached":
             return None
-        message = f"{one_run}, as in {resumed}"
-    elif asked.get("load_from"):
+        return DetectorSource(f"{one_run}, as in {resumed}", None, detector)
+    if options.get("load_from", cfg.get("load_from")) is not None:
         return None
-    elif (found := newest_checkpoint(folder)) is not None:
-        cfg.load_from = str(found)
-        return f"load_from is not given: taking the newest checkpoint of {folder}, {_name(found)}"
-    else:
-        message = (
-            f"load_from is not given, and {folder} holds no checkpoint: {one_run}; to train the "
-            f"head alone, train {path.name} first, or give load_from=CHECKPOINT"
-        )
-    cfg.model.bbox_head.detector = "detached"
-    for key in _SCHEDULE:
-        cfg.pop(key, None)
-        if key in detector:
-            cfg[key] = detector[key]
-    return message
+    found = newest_checkpoint(folder)
+    if found is not None:
+        message = f"load_from is not given: the newest checkpoint of {folder} is {_name(found)}"
+        return DetectorSource(message, str(found), {})
+    message = (
+        f"load_from is not given, and {folder} holds no checkpoint: {one_run}; to train the head "
+        f"alone, train {path.name} first, or give load_from=CHECKPOINT"
+    )
+    return DetectorSource(message, None, detector)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -79,29 +92,17 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return max(folder.glob("*.pth"), key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _mode(cfg: Config) -> str | None:
+def _mode(settings: Mapping[str, Any]) -> str | None:
     """How the config of a refinement head treats its detector; None for other models."""
-    head = cfg.get("model", {}).get("bbox_head", {})
+    head = (settings.get("model") or {}).get("bbox_head") or {}
     return head.get("detector", "frozen") if head.get("type") == "RefinedDenseHead" else None
 
 
 def _name(checkpoint: Path) -> str:
     """Name of a checkpoint, with its epoch if the training was stopped before the last."""
-    epoch = _meta(checkpoint).get("epoch")
-    total = _settings_of(checkpoint).get("train_cfg", {}).get("max_epochs")
+    meta = read_meta(checkpoint)
+    epoch = meta.get("epoch")
+    total = (settings_of(meta).get("train_cfg") or {}).get("max_epochs")
     unfinished = epoch is not None and total is not None and epoch < total
     note = f" (unfinished: epoch {epoch} of {total})" if unfinished else ""
     return f"{checkpoint.name}{note}"
-
-
-def _settings_of(checkpoint: str | Path) -> Config:
-    """The config that a checkpoint was trained with; an empty one if it does not say."""
-    text = _meta(checkpoint).get("cfg")
-    return Config.fromstring(text, ".py") if text else Config()
-
-
-def _meta(checkpoint: str | Path) -> dict[str, Any]:
-    """What a checkpoint says of its training."""
-    loaded = torch.load(checkpoint, map_location="cpu", mmap=True)
-    meta: dict[str, Any] = loaded.get("meta", {})
-    return meta

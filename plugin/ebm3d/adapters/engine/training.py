@@ -8,14 +8,15 @@ from typing import Any
 from mmengine.runner import Runner
 
 from ebm3d.adapters.checkpoints import check_file
-from ebm3d.adapters.engine.detector_source import newest_checkpoint, supply_detector
+from ebm3d.adapters.engine.detector_source import choose_detector, newest_checkpoint
+from ebm3d.adapters.engine.schedules import check_schedule
 from ebm3d.adapters.engine.settings import (
     apply_amp,
     default_work_dir,
     load_settings,
     read_config,
 )
-from ebm3d.adapters.hooks.plain_checkpoint import PlainCheckpointHook
+from ebm3d.adapters.hooks import PlainCheckpointHook, ResumedScheduleHook
 from ebm3d.adapters.repairs import prepare_distributed_on_cpu
 
 
@@ -59,12 +60,23 @@ def train(
         ValueError: if a checkpoint cannot be resumed or loaded, see
             :func:`ebm3d.adapters.checkpoints.check_loading`.
     """
-    cfg = read_config(config, head=head, stage=stage, loss=loss)
     options = cfg_options or {}
-    folder = Path(work_dir or options.get("work_dir") or default_work_dir(cfg))
+    plain = read_config(config, head=head, stage=stage, loss=loss)
+    folder = Path(work_dir or options.get("work_dir") or default_work_dir(plain))
     resumed = newest_checkpoint(folder) if resume == "auto" else resume
-    message = supply_detector(cfg, options, resumed)
-    cfg = load_settings(cfg, work_dir=folder, seed=seed, cfg_options=options, launcher=launcher)
+    detector = choose_detector(plain, options, resumed)
+    cfg = load_settings(
+        config,
+        head=head,
+        stage=stage,
+        loss=loss,
+        work_dir=folder,
+        seed=seed,
+        cfg_options=options,
+        launcher=launcher,
+        adapt=None if detector is None else detector.apply,
+    )
+    check_schedule(cfg)
     if amp:
         apply_amp(cfg)
     if resumed is not None:
@@ -75,7 +87,8 @@ def train(
     runner = Runner.from_cfg(cfg)
     if not any(isinstance(hook, PlainCheckpointHook) for hook in runner.hooks):
         runner.register_hook(PlainCheckpointHook())  # it checks what is loaded
-    if message is not None:
-        runner.logger.info(message)
+    runner.register_hook(ResumedScheduleHook())
+    if detector is not None:
+        runner.logger.info(detector.message)
     runner.train()
     return runner

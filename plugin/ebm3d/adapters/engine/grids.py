@@ -1,0 +1,223 @@
+"""Ranges, voxels, grids and maps of a config: one geometry, said in many places."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+from mmdet3d.registry import MODELS
+from mmengine import Config
+
+from ebm3d.errors import input_error
+
+_TOLERANCE = 1e-3  # of a cell: what ranges and voxel sizes of a few decimals leave
+
+
+def check_grids(cfg: Config) -> None:
+    """Raise where ranges, voxel sizes, grids and strides of a config contradict each other.
+
+    A pipeline that cuts the cloud to another range than the voxels cover, a grid that is not the
+    range divided by the voxel size, or a map that the strides do not divide trains without an error
+    and detects badly. Modules whose layers are not known are not looked at.
+
+    Args:
+        cfg: settings of a run; not changed. A model without a voxel layer is not looked at.
+
+    Raises:
+        ValueError: with the place and the value that fits.
+    """
+    model = cfg.get("model", {})
+    layer = (model.get("data_preprocessor") or {}).get("voxel_layer")
+    if not layer or "point_cloud_range" not in layer:
+        return
+    bounds = [float(value) for value in layer.point_cloud_range]
+    _check_copies(cfg, ("point_cloud_range", "pc_range"), "range", bounds)
+    default = _argument(_part(model, "voxel_encoder"), "point_cloud_range")
+    if default is not None and [float(value) for value in default] != bounds:
+        where = "model.voxel_encoder.point_cloud_range (left out: the host's default holds)"
+        remedy = "hand point_cloud_range to the voxel encoder"
+        raise input_error(where, f"that of the voxel layer, {bounds}", list(default), remedy)
+    for place, anchors in anchor_ranges(model):
+        if [anchors[axis] for axis in (0, 1, 3, 4)] != [bounds[axis] for axis in (0, 1, 3, 4)]:
+            expected = f"those of the voxel layer's range, {bounds}"
+            remedy = "anchors spread over the map must cover what the map covers"
+            raise input_error(f"x and y of {place}", expected, anchors, remedy)
+    size = layer.get("voxel_size")
+    if not isinstance(size, Sequence) or len(size) != 3:
+        return
+    _check_copies(cfg, ("voxel_size",), "voxel_size", [float(value) for value in size])
+    _check_map(model, bounds, size)
+    cells = num_cells(layer)
+    _check_copies(cfg, ("grid_size",), "range divided by its voxel_size", cells)
+    _check_grid(_part(model, "middle_encoder"), model, bounds, cells)
+
+
+def num_cells(layer: Any) -> list[int]:
+    """Voxels of a voxel layer's range along x, y and z."""
+    bounds, size = layer.point_cloud_range, layer.voxel_size
+    return [round((bounds[axis + 3] - bounds[axis]) / size[axis]) for axis in range(3)]
+
+
+def nodes(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every dict in a config with its dotted place."""
+    if isinstance(node, dict):
+        yield place, node
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in items:
+        if isinstance(value, dict | list | tuple):
+            yield from nodes(value, f"{place}.{key}".lstrip("."))
+
+
+def anchor_ranges(model: Any) -> Iterator[tuple[str, list[float]]]:
+    """Every range of an anchor generator with its dotted place."""
+    for place, node in nodes(model, "model"):
+        generator = node.get("anchor_generator")
+        for index, values in enumerate((generator or {}).get("ranges", ())):
+            yield f"{place}.anchor_generator.ranges[{index}]", values
+
+
+def fit_places(cfg: Config, before: Config, keys: Sequence[str], keep_grid: bool) -> None:
+    """Hand a top-level ``point_cloud_range`` or ``voxel_size`` to every part that has one.
+
+    Args:
+        cfg: changed in place; anchors get x and y of the range.
+        before: the config without the option.
+        keys: which of the two.
+        keep_grid: leave the middle encoder's grid; otherwise it grows or shrinks with the cells.
+    """
+    for _, node in nodes(cfg._cfg_dict):
+        for key in keys:
+            if isinstance(node.get(key), list | tuple):
+                node[key] = list(cfg[key])[: len(node[key])]
+    for _, anchors in anchor_ranges(cfg.model) if "point_cloud_range" in keys else ():
+        for axis in (0, 1, 3, 4):
+            anchors[axis] = cfg.point_cloud_range[axis]
+    encoder = _part(cfg.model, "middle_encoder")
+    name = next((n for n in ("sparse_shape", "output_shape") if encoder.get(n)), None)
+    if name and not keep_grid:
+        new, old = (num_cells(c.model.data_preprocessor.voxel_layer)[::-1] for c in (cfg, before))
+        shape = list(encoder[name])
+        encoder[name] = [n + new[i - len(shape)] - old[i - len(shape)] for i, n in enumerate(shape)]
+
+
+def _check_copies(cfg: Config, keys: Sequence[str], name: str, expected: list[float]) -> None:
+    """Raise where a place repeats a value of the voxel layer, or its first numbers, otherwise."""
+    for place, node in nodes(cfg._cfg_dict):
+        for key in keys:
+            values = node.get(key)
+            if not isinstance(values, list | tuple) or (key == "voxel_size" and not place):
+                continue  # the model's sizes count, not a variable that made them
+            if [float(value) for value in values] != expected[: len(values)]:
+                where, first = f"{place}.{key}".lstrip("."), expected[: len(values)]
+                wanted = f"{first}, the {name} of model.data_preprocessor.voxel_layer"
+                remedy = f"say {key} once and hand it to every place"
+                raise input_error(where, wanted, list(values), remedy)
+
+
+def _check_map(model: Any, bounds: list[float], size: Sequence[float]) -> None:
+    """Raise unless every axis of the range holds whole cells of the coarsest map."""
+    stride = _stride(model)
+    units = [size[0] * stride, size[1] * stride, size[2]]
+    counts = [(bounds[axis + 3] - bounds[axis]) / units[axis] for axis in range(3)]
+    wrong = [axis for axis in range(3) if abs(counts[axis] - round(counts[axis])) > _TOLERANCE]
+    if not wrong:
+        return
+    fitting = []
+    for up in (0, 1):
+        ends = list(bounds)
+        for axis in wrong:
+            length = max(1, int(counts[axis]) + up) * units[axis]
+            low = -length / 2 if bounds[axis] == -bounds[axis + 3] else bounds[axis]
+            ends[axis], ends[axis + 3] = round(low, 6), round(low + length, 6)
+        cells = [round((ends[axis + 3] - ends[axis]) / size[axis]) for axis in range(3)]
+        fitting.append(
+            f"{[f'{v:g}' for v in ends]} with {cells[0]} x {cells[1]} x {cells[2]} cells"
+        )
+    axis = wrong[0]
+    unit = f"{stride} voxels" if axis < 2 and stride > 1 else "one voxel"
+    expected = f"of a length along {'xyz'[axis]} that is a multiple of {units[axis]:g} m, {unit}"
+    expected += " (the strides of middle encoder and backbone)" if stride > 1 and axis < 2 else ""
+    length = bounds[axis + 3] - bounds[axis]
+    got = f"{length:g} m, {length / size[axis]:g} voxels"
+    remedy = f"the nearest are {' and '.join(fitting)}".replace("'", "")
+    raise input_error("point_cloud_range", expected, got, remedy)
+
+
+def _check_grid(encoder: Any, model: Any, bounds: list[float], cells: list[int]) -> None:
+    """Raise unless the grid of the middle encoder holds the voxels, and the map its channels."""
+    shape = list(encoder.get("sparse_shape") or encoder.get("output_shape") or ())
+    if not shape:
+        return
+    name = "sparse_shape" if encoder.get("sparse_shape") else "output_shape"
+    where, height = f"model.middle_encoder.{name}", bounds[5] - bounds[2]
+    wanted = [cells[2] + 1, cells[1], cells[0]] if name == "sparse_shape" else [cells[1], cells[0]]
+    if shape[-2:] != wanted[-2:] or (len(shape) == 3 and shape[0] < cells[2]):
+        expected, remedy = f"{wanted}, the range divided by the voxel size", ""
+        if len(shape) == 3 and shape[0] < cells[2]:
+            expected += " (in z one more, or as many)"
+            remedy = f"or keep it with a voxel_size of {height / (shape[0] - 1):g} m in z"
+        raise input_error(where, expected, shape, remedy)
+    if encoder.get("type") == "PointPillarsScatter" and cells[2] != 1:
+        where = "model.data_preprocessor.voxel_layer.voxel_size[2]"
+        expected = f"{height:g} m, the height of the range: a pillar is one voxel"
+        raise input_error(where, expected, f"{height / cells[2]:g} m", "set voxel_size")
+    paddings, backbone = _paddings(encoder), _part(model, "backbone")
+    if paddings is None or backbone.get("type") != "SECOND":
+        return
+    heights = shape[0]
+    for padding in paddings:
+        heights = (heights + 2 * padding[0] - 3) // 2 + 1
+    heights = (heights - 3) // 2 + 1  # the last convolution, without padding
+    channels = _argument(encoder, "output_channels")
+    if backbone.get("in_channels", channels * heights) != channels * heights:
+        expected = f"{channels * heights}, {channels} channels at the {max(heights, 0)} heights "
+        expected += f"that {where} {shape} leaves"
+        remedy = "or choose a voxel_size in z with as many heights as before"
+        raise input_error("model.backbone.in_channels", expected, backbone.in_channels, remedy)
+
+
+def _stride(model: Any) -> int:
+    """Voxels along x and y that the coarsest map needs whole; of known modules alone."""
+    encoder, neck = _part(model, "middle_encoder"), _part(model, "neck")
+    paddings, backbone = _paddings(encoder), _part(model, "backbone")
+    stride = 1 if paddings is None else 2 ** len(paddings)
+    if (backbone.get("type"), neck.get("type")) != ("SECOND", "SECONDFPN"):
+        return stride
+    strides, factors = _argument(backbone, "layer_strides"), _argument(neck, "upsample_strides")
+    strides = [prod(strides[: level + 1]) for level in range(len(strides))]
+    maps = [level / factor for level, factor in zip(strides, factors, strict=False)]
+    if max(maps) - min(maps) > _TOLERANCE:
+        fits = [level / maps[0] for level in strides[: len(factors)]]
+        fits = [int(factor) if factor == int(factor) else factor for factor in fits]
+        remedy = f"the strides of the backbone's maps are {strides}"
+        raise input_error("model.neck.upsample_strides", f"{fits}", list(factors), remedy)
+    return stride * int(max(*strides, *maps))
+
+
+def _paddings(encoder: Any) -> list[tuple[int, int, int]] | None:
+    """Paddings (z, y, x) of the strided layers of a sparse encoder; None for other modules."""
+    if encoder.get("type") not in ("SparseEncoder", "SparseEncoderSASSD"):
+        return None
+    blocks, paddings = (_argument(encoder, f"encoder_{n}") for n in ("channels", "paddings"))
+    if _argument(encoder, "block_type") == "basicblock":
+        chosen = [rows[len(stage) - 1] for stage, rows in zip(blocks, paddings, strict=True)][:-1]
+    else:
+        chosen = [rows[0] for rows in paddings[1 : len(blocks)]]
+    return [tuple(p) if isinstance(p, list | tuple) else (p, p, p) for p in chosen]
+
+
+def _part(model: Any, name: str) -> Any:
+    """A part of a model, named as in VoxelNet or with the points' prefix; {} if it has none."""
+    return model.get(name) or model.get(f"pts_{name}") or {}
+
+
+def _argument(part: Any, name: str) -> Any:
+    """An argument of a module as its config has it, or its default."""
+    if name in part or "type" not in part:
+        return part.get(name)
+    cls = MODELS.get(part["type"])
+    parameter = inspect.signature(cls).parameters.get(name) if cls else None
+    value = None if parameter is None else parameter.default
+    return None if value is inspect.Parameter.empty else value

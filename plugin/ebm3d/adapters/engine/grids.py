@@ -102,7 +102,7 @@ def fit_places(cfg: Config, before: Config, keys: Sequence[str], keep_grid: bool
         encoder[name] = [n + new[i - len(shape)] - old[i - len(shape)] for i, n in enumerate(shape)]
 
 
-def _check_copies(cfg: Config, keys: Sequence[str], name: str, expected: list[float]) -> None:
+def _check_copies(cfg: Config, keys: Sequence[str], name: str, expected: Sequence[float]) -> None:
     """Raise where a place repeats a value of the voxel layer, or its first numbers, otherwise."""
     for place, node in nodes(cfg._cfg_dict):
         for key in keys:

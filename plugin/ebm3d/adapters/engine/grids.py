@@ -102,15 +102,15 @@ def fit_places(cfg: Config, before: Config, keys: Sequence[str], keep_grid: bool
         encoder[name] = [n + new[i - len(shape)] - old[i - len(shape)] for i, n in enumerate(shape)]
 
 
-def _check_copies(cfg: Config, keys: Sequence[str], name: str, expected: list[float]) -> None:
+def _check_copies(cfg: Config, keys: Sequence[str], name: str, expected: Sequence[float]) -> None:
     """Raise where a place repeats a value of the voxel layer, or its first numbers, otherwise."""
     for place, node in nodes(cfg._cfg_dict):
         for key in keys:
             values = node.get(key)
             if not isinstance(values, list | tuple) or (key == "voxel_size" and not place):
                 continue  # the model's sizes count, not a variable that made them
-            if [float(value) for value in values] != expected[: len(values)]:
-                where, first = f"{place}.{key}".lstrip("."), expected[: len(values)]
+            if [float(value) for value in values] != list(expected[: len(values)]):
+                where, first = f"{place}.{key}".lstrip("."), list(expected[: len(values)])
                 wanted = f"{first}, the {name} of model.data_preprocessor.voxel_layer"
                 remedy = f"say {key} once and hand it to every place"
                 raise input_error(where, wanted, list(values), remedy)

@@ -52,7 +52,7 @@ _MORE = {
 _MORE |= dict.fromkeys(("val_dataloader", "test_dataloader"), _MORE["train_dataloader"])
 
 
-class OptionAction(DictAction):  # type: ignore[misc]
+class OptionAction(DictAction):
     """``KEY=VALUE`` pairs of a command line; values keep their spaces."""
 
     def __call__(
@@ -291,7 +291,9 @@ def _unread(key: str, meant: str) -> ValueError:
 def _taken(place: str, kind: Any) -> Collection[str] | None:
     """The keys that the dict at a place may have; None if that is not known."""
     if place in _UNTYPED:
-        return {*_MORE.get(place, ()), *_ANYWHERE}.union(*map(_parameters, _UNTYPED[place]))
+        return {*_MORE.get(place, ()), *_ANYWHERE}.union(
+            *(_parameters(part) or () for part in _UNTYPED[place])
+        )
     if not isinstance(kind, str | type):
         return None
     found = [] if isinstance(kind, str) else [kind]
@@ -300,7 +302,9 @@ def _taken(place: str, kind: Any) -> Collection[str] | None:
             cls = part.get(kind) if isinstance(part, Registry) else None
             found += [] if cls is None else [cls]
     parameters = [_parameters(cls) for cls in found]
-    return None if not found or None in parameters else _ANYWHERE.union(*parameters)
+    if not found or None in parameters:
+        return None
+    return _ANYWHERE.union(*(names or () for names in parameters))
 
 
 def _parameters(function: Any) -> set[str] | None:

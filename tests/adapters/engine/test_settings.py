@@ -92,7 +92,7 @@ def test_what_nothing_reads_or_fits_is_refused_with_what_would(
     ],
 )
 def test_what_the_host_reads_is_taken(options: dict[str, Any]) -> None:
-    load(cfg_options=options)
+    assert load(cfg_options=options).work_dir
 
 
 def test_an_option_of_a_variable_reaches_what_the_files_compute_with_it() -> None:

@@ -109,8 +109,8 @@ def _check_copies(cfg: Config, keys: Sequence[str], name: str, expected: Sequenc
             values = node.get(key)
             if not isinstance(values, list | tuple) or (key == "voxel_size" and not place):
                 continue  # the model's sizes count, not a variable that made them
-            if [float(value) for value in values] != expected[: len(values)]:
-                where, first = f"{place}.{key}".lstrip("."), expected[: len(values)]
+            if [float(value) for value in values] != list(expected[: len(values)]):
+                where, first = f"{place}.{key}".lstrip("."), list(expected[: len(values)])
                 wanted = f"{first}, the {name} of model.data_preprocessor.voxel_layer"
                 remedy = f"say {key} once and hand it to every place"
                 raise input_error(where, wanted, list(values), remedy)

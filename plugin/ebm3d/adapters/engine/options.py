@@ -3,53 +3,32 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import logging
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 from typing import Any
 
-from mmdet3d import registry
 from mmengine import Config, DictAction
 from mmengine.logging import print_log
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
-from mmengine.registry import Registry
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, ValLoop
-from torch import nn
-from torch.utils.data import DataLoader
 
 from ebm3d.adapters.engine.grids import fit_places, nodes
+from ebm3d.adapters.engine.option_keys import (
+    EPOCHS,
+    GEOMETRY,
+    RUNNER_KEYS,
+    check_keys,
+    counts_epochs,
+    leaves,
+)
 from ebm3d.adapters.engine.schedules import scale_schedule
 from ebm3d.errors import input_error
 
-_RUNNER = {*inspect.signature(Runner.__init__).parameters} - {"self", "cfg"} | {
-    *("custom_imports", "find_unused_parameters", "model_wrapper_cfg", "sync_bn", "compile"),
-    *("activation_checkpointing", "efficient_conv_bn_eval", "detector_config"),
-}
-_EPOCHS = ("max_epochs", "refinement_epochs")
-_GEOMETRY = ("point_cloud_range", "voxel_size")
 _PATHS = ("data_root", "ann_file", "info_path")
-_ANYWHERE = {"type", "_delete_", "_scope_", "init_cfg", "priority", "convert_to_iter_based"}
-_UNTYPED = {
-    "train_dataloader": (DataLoader,),
-    "train_cfg": (EpochBasedTrainLoop, IterBasedTrainLoop),
-    "val_cfg": (ValLoop,),
-    "test_cfg": (ValLoop,),
-    "optim_wrapper": (OptimWrapper, AmpOptimWrapper),
-    "randomness": (Runner.set_randomness,),
-}
-_UNTYPED |= dict.fromkeys(("val_dataloader", "test_dataloader"), _UNTYPED["train_dataloader"])
-_MORE = {
-    "train_dataloader": {"dataset", "sampler", "batch_sampler", "num_batch_per_epoch"},
-    "train_cfg": {"by_epoch"},
-    "optim_wrapper": {"constructor", "paramwise_cfg"},
-}
-_MORE |= dict.fromkeys(("val_dataloader", "test_dataloader"), _MORE["train_dataloader"])
 
 
 class OptionAction(DictAction):
@@ -109,12 +88,12 @@ def lay_over(read: Callable[[], Config], options: dict[str, Any]) -> Config:
     if not options:
         return plain
     options = {k: str(v) if isinstance(v, PurePath) else v for k, v in options.items()}
-    epochs = [key for key in _EPOCHS if key in options and _counts_epochs(plain, key)]
+    epochs = [key for key in EPOCHS if key in options and counts_epochs(plain, key)]
     for key in epochs:
         said = options.setdefault("train_cfg.max_epochs", options[key])
         if said != options[key]:
             raise input_error(key, f"train_cfg.max_epochs, {said}", options[key])
-    _check_keys(plain, options)
+    check_keys(plain, options)
     for key, value in options.items():
         path = key.rpartition(".")[2] in _PATHS
         if path and not (isinstance(value, str) and value) and value is not None:
@@ -123,14 +102,14 @@ def lay_over(read: Callable[[], Config], options: dict[str, Any]) -> Config:
     cfg = _overridden(read, plain, options)
     for key in [key for key in options if key not in epochs]:
         name = key.partition(".")[0]
-        if name in _RUNNER or _value(plain, key) == options[key]:
+        if name in RUNNER_KEYS or _value(plain, key) == options[key]:
             continue
         alone = _overridden(read, plain, {key: options[key]})
-        if all(alone.get(part) == plain.get(part) for part in _RUNNER):
+        if all(alone.get(part) == plain.get(part) for part in RUNNER_KEYS):
             value = plain.get(name)
             places = [] if isinstance(value, int) else _places(plain, value)
             remedy = f"set {', '.join(places)}" if places else ""
-            remedy = "set max_epochs, or give --head" if name == _EPOCHS[1] else remedy
+            remedy = "set max_epochs, or give --head" if name == EPOCHS[1] else remedy
             got = "a variable that none reads any more"
             raise input_error(
                 f"--cfg-options {key}", "one that a part of the run reads", got, remedy
@@ -157,8 +136,8 @@ def check_file(cfg: Config) -> None:
     targets = [t for node in tree.body if isinstance(node, ast.Assign) for t in node.targets]
     names = {node.id for node in targets if isinstance(node, ast.Name)} & {*cfg}
     loads = (n for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
-    for name in sorted(names - {node.id for node in loads} - _RUNNER):
-        once = (*_GEOMETRY, "data_root", "class_names", "max_epochs")
+    for name in sorted(names - {node.id for node in loads} - RUNNER_KEYS):
+        once = (*GEOMETRY, "data_root", "class_names", "max_epochs")
         shadows = len(re.findall(rf"(?m)^{name}\s*=", cfg.text)) > 1 or name == "max_epochs"
         if name in once and shadows:
             if not _places(cfg, cfg[name]):
@@ -167,14 +146,14 @@ def check_file(cfg: Config) -> None:
                 raise input_error(
                     f"{name} in {file.name}", "read by a part of the run", got, remedy
                 )
-        elif near := get_close_matches(name, _RUNNER, 1, 0.88):
+        elif near := get_close_matches(name, RUNNER_KEYS, 1, 0.88):
             text = f"{file.name} sets {name}, which nothing reads; the host reads {near[0]}."
             print_log(text, "current", logging.WARNING)
 
 
 def _overridden(read: Callable[[], Config], plain: Config, options: dict[str, Any]) -> Config:
     """A config with options, and with what follows from them."""
-    skipped = (*_RUNNER, *_EPOCHS, *_GEOMETRY, "data_root")  # set below, in every place
+    skipped = (*RUNNER_KEYS, *EPOCHS, *GEOMETRY, "data_root")  # set below, in every place
     helpers = {k: v for k, v in options.items() if k.partition(".")[0] not in skipped}
     with _assigned(helpers):
         cfg = read() if helpers else deepcopy(plain)
@@ -182,7 +161,7 @@ def _overridden(read: Callable[[], Config], plain: Config, options: dict[str, An
     cfg.merge_from_dict(deepcopy(options))
     if "data_root" in options and plain.get("data_root"):
         _set_data_root(cfg._cfg_dict, plain.data_root.rstrip("/"), cfg.data_root.rstrip("/"))
-    geometry = [key for key in _GEOMETRY if key in options]
+    geometry = [key for key in GEOMETRY if key in options]
     if geometry:
         grids = ("sparse_shape", "output_shape")
         fit_places(cfg, plain, geometry, any(key.endswith(grids) for key in options))
@@ -230,100 +209,6 @@ def _with_assignments(text: str, options: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _check_keys(cfg: Config, options: dict[str, Any]) -> None:
-    """Raise for a key of a place that is not there, or that what is there does not take."""
-    for key in options:
-        node: Any = cfg
-        names = key.split(".")
-        for depth, name in enumerate(names):
-            place = ".".join(names[:depth])
-            if isinstance(node, list | tuple):
-                if not (name.isdigit() and int(name) < len(node)):
-                    indices = f"followed by an index from 0 to {len(node) - 1}"
-                    raise input_error(f"--cfg-options {place}", indices, repr(name))
-                node = node[int(name)]
-            elif not isinstance(node, dict | Config):
-                if node is not None:
-                    got = f"{node!r}, which has no {name}"
-                    raise input_error(f"--cfg-options {place}", "a dict or list", got)
-                break
-            elif name in node:
-                node = node[name]
-            else:
-                _check_new_key(cfg, key, place, name, node, options)
-                break
-
-
-def _check_new_key(
-    cfg: Config, key: str, place: str, name: str, node: Any, options: dict[str, Any]
-) -> None:
-    """Raise unless a dict of the config takes one more key, naming the one that was meant."""
-    if not place:
-        spread = {k for _, part in nodes(cfg._cfg_dict) for k in part}
-        taken: Any = {*_RUNNER, *(k for k in _EPOCHS if _counts_epochs(cfg, k))}
-        taken |= {*_GEOMETRY, "data_root"} & spread
-    else:
-        taken = _taken(place, options.get(f"{place}.type", node.get("type")))
-    if taken is None:
-        close = get_close_matches(name, node, 1, 0.8)
-        if not close:
-            return
-    elif name in taken:
-        return
-    else:
-        close = get_close_matches(name, {*taken, *node}, 1)
-        tail = key if not place else name
-        ends = [p for p, _ in _leaves(cfg) if p.endswith(f".{tail}") and p.split(".")[0] in _RUNNER]
-        if not close and ends:
-            raise _unread(key, " or ".join(ends[:3]))
-    prefix, rest = place and f"{place}.", key[len(f"{place}.{name}".lstrip(".")) :]
-    raise _unread(key, f"{prefix}{close[0]}{rest}" if close else "")
-
-
-def _unread(key: str, meant: str) -> ValueError:
-    """The error for an option that nothing reads."""
-    remedy = f"the nearest that is read is {meant}" if meant else ""
-    return input_error(
-        f"--cfg-options {key}", "a key that is read", "one that nothing reads", remedy
-    )
-
-
-def _taken(place: str, kind: Any) -> Collection[str] | None:
-    """The keys that the dict at a place may have; None if that is not known."""
-    if place in _UNTYPED:
-        return {*_MORE.get(place, ()), *_ANYWHERE}.union(
-            *(_parameters(part) or () for part in _UNTYPED[place])
-        )
-    if not isinstance(kind, str | type):
-        return None
-    found = [] if isinstance(kind, str) else [kind]
-    for part in vars(registry).values() if isinstance(kind, str) else ():
-        with suppress(ImportError):  # one of the host's registries names a module it lacks
-            cls = part.get(kind) if isinstance(part, Registry) else None
-            found += [] if cls is None else [cls]
-    parameters = [names for names in map(_parameters, found) if names is not None]
-    known = found and len(parameters) == len(found)
-    return _ANYWHERE.union(*parameters) if known else None
-
-
-def _parameters(function: Any) -> set[str] | None:
-    """Parameters of a function or of a class and, through ``**kwargs``, its bases; None if any."""
-    classes = inspect.getmro(function) if inspect.isclass(function) else (function,)
-    names: set[str] = set()
-    for cls in classes:
-        if cls in (nn.Module, object):
-            return names
-        if inspect.isclass(cls) and "__init__" not in vars(cls):
-            continue
-        parameters = inspect.signature(
-            cls.__init__ if inspect.isclass(cls) else cls
-        ).parameters.values()
-        names |= {p.name for p in parameters}
-        if all(p.kind != p.VAR_KEYWORD for p in parameters):
-            return names
-    return None
-
-
 def _check_new_classes(plain: Config, cfg: Config) -> None:
     """Raise where new classes have the anchors of the old."""
     before, after = (
@@ -334,13 +219,6 @@ def _check_new_classes(plain: Config, cfg: Config) -> None:
         expected = f"{list(plain.class_names)}, whose sizes the anchors have in this order"
         remedy = "write a config of these classes: anchors, sampled objects and tables by class"
         raise input_error("class_names", expected, list(cfg.class_names), remedy)
-
-
-def _counts_epochs(cfg: Config, key: str) -> bool:
-    """Whether a key means the epochs of the config's training."""
-    head = (cfg.get("model") or {}).get("bbox_head") or {}
-    trains = "max_epochs" in (cfg.get("train_cfg") or {})
-    return trains and (key == "max_epochs" or "refinement_head" in head)
 
 
 def _set_data_root(cfg: Any, old: str, new: str) -> None:
@@ -357,18 +235,11 @@ def _places(cfg: Config, value: Any) -> list[str]:
     text = value.rstrip("/") if isinstance(value, str) else None
     found = (
         place
-        for place, other in _leaves(cfg)
-        if place.partition(".")[0] in _RUNNER
+        for place, other in leaves(cfg)
+        if place.partition(".")[0] in RUNNER_KEYS
         and (other == value or (text and isinstance(other, str) and other.startswith(text)))
     )
     return [place for place, _ in zip(found, range(3))]  # noqa: B905
-
-
-def _leaves(cfg: Config) -> Iterator[tuple[str, Any]]:
-    """Every value of a dict of a config with its dotted place."""
-    for place, node in nodes(cfg._cfg_dict):
-        for key, value in node.items():
-            yield f"{place}.{key}".lstrip("."), value
 
 
 def _value(cfg: Any, key: str) -> Any:

@@ -15,7 +15,8 @@ from ebm3d.boxes.points_in_boxes import points_in_boxes
 from ebm3d.datasets.kitti_calibration import KittiCalibration, boxes_from_camera, read_calibration
 from ebm3d.datasets.kitti_labels import DONT_CARE, KittiObjects, read_labels
 from ebm3d.datasets.point_clouds import in_camera_view, read_cloud
-from ebm3d.datasets.problems import DataError, Problem, read_lines
+from ebm3d.datasets.problems import DataError, Problem
+from ebm3d.datasets.text import read_lines, split_words
 
 # The host's order (KittiDataset.METAINFO), which gives the label indices of info files.
 CLASSES = ("Pedestrian", "Cyclist", "Car", "Van", "Truck", "Person_sitting", "Tram", "Misc")
@@ -109,18 +110,19 @@ def _read_image_size(path: Path) -> tuple[int, int] | None:
 
 
 def _read_plane(path: Path) -> tuple[float, ...] | None:
-    """The plane a x + b y + c z + d = 0 on line 4 of a plane file, or None where there is none."""
+    """The plane a x + b y + c z + d = 0 on a file's last line, or None where there is none."""
     if not path.exists():
         return None
     expected = "4 finite numbers of a plane"
     remedy = "make the file again, or remove the folder of planes (none is needed)"
     lines = read_lines(path, expected, remedy)
-    words = lines[3].split() if len(lines) > 3 else []
+    number = max((i for i, line in enumerate(lines, start=1) if line.strip()), default=0)
+    words = split_words(lines[number - 1], path, number) if number else []
     try:
         plane = tuple(float(word) for word in words)
     except ValueError:
         plane = ()
     if len(plane) != 4 or not np.isfinite(plane).all():
-        got = repr(" ".join(words)) if words else f"{len(lines)} lines"
-        raise DataError([Problem(path, 4, expected, got, remedy)])
+        got = repr(" ".join(words))
+        raise DataError([Problem(path, number or None, expected, got, remedy)])
     return plane

@@ -9,6 +9,7 @@ readme of the official development kit.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.datasets.atomic import write_atomically
-from ebm3d.datasets.problems import DataError, Problem, read_lines
+from ebm3d.datasets.problems import DataError, Problem
+from ebm3d.datasets.text import read_lines, split_words
 from ebm3d.errors import check_boxes, shape_error
 
 FloatArray = NDArray[np.float64]
@@ -26,7 +28,14 @@ AnyFloatArray = NDArray[np.floating[Any]]
 
 _SHAPES = dict.fromkeys(("P0", "P1", "P2", "P3", "Tr_velo_to_cam", "Tr_imu_to_velo"), (3, 4))
 _SHAPES["R0_rect"] = (3, 3)
-_OPTIONAL = "Tr_imu_to_velo"
+_OPTIONAL = ("P0", "P1", "P3", "Tr_imu_to_velo")
+# Names in the files of KITTI's tracking and odometry benchmarks, then in its raw data.
+_OTHER_NAMES = {
+    **{"R_rect": "R0_rect", "Tr_velo_cam": "Tr_velo_to_cam", "Tr_imu_velo": "Tr_imu_to_velo"},
+    **{"Tr": "Tr_velo_to_cam", "R_rect_00": "R0_rect"},
+    **{f"P_rect_0{camera}": f"P{camera}" for camera in range(4)},
+}
+_LINE = re.compile(r"\s*([A-Za-z]\w*)\s*[:=]?(.*)")
 # The official files keep 7 digits; a rotation further off than this is a damaged file.
 _ROTATION_TOLERANCE = 1e-3
 
@@ -35,10 +44,10 @@ _ROTATION_TOLERANCE = 1e-3
 class KittiCalibration:
     """The matrices of one KITTI calibration file; a ``ValueError`` if one has another shape."""
 
-    P0: FloatArray  # projections of the cameras, (3, 4), pixels
-    P1: FloatArray
+    P0: FloatArray | None  # projections of the cameras, (3, 4), pixels
+    P1: FloatArray | None
     P2: FloatArray  # of the left color camera, to which labels belong
-    P3: FloatArray
+    P3: FloatArray | None
     R0_rect: FloatArray  # camera 0 to rectified camera 0, (3, 3)
     Tr_velo_to_cam: FloatArray  # LiDAR to camera 0, (3, 4), meters
     Tr_imu_to_velo: FloatArray | None = None  # inertial unit to LiDAR, (3, 4), meters
@@ -47,7 +56,7 @@ class KittiCalibration:
         """Check the shapes."""
         for name, shape in _SHAPES.items():
             value = getattr(self, name)
-            if np.shape(value) != shape and not (value is None and name == _OPTIONAL):
+            if np.shape(value) != shape and not (value is None and name in _OPTIONAL):
                 raise shape_error(name, str(shape), value)
 
     @cached_property
@@ -76,60 +85,99 @@ def homogeneous(matrix: FloatArray) -> FloatArray:
 def read_calibration(path: str | Path) -> KittiCalibration:
     """Read and check one calibration file, lines of the form ``P2: 7.2e+02 0.0e+00 ...``.
 
+    The names of KITTI's tracking benchmark and raw data are read too, and homogeneous matrices.
+
     Raises:
         DataError: with every defect of the file.
     """
     path = Path(path)
     matrices: dict[str, FloatArray] = {}
     problems: list[Problem] = []
-    seen: set[str] = set()
     lines = read_lines(path, "a calibration file", "restore it from the data set")
+    found: dict[str, list[tuple[str, int, str]]] = {}
     for number, line in enumerate(lines, start=1):
-        name, _, values = line.partition(":")
-        name = name.strip()
-        if name not in _SHAPES:
-            continue
-        if name in seen:
-            got, remedy = f"a second {name}", "keep one of the lines"
-            problems.append(Problem(path, number, f"{name} once", got, remedy))
-        seen.add(name)
-        try:
-            matrices[name] = _parse_matrix(path, number, name, values.split())
-        except DataError as error:
-            problems += error.problems
+        if match := _LINE.match(line):
+            name, values = match.groups()
+            found.setdefault(_OTHER_NAMES.get(name, name), []).append((name, number, values))
+    if "Tr_velo_to_cam" not in found and {"R", "T"} <= found.keys():
+        found["Tr_velo_to_cam"] = _join_rotation_and_shift(found)
     for name, (rows, columns) in _SHAPES.items():
-        if name not in seen and name != _OPTIONAL:
+        for spelled, number, _ in found.get(name, [])[1:]:
+            got, remedy = f"a second {spelled}", "keep one of the lines"
+            problems.append(Problem(path, number, f"{name} once", got, remedy))
+        if name in found:
+            try:
+                matrices[name] = _parse_matrix(path, name, *found[name][0])
+            except DataError as error:
+                problems += error.problems
+        elif name not in _OPTIONAL:
             expected = f"a line '{name}:' with {rows * columns} numbers"
-            remedy = "restore the file from the data set (tracking files use other names)"
-            problems.append(Problem(path, None, expected, f"no {name}", remedy))
+            problems.append(Problem(path, None, expected, *_explain_missing(name, found)))
     if problems:
-        raise DataError(problems)
-    return KittiCalibration(**matrices)
+        raise DataError(sorted(problems, key=lambda problem: problem.line or len(lines) + 1))
+    return KittiCalibration(**{name: matrices.get(name) for name in _SHAPES})  # type: ignore[arg-type]
 
 
-def _parse_matrix(path: Path, number: int, name: str, words: list[str]) -> FloatArray:
+def _join_rotation_and_shift(
+    found: dict[str, list[tuple[str, int, str]]],
+) -> list[tuple[str, int, str]]:
+    """Lines ``R:`` and ``T:`` of ``calib_velo_to_cam.txt`` as one of a matrix ``(3, 4)``."""
+    pairs = []
+    for (_, number, rotation), (_, _, shift) in zip(found["R"], found["T"], strict=False):
+        words, shifts = rotation.split(), shift.split()
+        rows = [words[i : i + 3] + shifts[i // 3 : i // 3 + 1] for i in range(0, len(words), 3)]
+        pairs.append(("R and T", number, " ".join(sum(rows, []))))
+    return pairs
+
+
+def _explain_missing(name: str, found: dict[str, Any]) -> tuple[str, str]:
+    """What is there in place of a matrix, and what to do."""
+    if not found:
+        return "no name of a matrix in the file", "restore the file from the data set"
+    others = ", ".join(other for other in found if other not in _SHAPES) or "no other name"
+    remedy = "restore the file from the data set, or give the line of the same meaning this name"
+    if name == "R0_rect":
+        remedy = "write R0_rect: 1 0 0 0 1 0 0 0 1 if the camera is rectified already (odometry)"
+    elif name == "Tr_velo_to_cam" and "P_rect_02" in found:
+        remedy = "append the lines R: and T: of calib_velo_to_cam.txt"
+    return f"no {name} ({others})", remedy
+
+
+def _parse_matrix(path: Path, name: str, spelled: str, number: int, text: str) -> FloatArray:
     """Matrix of one line; raises with its defect."""
     rows, columns = _SHAPES[name]
-    expected = f"{rows * columns} finite numbers for {name}"
+    label = name if spelled == name else f"{name}, here {spelled}"
+    expected = f"{rows * columns} finite numbers for {label}"
+    remedy = "restore the line from the data set"
+    words = split_words(text, path, number)
     try:
         values = np.array(words, dtype=np.float64)
-        if values.size != rows * columns:
-            raise ValueError(f"{values.size} numbers")
         if not np.isfinite(values).all():
             raise ValueError(repr(words[int(np.argmin(np.isfinite(values)))]))
-        matrix = values.reshape(rows, columns)
+        if values.size not in (9, 12, 16):
+            remedy = "write all numbers on the line of the name" if not words else remedy
+            raise ValueError(f"{values.size} numbers")
+        matrix = values.reshape(4 if values.size == 16 else 3, -1)
+        if values.size < rows * columns:
+            remedy = "append a fourth number to each row, 0 where the camera is not shifted"
+            raise ValueError("9 numbers, 3 x 3")
+        if values.size > rows * columns:
+            whole, matrix = homogeneous(matrix), matrix[:rows, :columns]
+            if (whole != homogeneous(matrix)).any():
+                shape = " x ".join(map(str, (values.size // 4, 4)))
+                remedy = f"write {rows} x {columns} numbers row by row, and no others"
+                raise ValueError(f"{values.size} numbers that are no homogeneous matrix, {shape}")
         block = matrix[:, :3]
         if name.startswith("P"):
-            expected = f"a projection {name}"
+            expected = f"a projection {label}"
             if abs(np.linalg.det(block)) < np.finfo(np.float64).eps:
                 raise ValueError("a projection that cannot be inverted")
         else:
-            expected = f"a rotation in {name}"
+            expected = f"a rotation in {label}"
             deviation = np.abs(block @ block.T - np.eye(3)).max()
             if deviation > _ROTATION_TOLERANCE or np.linalg.det(block) < 0:
                 raise ValueError(f"a matrix that deviates from a rotation by {deviation:.3g}")
     except ValueError as error:
-        remedy = "restore the line from the data set"
         raise DataError([Problem(path, number, expected, str(error), remedy)]) from error
     return matrix
 

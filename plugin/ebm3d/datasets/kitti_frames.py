@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ebm3d.datasets.kitti_labels import DONT_CARE, LABEL_COLUMNS, KittiObjects, read_labels
 from ebm3d.datasets.problems import DataError, Problem, unreadable
+from ebm3d.datasets.text import is_plain
 from ebm3d.errors import input_error
 
 _MAX_PROBLEMS = 20
@@ -127,7 +128,8 @@ def read_frames(
             shown.append(Problem(folder, None, "all of them", got, "the first are named above"))
         raise DataError(shown)
     counts = [sum(map(bool, map(bytes.strip, content.splitlines()))) for content in contents]
-    objects = _parse(b"\n".join(contents), sum(counts), LABEL_COLUMNS + int(scores))
+    text = b"\n".join(contents)
+    objects = _parse(text, sum(counts), LABEL_COLUMNS + int(scores)) if is_plain(text) else None
     if objects is None:
         return stack_frames(_read_one_by_one(folder, frame_ids, scores), scores=scores)
     return KittiFrames(tuple(frame_ids), _starts(counts), objects)

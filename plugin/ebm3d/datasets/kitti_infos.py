@@ -33,7 +33,10 @@ def frame_info(frame: KittiFrame) -> dict[str, Any]:
     lidar2cam = calibration.lidar_to_camera_matrix
     images: dict[str, Any] = {}
     for index in range(4):
-        cam2img = homogeneous(getattr(calibration, f"P{index}"))
+        projection = getattr(calibration, f"P{index}")
+        if projection is None:
+            continue
+        cam2img = homogeneous(projection)
         images[f"CAM{index}"] = {
             "cam2img": cam2img.tolist(),
             "lidar2img": (cam2img @ lidar2cam).tolist(),

@@ -6,6 +6,7 @@ rotation_y, score. Camera frame: x right, y down, z forward. Source: readme of t
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, fields
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.datasets.atomic import write_atomically
-from ebm3d.datasets.problems import DataError, Problem, read_lines
+from ebm3d.datasets.problems import DataError, Problem
+from ebm3d.datasets.text import read_lines, split_words
 from ebm3d.errors import shape_error
 
 DONT_CARE = "DontCare"
@@ -125,16 +127,16 @@ def read_labels(
     problems: list[Problem] = []
     lines = read_lines(path, "a label file", "restore it from the data set")
     for number, line in enumerate(lines, start=1):
-        words = line.split()
-        if not words:
+        if not line.strip():
             continue
-        if num_columns is None and len(words) in (LABEL_COLUMNS, RESULT_COLUMNS):
-            num_columns = len(words)
         try:
+            words = split_words(line, path, number)
+            if num_columns is None and len(words) in (LABEL_COLUMNS, RESULT_COLUMNS):
+                num_columns = len(words)
             rows.append(_parse_line(path, number, words, num_columns, known_names))
+            names.append(words[0])
         except DataError as error:
             problems += error.problems
-        names.append(words[0])
     if problems:
         raise DataError(problems)
     table = np.array(rows, dtype=np.float64).reshape(len(rows), (num_columns or LABEL_COLUMNS) - 1)
@@ -166,11 +168,8 @@ def _parse_line(
         expected = (
             f"{num_columns} columns" if num_columns else "15 columns (a label) or 16 (a result)"
         )
-        remedy = {
-            (LABEL_COLUMNS, RESULT_COLUMNS): "remove the score: this is a label file",
-            (RESULT_COLUMNS, LABEL_COLUMNS): "add the score as the last column",
-        }.get((num_columns or 0, got), f"restore the line in the format: {_LINE_FORMAT}")
-        raise DataError([Problem(path, number, expected, f"{got} columns", remedy)])
+        shown, remedy = _explain_columns(words, num_columns, known_names or ())
+        raise DataError([Problem(path, number, expected, f"{got} columns{shown}", remedy)])
     problems: list[Problem] = []
     row: list[float] = []
     for column, word in zip(_NUMBERS, words[1:], strict=False):
@@ -182,6 +181,9 @@ def _parse_line(
             expected = f"a finite number for {column}"
             remedy = f"write {column} as a finite decimal number, or remove the object"
             problems.append(Problem(path, number, expected, repr(word), remedy))
+    if len(problems) == len(row):
+        remedy = f"remove a header, or restore the line in the format: {_LINE_FORMAT}"
+        problems = [Problem(path, number, "numbers after the name", " ".join(words[:4]), remedy)]
     if problems:
         raise DataError(problems)
     if row[1] != int(row[1]):
@@ -193,9 +195,50 @@ def _parse_line(
         remedy = f"correct the box, remove the object, or name it {DONT_CARE}"
         problems.append(Problem(path, number, "a box with positive sizes", sizes, remedy))
     if known_names is not None and words[0] not in known_names:
-        remedy = f"correct the name (mind the capitals), or name the object {DONT_CARE}"
+        near = _near_name(words[0], known_names)
+        remedy = f"write {near}" if near else "write the class among these that comes closest"
+        remedy += f", or name the object {DONT_CARE} to leave it out"
         expected = f"one of {', '.join(known_names)}"
         problems.append(Problem(path, number, expected, words[0], remedy))
     if problems:
         raise DataError(problems)
     return row
+
+
+def _explain_columns(
+    words: list[str], num_columns: int | None, known_names: Collection[str]
+) -> tuple[str, str]:
+    """What a line of another number of columns looks like, and the remedy for it."""
+    extra = len(words) - (num_columns or LABEL_COLUMNS)
+    num_words = next((i for i, word in enumerate(words) if _is_number(word)), len(words))
+    if num_words > 1 and (extra == num_words - 1 or not num_columns and extra == num_words):
+        name = "_".join(words[:num_words])
+        name = _near_name(name, known_names) or name
+        return f", with a space in the class name {' '.join(words[:num_words])!r}", f"write {name}"
+    if num_words == 0 and len(words) > 2 and _is_number(words[1]) and not _is_number(words[2]):
+        remedy = "write one file per frame, without the first two columns"
+        return ", frame and track before the name as in the tracking benchmark", remedy
+    if num_words == 0:
+        return f", {words[0]!r} the first", f"begin with the class name, in the format: {_LINE_FORMAT}"
+    if num_columns == LABEL_COLUMNS and extra == 1:
+        return "", "remove the score: this is a label file"
+    if num_columns == RESULT_COLUMNS and extra == -1:
+        return "", "add the score as the last column"
+    return "", f"restore the line in the format: {_LINE_FORMAT}"
+
+
+def _near_name(name: str, known_names: Collection[str]) -> str | None:
+    """The known name that a name most likely stands for."""
+    by_key = {known.lower(): known for known in known_names}
+    key = name.lower().replace("-", "_")
+    near = difflib.get_close_matches(key, by_key, n=1, cutoff=0.8)
+    return by_key[near[0]] if near else None
+
+
+def _is_number(word: str) -> bool:
+    """Whether a word is a number, finite or not."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

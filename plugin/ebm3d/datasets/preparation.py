@@ -89,7 +89,7 @@ def prepare_kitti(
     target = root if out is None else Path(out)
     clouds = _find_clouds(root)
     reduces = clouds == _FULL_FOLDER
-    splits = read_splits(root / "ImageSets")
+    splits = read_splits(root / "ImageSets", root / "training" / clouds)
     outputs = [f"kitti_infos_{split}.pkl" for split in (*splits, "trainval")]
     outputs += [_DATABASE_INFOS, DATABASE_FOLDER, *([_REDUCED_CLOUDS] if reduces else [])]
     with _replace_outputs(target, outputs) as folder:

@@ -40,14 +40,19 @@ class DataError(ValueError):
 
 
 def unreadable(path: Path, expected: str, error: Exception, remedy: str) -> Problem:
-    """Describe a file that is missing or cannot be read."""
-    got = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+    """Describe a file that is missing or cannot be read; one with the same number is named."""
+    got = str(error)
+    if isinstance(error, FileNotFoundError):
+        got = "no such file" if path.parent.is_dir() else f"no such file, nor {path.parent}"
+        if near := _same_number(path):
+            got += f"; {near} exists"
+            remedy = f"write frame ids and file names alike: {near[: -len(path.suffix)]}"
     return Problem(path, None, expected, got, remedy)
 
 
-def read_lines(path: Path, expected: str, remedy: str) -> list[str]:
-    """Read the lines of a text file, or raise a ``DataError`` if it is missing or not UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError([unreadable(path, expected, error, remedy)]) from error
+def _same_number(path: Path) -> str | None:
+    """Name of a file with the frame number of a missing one in more or fewer digits."""
+    if not (path.stem.isascii() and path.stem.isdigit()):
+        return None
+    names = [f"{int(path.stem):0{digits}d}{path.suffix}" for digits in (6, 1, 10)]
+    return next((name for name in names if (path.parent / name).is_file()), None)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from ebm3d.boxes.points_in_boxes import points_in_boxes
 from ebm3d.datasets.kitti_calibration import read_calibration
 from ebm3d.datasets.kitti_frames import KittiFrames, read_frames
+from ebm3d.datasets.kitti_splits import match_ids
 from ebm3d.datasets.point_clouds import read_cloud
-from ebm3d.datasets.problems import DataError, Problem
+from ebm3d.datasets.problems import DataError, Problem, unreadable
 from ebm3d.evaluation.kitti_protocol import CLASSES, OTHER_NAMES
 from ebm3d.evaluation.overlaps import upright_boxes
 
@@ -44,7 +45,8 @@ def read_folders(
 
     Args:
         label_dir: folder of label files, ``label_2``.
-        detection_dir: folder of result files, or of a folder ``data`` that holds them.
+        detection_dir: folder of result files; like ``label_dir``, it may hold them in its only
+            folder of such files, as ``data``.
         ids: frames to evaluate; ``None``: all that have a result file, as the official tool does.
         missing_as_empty: take frames of ``ids`` without result file as frames without detections.
         progress: wraps an iterable of frame ids.
@@ -58,27 +60,28 @@ def read_folders(
             got = "a file" if folder.exists() else "no such folder"
             expected = f"a folder of {kind} files"
             raise DataError([Problem(folder, None, expected, got, "name another")])
-    labeled = _frame_ids(label_dir)
-    detected = _frame_ids(detection_dir)
-    if not detected and (detection_dir / "data").is_dir():
-        detection_dir = detection_dir / "data"
-        detected = _frame_ids(detection_dir)
     notes: list[str] = []
+    label_dir, labeled = _find_files(label_dir, "label files", notes)
+    if ids is not None and missing_as_empty and not any(detection_dir.iterdir()):
+        detected: set[str] = set()
+    else:
+        detection_dir, detected = _find_files(detection_dir, "result files", notes)
     if ids is None:
         ids = sorted(detected)
-        if not ids:
-            remedy = "name the folder of the files <frame id>.txt, or pass the ids"
-            problem = Problem(detection_dir, None, "result files", "no file *.txt", remedy)
-            raise DataError([problem])
         if len(labeled) > len(ids):
             notes.append(
                 f"{len(ids)} frames have result files and are evaluated, of {len(labeled)} "
                 "labeled ones; give --ids to fix the set."
             )
+    else:
+        ids = match_ids(ids, labeled)
     _check_present(label_dir, ids, labeled, "labels of every frame", "remove it from the ids")
-    if not missing_as_empty:
-        remedy = "write an empty file for a frame without detections, or pass --missing-as-empty"
-        _check_present(detection_dir, ids, detected, "a result file of every frame", remedy)
+    needed = ids
+    if missing_as_empty:  # but not where the files are there under other digits
+        named = zip(ids, match_ids(ids, detected), strict=True)
+        needed = [frame_id for frame_id, name in named if name != frame_id]
+    remedy = "write an empty file for a frame without detections, or pass --missing-as-empty"
+    _check_present(detection_dir, needed, detected, "a result file of every frame", remedy)
     if absent := [frame_id for frame_id in ids if frame_id not in detected]:
         notes.append(
             f"{len(absent)} of {len(ids)} frames have no result file (first {absent[0]}): taken as "
@@ -119,9 +122,29 @@ def count_points(
     return counts
 
 
+def _find_files(folder: Path, kind: str, notes: list[str]) -> tuple[Path, set[str]]:
+    """The folder that holds text files named by numbers, this or its only one, and these numbers."""
+    if frame_ids := _frame_ids(folder):
+        return folder, frame_ids
+    inner = {path: _frame_ids(path) for path in sorted(folder.glob("*/")) if path.is_dir()}
+    inner = {path: frame_ids for path, frame_ids in inner.items() if frame_ids}
+    if len(inner) == 1:
+        ((path, frame_ids),) = inner.items()
+        if path.name != "data":
+            notes.append(f"the {kind} are read from {path}.")
+        return path, frame_ids
+    other = next((path.name for path in sorted(folder.iterdir()) if path.is_file()), None)
+    got = "no file <frame id>.txt" + (f", but {other}" if other else "")
+    remedy = "name the folder of the files <frame id>.txt"
+    if inner:
+        remedy += f": {', '.join(map(str, inner))}"
+    raise DataError([Problem(folder, None, kind, got, remedy)])
+
+
 def _frame_ids(folder: Path) -> set[str]:
     """Frame ids of the text files of a folder: those whose stem is a number."""
-    return {path.stem for path in folder.glob("*.txt") if path.stem.isdigit()}
+    names = (path.stem for path in folder.glob("*.txt"))
+    return {name for name in names if name.isascii() and name.isdigit()}
 
 
 def _check_present(
@@ -132,7 +155,7 @@ def _check_present(
     if not absent:
         return
     shown = [folder / f"{frame_id}.txt" for frame_id in absent[:_MAX_SHOWN]]
-    problems = [Problem(path, None, expected, "no such file", remedy) for path in shown]
+    problems = [unreadable(path, expected, FileNotFoundError(), remedy) for path in shown]
     if len(absent) > _MAX_SHOWN:
         got = f"{len(absent)} of {len(ids)} missing"
         problems.append(Problem(folder, None, expected, got, remedy))

@@ -25,6 +25,7 @@ from rich.status import Status
 # reads this when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _DETECTOR, _REFINED = "second_demo.py", "ebm_second_demo.py"
+_CANDIDATES = 8  # frames tried for each that is drawn
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     settings = {k: str(v) for k, v in vars(args).items() if k not in ("out", "fresh")}
     state_file = args.out / "stages.json"
-    if state_file.is_file() and args.fresh:
+    if args.fresh and state_file.is_file():
         shutil.rmtree(args.out)
     state = {"settings": settings, "seconds": {}}
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
@@ -69,7 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
             )
             return 1
         state = before
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        console.print(
+            f"--out: expected a folder to write into, but got {args.out} ({error.strerror}); "
+            "give another folder.",
+            style="red",
+            markup=False,
+        )
+        return 1
     state_file.write_text(json.dumps(state))
     seconds: dict[str, float] = state["seconds"]
     console.print(f"ebm3d demo: everything goes to {args.out}, logs to demo.log there.")
@@ -105,6 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
     (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     console.print(comparison_table(figures))
     console.print(f"All stages took {sum(seconds.values()):.0f} s.")
+    for note in json.loads((args.out / "pictures.json").read_text()):
+        console.print(note)
     console.print(f"Figures: {args.out / 'summary.json'}; pictures: {args.out / 'pictures'}")
     return 0
 
@@ -130,6 +142,7 @@ def _stages(args: argparse.Namespace) -> dict[str, tuple[str, Callable[[], Any]]
     from ebm3d.adapters.pictures import write_pictures
     from ebm3d.datasets import prepare_kitti, read_labels
     from ebm3d.simulation import write_dataset
+    from ebm3d.visualization import most_convincing
 
     out, data, workers = args.out, args.out / "data", len(os.sched_getaffinity(0))
     pairs = (option.split("=", maxsplit=1) for option in args.cfg_options)
@@ -157,9 +170,17 @@ def _stages(args: argparse.Namespace) -> dict[str, tuple[str, Callable[[], Any]]
         labels = [read_labels(data / "training" / "label_2" / f"{frame}.txt") for frame in ids]
         cars = [((o.names == "Car") & (o.occluded == 0) & (o.truncated == 0)).sum() for o in labels]
         inference = FrameInference(_REFINED, latest("ebm"), cfg_options=options)
-        for row in np.argsort(-np.array(cars), kind="stable")[: args.pictures]:
-            written = write_pictures(inference(ids[row]), out / "pictures")
+        fullest = np.argsort(-np.array(cars), kind="stable")[: _CANDIDATES * args.pictures]
+        frames = [inference(ids[row]).frame for row in fullest]
+        rows, min_score = most_convincing(frames, args.pictures)
+        for row in rows:
+            written = write_pictures(
+                inference(frames[row].frame_id), out / "pictures", min_score=min_score
+            )
             print(*written.files, *written.problems, sep="\n")
+        shown = [frames[row].above(min_score) for row in rows]
+        notes = [frame.title for frame in shown]
+        (out / "pictures.json").write_text(json.dumps(notes))
 
     def prepare() -> None:
         prepare_kitti(data, workers=workers)
@@ -185,7 +206,7 @@ def _stages(args: argparse.Namespace) -> dict[str, tuple[str, Callable[[], Any]]
         "train_detector": ("Training the detector (SECOND)", train_detector),
         "train_ebm": ("Training the EBM head on the frozen detector", train_ebm),
         "evaluate": ("Evaluating before and after refinement", evaluate_both),
-        "pictures": ("Drawing the fullest frames", draw),
+        "pictures": ("Drawing frames with several refined boxes", draw),
     }
 
 

@@ -1,23 +1,36 @@
-"""Draw one frame before and after refinement: ``python tools/visualize.py CONFIG CHECKPOINT ...``.
+"""Draw frames before and after refinement: ``python tools/visualize.py CONFIG CHECKPOINT ...``.
 
-Writes, into the folder given by ``--out``, the frame from above (``FRAME_bev.png``), in perspective
-(``FRAME_3d.png``), f around the box that refinement moved most (``FRAME_energy.png``), and points
-and boxes for a 3D viewer (``FRAME.ply``).
+Writes, into the folder given by ``--out``, each frame from above (``FRAME_bev.png``), in
+perspective with two boxes before and after (``FRAME_3d.png``), f around the box that refinement
+moved most (``FRAME_energy.png``), and points and boxes for a 3D viewer (``FRAME.ply``).
+``--interactive`` opens a window in which keys go from frame to frame.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from mmengine import DictAction
 from rich.console import Console
 
 from ebm3d.adapters.inference import FrameInference
-from ebm3d.adapters.pictures import write_pictures
+from ebm3d.adapters.pictures import make_folder, write_pictures
 from ebm3d.datasets import DataError
-from ebm3d.visualization import RenderingError, scene_of_frame, show_scene
+from ebm3d.visualization import (
+    MIN_SCORE,
+    FrameBrowser,
+    RefinedFrame,
+    RenderingError,
+    fitting_min_score,
+    show_frames,
+)
+
+_TRIED = 20  # frames of a split, for one with boxes
+_KEPT_FRAMES = 8  # in memory while the window is open
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -26,11 +39,17 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("config", help="config file, or the name of one that ebm3d ships")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument(
-        "--frame", required=True, metavar="ID|FILE.bin", help="frame of the test data, or a cloud"
+        "--frame",
+        nargs="+",
+        metavar="ID|FILE.bin",
+        help="frames of the test data, or clouds; left out: the first frame with detections, "
+        "and all frames in the window",
     )
     parser.add_argument("--out", type=Path, default=Path("work_dirs/pictures"), help="%(default)s")
     parser.add_argument(
-        "--min-score", type=float, default=0.3, help="detections below are left out"
+        "--min-score",
+        type=float,
+        help=f"detections below are left out ({MIN_SCORE:g}, lowered where no frame reaches it)",
     )
     parser.add_argument("--interactive", action="store_true", help="open a window too")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE")
@@ -40,26 +59,44 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run the model, draw, say what was written; 0 if all went well."""
     args = parse_args(arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     try:
+        make_folder(args.out)
         inference = FrameInference(args.config, args.checkpoint, cfg_options=args.cfg_options)
-        inferred = inference(args.frame)
+        load = lru_cache(_KEPT_FRAMES)(lambda source: inference(source).frame)
+        drawn = args.frame or _first_with_boxes(inference.frame_ids(), load, args.min_score)
+        min_score = args.min_score
+        if min_score is None:
+            scores = [load(source).scores for source in drawn]
+            reached = any((values >= MIN_SCORE).any() for values in scores)
+            min_score = MIN_SCORE if reached else fitting_min_score(scores)
+            if min_score < MIN_SCORE:
+                console.print(
+                    f"No detection has a score of {MIN_SCORE:g} or more: those from "
+                    f"{min_score:g} are shown (--min-score).",
+                    style="yellow",
+                )
+        for source in drawn:
+            pictures = write_pictures(inference(source), args.out, min_score=min_score)
+            for path in pictures.files:
+                console.print(str(path), markup=False)
+            for problem in pictures.problems:
+                console.print(problem, style="yellow", markup=False)
+        if args.interactive:
+            sources = args.frame or inference.frame_ids()
+            show_frames(FrameBrowser(sources, load, min_score, sources.index(drawn[0])))
     except (DataError, FileNotFoundError, ValueError, RuntimeError) as error:
-        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        console.print(str(error), style="red", markup=False)
         return 1
-    pictures = write_pictures(inferred, args.out, min_score=args.min_score)
-    for path in pictures.files:
-        console.print(str(path), soft_wrap=True)
-    for problem in pictures.problems:
-        console.print(problem, style="yellow", soft_wrap=True)
-    if args.interactive:
-        try:
-            scene = scene_of_frame(inferred.frame, min_score=args.min_score)
-            show_scene(scene, f"Frame {inferred.frame.frame_id}")
-        except RenderingError as error:
-            console.print(str(error), style="red", markup=False, soft_wrap=True)
-            return 1
     return 0
+
+
+def _first_with_boxes(
+    ids: list[str], load: Callable[[str], RefinedFrame], min_score: float | None
+) -> list[str]:
+    """The first frame, of a few, with a detection of the score; else the first of all."""
+    least = MIN_SCORE if min_score is None else min_score
+    return [next((i for i in ids[:_TRIED] if (load(i).scores >= least).any()), ids[0])]
 
 
 if __name__ == "__main__":

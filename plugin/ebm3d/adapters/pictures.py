@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from ebm3d.adapters.inference import InferredFrame
+from ebm3d.errors import input_error
 from ebm3d.visualization import (
+    MIN_SCORE,
     RenderingError,
     energy_landscape,
     scene_of_frame,
@@ -19,6 +22,9 @@ from ebm3d.visualization import (
 )
 
 
+_OTHER = "give another folder"
+
+
 class WrittenPictures(NamedTuple):
     """The files, and for the user why others are missing."""
 
@@ -26,8 +32,25 @@ class WrittenPictures(NamedTuple):
     problems: tuple[str, ...]
 
 
+def make_folder(out: Path) -> None:
+    """Make a folder of results with its parents, if absent.
+
+    Raises:
+        ValueError: if a file is in its place or above it, or it cannot be written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise PermissionError(f"no permission to write into {out}")
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(path for path in (out, *out.parents) if path.exists())
+        raise input_error("--out", "a folder", f"{out}: {file} is a file", _OTHER) from error
+    except OSError as error:
+        raise input_error("--out", "a folder to write into", f"{out}: {error}", _OTHER) from error
+
+
 def write_pictures(
-    inferred: InferredFrame, out: Path, *, min_score: float = 0.3
+    inferred: InferredFrame, out: Path, *, min_score: float = MIN_SCORE
 ) -> WrittenPictures:
     """Draw a frame from above, in perspective, f around its most moved box, and write a PLY file.
 
@@ -38,8 +61,11 @@ def write_pictures(
         inferred: of :class:`ebm3d.adapters.inference.FrameInference`.
         out: folder of the files, made if absent.
         min_score: detections below are left out.
+
+    Raises:
+        ValueError: if there can be no such folder.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     frame, problems = inferred.frame, []
     name = frame.frame_id
     files = [out / f"{name}_bev.png", out / f"{name}.ply"]
@@ -57,7 +83,7 @@ def write_pictures(
         files.append(out / f"{name}_energy.png")
         write_energy_picture(files[-1], landscape, frame, moved[0])
     try:
-        write_rendering(out / f"{name}_3d.png", scene, f"Frame {name}")
+        write_rendering(out / f"{name}_3d.png", frame, min_score=min_score)
         files.append(out / f"{name}_3d.png")
     except RenderingError as error:
         problems.append(f"{error} The same scene is in {files[1]}.")

@@ -11,12 +11,21 @@ from ebm3d.visualization.energy_landscape import (
     energy_landscape,
     write_energy_picture,
 )
-from ebm3d.visualization.frame import RefinedFrame
-from ebm3d.visualization.rendering import RenderingError, show_scene, write_rendering
+from ebm3d.visualization.frame import (
+    MIN_SCORE,
+    RefinedFrame,
+    fitting_min_score,
+    most_convincing,
+)
+from ebm3d.visualization.perspective import write_rendering
+from ebm3d.visualization.rendering import RenderingError
 from ebm3d.visualization.scene import Scene, scene_of_frame, write_ply
+from ebm3d.visualization.window import FrameBrowser, show_frames
 
 __all__ = [
+    "MIN_SCORE",
     "EnergyLandscape",
+    "FrameBrowser",
     "RefinedFrame",
     "RenderingError",
     "Scene",
@@ -24,8 +33,10 @@ __all__ = [
     "calibration_figure",
     "energy_figure",
     "energy_landscape",
+    "fitting_min_score",
+    "most_convincing",
     "scene_of_frame",
-    "show_scene",
+    "show_frames",
     "write_bev_picture",
     "write_calibration_picture",
     "write_energy_picture",

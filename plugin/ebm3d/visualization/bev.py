@@ -14,6 +14,7 @@ from ebm3d.boxes.iou import iou_3d
 from ebm3d.visualization.frame import (
     GROUND_TRUTH,
     INITIAL,
+    MIN_SCORE,
     REFINED,
     BoxStyle,
     FloatArray,
@@ -26,7 +27,7 @@ _VIEW_MARGIN = 3.0  # meters around what is shown
 _CLOSE_UP_MARGIN = 0.7
 
 
-def write_bev_picture(path: str | Path, frame: RefinedFrame, *, min_score: float = 0.3) -> None:
+def write_bev_picture(path: str | Path, frame: RefinedFrame, *, min_score: float = MIN_SCORE) -> None:
     """Write a PNG of a frame from above, with close-ups of the boxes refinement moved most.
 
     A close-up's title says how far the corners moved, f before and after, and, where true boxes
@@ -94,8 +95,7 @@ def _draw_whole(axes: Any, frame: RefinedFrame, chosen: Sequence[int]) -> None:
         _set_view(axes, shown.min(axis=0) - _VIEW_MARGIN, shown.max(axis=0) + _VIEW_MARGIN)
     axes.set_xlabel("x, forward (m)")
     axes.set_ylabel("y, to the left (m)")
-    count = len(frame.initial)
-    axes.set_title(f"Frame {frame.frame_id}: {count} detection{'s' if count != 1 else ''}")
+    axes.set_title(frame.title)
 
 
 def _draw_close_up(axes: Any, frame: RefinedFrame, row: int, number: int) -> None:

@@ -5,6 +5,7 @@ N detected boxes; G true boxes; P points. Meters, radians, LiDAR frame.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from ebm3d.boxes import corners_3d
+from ebm3d.boxes.iou import iou_3d
 from ebm3d.errors import check_boxes, shape_error
 
 FloatArray = NDArray[Any]
+MIN_SCORE = 0.3  # detections below are left out of pictures unless the threshold is lowered
+_SEVERAL = 3  # boxes for which the threshold of a weak detector is lowered
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,9 @@ class BoxStyle:
 
 # Colors that color-blind readers can tell apart (Okabe and Ito).
 GROUND_TRUTH = BoxStyle("ground truth", "#009E73", "-", 2.4, "*")
-INITIAL = BoxStyle("detected", "#D55E00", "--", 1.3, "X")
-REFINED = BoxStyle("refined", "#0072B2", "-", 1.3, "o")
+INITIAL = BoxStyle("detected", "#D55E00", "--", 1.6, "X")
+REFINED = BoxStyle("refined", "#0072B2", "-", 1.6, "o")
+STYLES = (GROUND_TRUTH, INITIAL, REFINED)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class RefinedFrame:
         f_initial: ``(N,)`` f of ``initial``; NaN where a box was not refined.
         f_refined: ``(N,)`` f of ``refined``; NaN likewise.
         ground_truth: ``(G, 7)`` true boxes, or None where they are not known.
+        min_score: score below which detections were left out.
 
     Raises:
         ValueError: if shapes do not fit together.
@@ -75,6 +81,7 @@ class RefinedFrame:
     f_initial: FloatArray
     f_refined: FloatArray
     ground_truth: FloatArray | None = None
+    min_score: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the shapes."""
@@ -95,7 +102,18 @@ class RefinedFrame:
         keep = self.scores >= score
         rows = ("initial", "refined", "scores", "f_initial", "f_refined")
         names = tuple(np.array(self.names, dtype=object)[keep])
-        return replace(self, names=names, **{name: getattr(self, name)[keep] for name in rows})
+        kept = {name: getattr(self, name)[keep] for name in rows}
+        return replace(self, names=names, min_score=score, **kept)
+
+    @property
+    def title(self) -> str:
+        """Frame, number of detections, and the score from which they are shown."""
+        count = len(self.initial)
+        title = f"Frame {self.frame_id}: {count} detection{'s' if count != 1 else ''}"
+        if not self.min_score:
+            return title
+        lowered = f", threshold lowered from {MIN_SCORE:g}" if self.min_score < MIN_SCORE else ""
+        return f"{title} (score \N{GREATER-THAN OR EQUAL TO} {self.min_score:.2g}{lowered})"
 
     def kinds(self) -> list[tuple[FloatArray, BoxStyle]]:
         """Return the boxes of each kind with their style, in the order of drawing."""
@@ -112,3 +130,49 @@ class RefinedFrame:
         """Return the rows of at most ``count`` refined boxes, the most moved first."""
         order = np.argsort(-self.corner_shift(), kind="stable")
         return [int(row) for row in order if np.isfinite(self.f_initial[row])][:count]
+
+    def ious(self) -> tuple[FloatArray, FloatArray] | None:
+        """Return the largest 3D IoU of each box with a true one before and after, ``(N,)`` each.
+
+        None where no true box is known.
+        """
+        truth = self.ground_truth
+        if truth is None or not len(truth):
+            return None
+        pairs = (iou_3d(b.astype(float), truth.astype(float)) for b in (self.initial, self.refined))
+        before, after = (iou.max(axis=1) for iou in pairs)
+        return before, after
+
+    def gain(self) -> FloatArray:
+        """Return by how much refinement raised the IoU of each box; without truth, its shift."""
+        ious = self.ious()
+        return self.corner_shift() if ious is None else ious[1] - ious[0]
+
+    def most_gained(self, count: int) -> list[int]:
+        """Return the rows of at most ``count`` refined boxes, the largest gain first."""
+        order = np.argsort(-self.gain(), kind="stable")
+        return [int(row) for row in order if np.isfinite(self.f_initial[row])][:count]
+
+
+def fitting_min_score(scores: Sequence[FloatArray], num_frames: int = 1) -> float:
+    """Return ``MIN_SCORE``, or the lower score from which ``num_frames`` frames have three boxes.
+
+    Args:
+        scores: of the detections of each frame.
+        num_frames: number of frames to draw; where fewer have three boxes, 0 is returned.
+    """
+    third = [np.sort(s)[-_SEVERAL] if len(s) >= _SEVERAL else 0.0 for s in scores]
+    reached = sorted(third, reverse=True)[:num_frames]
+    lowest = float(reached[-1]) if reached else MIN_SCORE
+    return min(MIN_SCORE, np.floor(100 * lowest) / 100)
+
+
+def most_convincing(frames: Sequence[RefinedFrame], count: int) -> tuple[list[int], float]:
+    """Return which frames to draw, and from which score.
+
+    Frames with three boxes or more come first, then the largest gain in all.
+    """
+    min_score = fitting_min_score([frame.scores for frame in frames], count)
+    shown = [frame.above(min_score) for frame in frames]
+    keys = [(-min(len(f.initial), _SEVERAL), -float(f.gain().sum())) for f in shown]
+    return sorted(range(len(frames)), key=lambda row: keys[row])[:count], min_score

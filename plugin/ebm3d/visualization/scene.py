@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from ebm3d.boxes import corners_3d
-from ebm3d.visualization.frame import FloatArray, RefinedFrame
+from ebm3d.visualization.frame import (
+    GROUND_TRUTH,
+    MIN_SCORE,
+    BoxStyle,
+    FloatArray,
+    RefinedFrame,
+)
 
 # Edges between the corners of ebm3d.boxes.corners_3d: bottom, top, uprights; and a stroke on the
 # roof from its center to the middle of the front, which shows the heading.
@@ -21,6 +28,10 @@ _EDGES = np.array([
     (8, 9),
 ])  # fmt: skip
 _NUM_VERTICES = 10
+_FACES = np.array([
+    (0, 2, 1), (0, 3, 2), (4, 5, 6), (4, 6, 7), (0, 1, 5), (0, 5, 4),
+    (1, 2, 6), (1, 6, 5), (2, 3, 7), (2, 7, 6), (3, 0, 4), (3, 4, 7),
+])  # fmt: skip
 # A cloud from low to high: grays with a little blue, so that boxes stand out.
 _LOW, _HIGH = np.array((196, 203, 208)), np.array((48, 62, 80))
 _HEIGHT_SHARES = (0.02, 0.98)  # quantiles of z between which points are colored
@@ -40,6 +51,7 @@ class Scene:
         vertices: ``(V, 3)`` float32, ends of lines.
         edges: ``(E, 2)`` int32, rows of ``vertices``.
         edge_colors: ``(E, 3)`` uint8 RGB.
+        faces: ``(F, 3)`` int32, rows of ``vertices``: triangles of true boxes.
     """
 
     points: NDArray[np.float32]
@@ -47,21 +59,28 @@ class Scene:
     vertices: NDArray[np.float32]
     edges: NDArray[np.int32]
     edge_colors: NDArray[np.uint8]
+    faces: NDArray[np.int32]
 
 
-def scene_of_frame(frame: RefinedFrame, *, min_score: float = 0.3) -> Scene:
+def scene_of_frame(frame: RefinedFrame, *, min_score: float = MIN_SCORE) -> Scene:
     """Points colored by height and boxes colored by kind, without detections below the score."""
-    kinds = frame.above(min_score).kinds()
+    return scene_of_boxes(frame.points, frame.above(min_score).kinds())
+
+
+def scene_of_boxes(points: FloatArray, kinds: Sequence[tuple[FloatArray, BoxStyle]]) -> Scene:
+    """Points ``(P, >= 3)`` and boxes of each kind ``(N, 7)``; true boxes, if any, come first."""
     boxes = np.concatenate([boxes for boxes, _ in kinds])
     colors = np.concatenate([np.tile(style.rgb, (len(b) * len(_EDGES), 1)) for b, style in kinds])
-    first = _NUM_VERTICES * np.arange(len(boxes))
-    points = frame.points[:, :3].astype(np.float32)
+    first = _NUM_VERTICES * np.arange(len(boxes))[:, None, None]
+    num_true = sum(len(b) for b, style in kinds if style is GROUND_TRUTH)
+    points = points[:, :3].astype(np.float32)
     return Scene(
         points,
         _height_colors(points[:, 2]),
         _vertices(boxes),
-        (_EDGES + first[:, None, None]).reshape(-1, 2).astype(np.int32),
+        (_EDGES + first).reshape(-1, 2).astype(np.int32),
         colors.astype(np.uint8),
+        (_FACES + first[:num_true]).reshape(-1, 3).astype(np.int32),
     )
 
 

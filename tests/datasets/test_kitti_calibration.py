@@ -56,6 +56,10 @@ def test_matrices_survive_writing_and_reading(path: Path, calibration: KittiCali
         ("R0_rect: 1 0 0 0 1 0 0 0 nan\n", "9 finite numbers for R0_rect", "'nan'"),
         ("R0_rect: 1 0 0 0 1 0 0 0 2\n", "a rotation in R0_rect", "deviates"),
         ("R0_rect: 1 0 0 0 1 0 0 0 -1\n", "a rotation in R0_rect", "deviates"),
+        ("P2: 1 0 0 0 1 0 0 0 1\n", "12 finite numbers for P2", "9 numbers, 3 x 3"),
+        ("R0_rect: 1 0 0 0 1 0 0 0 1 0 0 0 0 0 0 1\n", "a rotation", "deviates"),
+        ("R0_rect: 1 0 0 5 0 1 0 0 0 0 1 0\n", "9 finite numbers", "no homogeneous matrix, 3 x 4"),
+        ("P2:\n", "12 finite numbers for P2", "0 numbers"),
         ("P2: 0 0 0 0 0 0 0 0 0 0 0 0\n", "a projection P2", "cannot be inverted"),
     ],
 )
@@ -80,6 +84,72 @@ def test_missing_and_repeated_matrices_are_reported_at_once(path: Path) -> None:
     assert [p.got for p in caught.value.problems] == ["a second R0_rect", "no P2"]
     with pytest.raises(DataError, match="no such file"):
         read_calibration(path.with_name("1.txt"))
+
+
+def _lines(path: Path, names: dict[str, str], *, columns: int = 0, mark: str = "") -> str:
+    """The file under other names, as matrices of 4 columns if ``columns``, and 4 rows if 4."""
+    lines = []
+    for line in path.read_text().splitlines():
+        name, words = line.split(":")[0], line.split()[1:]
+        if columns:
+            matrix = np.eye(4, dtype=object)
+            matrix[:3, : len(words) // 3] = np.array(words, dtype=object).reshape(3, -1)
+            words = [str(value) for value in matrix[:columns].ravel()]
+        lines.append(f"{names.get(name, name)}{mark} {' '.join(words)}\n")
+    return "".join(lines)
+
+
+_TRACKING = {"R0_rect": "R_rect", "Tr_velo_to_cam": "Tr_velo_cam", "Tr_imu_to_velo": "Tr_imu_velo"}
+_RAW = {"R0_rect": "R_rect_00"} | {f"P{camera}": f"P_rect_0{camera}" for camera in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("names", "columns", "mark"),
+    [
+        *((_TRACKING, 0, ""), (_TRACKING, 0, ":"), (_RAW, 0, ":"), ({}, 3, ":"), ({}, 4, ":")),
+        *(({}, 0, " :"), ({}, 0, " ="), (_TRACKING, 4, "")),
+    ],
+)
+def test_other_names_and_homogeneous_matrices_are_read(
+    path: Path, names: dict[str, str], columns: int, mark: str
+) -> None:
+    expected = read_calibration(path)
+    path.write_text(_lines(path, names, columns=columns, mark=mark))
+    for name, matrix in vars(read_calibration(path)).items():
+        np.testing.assert_array_equal(matrix, getattr(expected, name))
+
+
+def test_raw_data_are_read_from_both_files_joined(path: Path) -> None:
+    expected = read_calibration(path)
+    text = "calib_time: 09-Jan-2012 13:57:47\nR_01: 1 0 0 0 1 0 0 0 1\n" + _lines(
+        path, _RAW, mark=":"
+    )
+    text = re.sub("Tr_velo_to_cam.*\n", "", text)
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"no Tr_velo_to_cam.*append the lines R: and T:"):
+        read_calibration(path)
+    rotation, shift = expected.Tr_velo_to_cam[:, :3], expected.Tr_velo_to_cam[:, 3]
+    lines = [
+        f"{name}: {' '.join(map(str, v.ravel()))}\n"
+        for name, v in zip("RT", (rotation, shift), strict=True)
+    ]
+    path.write_text(text + "".join(lines))
+    np.testing.assert_array_equal(read_calibration(path).Tr_velo_to_cam, expected.Tr_velo_to_cam)
+    path.write_text(text + "".join(lines) * 2)
+    with pytest.raises(DataError, match="Tr_velo_to_cam once, but got a second R and T"):
+        read_calibration(path)
+
+
+def test_only_the_projection_of_the_labels_is_needed(path: Path) -> None:
+    for name in ("P0", "P1", "P3"):
+        _rewrite(path, name, "")
+    assert read_calibration(path).P0 is None
+    _rewrite(path, "P2", "P2_left: 1 0 0\n")
+    with pytest.raises(DataError, match="no P2, but P2_left; give the line of this meaning"):
+        read_calibration(path)
+    path.write_text("")
+    with pytest.raises(DataError, match="no P2, nor any other matrix"):
+        read_calibration(path)
 
 
 def test_wrong_shapes_are_refused(calibration: KittiCalibration) -> None:

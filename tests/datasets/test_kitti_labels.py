@@ -75,7 +75,14 @@ def test_two_decimals_restore_an_official_line(path: Path) -> None:
         (_changed(CAR, 14, "inf"), False, "a finite number for rotation_y", "'inf'", "decimal"),
         (_changed(CAR, 2, "0.5"), False, "an integer for occluded", "0.5", "write 0 (visible)"),
         (_changed(CAR, 9, "0.00"), False, "a box with positive sizes", "width 0.00", "correct"),
-        (_changed(CAR, 0, "car"), False, "one of Car, Van", "car", "mind the capitals"),
+        (_changed(CAR, 0, "car"), False, "one of Car, Van", "car", "write Car, or"),
+        (_changed(CAR, 0, "Bus"), False, "one of Car, Van", "Bus", "comes closest"),
+        (f"Light {CAR}", False, "15 columns", "a space in the class name 'Light Car'", "Light_Car"),
+        (f"My old {VAN} 0.9", True, "16 columns", "class name 'My old Van'", "My_old_Van"),
+        (f"Light {CAR}", None, "15 columns", "class name 'Light Car'", "write Light_Car"),
+        (f"0 2 {CAR}", False, "15 columns", "as in the tracking benchmark", "one file per frame"),
+        ("1 2 3 4 5 6 7 Car", False, "15 columns", "8 columns, '1' first", "class name, in the"),
+        ("type " * 15, False, "numbers after the name", "type type", "remove a header"),
     ],
 )
 def test_a_bad_line_is_reported_with_its_place_and_remedy(

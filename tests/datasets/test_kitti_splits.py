@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ebm3d.datasets import DataError
-from ebm3d.datasets.kitti_splits import read_ids, read_splits
+from ebm3d.datasets.kitti_splits import match_ids, read_ids, read_splits
 
 
 def _write(folder: Path, train: str, val: str) -> Path:
@@ -29,6 +29,8 @@ def test_ids_keep_the_order_of_the_lists(tmp_path: Path) -> None:
         ("000001\nabc\n", "000002\n", "train.txt:2", "a frame id of digits", "'abc'"),
         ("000001\n000001\n", "000002\n", "train.txt:2", "every frame once", "000001 again"),
         ("000001\n", "000002\n000001\n", "val.txt:2", "every frame once", "train.txt:1"),
+        ("000001\n", "2, 1\n", "val.txt:1", "every frame once", "1 again (first in"),
+        ("000001\n2011_09_26 5\n", "2", "train.txt:2", "a frame id of digits", "'2011_09_26'"),
         ("000001\n", "\n", "val.txt", "at least one frame id", "none"),
     ],
 )
@@ -41,3 +43,24 @@ def test_a_bad_list_is_reported_with_its_line(
     assert problem.place == str(tmp_path / place)
     assert problem.expected == expected
     assert got in problem.got
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "000003 000007",
+        "000003.txt\r\n000007.pcd.bin\r\n",
+        "['000003', '000007']",
+        "a/b/000003.png;000007",
+    ],
+)
+def test_ids_are_read_from_lists_of_any_make(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ids.txt").write_text(text)
+    assert read_ids(tmp_path / "ids.txt") == ["000003", "000007"]
+
+
+def test_an_id_is_matched_with_the_only_file_of_its_number() -> None:
+    names = ["000000", "000003", "7", "000007", "x3"]
+    ids = ["3", "0000000003", "0", "7", "007", "12", "x3"]
+    expected = ["000003", "000003", "000000", "7", "007", "12", "x3"]
+    assert match_ids(ids, names) == expected

@@ -202,7 +202,7 @@ DEFECTS: dict[str, tuple[Callable[[bytes], bytes | None], str, str, str]] = {
     "label_2/000000.txt": (lambda old: None, "a label file", "no such file", "restore it"),
     "calib/000002.txt": (
         lambda old: re.sub(rb"R0_rect.*\n", b"", old),
-        *("a line 'R0_rect:'", "no R0_rect", "restore the file"),
+        *("a line 'R0_rect:'", "no R0_rect", "or restore the file"),
     ),
     "velodyne/000002.bin": (lambda old: old[:-8], "multiple of 16", "cut off", "copy the file"),
     "label_2/000003.txt:8": (
@@ -211,7 +211,7 @@ DEFECTS: dict[str, tuple[Callable[[bytes], bytes | None], str, str, str]] = {
     ),
     "label_2/000005.txt:2": (
         lambda old: b"\n" + old.replace(b"Cyclist", b"cyclist"),
-        *("one of Pedestrian", "cyclist", "mind the capitals"),
+        *("one of Pedestrian", "cyclist", "write Cyclist"),
     ),
     "image_2/000000.png": (lambda old: b"GIF89a", "a PNG image", "another", "none is needed"),
     "planes/000002.txt:4": (
@@ -220,6 +220,20 @@ DEFECTS: dict[str, tuple[Callable[[bytes], bytes | None], str, str, str]] = {
     ),
     "velodyne/000003.bin": (_look_away, "in the camera's view", "none", "the same frame"),
 }
+
+
+@pytest.mark.parametrize(
+    "form", ["{:d}\n", "{:06d}.bin\n", "training/velodyne/{:06d}.bin,", "[{:d}];"]
+)
+def test_frames_are_found_by_their_numbers_however_lists_spell_them(
+    kitti_tree: Tree, form: str
+) -> None:
+    for name, ids in (("train", TRAIN), ("val", VAL)):
+        text = "# frames\n" + "".join(form.format(int(frame_id)) for frame_id in ids)
+        (kitti_tree.root / "ImageSets" / f"{name}.txt").write_text(text, encoding="utf-16")
+    assert prepare_kitti(kitti_tree.root).num_frames == {"train": 4, "val": 2}
+    infos = _load(kitti_tree.root / "kitti_infos_val.pkl")["data_list"]
+    assert [info["lidar_points"]["lidar_path"] for info in infos] == ["000004.bin", "000005.bin"]
 
 
 def _spoil(tree: Tree, place: str) -> None:

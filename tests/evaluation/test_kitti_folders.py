@@ -67,6 +67,29 @@ def test_missing_and_empty_folders_are_named(folders: tuple[Path, Path], tmp_pat
             read_folders(*pair)
 
 
+def test_folders_one_level_off_are_found_or_named(folders: tuple[Path, Path]) -> None:
+    (folders[1] / "final" / "data").mkdir(parents=True)
+    outer = folders[1].with_name("outer")
+    outer.mkdir()
+    folders[1].rename(outer / "epoch_3")
+    inputs = read_folders(folders[0], outer)
+    assert len(inputs.detections) == 3
+    assert "the result files are read from" in inputs.notes[0]
+    (outer / "labels.zip").write_text("")
+    (outer / "label_2").mkdir()
+    (outer / "label_2" / "1.txt").write_text("")
+    with pytest.raises(DataError, match=r"no file .*, but labels.zip; name .*epoch_3, .*label_2"):
+        read_folders(folders[0], outer)
+
+
+def test_frames_are_found_by_their_numbers(folders: tuple[Path, Path]) -> None:
+    assert read_folders(*folders, ids=["2", "0"]).detections.frame_ids == ("000002", "000000")
+    (folders[1] / "000001.txt").rename(folders[1] / "1.txt")
+    for settings in ({"ids": ["000000", "000001"]}, {}):
+        with pytest.raises(DataError, match=r"no such file; .*1\.txt exists"):
+            read_folders(*folders, missing_as_empty=True, **settings)
+
+
 def test_oddities_are_noted_with_file_and_line(folders: tuple[Path, Path]) -> None:
     objects = make_objects([{"bbox": (9, 5, 3, 50)}, *[{"name": "Bus"}] * 2], scores=True)
     write_labels(folders[1] / "000001.txt", objects)

@@ -125,22 +125,24 @@ def _join_rotation_and_shift(
     pairs = []
     for (_, number, rotation), (_, _, shift) in zip(found["R"], found["T"], strict=False):
         words, shifts = rotation.split(), shift.split()
-        rows = [words[i : i + 3] + shifts[i // 3 : i // 3 + 1] for i in range(0, len(words), 3)]
-        pairs.append(("R and T", number, " ".join(sum(rows, []))))
+        for column, word in zip((3, 7, 11), shifts, strict=False):
+            words.insert(column, word)
+        pairs.append(("R and T", number, " ".join([*words, *shifts[3:]])))
     return pairs
 
 
 def _explain_missing(name: str, found: dict[str, Any]) -> tuple[str, str]:
     """What is there in place of a matrix, and what to do."""
-    if not found:
-        return "no name of a matrix in the file", "restore the file from the data set"
-    others = ", ".join(other for other in found if other not in _SHAPES) or "no other name"
-    remedy = "restore the file from the data set, or give the line of the same meaning this name"
-    if name == "R0_rect":
-        remedy = "write R0_rect: 1 0 0 0 1 0 0 0 1 if the camera is rectified already (odometry)"
-    elif name == "Tr_velo_to_cam" and "P_rect_02" in found:
-        remedy = "append the lines R: and T: of calib_velo_to_cam.txt"
-    return f"no {name} ({others})", remedy
+    restore = "restore the file from the data set"
+    others = ", ".join(other for other in found if other not in _SHAPES)
+    got = f"no {name}" + (
+        f", but {others}" if others else "" if found else ", nor any other matrix"
+    )
+    if name == "R0_rect" and "P2" in found:
+        return got, f"write 'R0_rect: 1 0 0 0 1 0 0 0 1' if images are rectified, or {restore}"
+    if name == "Tr_velo_to_cam" and "P_rect_03" in str(found.get("P3")):
+        return got, "append the lines R: and T: of calib_velo_to_cam.txt"
+    return got, f"give the line of this meaning this name, or {restore}" if others else restore
 
 
 def _parse_matrix(path: Path, name: str, spelled: str, number: int, text: str) -> FloatArray:
@@ -163,10 +165,17 @@ def _parse_matrix(path: Path, name: str, spelled: str, number: int, text: str) -
             raise ValueError("9 numbers, 3 x 3")
         if values.size > rows * columns:
             whole, matrix = homogeneous(matrix), matrix[:rows, :columns]
+            remedy = f"write {rows} x {columns} numbers row by row, and no others"
+            if (
+                name == "R0_rect"
+                and _rotation_error(values[:9].reshape(3, 3)) <= _ROTATION_TOLERANCE
+            ):
+                remedy = "keep the first 9 numbers, which are a rotation, and remove the others"
             if (whole != homogeneous(matrix)).any():
-                shape = " x ".join(map(str, (values.size // 4, 4)))
-                remedy = f"write {rows} x {columns} numbers row by row, and no others"
-                raise ValueError(f"{values.size} numbers that are no homogeneous matrix, {shape}")
+                got = (
+                    f"{values.size} numbers that are no homogeneous matrix, {values.size // 4} x 4"
+                )
+                raise ValueError(got)
         block = matrix[:, :3]
         if name.startswith("P"):
             expected = f"a projection {label}"
@@ -174,12 +183,17 @@ def _parse_matrix(path: Path, name: str, spelled: str, number: int, text: str) -
                 raise ValueError("a projection that cannot be inverted")
         else:
             expected = f"a rotation in {label}"
-            deviation = np.abs(block @ block.T - np.eye(3)).max()
-            if deviation > _ROTATION_TOLERANCE or np.linalg.det(block) < 0:
+            if (deviation := _rotation_error(block)) > _ROTATION_TOLERANCE:
                 raise ValueError(f"a matrix that deviates from a rotation by {deviation:.3g}")
     except ValueError as error:
         raise DataError([Problem(path, number, expected, str(error), remedy)]) from error
     return matrix
+
+
+def _rotation_error(block: FloatArray) -> float:
+    """Largest deviation of a matrix ``(3, 3)`` from a rotation; at least 1 for a reflection."""
+    deviation = float(np.abs(block @ block.T - np.eye(3)).max())
+    return deviation if np.linalg.det(block) > 0 else max(deviation, 1.0)
 
 
 def write_calibration(path: str | Path, calibration: KittiCalibration) -> None:

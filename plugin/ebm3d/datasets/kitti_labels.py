@@ -131,7 +131,8 @@ def read_labels(
             continue
         try:
             words = split_words(line, path, number)
-            if num_columns is None and len(words) in (LABEL_COLUMNS, RESULT_COLUMNS):
+            known = len(words) in (LABEL_COLUMNS, RESULT_COLUMNS) and _is_number(words[1])
+            if num_columns is None and known:
                 num_columns = len(words)
             rows.append(_parse_line(path, number, words, num_columns, known_names))
             names.append(words[0])
@@ -209,22 +210,23 @@ def _explain_columns(
     words: list[str], num_columns: int | None, known_names: Collection[str]
 ) -> tuple[str, str]:
     """What a line of another number of columns looks like, and the remedy for it."""
-    extra = len(words) - (num_columns or LABEL_COLUMNS)
+    form = f"restore the line in the format: {_LINE_FORMAT}"
     num_words = next((i for i, word in enumerate(words) if _is_number(word)), len(words))
-    if num_words > 1 and (extra == num_words - 1 or not num_columns and extra == num_words):
+    if 1 < num_words < len(words):
         name = "_".join(words[:num_words])
-        name = _near_name(name, known_names) or name
-        return f", with a space in the class name {' '.join(words[:num_words])!r}", f"write {name}"
+        remedy = f"write {_near_name(name, known_names) or name}"
+        if len(words) - num_words + 1 not in (num_columns, LABEL_COLUMNS, RESULT_COLUMNS):
+            remedy += f", and {form}"
+        return f", with a space in the class name {' '.join(words[:num_words])!r}", remedy
     if num_words == 0 and len(words) > 2 and _is_number(words[1]) and not _is_number(words[2]):
         remedy = "write one file per frame, without the first two columns"
         return ", frame and track before the name as in the tracking benchmark", remedy
     if num_words == 0:
-        return f", {words[0]!r} the first", f"begin with the class name, in the format: {_LINE_FORMAT}"
-    if num_columns == LABEL_COLUMNS and extra == 1:
-        return "", "remove the score: this is a label file"
-    if num_columns == RESULT_COLUMNS and extra == -1:
-        return "", "add the score as the last column"
-    return "", f"restore the line in the format: {_LINE_FORMAT}"
+        return f", {words[0]!r} first", f"begin with the class name, in the format: {_LINE_FORMAT}"
+    return "", {
+        (LABEL_COLUMNS, RESULT_COLUMNS): "remove the score: this is a label file",
+        (RESULT_COLUMNS, LABEL_COLUMNS): "add the score as the last column",
+    }.get((num_columns or 0, len(words)), form)
 
 
 def _near_name(name: str, known_names: Collection[str]) -> str | None:

@@ -48,7 +48,7 @@ def read_ids(path: str | Path, first_place: dict[str, str] | None = None) -> lis
 
     Args:
         path: the text file.
-        first_place: file and line of the ids of other lists, by number; those of this one are added.
+        first_place: file and line of each number in other lists; those of this one are added.
 
     Raises:
         DataError: with every defect: a list missing or empty, an id that is no number, an id twice.
@@ -77,7 +77,7 @@ def read_ids(path: str | Path, first_place: dict[str, str] | None = None) -> lis
 
 
 def match_ids(ids: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Return ids as in ``names`` of files: 3 is 000003 where that alone exists; others unchanged."""
+    """Return ids as files are named: 3 is 000003 where that alone exists; others unchanged."""
     by_number: dict[str, list[str]] = {}
     for name in names:
         by_number.setdefault(name.lstrip("0"), []).append(name)

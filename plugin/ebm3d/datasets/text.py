@@ -107,10 +107,13 @@ def _no_text(
         number = len((content[:place] + b".").splitlines())
         line = content.splitlines()[number - 1].decode("latin-1")
         got = f"byte 0x{content[place]:02x} in {line[:40]!r} (read as Latin-1)"
-        remedy = f"save the file as UTF-8 (iconv -f latin1 -t utf-8), or write ASCII"
+        remedy = "save the file as UTF-8 (iconv -f latin1 -t utf-8), or write ASCII"
         return Problem(path, number, f"{expected} in UTF-8", got, remedy)
     elif _is_cloud(content):
-        got, remedy = "float32 numbers, as in a point cloud", f"look for mixed-up folders, or {remedy}"
+        got, remedy = (
+            "float32 numbers, as in a point cloud",
+            f"look for mixed-up folders, or {remedy}",
+        )
     elif encoding == "utf-8":
         got = f"a binary file, or text in two encodings (byte 0x{content[place]:02x} at {place})"
         remedy = f"save it as UTF-8 (PowerShell: Out-File -Encoding utf8), or {remedy}"

@@ -123,7 +123,7 @@ def count_points(
 
 
 def _find_files(folder: Path, kind: str, notes: list[str]) -> tuple[Path, set[str]]:
-    """The folder that holds text files named by numbers, this or its only one, and these numbers."""
+    """This folder or its only one with files ``<frame id>.txt``, and the frame ids."""
     if frame_ids := _frame_ids(folder):
         return folder, frame_ids
     inner = {path: _frame_ids(path) for path in sorted(folder.glob("*/")) if path.is_dir()}

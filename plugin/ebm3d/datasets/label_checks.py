@@ -67,14 +67,13 @@ def check_labels(
         problem = Problem(folder, None, "objects", got, "label some, or check the class names")
         return [], [problem]
     sideways = [frame for frame in listed if camera_tilt(frame.calibration) > MAX_CAMERA_TILT]
-    findings = [
-        *_check_angles(table, listed, folder),
-        *_check_readings(table, listed, folder, read_cloud, far=bool(sideways)),
-    ]
+    findings = [*_check_angles(table, listed, folder), *_check_units(table, folder)]
     if sideways:
-        findings.insert(0, (True, _sideways_problem(sideways, len(listed), folder)))
+        findings.append((True, _sideways_problem(sideways, len(listed), folder)))
+    if not findings or sideways:
+        findings += _check_readings(table, listed, folder, read_cloud, far=bool(sideways))
     if not findings:
-        findings += _check_sizes(table, listed[0].lidar_only, folder)
+        findings += _check_widths(table, folder)
     findings += _check_2d_boxes(table, listed[0].lidar_only, folder)
     errors = [problem for is_error, problem in findings if is_error]
     return errors, [problem for is_error, problem in findings if not is_error]
@@ -104,32 +103,39 @@ def _check_angles(table: LabelTable, frames: list[KittiFrame], folder: Path) -> 
     return [(is_error, Problem(folder, None, "headings in radians", got, remedy))]
 
 
-def _check_sizes(table: LabelTable, lidar_only: bool, folder: Path) -> list[_Finding]:
+def _check_units(table: LabelTable, folder: Path) -> list[_Finding]:
     """Sizes that no road user has."""
-    names, sizes = table.objects.names, table.objects.dimensions
+    names = table.objects.names
     is_known = np.isin(names, list(_TYPICAL_SIZE))
-    findings: list[_Finding] = []
-    if is_known.any():
-        typical = np.array([_TYPICAL_SIZE[name] for name in names[is_known]])
-        ratio = float(np.median(np.cbrt(sizes[is_known].prod(axis=1)) / typical))
-        if not 1 / _MAX_SIZE_RATIO < ratio < _MAX_SIZE_RATIO:
-            units = [
-                u for u, f in _UNITS.items() if abs(np.log(ratio / f)) < np.log(_UNIT_TOLERANCE)
-            ]
-            got = f"sizes {ratio:.3g} times those of KITTI's classes"
-            remedy = "write meters, or name the objects by the class of their size"
-            if units:
-                got, remedy = f"{got}: they look like {units[0]}", "write the sizes in meters"
-            enough = bool(units) and int(is_known.sum()) >= _MIN_OBJECTS
-            findings.append((enough, Problem(folder, None, "sizes in meters", got, remedy)))
+    if not is_known.any():
+        return []
+    typical = np.array([_TYPICAL_SIZE[name] for name in names[is_known].tolist()])
+    size = np.cbrt(table.objects.dimensions[is_known].prod(axis=1))
+    ratio = float(np.median(size / typical))
+    if 1 / _MAX_SIZE_RATIO < ratio < _MAX_SIZE_RATIO:
+        return []
+    units = [u for u, f in _UNITS.items() if abs(np.log(ratio / f)) < np.log(_UNIT_TOLERANCE)]
+    got = f"{ratio:.3g} times the sizes of KITTI's classes"
+    if not units:
+        remedy = "write meters, or name the objects by the classes of their size"
+        return [(False, Problem(folder, None, "sizes in meters", got, remedy))]
+    got, remedy = f"{got}: they look like {units[0]}", "write sizes and locations in meters"
+    is_error = bool(is_known.sum() >= _MIN_OBJECTS or ratio > 10)
+    return [(is_error, Problem(folder, None, "sizes in meters", got, remedy))]
+
+
+def _check_widths(table: LabelTable, folder: Path) -> list[_Finding]:
+    """Boxes that fit, and are wider than long."""
+    names = table.objects.names
     is_long = np.isin(names, _LONG_CLASSES)
-    wide = int(np.count_nonzero(sizes[is_long, 1] > sizes[is_long, 2]))
-    if wide > is_long.sum() / 2:
-        got = f"a width beyond the length in {wide} of {int(is_long.sum())}"
-        remedy = "exchange width and length; if the boxes fit, turn the headings by 90 degrees too"
-        expected = f"{', '.join(sorted(set(names[is_long].tolist())))} longer than wide"
-        findings.append((False, Problem(folder, None, expected, got, remedy)))
-    return findings
+    _, width, length = table.objects.dimensions[is_long].T
+    wide = int(np.count_nonzero(width > length))
+    if wide <= is_long.sum() / 2:
+        return []
+    expected = f"{', '.join(sorted(set(names[is_long].tolist())))} longer than wide"
+    got = f"a width beyond the length in {wide} of {len(width)}"
+    remedy = "exchange width and length; if the boxes fit, turn the headings by 90 degrees too"
+    return [(False, Problem(folder, None, expected, got, remedy))]
 
 
 def _check_readings(
@@ -311,6 +317,7 @@ def _far_counts(
             )
             for index, _, boxes in _by_frame(table, frames, chosen)
         ]
-        counts[f"an origin {offset:+.2f} m off in z"] = shifted
+        side = "low" if offset > 0 else "high"
+        counts[f"boxes {abs(offset):.2f} m too {side}"] = shifted
     joined = {name: np.concatenate(parts) for name, parts in counts.items()}
     return {readings.AS_READ: table.num_points[chosen], **joined}

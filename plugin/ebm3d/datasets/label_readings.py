@@ -108,14 +108,22 @@ def count_points(points: NDArray[np.float32], boxes: FloatArray) -> IntArray:
 
 def count_near(points: NDArray[np.float32], boxes: FloatArray) -> dict[str, IntArray]:
     """Points in the boxes of each of the near readings, ``(N,)``."""
+    names, variants = zip(*near_readings(boxes).items(), strict=True)
+    x, y, z = np.ascontiguousarray(points[:, :3].T)
     # Whatever the order of the sizes, half of a box's diagonal is as long.
     reach = np.linalg.norm(boxes[:, 3:6], axis=1) / 2
-    is_near = np.zeros(len(points), dtype=np.bool_)
-    for (x, y), radius in zip(boxes[:, :2].astype(np.float32), reach, strict=True):
-        is_near |= (np.abs(points[:, 0] - x) <= radius) & (np.abs(points[:, 1] - y) <= radius)
-    readings = near_readings(boxes)
-    counts = count_points(points[is_near], np.concatenate(list(readings.values())))
-    return dict(zip(readings, counts.reshape(len(readings), -1), strict=True))
+    counts = np.zeros((len(names), len(boxes)), dtype=np.int64)
+    for row, ((cx, cy), radius) in enumerate(zip(boxes[:, :2].tolist(), reach, strict=True)):
+        near = np.flatnonzero((np.abs(x - cx) <= radius) & (np.abs(y - cy) <= radius))
+        # All variants of a box at once: a tenth of the time of points_in_boxes.
+        _, _, bottom, dx, dy, dz, yaw = np.stack(variants)[:, row].T[..., None]
+        cosine, sine = np.cos(yaw), np.sin(yaw)
+        right, up, height = x[near] - cx, y[near] - cy, z[near] - bottom
+        within = np.abs(cosine * right + sine * up) <= dx / 2
+        within &= np.abs(cosine * up - sine * right) <= dy / 2
+        within &= (height >= 0) & (height <= dz)
+        counts[:, row] = np.count_nonzero(within, axis=1)
+    return dict(zip(names, counts, strict=True))
 
 
 def height_offset(points: NDArray[np.float32], boxes: FloatArray) -> float:

@@ -26,6 +26,7 @@ from ebm3d.datasets.label_table import LabelTable
 from ebm3d.datasets.problems import Problem
 
 _MIN_OBJECTS = 3  # that speak for a finding; fewer only warn
+_MIN_SHARE = 0.15  # of the objects whose other readings are tried
 _SAMPLE = 16  # objects of each class whose other readings are tried
 _MANY_EMPTY = 0.25  # share of objects without points that is said; from a half on it is refused
 _SOME_EMPTY = 0.1  # share from which other frames of reference are tried
@@ -151,7 +152,7 @@ def _check_readings(
         if far_fit is not None and 2 * far_fit.more >= far_fit.num:
             fit = far_fit if fit is None or far_fit.more > fit.more else fit
     num_empty, num = int(empty.sum()), len(empty)
-    if fit is not None and 2 * fit.more >= min(fit.num, 2 * _MIN_OBJECTS):
+    if fit is not None and fit.more >= max(min(fit.num / 2, _MIN_OBJECTS), _MIN_SHARE * fit.num):
         name = fit.reading
         if name in (readings.WIDTH_LENGTH, readings.QUARTER_TURN):  # the same boxes
             width, length = table.objects.dimensions[chosen, 1:].T

@@ -42,6 +42,7 @@ _FULL_FOLDER = "velodyne"
 _REDUCED_CLOUDS = f"training/{REDUCED_FOLDER}"
 _DATABASE_INFOS = "kitti_dbinfos_train.pkl"
 _INPUTS = ("ImageSets", "training/calib", "training/label_2", "training/image_2", "training/planes")
+_NO_CALIBRATION = "--no-calibration if there are no cameras and labels are in the LiDAR frame"
 _POINTS_FOLDER = "points"  # at the root, beside "labels", as custom data of other toolboxes
 
 
@@ -161,25 +162,33 @@ def _find_clouds(root: Path, calibration: bool) -> tuple[Path, str]:
 
     Reduced clouds, unless they were made here from full scans.
     """
-    training = root / "training"
-    full, reduced = training / _FULL_FOLDER, root / _REDUCED_CLOUDS
-    if calibration and not (training / "calib").is_dir() and (training / "label_2").is_dir():
-        got = "no such folder"
-        remedy = (
-            "unpack it there; if there is no camera and labels are in the LiDAR frame, give "
-            "--no-calibration"
-        )
-        raise DataError([Problem(training / "calib", None, "calibration files", got, remedy)])
+    training, clouds = root / "training", None
+    full, reduced, points = training / _FULL_FOLDER, root / _REDUCED_CLOUDS, root / _POINTS_FOLDER
     if full.is_dir() and (not reduced.is_dir() or _REDUCED_CLOUDS in _outputs_of(root)):
-        return training, _FULL_FOLDER
-    if not calibration and (root / _POINTS_FOLDER).is_dir():
-        return root, _POINTS_FOLDER
-    if reduced.is_dir():
-        return training, REDUCED_FOLDER
-    got, remedy = f"neither it nor {reduced}", "unpack the clouds of the data set there"
-    if (root / _POINTS_FOLDER).is_dir():
-        remedy += f", or give --no-calibration to read {root / _POINTS_FOLDER}"
-    raise DataError([Problem(full, None, "a folder of clouds", got, remedy)])
+        clouds = _FULL_FOLDER
+    elif points.is_dir() and not calibration:
+        training, clouds = root, _POINTS_FOLDER
+    elif reduced.is_dir():
+        clouds = REDUCED_FOLDER
+    if clouds is None:
+        got, remedy = f"neither it nor {reduced}", "unpack the clouds of the data set there"
+        if points.is_dir():
+            got, remedy = f"{got}, but {points}", f"give {_NO_CALIBRATION}"
+        raise DataError([Problem(full, None, "a folder of clouds", got, remedy)])
+    needed = {training / LABEL_FOLDERS[clouds]: ("labels", "unpack or link them there")}
+    if calibration:
+        needed[training / "calib"] = (
+            "calibrations",
+            f"unpack them there; or give {_NO_CALIBRATION}",
+        )
+    missing = [
+        Problem(place, None, f"a folder of {kind}", "no such folder", remedy)
+        for place, (kind, remedy) in needed.items()
+        if not place.is_dir()
+    ]
+    if missing:
+        raise DataError(missing)
+    return training, clouds
 
 
 def _process_frames(

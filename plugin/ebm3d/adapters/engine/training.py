@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from ebm3d.adapters.engine.data_checks import check_data
 from ebm3d.adapters.engine.settings import apply_amp, load_settings
 from ebm3d.adapters.repairs import prepare_distributed_on_cpu
 
@@ -58,6 +59,7 @@ def train(
         cfg.resume, cfg.load_from = True, resume
     elif resume == "auto" and find_latest_checkpoint(cfg.work_dir) is not None:
         cfg.resume, cfg.load_from = True, None
+    check_data(cfg)
     prepare_distributed_on_cpu(cfg)
     runner = Runner.from_cfg(cfg)
     runner.train()

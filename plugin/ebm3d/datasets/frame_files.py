@@ -43,7 +43,7 @@ class KittiFrame:
         num_points: points of the camera-view cloud in each box, ``(N,)``; -1 for DontCare.
         image_size: width and height, pixels; ``None`` where there is no image.
         plane: ground plane in the camera frame, 4 numbers, or ``None``.
-        lidar_only: whether there is no camera, and ``calibration`` is ``AXES_ONLY``.
+        box_origin: of labels in the LiDAR frame, with ``calibration`` ``AXES_ONLY``; else ``None``.
     """
 
     frame_id: str
@@ -53,7 +53,12 @@ class KittiFrame:
     num_points: NDArray[np.int64]
     image_size: tuple[int, int] | None
     plane: tuple[float, ...] | None
-    lidar_only: bool = False
+    box_origin: str | None = None
+
+    @property
+    def lidar_only(self) -> bool:
+        """Whether there is no camera."""
+        return self.box_origin is not None
 
     @property
     def is_object(self) -> NDArray[np.bool_]:
@@ -116,10 +121,7 @@ def read_frame(
     inside = np.zeros((len(objects), len(points)), dtype=np.bool_)
     inside[is_object] = points_in_boxes(points, boxes[is_object]).T
     num_points = np.where(is_object, np.count_nonzero(inside, axis=1), -1)
-    lidar_only = origin is not None
-    frame = KittiFrame(
-        frame_id, calibration, objects, boxes, num_points, image_size, plane, lidar_only
-    )
+    frame = KittiFrame(frame_id, calibration, objects, boxes, num_points, image_size, plane, origin)
     return frame, points, inside
 
 

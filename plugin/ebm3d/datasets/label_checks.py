@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from ebm3d.datasets import label_readings as readings
 from ebm3d.datasets.frame_files import (
-    CLASSES,
     MAX_CAMERA_TILT,
     SIDEWAYS_CAMERA,
     KittiFrame,
@@ -29,6 +28,7 @@ _MIN_OBJECTS = 3  # that speak for a finding; fewer only warn
 _MIN_SHARE = 0.15  # of the objects whose other readings are tried
 _SAMPLE = 16  # objects of each class whose other readings are tried
 _MANY_EMPTY = 0.25  # share of objects without points that is said; from a half on it is refused
+_FREQUENT = 0.1  # share of a class in the objects of validation frames
 _SOME_EMPTY = 0.1  # share from which other frames of reference are tried
 # Cube root of the mean volume of KITTI's labels, meters.
 _TYPICAL_SIZE = {
@@ -197,14 +197,16 @@ def _check_2d_boxes(table: LabelTable, lidar_only: bool, folder: Path) -> list[_
 def missing_classes(
     folder: Path, train: Sequence[KittiFrame], val: Sequence[KittiFrame]
 ) -> list[Problem]:
-    """Say which classes validation frames hold, and training frames do not."""
-    counts = [Counter(n for f in s for n in f.objects.names[f.is_object]) for s in (train, val)]
-    held = ", ".join(f"{name} ({num})" for name, num in counts[0].most_common()) or "no object"
+    """Say which classes are frequent in validation frames and absent from training frames."""
+    held, wanted = (
+        Counter(n for f in s for n in f.objects.names[f.is_object]) for s in (train, val)
+    )
+    got = ", ".join(f"{name} ({num})" for name, num in held.most_common()) or "no object"
     remedy = "exchange frames of the lists, or correct the class names"
     return [
-        Problem(folder, None, f"a {name} in the training frames", held, remedy)
-        for name in CLASSES
-        if counts[1][name] and not counts[0][name]
+        Problem(folder, None, f"a {name} in the training frames", got, remedy)
+        for name, num in wanted.items()
+        if not held[name] and num > _FREQUENT * wanted.total()
     ]
 
 
@@ -281,7 +283,7 @@ def _near_counts(
 ) -> dict[str, NDArray[np.int64]]:
     """Points of the chosen objects in each of the near readings."""
     parts = [
-        readings.count_near(read_cloud(frames[index].frame_id), boxes)
+        readings.count_near(read_cloud(frames[index].frame_id), boxes, frames[index].box_origin)
         for index, _, boxes in _by_frame(table, frames, chosen)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

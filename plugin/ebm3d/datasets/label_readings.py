@@ -56,11 +56,16 @@ class Fit:
     num: int
 
 
-def near_readings(boxes: FloatArray) -> dict[str, FloatArray]:
-    """Readings ``(N, 7)`` of sizes, headings and the origin, about the same centers."""
+def near_readings(boxes: FloatArray, origin: str | None = None) -> dict[str, FloatArray]:
+    """Readings ``(N, 7)`` of sizes, headings and the origin, about the same x and y.
+
+    ``origin`` is "center" where labels say the center: another height keeps it.
+    """
     readings = {AS_READ: boxes}
     for name, order in _SIZES.items():
-        readings[name] = np.column_stack([boxes[:, :3], boxes[:, 3:6][:, order], boxes[:, 6]])
+        read = np.column_stack([boxes[:, :3], boxes[:, 3:6][:, order], boxes[:, 6]])
+        read[:, 2] += (boxes[:, 5] - read[:, 5]) / 2 * (origin == "center")
+        readings[name] = read
     for name, (sign, offset) in _HEADINGS.items():
         readings[name] = np.column_stack([boxes[:, :6], sign * boxes[:, 6] + offset])
     for name, sign in ((LOWER, -1), (HIGHER, 1)):
@@ -106,9 +111,11 @@ def count_points(points: NDArray[np.float32], boxes: FloatArray) -> IntArray:
     return np.count_nonzero(points_in_boxes(points, boxes), axis=0)
 
 
-def count_near(points: NDArray[np.float32], boxes: FloatArray) -> dict[str, IntArray]:
-    """Points in the boxes of each of the near readings, ``(N,)``."""
-    names, variants = zip(*near_readings(boxes).items(), strict=True)
+def count_near(
+    points: NDArray[np.float32], boxes: FloatArray, origin: str | None = None
+) -> dict[str, IntArray]:
+    """Points in the boxes of each of :func:`near_readings`, ``(N,)``."""
+    names, variants = zip(*near_readings(boxes, origin).items(), strict=True)
     x, y, z = np.ascontiguousarray(points[:, :3].T)
     # Whatever the order of the sizes, half of a box's diagonal is as long.
     reach = np.linalg.norm(boxes[:, 3:6], axis=1) / 2

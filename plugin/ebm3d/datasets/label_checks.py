@@ -75,6 +75,9 @@ def check_labels(
         findings += _check_readings(table, listed, folder, read_cloud, far=bool(sideways))
     if not findings:
         findings += _check_widths(table, folder)
+    if not findings and len(table.objects) < _MIN_OBJECTS:
+        expected, got = f"{_MIN_OBJECTS} objects to judge the labels by", str(len(table.objects))
+        findings.append((False, Problem(folder, None, expected, got, "check them by eye")))
     findings += _check_2d_boxes(table, listed[0].lidar_only, folder)
     errors = [problem for is_error, problem in findings if is_error]
     return errors, [problem for is_error, problem in findings if not is_error]
@@ -146,11 +149,10 @@ def _check_readings(
     empty = table.num_points == 0
     share = float(empty.mean())
     chosen = _sample(table)
-    fit = readings.best_fit(_near_counts(table, frames, chosen, read_cloud))
+    counts = _near_counts(table, frames, chosen, read_cloud)
     if far or share > _SOME_EMPTY:
-        far_fit = readings.best_fit(_far_counts(table, frames, chosen, read_cloud))
-        if far_fit is not None and 2 * far_fit.more >= far_fit.num:
-            fit = far_fit if fit is None or far_fit.more > fit.more else fit
+        counts |= _far_counts(table, frames, chosen, read_cloud)
+    fit = readings.best_fit(counts)
     num_empty, num = int(empty.sum()), len(empty)
     if fit is not None and fit.more >= max(min(fit.num / 2, _MIN_OBJECTS), _MIN_SHARE * fit.num):
         name = fit.reading
@@ -295,7 +297,7 @@ def _far_counts(
     chosen: NDArray[np.int64],
     read_cloud: ReadCloud,
 ) -> dict[str, NDArray[np.int64]]:
-    """Points of the chosen objects as read and in each of the far readings."""
+    """Points of the chosen objects in each of the far readings."""
     counts: dict[str, list[NDArray[np.int64]]] = {}
     by_id = np.argsort([int(frame.frame_id) for frame in frames])
     offsets = []
@@ -307,7 +309,7 @@ def _far_counts(
             num = readings.count_points(points, read)
             in_frame[name] = np.maximum(in_frame[name], num) if name in in_frame else num
         place = int(np.flatnonzero(by_id == index)[0])
-        for name, step in ((readings.NEXT_FRAME, -1), (readings.PREVIOUS_FRAME, 1)):
+        for name, step in ((readings.PREVIOUS_FRAME, -1), (readings.NEXT_FRAME, 1)):
             cloud = read_cloud(frames[by_id[(place + step) % len(frames)]].frame_id)
             in_frame[name] = readings.count_points(cloud, boxes)
         for name, num in in_frame.items():
@@ -322,5 +324,4 @@ def _far_counts(
         ]
         side = "low" if offset > 0 else "high"
         counts[f"boxes {abs(offset):.2f} m too {side}"] = shifted
-    joined = {name: np.concatenate(parts) for name, parts in counts.items()}
-    return {readings.AS_READ: table.num_points[chosen], **joined}
+    return {name: np.concatenate(parts) for name, parts in counts.items()}

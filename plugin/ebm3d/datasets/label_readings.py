@@ -44,6 +44,7 @@ _AXES = {  # x and y of the LiDAR frame, signs and order; sense of rotation and 
     "a frame turned by 180 degrees (x back, y right)": ((0, 1), (-1, -1), 1, np.pi),
 }
 SIZE_READINGS, HEADING_READINGS, AXES_READINGS = tuple(_SIZES), tuple(_HEADINGS), tuple(_AXES)
+_NEAR = (*SIZE_READINGS, *HEADING_READINGS, LOWER, HIGHER)
 
 
 @dataclass(frozen=True)
@@ -150,14 +151,15 @@ def best_fit(counts: Mapping[str, IntArray]) -> Fit | None:
     """The reading under which most objects hold more points than as read, if there is one.
 
     Points count as more where they exceed those as read by half and by three; a reading fits if
-    objects with more are five times those with fewer. On KITTI's labels, none does.
+    objects with more are five times those with fewer (on KITTI's labels, none does), and a far one
+    if they are half of all.
     """
     as_read = counts[AS_READ]
     fits: list[tuple[int, float, Fit]] = []
     for name, read in counts.items():
         more = int(np.count_nonzero(read > 1.5 * as_read + 3))
         fewer = int(np.count_nonzero(as_read > 1.5 * read + 3))
-        if more > 5 * fewer:
+        if more > 5 * fewer and (name in _NEAR or 2 * more >= len(read)):
             fit = Fit(name, more, fewer, len(read))
             fits.append((more - fewer, float(np.log1p(read).sum()), fit))
     return max(fits, key=lambda fit: fit[:2])[2] if fits else None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.datasets.frame_files import KittiFrame
-from ebm3d.datasets.kitti_difficulty import DIFFICULTIES, difficulty
+from ebm3d.datasets.kitti_difficulty import difficulty
 from ebm3d.datasets.kitti_labels import KittiObjects
 
 
@@ -64,12 +64,13 @@ class LabelTable:
         """Figures of some objects, at least one."""
         angles, num_points = self.objects.rotation_y[rows], self.num_points[rows]
         height, width, length = np.median(self.objects.dimensions[rows], axis=0).tolist()
-        levels = [np.count_nonzero(self.levels[rows] == k) for k in range(len(DIFFICULTIES))]
+        levels = self.levels[rows]
+        easy, moderate, hard, none = (int(np.count_nonzero(levels == k)) for k in (0, 1, 2, -1))
         return ClassSummary(
             number=int(rows.sum()),
             num_points=float(np.median(num_points)),
             num_empty=int(np.count_nonzero(num_points == 0)),
             size=(length, width, height),
             angles=(float(angles.min()), float(angles.max())),
-            difficulties=(*map(int, levels), int(rows.sum()) - int(sum(levels))),
+            difficulties=(easy, moderate, hard, none),
         )

@@ -162,7 +162,7 @@ def _check_readings(
             name = readings.WIDTH_LENGTH if wide else readings.QUARTER_TURN
         got = f"what looks like {name}: read so, {fit.more} of {fit.num} objects hold more points, "
         got += f"{fit.fewer} fewer; as read, {num_empty} of {num} hold none"
-        remedy = _remedy(name, frames[0].lidar_only)
+        remedy = readings.remedy_of(name, frames[0].lidar_only)
         problem = Problem(folder, None, "boxes around the points of the objects", got, remedy)
         return [(fit.more >= _MIN_OBJECTS, problem)]
     if share > _MANY_EMPTY:
@@ -222,36 +222,6 @@ def _sideways_problem(sideways: list[KittiFrame], num: int, folder: Path) -> Pro
     expected = "a calibration to KITTI's camera (x right, y down, z forward)"
     file = folder.parent / "calib" / f"{sideways[0].frame_id}.txt"
     return Problem(file, None, expected, got, remedy)
-
-
-def _remedy(name: str, lidar_only: bool) -> str:
-    """What to do about labels that fit when read in another way."""
-    if name in readings.SIZE_READINGS:
-        columns = "dx dy dz: length, width, height" if lidar_only else "height, width, length"
-        return f"write the sizes in the order {columns}"
-    if name in readings.HEADING_READINGS:
-        if lidar_only:
-            return "write the yaw: 0 along the x axis, counter-clockwise seen from above"
-        return "write rotation_y: -yaw - pi/2 of the yaw in the LiDAR frame"
-    if name in (readings.LOWER, readings.HIGHER):
-        if lidar_only:
-            return f"give --box-origin {'center' if name == readings.LOWER else 'bottom'}"
-        return "write the location of the center of the bottom face"
-    if name.startswith(readings.LIDAR_FRAME):
-        origin = name.removeprefix(readings.LIDAR_FRAME)
-        remedy = "transform location and heading to the camera frame; or, without cameras, give "
-        return f"{remedy}--no-calibration --box-origin {origin}"
-    if name == readings.CAMERA_FRAME:
-        if lidar_only:
-            return "prepare without --no-calibration, or transform the labels to the LiDAR frame"
-        return "restore the calibration of the sensors (Tr_velo_to_cam, R0_rect)"
-    if name in (readings.NEXT_FRAME, readings.PREVIOUS_FRAME):
-        return "give each label file the name of its cloud"
-    if name in readings.AXES_READINGS:
-        return "bring clouds and labels to one frame: x forward, y left, z up" + (
-            "" if lidar_only else "; correct Tr_velo_to_cam"
-        )
-    return "write meters" if " in " in name else "bring labels and clouds to one origin"
 
 
 def _name(frames: list[KittiFrame], table: LabelTable, row: int) -> str:

@@ -163,3 +163,33 @@ def best_fit(counts: Mapping[str, IntArray]) -> Fit | None:
             fit = Fit(name, more, fewer, len(read))
             fits.append((more - fewer, float(np.log1p(read).sum()), fit))
     return max(fits, key=lambda fit: fit[:2])[2] if fits else None
+
+
+def remedy_of(name: str, lidar_only: bool) -> str:
+    """What to do about labels that fit when read in another way."""
+    if name in SIZE_READINGS:
+        columns = "dx dy dz: length, width, height" if lidar_only else "height, width, length"
+        return f"write the sizes in the order {columns}"
+    if name in HEADING_READINGS:
+        if lidar_only:
+            return "write the yaw: 0 along the x axis, counter-clockwise seen from above"
+        return "write rotation_y: -yaw - pi/2 of the yaw in the LiDAR frame"
+    if name in (LOWER, HIGHER):
+        if lidar_only:
+            return f"give --box-origin {'center' if name == LOWER else 'bottom'}"
+        return "write the location of the center of the bottom face"
+    if name.startswith(LIDAR_FRAME):
+        origin = name.removeprefix(LIDAR_FRAME)
+        remedy = "transform location and heading to the camera frame; or, without cameras, give "
+        return f"{remedy}--no-calibration --box-origin {origin}"
+    if name == CAMERA_FRAME:
+        if lidar_only:
+            return "prepare without --no-calibration, or transform the labels to the LiDAR frame"
+        return "restore the calibration of the sensors (Tr_velo_to_cam, R0_rect)"
+    if name in (NEXT_FRAME, PREVIOUS_FRAME):
+        return "give each label file the name of its cloud"
+    if name in AXES_READINGS:
+        return "bring clouds and labels to one frame: x forward, y left, z up" + (
+            "" if lidar_only else "; correct Tr_velo_to_cam"
+        )
+    return "write meters" if " in " in name else "bring labels and clouds to one origin"

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ebm3d.datasets.atomic import write_atomically
-from ebm3d.datasets.frame_files import REDUCED_FOLDER, KittiFrame, read_frame
+from ebm3d.datasets.frame_files import LABEL_FOLDERS, REDUCED_FOLDER, KittiFrame, read_frame
 from ebm3d.datasets.kitti_infos import (
     DATABASE_FOLDER,
     database_infos,
@@ -28,10 +28,13 @@ from ebm3d.datasets.kitti_infos import (
 )
 from ebm3d.datasets.kitti_labels import DONT_CARE
 from ebm3d.datasets.kitti_splits import read_splits
-from ebm3d.datasets.point_clouds import write_cloud
+from ebm3d.datasets.label_checks import check_labels, missing_classes
+from ebm3d.datasets.label_table import ClassSummary, LabelTable
+from ebm3d.datasets.lidar_labels import ORIGINS
+from ebm3d.datasets.point_clouds import read_cloud, write_cloud
 from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.datasets.processes import map_in_order
-from ebm3d.errors import check_count
+from ebm3d.errors import check_count, input_error
 
 # Tells outputs from files of other origin; unfinished runs write beside it.
 _LIST_OF_OUTPUTS = ".prepared/outputs.txt"
@@ -39,6 +42,8 @@ _FULL_FOLDER = "velodyne"
 _REDUCED_CLOUDS = f"training/{REDUCED_FOLDER}"
 _DATABASE_INFOS = "kitti_dbinfos_train.pkl"
 _INPUTS = ("ImageSets", "training/calib", "training/label_2", "training/image_2", "training/planes")
+_NO_CALIBRATION = "--no-calibration if there are no cameras and labels are in the LiDAR frame"
+_POINTS_FOLDER = "points"  # at the root, beside "labels", as custom data of other toolboxes
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class PreparationReport:
     """What ``prepare_kitti`` read and wrote.
 
     ``num_frames`` is by split, the numbers of objects (DontCare among them) are by class;
-    ``reduced`` says whether camera-view clouds were made from full scans.
+    ``reduced`` says whether camera-view clouds were made from full scans; ``warnings`` is what may
+    be wrong with the labels.
     """
 
     out: Path
@@ -56,11 +62,21 @@ class PreparationReport:
     num_empty_frames: int  # without any object but DontCare
     num_default_sizes: int  # frames without an image
     reduced: bool
+    lidar_only: bool
+    classes: dict[str, ClassSummary]
+    warnings: tuple[Problem, ...]
     seconds: float = field(compare=False)
 
 
 def prepare_kitti(
-    root: str | Path, *, out: str | Path | None = None, workers: int = 1, progress: bool = False
+    root: str | Path,
+    *,
+    out: str | Path | None = None,
+    workers: int = 1,
+    progress: bool = False,
+    calibration: bool = True,
+    box_origin: str = "center",
+    unchecked_labels: bool = False,
 ) -> PreparationReport:
     """Check a data set in the KITTI layout and write all that a training reads beside it.
 
@@ -78,31 +94,53 @@ def prepare_kitti(
         out: where the outputs go, with links to the inputs; by default ``root``.
         workers: number of processes.
         progress: whether to show a progress bar on standard error.
+        calibration: ``False`` for data without cameras and calibration: labels in the LiDAR frame
+            (``ebm3d.datasets.lidar_labels``), in ``training/label_2``, or in ``labels`` beside
+            clouds in ``points``; all points are kept.
+        box_origin: of these labels, where ``z`` is: "center" or "bottom".
+        unchecked_labels: take labels that do not fit the clouds: warnings in place of errors.
 
     Raises:
-        DataError: with every defect of every file of every frame, or if an output's place is taken
-            by a file of other origin.
+        DataError: with every defect of every file of every frame; if the labels do not fit the
+            clouds; or if an output's place is taken by a file of other origin.
     """
     check_count("workers", workers)
+    if box_origin not in ORIGINS:
+        raise input_error("box_origin", " or ".join(map(repr, ORIGINS)), repr(box_origin))
     start = time.perf_counter()
     root = Path(root)
     target = root if out is None else Path(out)
-    clouds = _find_clouds(root)
-    reduces = clouds == _FULL_FOLDER
-    splits = read_splits(root / "ImageSets", root / "training" / clouds)
+    origin = None if calibration else box_origin
+    training, clouds = _find_clouds(root, calibration)
+    reduces = clouds != REDUCED_FOLDER
+    splits = read_splits(root / "ImageSets", training / clouds)
     outputs = [f"kitti_infos_{split}.pkl" for split in (*splits, "trainval")]
     outputs += [_DATABASE_INFOS, DATABASE_FOLDER, *([_REDUCED_CLOUDS] if reduces else [])]
     with _replace_outputs(target, outputs) as folder:
         (folder / DATABASE_FOLDER).mkdir()
         (folder / _REDUCED_CLOUDS).mkdir(parents=True)
-        frames = _process_frames(root / "training", clouds, splits, folder, workers, progress)
-        database = database_infos([frames[frame_id] for frame_id in splits["train"]])
+        process = partial(_process_frame, training, clouds, origin, folder)
+        frames = _process_frames(process, splits, workers, progress)
+        written = (folder if reduces else root) / _REDUCED_CLOUDS
+        table = LabelTable.of_frames(list(frames.values()))
+        labels = training / LABEL_FOLDERS[clouds]
+        errors, warnings = check_labels(
+            frames, table, labels, lambda frame_id: read_cloud(written / f"{frame_id}.bin")
+        )
+        if errors and not unchecked_labels:
+            raise DataError(errors)
+        of_split = {split: [frames[i] for i in ids] for split, ids in splits.items()}
+        warnings = [*errors, *warnings, *missing_classes(labels, **of_split)]
+        database = database_infos(of_split["train"])
         for split, ids in {**splits, "trainval": list(frames)}.items():
-            infos = info_file([frame_info(frames[frame_id]) for frame_id in ids])
+            infos = info_file([frame_info(frames[i]) for i in ids], lidar_only=not calibration)
             _dump(folder / f"kitti_infos_{split}.pkl", infos)
         _dump(folder / _DATABASE_INFOS, database)
         if target.resolve() != root.resolve():
-            _link_inputs(root, target, [*_INPUTS, f"training/{clouds}"])
+            inputs = [*_INPUTS, f"training/{clouds}"]
+            if training == root:
+                inputs = ["ImageSets", clouds, LABEL_FOLDERS[clouds]]
+            _link_inputs(root, target, inputs)
     names = Counter(name for frame in frames.values() for name in frame.objects.names.tolist())
     return PreparationReport(
         out=target,
@@ -112,32 +150,55 @@ def prepare_kitti(
         num_empty_frames=sum(set(f.objects.names) <= {DONT_CARE} for f in frames.values()),
         num_default_sizes=sum(f.image_size is None for f in frames.values()),
         reduced=reduces,
+        lidar_only=not calibration,
+        classes=table.summaries(),
+        warnings=tuple(warnings),
         seconds=time.perf_counter() - start,
     )
 
 
-def _find_clouds(root: Path) -> str:
-    """Folder of the clouds to read: reduced ones, unless they were made here from full scans."""
-    full, reduced = root / "training" / _FULL_FOLDER, root / _REDUCED_CLOUDS
+def _find_clouds(root: Path, calibration: bool) -> tuple[Path, str]:
+    """Folder of the frames' folders, and name of that of the clouds.
+
+    Reduced clouds, unless they were made here from full scans.
+    """
+    training, clouds = root / "training", None
+    full, reduced, points = training / _FULL_FOLDER, root / _REDUCED_CLOUDS, root / _POINTS_FOLDER
     if full.is_dir() and (not reduced.is_dir() or _REDUCED_CLOUDS in _outputs_of(root)):
-        return _FULL_FOLDER
-    if reduced.is_dir():
-        return REDUCED_FOLDER
-    got, remedy = f"neither it nor {reduced}", "unpack the clouds of the data set there"
-    raise DataError([Problem(full, None, "a folder of clouds", got, remedy)])
+        clouds = _FULL_FOLDER
+    elif points.is_dir() and not calibration:
+        training, clouds = root, _POINTS_FOLDER
+    elif reduced.is_dir():
+        clouds = REDUCED_FOLDER
+    if clouds is None:
+        got, remedy = f"neither it nor {reduced}", "unpack the clouds of the data set there"
+        if points.is_dir():
+            got, remedy = f"{got}, but {points}", f"give {_NO_CALIBRATION}"
+        raise DataError([Problem(full, None, "a folder of clouds", got, remedy)])
+    needed = {training / LABEL_FOLDERS[clouds]: ("labels", "unpack or link them there")}
+    if calibration:
+        needed[training / "calib"] = (
+            "calibrations",
+            f"unpack them there; or give {_NO_CALIBRATION}",
+        )
+    missing = [
+        Problem(place, None, f"a folder of {kind}", "no such folder", remedy)
+        for place, (kind, remedy) in needed.items()
+        if not place.is_dir()
+    ]
+    if missing:
+        raise DataError(missing)
+    return training, clouds
 
 
 def _process_frames(
-    training: Path,
-    clouds: str,
+    process: Callable[[tuple[str, bool]], KittiFrame | tuple[Problem, ...]],
     splits: dict[str, list[str]],
-    folder: Path,
     workers: int,
     progress: bool,
 ) -> dict[str, KittiFrame]:
     """Read all frames, in the order of the splits, and write their clouds; all defects together."""
     tasks = [(frame_id, split == "train") for split, ids in splits.items() for frame_id in ids]
-    process = partial(_process_frame, training, clouds, folder)
     results = map_in_order(process, tasks, workers, __name__)
     console = Console(stderr=True)
     frames: dict[str, KittiFrame] = {}
@@ -153,15 +214,15 @@ def _process_frames(
 
 
 def _process_frame(
-    training: Path, clouds: str, folder: Path, task: tuple[str, bool]
+    training: Path, clouds: str, origin: str | None, folder: Path, task: tuple[str, bool]
 ) -> KittiFrame | tuple[Problem, ...]:
     """Read one frame, write its reduced cloud and, for training, its objects; or its defects."""
     frame_id, is_training = task
     try:
-        frame, points, inside = read_frame(training, clouds, frame_id)
+        frame, points, inside = read_frame(training, clouds, frame_id, origin)
     except DataError as error:
         return error.problems
-    if clouds == _FULL_FOLDER:
+    if clouds != REDUCED_FOLDER:
         write_cloud(folder / _REDUCED_CLOUDS / f"{frame_id}.bin", points)
     if is_training:
         for row, path in database_paths(frame):

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.runner import Runner
 
+from ebm3d.adapters.engine.data_checks import check_data
 from ebm3d.adapters.engine.detector_source import newest_checkpoint, supply_detector
 from ebm3d.adapters.engine.settings import (
     apply_amp,
@@ -62,6 +63,7 @@ def train(
         apply_amp(cfg)
     if resumed is not None:
         cfg.resume, cfg.load_from = True, str(resumed)
+    check_data(cfg)
     prepare_distributed_on_cpu(cfg)
     runner = Runner.from_cfg(cfg)
     if message is not None:

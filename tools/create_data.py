@@ -11,7 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ebm3d.datasets import DataError, PreparationReport, prepare_kitti
+from ebm3d.datasets import (
+    DataError,
+    PreparationReport,
+    add_cloud_options,
+    cloud_layout,
+    prepare_kitti,
+)
 from ebm3d.simulation import SENSORS, write_dataset
 
 _ERRORS = Console(stderr=True)
@@ -32,7 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
             )
             options.root, options.out = options.out, None
         report = prepare_kitti(
-            options.root, out=options.out, workers=options.workers, progress=True
+            options.root,
+            out=options.out,
+            workers=options.workers,
+            progress=True,
+            cloud_layout=cloud_layout(options) if options.command == "kitti" else None,
         )
     except DataError as error:
         _show_problems(error)
@@ -51,6 +61,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     kitti = commands.add_parser("kitti", help="the KITTI object set, or any set in its layout")
     kitti.add_argument("--root", type=Path, required=True, help="folder with ImageSets/, training/")
     kitti.add_argument("--out", type=Path, help="folder of the outputs (default: the root)")
+    add_cloud_options(kitti)
     simulated = commands.add_parser("simulated", help="make simulated LiDAR frames, prepare them")
     simulated.add_argument("--out", type=Path, required=True, help="folder to write to")
     simulated.add_argument("--train", type=int, default=400, help="number of training frames")
@@ -95,6 +106,8 @@ def _show_report(report: PreparationReport) -> None:
     console.print(table)
     frames = report.num_frames
     clouds = "full scans, cut to the camera's view" if report.reduced else "camera view already"
+    for note in report.notes:
+        console.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True, highlight=False)
     console.print(
         f"{frames['train']:,} training and {frames['val']:,} validation frames, "
         f"{report.num_empty_frames:,} of them without objects; clouds: {clouds}; "

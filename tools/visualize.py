@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ebm3d.adapters.inference import FrameInference
 from ebm3d.adapters.pictures import write_pictures
-from ebm3d.datasets import DataError
+from ebm3d.datasets import DataError, add_cloud_options, cloud_layout
 from ebm3d.visualization import RenderingError, scene_of_frame, show_scene
 
 
@@ -26,7 +26,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("config", help="config file, or the name of one that ebm3d ships")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument(
-        "--frame", required=True, metavar="ID|FILE.bin", help="frame of the test data, or a cloud"
+        "--frame", required=True, metavar="ID|FILE", help="frame of the test data, or a cloud"
     )
     parser.add_argument("--out", type=Path, default=Path("work_dirs/pictures"), help="%(default)s")
     parser.add_argument(
@@ -34,6 +34,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--interactive", action="store_true", help="open a window too")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE")
+    add_cloud_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -42,7 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
     console = Console(highlight=False)
     try:
-        inference = FrameInference(args.config, args.checkpoint, cfg_options=args.cfg_options)
+        inference = FrameInference(
+            args.config,
+            args.checkpoint,
+            cfg_options=args.cfg_options,
+            cloud_layout=cloud_layout(args),
+        )
         inferred = inference(args.frame)
     except (DataError, FileNotFoundError, ValueError, RuntimeError) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)

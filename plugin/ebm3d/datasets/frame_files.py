@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.boxes.points_in_boxes import points_in_boxes
+from ebm3d.datasets.cloud_layouts import KITTI_LAYOUT, CloudLayout
 from ebm3d.datasets.kitti_calibration import KittiCalibration, boxes_from_camera, read_calibration
 from ebm3d.datasets.kitti_labels import DONT_CARE, KittiObjects, read_labels
 from ebm3d.datasets.point_clouds import in_camera_view, read_cloud
@@ -38,6 +39,7 @@ class KittiFrame:
         num_points: points of the camera-view cloud in each box, ``(N,)``; -1 for DontCare.
         image_size: width and height, pixels; ``None`` where there is no image.
         plane: ground plane in the camera frame, 4 numbers, or ``None``.
+        intensities: smallest and largest of its points.
     """
 
     frame_id: str
@@ -47,12 +49,18 @@ class KittiFrame:
     num_points: NDArray[np.int64]
     image_size: tuple[int, int] | None
     plane: tuple[float, ...] | None
+    intensities: tuple[float, float] = (0.0, 1.0)
 
 
 def read_frame(
-    training: Path, clouds: str, frame_id: str
+    training: Path,
+    clouds: str,
+    frame_id: str,
+    *,
+    suffix: str = ".bin",
+    layout: CloudLayout = KITTI_LAYOUT,
 ) -> tuple[KittiFrame, NDArray[np.float32], NDArray[np.bool_]]:
-    """Read and check all files of one frame, with clouds in ``training / clouds``.
+    """Read and check all files of one frame, with clouds of one layout in ``training / clouds``.
 
     Returns the frame; its cloud in the camera's view, ``(P, 4)``; and which of these points lie in
     each object's box, ``(N, P)`` (none for DontCare).
@@ -73,7 +81,7 @@ def read_frame(
     read_known = partial(read_labels, scores=False, known_names=(*CLASSES, DONT_CARE))
     calibration = attempt(read_calibration, f"calib/{frame_id}.txt")
     objects = attempt(read_known, f"label_2/{frame_id}.txt")
-    points = attempt(read_cloud, f"{clouds}/{frame_id}.bin")
+    points = attempt(partial(read_cloud, layout=layout), f"{clouds}/{frame_id}{suffix}")
     image_size = attempt(_read_image_size, f"image_2/{frame_id}.png")
     plane = attempt(_read_plane, f"planes/{frame_id}.txt")
     if calibration is None or objects is None or points is None or problems:
@@ -82,7 +90,7 @@ def read_frame(
         points = points[in_camera_view(points, calibration, *(image_size or DEFAULT_IMAGE_SIZE))]
         if not len(points):
             remedy = "check that cloud and calibration belong to the same frame"
-            file = training / clouds / f"{frame_id}.bin"
+            file = training / clouds / f"{frame_id}{suffix}"
             raise DataError([Problem(file, None, "points in the camera's view", "none", remedy)])
     is_object = objects.names != DONT_CARE
     boxes = boxes_from_camera(
@@ -91,7 +99,10 @@ def read_frame(
     inside = np.zeros((len(objects), len(points)), dtype=np.bool_)
     inside[is_object] = points_in_boxes(points, boxes[is_object]).T
     num_points = np.where(is_object, np.count_nonzero(inside, axis=1), -1)
-    frame = KittiFrame(frame_id, calibration, objects, boxes, num_points, image_size, plane)
+    intensities = (float(points[:, 3].min()), float(points[:, 3].max()))
+    frame = KittiFrame(
+        frame_id, calibration, objects, boxes, num_points, image_size, plane, intensities
+    )
     return frame, points, inside
 
 

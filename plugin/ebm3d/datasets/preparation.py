@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.progress import track
 
 from ebm3d.datasets.atomic import write_atomically
+from ebm3d.datasets.cloud_layouts import KITTI_LAYOUT, CloudLayout
+from ebm3d.datasets.cloud_source import CloudSource, inspect_clouds, intensity_notes
 from ebm3d.datasets.frame_files import REDUCED_FOLDER, KittiFrame, read_frame
 from ebm3d.datasets.kitti_infos import (
     DATABASE_FOLDER,
@@ -46,7 +48,8 @@ class PreparationReport:
     """What ``prepare_kitti`` read and wrote.
 
     ``num_frames`` is by split, the numbers of objects (DontCare among them) are by class;
-    ``reduced`` says whether camera-view clouds were made from full scans.
+    ``reduced`` says whether camera-view clouds were made from full scans; ``notes`` is what else to
+    know.
     """
 
     out: Path
@@ -56,28 +59,36 @@ class PreparationReport:
     num_empty_frames: int  # without any object but DontCare
     num_default_sizes: int  # frames without an image
     reduced: bool
+    notes: tuple[str, ...]
     seconds: float = field(compare=False)
 
 
 def prepare_kitti(
-    root: str | Path, *, out: str | Path | None = None, workers: int = 1, progress: bool = False
+    root: str | Path,
+    *,
+    out: str | Path | None = None,
+    workers: int = 1,
+    progress: bool = False,
+    cloud_layout: CloudLayout | None = None,
 ) -> PreparationReport:
     """Check a data set in the KITTI layout and write all that a training reads beside it.
 
     Read are ``ImageSets/{train,val}.txt`` and, in ``training/``, ``calib``, ``label_2``, the clouds
     (``velodyne_reduced``, or full scans in ``velodyne``), and ``image_2`` (for sizes) and
-    ``planes`` where they exist.
+    ``planes`` where they exist. Clouds are of one type and layout, which the first ones must fit.
 
     Written are ``kitti_infos_{train,val,trainval}.pkl``, ``kitti_gt_database/`` with
-    ``kitti_dbinfos_train.pkl``, and from full scans ``training/velodyne_reduced/``; the bytes do
-    not depend on ``workers``. They are moved into place when all are complete: an interrupted run
-    changes nothing, or leaves outputs of two runs, which the next run replaces.
+    ``kitti_dbinfos_train.pkl``, and from full scans, or clouds of another layout than KITTI's,
+    ``training/velodyne_reduced/``; the bytes do not depend on ``workers``. They are moved into
+    place when all are complete: an interrupted run changes nothing, or leaves outputs of two runs,
+    which the next run replaces.
 
     Args:
         root: the data set; may be read-only if ``out`` is another folder.
         out: where the outputs go, with links to the inputs; by default ``root``.
         workers: number of processes.
         progress: whether to show a progress bar on standard error.
+        cloud_layout: of the clouds, where they are not those of KITTI; see ``read_cloud``.
 
     Raises:
         DataError: with every defect of every file of every frame, or if an output's place is taken
@@ -90,19 +101,35 @@ def prepare_kitti(
     clouds = _find_clouds(root)
     reduces = clouds == _FULL_FOLDER
     splits = read_splits(root / "ImageSets")
+    ids = [frame_id for of_split in splits.values() for frame_id in of_split]
+    source = inspect_clouds(root / "training" / clouds, ids, cloud_layout or CloudLayout())
+    converts = source.layout != KITTI_LAYOUT or source.suffix != ".bin"
+    if converts and not reduces and target.resolve() == root.resolve():
+        expected = "standard clouds, which are used where they are"
+        remedy = f"rename the folder to {_FULL_FOLDER}, or choose another output folder (--out)"
+        problem = Problem(root / _REDUCED_CLOUDS, None, expected, source.description, remedy)
+        raise DataError([problem])
     outputs = [f"kitti_infos_{split}.pkl" for split in (*splits, "trainval")]
-    outputs += [_DATABASE_INFOS, DATABASE_FOLDER, *([_REDUCED_CLOUDS] if reduces else [])]
+    outputs += [
+        _DATABASE_INFOS,
+        DATABASE_FOLDER,
+        *([_REDUCED_CLOUDS] if reduces or converts else []),
+    ]
     with _replace_outputs(target, outputs) as folder:
         (folder / DATABASE_FOLDER).mkdir()
-        (folder / _REDUCED_CLOUDS).mkdir(parents=True)
-        frames = _process_frames(root / "training", clouds, splits, folder, workers, progress)
+        if reduces or converts:
+            (folder / _REDUCED_CLOUDS).mkdir(parents=True)
+        frames = _process_frames(
+            root / "training", clouds, source, splits, folder, workers, progress
+        )
         database = database_infos([frames[frame_id] for frame_id in splits["train"]])
         for split, ids in {**splits, "trainval": list(frames)}.items():
             infos = info_file([frame_info(frames[frame_id]) for frame_id in ids])
             _dump(folder / f"kitti_infos_{split}.pkl", infos)
         _dump(folder / _DATABASE_INFOS, database)
         if target.resolve() != root.resolve():
-            _link_inputs(root, target, [*_INPUTS, f"training/{clouds}"])
+            links = [f"training/{clouds}"] if reduces or not converts else []
+            _link_inputs(root, target, [*_INPUTS, *links])
     names = Counter(name for frame in frames.values() for name in frame.objects.names.tolist())
     return PreparationReport(
         out=target,
@@ -112,6 +139,7 @@ def prepare_kitti(
         num_empty_frames=sum(set(f.objects.names) <= {DONT_CARE} for f in frames.values()),
         num_default_sizes=sum(f.image_size is None for f in frames.values()),
         reduced=reduces,
+        notes=(*source.notes, *intensity_notes([f.intensities for f in frames.values()])),
         seconds=time.perf_counter() - start,
     )
 
@@ -130,6 +158,7 @@ def _find_clouds(root: Path) -> str:
 def _process_frames(
     training: Path,
     clouds: str,
+    source: CloudSource,
     splits: dict[str, list[str]],
     folder: Path,
     workers: int,
@@ -137,7 +166,7 @@ def _process_frames(
 ) -> dict[str, KittiFrame]:
     """Read all frames, in the order of the splits, and write their clouds; all defects together."""
     tasks = [(frame_id, split == "train") for split, ids in splits.items() for frame_id in ids]
-    process = partial(_process_frame, training, clouds, folder)
+    process = partial(_process_frame, training, clouds, source, folder)
     results = map_in_order(process, tasks, workers, __name__)
     console = Console(stderr=True)
     frames: dict[str, KittiFrame] = {}
@@ -153,15 +182,17 @@ def _process_frames(
 
 
 def _process_frame(
-    training: Path, clouds: str, folder: Path, task: tuple[str, bool]
+    training: Path, clouds: str, source: CloudSource, folder: Path, task: tuple[str, bool]
 ) -> KittiFrame | tuple[Problem, ...]:
     """Read one frame, write its reduced cloud and, for training, its objects; or its defects."""
     frame_id, is_training = task
     try:
-        frame, points, inside = read_frame(training, clouds, frame_id)
+        frame, points, inside = read_frame(
+            training, clouds, frame_id, suffix=source.suffix, layout=source.layout
+        )
     except DataError as error:
         return error.problems
-    if clouds == _FULL_FOLDER:
+    if (folder / _REDUCED_CLOUDS).is_dir():
         write_cloud(folder / _REDUCED_CLOUDS / f"{frame_id}.bin", points)
     if is_training:
         for row, path in database_paths(frame):

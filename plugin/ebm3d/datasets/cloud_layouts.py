@@ -23,8 +23,12 @@ METERS = "bring x, y, z to meters in the sensor's frame"
 STANDARD = ("x", "y", "z", "intensity")
 _ALIASES = ("intensity", "reflectance", "reflectivity", "remission", "scalar_intensity", "i")
 _WORDS_PER_WINDOW, _NUM_WINDOWS = 840, 5  # a multiple of all candidates' points, as 4-byte words
+_DENORMAL = 1e-38  # integers, read as float32, are smaller
 _MAX_OUTLIERS = 0.01  # share of points beyond MAX_RANGE that a sensor may return
 _MARGIN = 12.0  # nats
+_TIDY_MARGIN = 3.0  # where all intensities lie in [0, 1]
+_MIN_MANY = 100  # points, to say more of columns than their number
+_PER_MULTIPLE = 0.3  # nats per value
 _LOW_WORD = 1.0  # nats of the second half of a float64
 
 _EDGES = np.array([1e-30, 1e-6, 0.01, 0.1, 0.3, 1.0001, 3, 10, 30, 100, 256, MAX_RANGE, 65536])
@@ -129,7 +133,9 @@ class CloudLayout:
 
 KITTI_LAYOUT = CloudLayout(STANDARD)
 _CANDIDATES = tuple(
-    CloudLayout(column_names(str(k)), t) for t in ("float32", "float64") for k in range(3, 8)
+    CloudLayout(column_names(str(number)), dtype)
+    for dtype, numbers in (("float32", range(3, 9)), ("float64", range(3, 8)))
+    for number in numbers
 )
 
 
@@ -152,21 +158,30 @@ def find_doubt(content: bytes, assumed: CloudLayout, is_asked: bool) -> tuple[st
         return None
     halves = _has_halves(words)
     evidence = {
-        other: _evidence(_table(words, other), other, halves)
+        other: _score(words, other, halves) - _cost(other, assumed) * len(words)
         for other in _CANDIDATES
         if (len(other.columns), other.dtype) != (len(assumed.columns), assumed.dtype)
         and len(content) % other.point_bytes == 0
+        and (len(other.columns) < 8 or len(points) >= _MIN_MANY)
         and _may_be(_table(words, other), other, halves)
     }
     best = max(evidence.values(), default=-np.inf)
     if far and best == -np.inf:
         largest = np.nanmax(np.abs(points[:, :3]))
-        got = f"coordinates up to {largest:.4g}, and in no layout of 3 to 7 columns smaller ones"
-        return got, METERS
+        if not 1e-30 < largest < 1e9:
+            remedy = "store little-endian float32 or float64"
+            return "bits of another kind of number (integers? big-endian? compressed?)", remedy
+        return f"coordinates up to {largest:.6g}, in no layout of 3 to 8 columns smaller", METERS
     own = -np.inf
     if not far and (assumed.dtype == "float64" or not halves):
-        own = _evidence(_table(words, assumed), assumed, halves)
-    needed = -_MARGIN if is_asked or not fits else 0.0 if is_tidy else _MARGIN
+        own = _score(words, assumed, halves)
+    is_many = len(points) >= _MIN_MANY and not is_tidy
+    if is_many and max(own, best) < _evidence(words[:, None], ("any",)) + _MARGIN:
+        return "columns that are all alike", "store point after point, not column after column"
+    if is_many and own > best and _is_shifted(points):
+        got = "intensities in the place of a coordinate, and values below 0 in theirs"
+        return got, "name the columns in their order (--cloud-columns intensity,x,y,z)"
+    needed = -_MARGIN if is_asked or not fits else _TIDY_MARGIN if is_tidy else _MARGIN
     if own >= best + needed:
         return None
     if fits:
@@ -177,6 +192,12 @@ def find_doubt(content: bytes, assumed: CloudLayout, is_asked: bool) -> tuple[st
     )
     got = f"what looks like {' or '.join(e.brief for e in likely)}"
     return got, f"if that is right, give {' or '.join(e.option for e in likely)}"
+
+
+def _cost(other: CloudLayout, assumed: CloudLayout) -> float:
+    """Nats per value to explain that every second point differs, as lasers in turn do too."""
+    is_multiple = other.point_bytes % assumed.point_bytes == 0 and other.dtype == assumed.dtype
+    return _PER_MULTIPLE if is_multiple else 0.0
 
 
 def _has_halves(words: NDArray[np.float32]) -> bool:
@@ -204,10 +225,19 @@ def _table(words: NDArray[np.float32], layout: CloudLayout) -> NDArray[Any]:
     return whole.view(f"<f{np.dtype(layout.dtype).itemsize}").reshape(-1, len(layout.columns))
 
 
+def _is_shifted(points: NDArray[np.float32]) -> bool:
+    """Whether one of x, y, z holds only fractions or whole numbers, and intensity negative ones."""
+    fraction = (points[:, :3] >= 0) & (points[:, :3] <= 1)
+    whole = (points[:, :3] >= 0) & (points[:, :3] == np.round(points[:, :3]))
+    alike = (fraction.all(axis=0) | whole.all(axis=0)) & (np.ptp(points[:, :3], axis=0) > 0)
+    return bool(alike.any() and (points[:, 3] < 0).mean() > _MAX_OUTLIERS)
+
+
 def is_far(points: NDArray[Any]) -> bool:
-    """Whether more coordinates than a sensor may err by are beyond ``MAX_RANGE``."""
+    """Whether more coordinates than a sensor may err by are too large for one, or denormal."""
     size = np.abs(points[:, :3])
-    return bool(((size > MAX_RANGE) & np.isfinite(size)).any(axis=1).mean() > _MAX_OUTLIERS)
+    is_off = ((size > MAX_RANGE) & np.isfinite(size)) | ((size > 0) & (size < _DENORMAL))
+    return bool(is_off.any(axis=1).mean() > _MAX_OUTLIERS)
 
 
 def _may_be(table: NDArray[Any], layout: CloudLayout, halves: bool) -> bool:
@@ -219,12 +249,18 @@ def _may_be(table: NDArray[Any], layout: CloudLayout, halves: bool) -> bool:
     return layout.dtype == "float32" or bool(is_usual.mean() > 1 - _MAX_OUTLIERS)
 
 
-def _evidence(table: NDArray[Any], layout: CloudLayout, halves: bool) -> float:
+def _score(words: NDArray[np.float32], layout: CloudLayout, halves: bool) -> float:
+    """Evidence of a layout; the last bits of float64, unless they are halves, are random."""
+    low_words = len(words) // 2 if layout.dtype == "float64" and not halves else 0
+    return _evidence(_table(words, layout), layout.columns) - _LOW_WORD * low_words
+
+
+def _evidence(table: NDArray[Any], columns: Sequence[str]) -> float:
     """Log likelihood of the histograms of all columns, nats."""
     bins = np.searchsorted(_EDGES, np.abs(table), side="right") + 1
     bins = np.where(np.isnan(table), _ZERO + 1, np.sign(table) * bins).astype(np.int64) + _ZERO
-    total = -_LOW_WORD * table.size if layout.dtype == "float64" and not halves else 0.0
-    for column, name in enumerate(layout.columns):
+    total = 0.0
+    for column, name in enumerate(columns):
         prior = _PRIORS.get(name, _OTHER)
         counts = np.bincount(bins[:, column], minlength=len(prior))
         total += gammaln(prior.sum()) - gammaln(prior.sum() + len(table))

@@ -28,6 +28,7 @@ _MAX_OUTLIERS = 0.01  # share of points beyond MAX_RANGE that a sensor may retur
 _MARGIN = 12.0  # nats
 _TIDY_MARGIN = 3.0  # where all intensities lie in [0, 1]
 _MIN_MANY = 100  # points, to say more of columns than their number
+_MIN_SHIFTED = 500  # points, to say that columns stand in another order
 _PER_MULTIPLE = 0.3  # nats per value
 _LOW_WORD = 1.0  # nats of the second half of a float64
 
@@ -151,6 +152,8 @@ def find_doubt(content: bytes, assumed: CloudLayout, is_asked: bool) -> tuple[st
     """
     words = _sample(np.frombuffer(content[: len(content) // 4 * 4], dtype="<f4"), assumed)
     points = assumed.select(_table(words, assumed))
+    if not len(points):
+        return None
     fits = len(content) % assumed.point_bytes == 0
     far = is_far(points)
     is_tidy = not far and not ((points[:, 3] < 0) | (points[:, 3] > 1)).any()
@@ -178,7 +181,7 @@ def find_doubt(content: bytes, assumed: CloudLayout, is_asked: bool) -> tuple[st
     is_many = len(points) >= _MIN_MANY and not is_tidy
     if is_many and max(own, best) < _evidence(words[:, None], ("any",)) + _MARGIN:
         return "columns that are all alike", "store point after point, not column after column"
-    if is_many and own > best and _is_shifted(points):
+    if len(points) >= _MIN_SHIFTED and not is_asked and own > best and _is_shifted(points):
         got = "intensities in the place of a coordinate, and values below 0 in theirs"
         return got, "name the columns in their order (--cloud-columns intensity,x,y,z)"
     needed = -_MARGIN if is_asked or not fits else _TIDY_MARGIN if is_tidy else _MARGIN

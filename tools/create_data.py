@@ -11,7 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ebm3d.datasets import DataError, PreparationReport, Problem, prepare_kitti
+from ebm3d.datasets import (
+    DataError,
+    PreparationReport,
+    Problem,
+    add_cloud_options,
+    cloud_layout,
+    prepare_kitti,
+)
 from ebm3d.datasets.label_table import ClassSummary
 from ebm3d.datasets.lidar_labels import ORIGINS
 from ebm3d.simulation import SENSORS, write_dataset
@@ -34,21 +41,18 @@ def main(arguments: list[str] | None = None) -> int:
                 workers=options.workers,
                 sensor=options.sensor,
             )
-            options.root, options.out = options.out, None
-            options.no_calibration, options.box_origin, options.unchecked_labels = (
-                False,
-                None,
-                False,
+            report = prepare_kitti(options.out, workers=options.workers, progress=True)
+        else:
+            report = prepare_kitti(
+                options.root,
+                out=options.out,
+                workers=options.workers,
+                progress=True,
+                calibration=not options.no_calibration,
+                box_origin=options.box_origin or "center",
+                unchecked_labels=options.unchecked_labels,
+                cloud_layout=cloud_layout(options),
             )
-        report = prepare_kitti(
-            options.root,
-            out=options.out,
-            workers=options.workers,
-            progress=True,
-            calibration=not options.no_calibration,
-            box_origin=options.box_origin or "center",
-            unchecked_labels=options.unchecked_labels,
-        )
     except DataError as error:
         _show_problems(error)
         return 1
@@ -79,6 +83,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="take labels that do not fit the clouds: warnings in place of errors",
     )
+    add_cloud_options(kitti)
     simulated = commands.add_parser("simulated", help="make simulated LiDAR frames, prepare them")
     simulated.add_argument("--out", type=Path, required=True, help="folder to write to")
     simulated.add_argument("--train", type=int, default=400, help="number of training frames")

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ebm3d.datasets import DataError, boxes_from_camera, prepare_kitti
+from ebm3d.datasets import (
+    CloudLayout,
+    DataError,
+    boxes_from_camera,
+    column_names,
+    prepare_kitti,
+)
 from ebm3d.datasets.lidar_labels import AXES_ONLY, read_lidar_labels
 from tests.datasets.scenes import FRAMES, Scenes, write_custom, write_kitti
 
@@ -99,6 +107,49 @@ def test_data_without_calibration_give_the_boxes_of_the_kitti_layout(
             assert (info["images"]["CAM2"]["width"], info["images"]["CAM2"]["height"]) == (0, 0)
             assert all(i["bbox"] == [0] * 4 for i in info["instances"])
             assert all(i["difficulty"] == 0 for i in info["instances"])
+
+
+def _npy(points: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, points)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "change", "layout", "note"),
+    [
+        (".npy", _npy, None, ""),
+        (".pcd.bin", lambda p: np.insert(p, 4, 7, axis=1).tobytes(), None, "ring left out"),
+        (
+            ".bin",
+            lambda p: np.insert(p * np.float32([1, 1, 1, 256]), 3, 7, axis=1).tobytes(),
+            CloudLayout(column_names("x,y,z,ring,intensity"), "float32", 256.0),
+            "ring left out",
+        ),
+    ],
+)
+def test_data_without_calibration_may_have_clouds_of_any_layout(
+    tmp_path: Path,
+    scenes: Scenes,
+    suffix: str,
+    change: Callable[[np.ndarray], bytes],
+    layout: CloudLayout | None,
+    note: str,
+) -> None:
+    """The ids of the lists have fewer digits than the files."""
+    root = write_custom(tmp_path / "data", scenes, lambda boxes: boxes)
+    prepare_kitti(root, out=tmp_path / "standard", calibration=False)
+    for frame_id, (_, _, points) in scenes.items():
+        (root / "points" / f"{frame_id}.bin").unlink()
+        (root / "points" / f"{frame_id}{suffix}").write_bytes(change(points))
+    (root / "ImageSets" / "train.txt").write_text("0 1 2\n")
+    report = prepare_kitti(root, out=tmp_path / "other", calibration=False, cloud_layout=layout)
+    assert note in str(report.warnings)
+    assert len(report.warnings) == bool(note)
+    for path in (tmp_path / "standard").rglob("*"):
+        if path.suffix in (".bin", ".pkl") and "points" not in path.parts:
+            other = tmp_path / "other" / path.relative_to(tmp_path / "standard")
+            assert other.read_bytes() == path.read_bytes()
 
 
 def test_points_all_around_are_kept(tmp_path: Path, scenes: Scenes) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.boxes.points_in_boxes import points_in_boxes
+from ebm3d.datasets.cloud_layouts import KITTI_LAYOUT, CloudLayout
 from ebm3d.datasets.kitti_calibration import KittiCalibration, boxes_from_camera, read_calibration
 from ebm3d.datasets.kitti_labels import DONT_CARE, KittiObjects, read_labels
 from ebm3d.datasets.lidar_labels import AXES_ONLY, read_lidar_labels
@@ -45,6 +46,7 @@ class KittiFrame:
         image_size: width and height, pixels; ``None`` where there is no image.
         plane: ground plane in the camera frame, 4 numbers, or ``None``.
         box_origin: of labels in the LiDAR frame, with ``calibration`` ``AXES_ONLY``; else ``None``.
+        intensities: smallest and largest of its points.
     """
 
     frame_id: str
@@ -54,6 +56,7 @@ class KittiFrame:
     num_points: NDArray[np.int64]
     image_size: tuple[int, int] | None
     plane: tuple[float, ...] | None
+    intensities: tuple[float, float]
     box_origin: str | None = None
 
     @property
@@ -68,9 +71,15 @@ class KittiFrame:
 
 
 def read_frame(
-    training: Path, clouds: str, frame_id: str, origin: str | None = None
+    training: Path,
+    clouds: str,
+    frame_id: str,
+    *,
+    origin: str | None = None,
+    suffix: str = ".bin",
+    layout: CloudLayout = KITTI_LAYOUT,
 ) -> tuple[KittiFrame, NDArray[np.float32], NDArray[np.bool_]]:
-    """Read and check all files of one frame, with clouds in ``training / clouds``.
+    """Read and check all files of one frame, with clouds of one layout in ``training / clouds``.
 
     With ``origin`` ("center" or "bottom") the labels are those of ``read_lidar_labels``, and there
     is no calibration, no image and no camera's view.
@@ -94,14 +103,13 @@ def read_frame(
     known = (*CLASSES, DONT_CARE)
     calibration: KittiCalibration | None = AXES_ONLY
     image_size, plane = None, None
+    labels, cloud = f"{LABEL_FOLDERS[clouds]}/{frame_id}.txt", f"{clouds}/{frame_id}{suffix}"
     if origin is not None:
-        read_lidar = partial(read_lidar_labels, origin=origin, known_names=known)
-        objects = attempt(read_lidar, f"{LABEL_FOLDERS[clouds]}/{frame_id}.txt")
+        objects = attempt(partial(read_lidar_labels, origin=origin, known_names=known), labels)
     else:
-        read_known = partial(read_labels, scores=False, known_names=known)
         calibration = attempt(read_calibration, f"calib/{frame_id}.txt")
-        objects = attempt(read_known, f"label_2/{frame_id}.txt")
-    points = attempt(read_cloud, f"{clouds}/{frame_id}.bin")
+        objects = attempt(partial(read_labels, scores=False, known_names=known), labels)
+    points = attempt(partial(read_cloud, layout=layout), cloud)
     if origin is None:
         image_size = attempt(_read_image_size, f"image_2/{frame_id}.png")
         plane = attempt(_read_plane, f"planes/{frame_id}.txt")
@@ -113,7 +121,7 @@ def read_frame(
             remedy = "check that cloud and calibration belong to the same frame"
             if camera_tilt(calibration) > MAX_CAMERA_TILT:
                 remedy = f"correct the calibration: {SIDEWAYS_CAMERA}"
-            file = training / clouds / f"{frame_id}.bin"
+            file = training / cloud
             raise DataError([Problem(file, None, "points in the camera's view", "none", remedy)])
     boxes = boxes_from_camera(
         objects.location, objects.dimensions, objects.rotation_y, calibration
@@ -122,7 +130,11 @@ def read_frame(
     inside = np.zeros((len(objects), len(points)), dtype=np.bool_)
     inside[is_object] = points_in_boxes(points, boxes[is_object]).T
     num_points = np.where(is_object, np.count_nonzero(inside, axis=1), -1)
-    frame = KittiFrame(frame_id, calibration, objects, boxes, num_points, image_size, plane, origin)
+    intensities = (float(points[:, 3].min()), float(points[:, 3].max()))
+    frame = KittiFrame(
+        *(frame_id, calibration, objects, boxes, num_points, image_size, plane),
+        *(intensities, origin),
+    )
     return frame, points, inside
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from ebm3d.datasets.kitti_calibration import KittiCalibration, boxes_to_camera
 from ebm3d.datasets.kitti_labels import DONT_CARE, LABEL_COLUMNS, KittiObjects
-from ebm3d.datasets.problems import DataError, Problem, read_lines
+from ebm3d.datasets.problems import DataError, Problem
+from ebm3d.datasets.text import is_number, read_lines, split_words
 
 ORIGINS = ("center", "bottom")
 _FORMAT = "x y z dx dy dz yaw class"
@@ -51,13 +52,13 @@ def read_lidar_labels(
     problems: list[Problem] = []
     lines = read_lines(path, "a label file", "write one; an empty file says that it has no objects")
     for number, line in enumerate(lines, start=1):
-        if words := line.split():
-            try:
+        try:
+            if words := split_words(line, path, number):
                 name, row = _parse_line(path, number, words, known_names)
                 names.append(name)
                 rows.append(row)
-            except DataError as error:
-                problems += error.problems
+        except DataError as error:
+            problems += error.problems
     if problems:
         raise DataError(problems)
     table = np.array(rows, dtype=np.float64).reshape(-1, 9)
@@ -86,15 +87,15 @@ def _parse_line(
     if len(words) not in (_NUM_COLUMNS, LABEL_COLUMNS):
         expected = f"{_NUM_COLUMNS} columns ({_FORMAT}) or KITTI's {LABEL_COLUMNS}"
         remedy = f"write the line as: {_FORMAT}"
-        if len(words) > LABEL_COLUMNS or not _is_number(words[0]):
+        if len(words) > LABEL_COLUMNS or not is_number(words[0]):
             remedy += " (no spaces in class names, no score)"
         raise DataError([Problem(path, number, expected, f"{len(words)} columns", remedy)])
     in_kitti_order = len(words) == LABEL_COLUMNS
-    if in_kitti_order or not _is_number(words[0]):
+    if in_kitti_order or not is_number(words[0]):
         name, numbers = words[0], words[1:]
     else:
         name, numbers = words[-1], words[:-1]
-    values = [float(word) if _is_number(word) else math.nan for word in numbers]
+    values = [float(word) if is_number(word) else math.nan for word in numbers]
     if not np.isfinite(values).all():
         got = repr(numbers[int(np.argmin(np.isfinite(values)))])
         remedy = f"write the line as: {_FORMAT}, or remove the object"
@@ -116,12 +117,3 @@ def _parse_line(
     if problems:
         raise DataError(problems)
     return name, [*box, *(values[:2] if in_kitti_order else (0.0, 0.0))]
-
-
-def _is_number(word: str) -> bool:
-    """Whether ``float`` takes a word."""
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import shutil
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from ebm3d.datasets.atomic import write_atomically
+from ebm3d.datasets.cloud_layouts import CloudLayout
+from ebm3d.datasets.cloud_source import CloudSource, inspect_clouds, intensity_warnings
 from ebm3d.datasets.frame_files import LABEL_FOLDERS, REDUCED_FOLDER, KittiFrame, read_frame
 from ebm3d.datasets.kitti_infos import (
     DATABASE_FOLDER,
@@ -31,13 +28,12 @@ from ebm3d.datasets.kitti_splits import read_splits
 from ebm3d.datasets.label_checks import check_labels, missing_classes
 from ebm3d.datasets.label_table import ClassSummary, LabelTable
 from ebm3d.datasets.lidar_labels import ORIGINS
-from ebm3d.datasets.point_clouds import read_cloud, write_cloud
+from ebm3d.datasets.outputs import link_inputs, outputs_of, replace_outputs
+from ebm3d.datasets.point_clouds import read_standard, write_cloud
 from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.datasets.processes import map_in_order
 from ebm3d.errors import check_count, input_error
 
-# Tells outputs from files of other origin; unfinished runs write beside it.
-_LIST_OF_OUTPUTS = ".prepared/outputs.txt"
 _FULL_FOLDER = "velodyne"
 _REDUCED_CLOUDS = f"training/{REDUCED_FOLDER}"
 _DATABASE_INFOS = "kitti_dbinfos_train.pkl"
@@ -52,7 +48,7 @@ class PreparationReport:
 
     ``num_frames`` is by split, the numbers of objects (DontCare among them) are by class;
     ``reduced`` says whether camera-view clouds were made from full scans; ``warnings`` is what may
-    be wrong with the labels.
+    be wrong with labels and clouds.
     """
 
     out: Path
@@ -77,17 +73,19 @@ def prepare_kitti(
     calibration: bool = True,
     box_origin: str = "center",
     unchecked_labels: bool = False,
+    cloud_layout: CloudLayout | None = None,
 ) -> PreparationReport:
     """Check a data set in the KITTI layout and write all that a training reads beside it.
 
     Read are ``ImageSets/{train,val}.txt`` and, in ``training/``, ``calib``, ``label_2``, the clouds
     (``velodyne_reduced``, or full scans in ``velodyne``), and ``image_2`` (for sizes) and
-    ``planes`` where they exist.
+    ``planes`` where they exist. Clouds are of one type and layout, which the first ones must fit.
 
     Written are ``kitti_infos_{train,val,trainval}.pkl``, ``kitti_gt_database/`` with
-    ``kitti_dbinfos_train.pkl``, and from full scans ``training/velodyne_reduced/``; the bytes do
-    not depend on ``workers``. They are moved into place when all are complete: an interrupted run
-    changes nothing, or leaves outputs of two runs, which the next run replaces.
+    ``kitti_dbinfos_train.pkl``, and from full scans, or clouds of another layout than KITTI's,
+    ``training/velodyne_reduced/``; the bytes do not depend on ``workers``. They are moved into
+    place when all are complete: an interrupted run changes nothing, or leaves outputs of two runs,
+    which the next run replaces.
 
     Args:
         root: the data set; may be read-only if ``out`` is another folder.
@@ -99,6 +97,7 @@ def prepare_kitti(
             clouds in ``points``; all points are kept.
         box_origin: of these labels, where ``z`` is: "center" or "bottom".
         unchecked_labels: take labels that do not fit the clouds: warnings in place of errors.
+        cloud_layout: of the clouds, where they are not those of KITTI; see ``read_cloud``.
 
     Raises:
         DataError: with every defect of every file of every frame; if the labels do not fit the
@@ -112,25 +111,35 @@ def prepare_kitti(
     target = root if out is None else Path(out)
     origin = None if calibration else box_origin
     training, clouds = _find_clouds(root, calibration)
-    reduces = clouds != REDUCED_FOLDER
     splits = read_splits(root / "ImageSets", training / clouds)
+    ids = [frame_id for of_split in splits.values() for frame_id in of_split]
+    source = inspect_clouds(training / clouds, ids, cloud_layout or CloudLayout())
+    writes_clouds = clouds != REDUCED_FOLDER or not source.is_standard
+    if writes_clouds and clouds == REDUCED_FOLDER and target.resolve() == root.resolve():
+        expected = "standard clouds, which are used where they are"
+        remedy = f"rename the folder to {_FULL_FOLDER}, or choose another output folder (--out)"
+        problem = Problem(training / clouds, None, expected, source.description, remedy)
+        raise DataError([problem])
     outputs = [f"kitti_infos_{split}.pkl" for split in (*splits, "trainval")]
-    outputs += [_DATABASE_INFOS, DATABASE_FOLDER, *([_REDUCED_CLOUDS] if reduces else [])]
-    with _replace_outputs(target, outputs) as folder:
+    outputs += [_DATABASE_INFOS, DATABASE_FOLDER, *([_REDUCED_CLOUDS] if writes_clouds else [])]
+    with replace_outputs(target, outputs) as folder:
         (folder / DATABASE_FOLDER).mkdir()
-        (folder / _REDUCED_CLOUDS).mkdir(parents=True)
-        process = partial(_process_frame, training, clouds, origin, folder)
+        if writes_clouds:
+            (folder / _REDUCED_CLOUDS).mkdir(parents=True)
+        process = partial(_process_frame, training, clouds, source, origin, folder)
         frames = _process_frames(process, splits, workers, progress)
-        written = (folder if reduces else root) / _REDUCED_CLOUDS
+        written = (folder if writes_clouds else root) / _REDUCED_CLOUDS
         table = LabelTable.of_frames(list(frames.values()))
         labels = training / LABEL_FOLDERS[clouds]
         errors, warnings = check_labels(
-            frames, table, labels, lambda frame_id: read_cloud(written / f"{frame_id}.bin")
+            frames, table, labels, lambda frame_id: read_standard(written / f"{frame_id}.bin")
         )
         if errors and not unchecked_labels:
             raise DataError(errors)
         of_split = {split: [frames[i] for i in ids] for split, ids in splits.items()}
         warnings = [*errors, *warnings, *missing_classes(labels, **of_split)]
+        ranges = [frame.intensities for frame in frames.values()]
+        warnings += [*source.warnings, *intensity_warnings(training / clouds, ranges)]
         database = database_infos(of_split["train"])
         for split, ids in {**splits, "trainval": list(frames)}.items():
             infos = info_file([frame_info(frames[i]) for i in ids], lidar_only=not calibration)
@@ -140,7 +149,7 @@ def prepare_kitti(
             inputs = [*_INPUTS, f"training/{clouds}"]
             if training == root:
                 inputs = ["ImageSets", clouds, LABEL_FOLDERS[clouds]]
-            _link_inputs(root, target, inputs)
+            link_inputs(root, target, [name for name in inputs if name not in outputs])
     names = Counter(name for frame in frames.values() for name in frame.objects.names.tolist())
     return PreparationReport(
         out=target,
@@ -149,7 +158,7 @@ def prepare_kitti(
         num_database_objects={name: len(infos) for name, infos in database.items()},
         num_empty_frames=sum(set(f.objects.names) <= {DONT_CARE} for f in frames.values()),
         num_default_sizes=sum(f.image_size is None for f in frames.values()),
-        reduced=reduces,
+        reduced=clouds == _FULL_FOLDER,
         lidar_only=not calibration,
         classes=table.summaries(),
         warnings=tuple(warnings),
@@ -164,7 +173,7 @@ def _find_clouds(root: Path, calibration: bool) -> tuple[Path, str]:
     """
     training, clouds = root / "training", None
     full, reduced, points = training / _FULL_FOLDER, root / _REDUCED_CLOUDS, root / _POINTS_FOLDER
-    if full.is_dir() and (not reduced.is_dir() or _REDUCED_CLOUDS in _outputs_of(root)):
+    if full.is_dir() and (not reduced.is_dir() or _REDUCED_CLOUDS in outputs_of(root)):
         clouds = _FULL_FOLDER
     elif points.is_dir() and not calibration:
         training, clouds = root, _POINTS_FOLDER
@@ -214,15 +223,25 @@ def _process_frames(
 
 
 def _process_frame(
-    training: Path, clouds: str, origin: str | None, folder: Path, task: tuple[str, bool]
+    training: Path,
+    clouds: str,
+    source: CloudSource,
+    origin: str | None,
+    folder: Path,
+    task: tuple[str, bool],
 ) -> KittiFrame | tuple[Problem, ...]:
     """Read one frame, write its reduced cloud and, for training, its objects; or its defects."""
     frame_id, is_training = task
     try:
-        frame, points, inside = read_frame(training, clouds, frame_id, origin)
+        frame, points, inside = read_frame(
+            *(training, clouds, frame_id),
+            origin=origin,
+            suffix=source.suffix,
+            layout=source.layout,
+        )
     except DataError as error:
         return error.problems
-    if clouds != REDUCED_FOLDER:
+    if (folder / _REDUCED_CLOUDS).is_dir():
         write_cloud(folder / _REDUCED_CLOUDS / f"{frame_id}.bin", points)
     if is_training:
         for row, path in database_paths(frame):
@@ -230,55 +249,6 @@ def _process_frame(
             object_points[:, :3] -= frame.boxes[row, :3]
             write_cloud(folder / path, object_points)
     return frame
-
-
-@contextmanager
-def _replace_outputs(root: Path, outputs: Sequence[str]) -> Iterator[Path]:
-    """Yield a folder to write the outputs to, then move them to their places below ``root``."""
-    earlier = _outputs_of(root)
-    expected, got = "no such file, or one made by an earlier run", "one of other origin"
-    remedy = "move it away, or choose another output folder"
-    foreign = [name for name in outputs if os.path.lexists(root / name) and name not in earlier]
-    if foreign:
-        raise DataError(Problem(root / name, None, expected, got, remedy) for name in foreign)
-    store = (root / _LIST_OF_OUTPUTS).parent
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        remedy = "choose an output folder that can be written"
-        problem = Problem(root, None, "a folder that can be written", str(error), remedy)
-        raise DataError([problem]) from error
-    with tempfile.TemporaryDirectory(prefix="run-", dir=store) as name:
-        yield Path(name)
-        write_atomically(root / _LIST_OF_OUTPUTS, "\n".join(sorted({*outputs, *earlier})).encode())
-        for index, output in enumerate(outputs):
-            (root / output).parent.mkdir(parents=True, exist_ok=True)
-            if (root / output).exists():
-                os.replace(root / output, Path(name) / f"replaced-{index}")
-            os.replace(Path(name) / output, root / output)
-    for leftover in store.glob("run-*"):  # of runs that were killed
-        shutil.rmtree(leftover)
-
-
-def _outputs_of(root: Path) -> set[str]:
-    """The outputs below ``root`` that earlier runs made."""
-    path = root / _LIST_OF_OUTPUTS
-    return set(path.read_text().splitlines()) if path.exists() else set()
-
-
-def _link_inputs(root: Path, out: Path, inputs: Sequence[str]) -> None:
-    """Make links to the inputs in ``out``, so that a config needs no other folder."""
-    for name in inputs:
-        link, target = out / name, (root / name).resolve()
-        if not target.exists() or (link.exists() and link.samefile(target)):
-            continue
-        if link.exists() and not link.is_symlink():
-            expected = f"a link to {target}, or nothing"
-            remedy = "move it away, or choose another output folder"
-            raise DataError([Problem(link, None, expected, "other data", remedy)])
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(target, link.parent.resolve()))
 
 
 def _dump(path: Path, content: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ebm3d.datasets import DataError, PreparationReport, prepare_kitti
+from ebm3d.datasets.atomic import new_folder
 from ebm3d.simulation import SENSORS, write_dataset
 
 _ERRORS = Console(stderr=True)
@@ -22,22 +24,25 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         if options.command == "simulated":
-            write_dataset(
-                options.out,
-                num_train=options.train,
-                num_val=options.val,
-                seed=options.seed,
-                workers=options.workers,
-                sensor=options.sensor,
+            with new_folder(options.out) as folder:
+                write_dataset(
+                    folder,
+                    num_train=options.train,
+                    num_val=options.val,
+                    seed=options.seed,
+                    workers=options.workers,
+                    sensor=options.sensor,
+                )
+                report = prepare_kitti(folder, workers=options.workers, progress=True)
+            report = replace(report, out=options.out)
+        else:
+            report = prepare_kitti(
+                options.root, out=options.out, workers=options.workers, progress=True
             )
-            options.root, options.out = options.out, None
-        report = prepare_kitti(
-            options.root, out=options.out, workers=options.workers, progress=True
-        )
     except DataError as error:
         _show_problems(error)
         return 1
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         _ERRORS.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True, highlight=False)
         return 1
     _show_report(report)

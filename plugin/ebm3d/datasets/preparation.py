@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from ebm3d.datasets.atomic import write_atomically
+from ebm3d.datasets.atomic import scratch_folder, write_atomically
 from ebm3d.datasets.frame_files import REDUCED_FOLDER, KittiFrame, read_frame
 from ebm3d.datasets.kitti_infos import (
     DATABASE_FOLDER,
@@ -71,7 +69,7 @@ def prepare_kitti(
     Written are ``kitti_infos_{train,val,trainval}.pkl``, ``kitti_gt_database/`` with
     ``kitti_dbinfos_train.pkl``, and from full scans ``training/velodyne_reduced/``; the bytes do
     not depend on ``workers``. They are moved into place when all are complete: an interrupted run
-    changes nothing, or leaves outputs of two runs, which the next run replaces.
+    changes nothing, or leaves no infos, so that nothing reads outputs of two runs.
 
     Args:
         root: the data set; may be read-only if ``out`` is another folder.
@@ -187,16 +185,16 @@ def _replace_outputs(root: Path, outputs: Sequence[str]) -> Iterator[Path]:
         remedy = "choose an output folder that can be written"
         problem = Problem(root, None, "a folder that can be written", str(error), remedy)
         raise DataError([problem]) from error
-    with tempfile.TemporaryDirectory(prefix="run-", dir=store) as name:
-        yield Path(name)
+    with scratch_folder(store / "run-") as folder:
+        yield folder
         write_atomically(root / _LIST_OF_OUTPUTS, "\n".join(sorted({*outputs, *earlier})).encode())
+        # Infos go first and come last: they are absent while the rest is of two runs.
         for index, output in enumerate(outputs):
             (root / output).parent.mkdir(parents=True, exist_ok=True)
             if (root / output).exists():
-                os.replace(root / output, Path(name) / f"replaced-{index}")
-            os.replace(Path(name) / output, root / output)
-    for leftover in store.glob("run-*"):  # of runs that were killed
-        shutil.rmtree(leftover)
+                os.replace(root / output, folder / f"replaced-{index}")
+        for output in reversed(outputs):
+            os.replace(folder / output, root / output)
 
 
 def _outputs_of(root: Path) -> set[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.boxes.points_in_boxes import points_in_boxes
+from ebm3d.datasets.atomic import UNFINISHED
 from ebm3d.datasets.kitti_calibration import read_calibration
 from ebm3d.datasets.kitti_frames import KittiFrames, read_frames
 from ebm3d.datasets.point_clouds import read_cloud
@@ -121,6 +122,10 @@ def count_points(
 
 def _frame_ids(folder: Path) -> set[str]:
     """Frame ids of the text files of a folder: those whose stem is a number."""
+    if (mark := folder / UNFINISHED).exists():
+        expected, remedy = "no such file", "write the results again"
+        got = "results of a run that was interrupted, beside earlier ones"
+        raise DataError([Problem(mark, None, expected, got, remedy)])
     return {path.stem for path in folder.glob("*.txt") if path.stem.isdigit()}
 
 

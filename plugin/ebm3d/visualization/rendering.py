@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ebm3d.datasets.atomic import replacing
 from ebm3d.visualization.frame import GROUND_TRUTH, INITIAL, REFINED
 from ebm3d.visualization.scene import Scene
 
@@ -51,7 +52,8 @@ def write_rendering(
     if styles:
         handles = [style.legend_line(linestyle="-", linewidth=3) for style in styles]
         figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False)
-    figure.savefig(path)
+    with replacing(path) as partial:
+        figure.savefig(partial)
 
 
 def render(scene: Scene, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from ebm3d.adapters.engine.settings import apply_amp, load_settings
-from ebm3d.adapters.repairs import prepare_distributed_on_cpu
+from ebm3d.adapters.repairs import find_latest_checkpoint, prepare_distributed_on_cpu
 
 
 def train(

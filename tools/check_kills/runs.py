@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +59,8 @@ def start(command: Sequence[str], folder: Path, moment: Moment | None = None) ->
         os.close(reader)
         _run(command, folder, log, writer, moment)
     os.close(writer)
+    with suppress(OSError):  # here and there, as either may come first
+        os.setpgid(pid, pid)
     writes, is_over = 0, False
     while not is_over:
         wait = None
@@ -92,7 +95,7 @@ def _run(command: Sequence[str], folder: Path, log: Path, pipe: int, moment: Mom
     """The forked process: report every write to the pipe; never returns."""
     status = 1
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         os.chdir(folder)
         output = os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
         os.dup2(output, 1)

@@ -79,8 +79,8 @@ def start(command: Sequence[str], folder: Path, moment: Moment | None = None) ->
     seconds = time.monotonic() - began
     os.close(reader)
     _end_group(pid)
-    said = log.read_text(errors="replace")[-3000:]
-    log.unlink()
+    said = log.read_text(errors="replace")[-3000:] if log.exists() else ""
+    log.unlink(missing_ok=True)
     return Run(os.waitstatus_to_exitcode(status), said, seconds, writes)
 
 

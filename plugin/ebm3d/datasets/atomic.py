@@ -79,9 +79,9 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         ValueError: if ``path`` is not empty.
     """
     path = Path(path).resolve()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise input_error("out", "a new or empty folder", path, "remove it or choose another")
-    with _staged(path) as folder:
+    with _staged(path) as folder:  # first, as it removes what a killed run left
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise input_error("out", "a new or empty folder", path, "remove it or choose another")
         yield folder
         folder.rename(path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from ebm3d.datasets import (
     cloud_layout,
     prepare_kitti,
 )
+from ebm3d.datasets.atomic import new_folder
 from ebm3d.datasets.label_table import ClassSummary
 from ebm3d.datasets.lidar_labels import ORIGINS
 from ebm3d.simulation import SENSORS, write_dataset
@@ -33,15 +35,17 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         if options.command == "simulated":
-            write_dataset(
-                options.out,
-                num_train=options.train,
-                num_val=options.val,
-                seed=options.seed,
-                workers=options.workers,
-                sensor=options.sensor,
-            )
-            report = prepare_kitti(options.out, workers=options.workers, progress=True)
+            with new_folder(options.out) as folder:
+                write_dataset(
+                    folder,
+                    num_train=options.train,
+                    num_val=options.val,
+                    seed=options.seed,
+                    workers=options.workers,
+                    sensor=options.sensor,
+                )
+                report = prepare_kitti(folder, workers=options.workers, progress=True)
+            report = replace(report, out=options.out)
         else:
             report = prepare_kitti(
                 options.root,
@@ -56,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     except DataError as error:
         _show_problems(error)
         return 1
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         _ERRORS.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True, highlight=False)
         return 1
     _show_report(report)

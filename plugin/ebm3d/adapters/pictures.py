@@ -21,7 +21,6 @@ from ebm3d.visualization import (
     write_rendering,
 )
 
-
 _OTHER = "give another folder"
 
 

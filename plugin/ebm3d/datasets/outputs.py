@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ebm3d.datasets.atomic import write_atomically
+from ebm3d.datasets.atomic import scratch_folder, write_atomically
 from ebm3d.datasets.problems import DataError, Problem
 
 # Tells outputs from files of other origin; unfinished runs write beside it.
@@ -32,16 +30,16 @@ def replace_outputs(root: Path, outputs: Sequence[str]) -> Iterator[Path]:
         remedy = "choose an output folder that can be written"
         problem = Problem(root, None, "a folder that can be written", str(error), remedy)
         raise DataError([problem]) from error
-    with tempfile.TemporaryDirectory(prefix="run-", dir=store) as name:
-        yield Path(name)
+    with scratch_folder(store / "run-") as folder:
+        yield folder
         write_atomically(root / _LIST_OF_OUTPUTS, "\n".join(sorted({*outputs, *earlier})).encode())
+        # Infos go first and come last: they are absent while the rest is of two runs.
         for index, output in enumerate(outputs):
             (root / output).parent.mkdir(parents=True, exist_ok=True)
             if (root / output).exists():
-                os.replace(root / output, Path(name) / f"replaced-{index}")
-            os.replace(Path(name) / output, root / output)
-    for leftover in store.glob("run-*"):  # of runs that were killed
-        shutil.rmtree(leftover)
+                os.replace(root / output, folder / f"replaced-{index}")
+        for output in reversed(outputs):
+            os.replace(folder / output, root / output)
 
 
 def outputs_of(root: Path) -> set[str]:

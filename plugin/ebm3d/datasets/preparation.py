@@ -84,8 +84,8 @@ def prepare_kitti(
     Written are ``kitti_infos_{train,val,trainval}.pkl``, ``kitti_gt_database/`` with
     ``kitti_dbinfos_train.pkl``, and from full scans, or clouds of another layout than KITTI's,
     ``training/velodyne_reduced/``; the bytes do not depend on ``workers``. They are moved into
-    place when all are complete: an interrupted run changes nothing, or leaves outputs of two runs,
-    which the next run replaces.
+    place when all are complete: an interrupted run changes nothing, or leaves no infos, so that
+    nothing reads outputs of two runs.
 
     Args:
         root: the data set; may be read-only if ``out`` is another folder.

@@ -10,6 +10,7 @@ import torch
 from mmengine import Config
 
 from ebm3d.adapters.engine.composition import find_config
+from ebm3d.adapters.repairs import newest_checkpoint
 
 _SCHEDULE = ("optim_wrapper", "param_scheduler", "train_cfg", "find_unused_parameters")
 
@@ -54,8 +55,9 @@ def supply_detector(
     elif asked.get("load_from"):
         return None
     elif (found := newest_checkpoint(folder)) is not None:
-        cfg.load_from = str(found)
-        return f"load_from is not given: taking the newest checkpoint of {folder}, {_name(found)}"
+        cfg.load_from = found
+        name = _name(Path(found))
+        return f"load_from is not given: taking the newest checkpoint of {folder}, {name}"
     else:
         message = (
             f"load_from is not given, and {folder} holds no checkpoint: {one_run}; to train the "
@@ -67,16 +69,6 @@ def supply_detector(
         if key in detector:
             cfg[key] = detector[key]
     return message
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint that a training saved last, wherever its folder was moved to."""
-    pointer = folder / "last_checkpoint"
-    if pointer.is_file():
-        named = folder / Path(pointer.read_text().strip()).name
-        if named.is_file():
-            return named
-    return max(folder.glob("*.pth"), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _mode(cfg: Config) -> str | None:

@@ -8,14 +8,14 @@ from typing import Any
 from mmengine.runner import Runner
 
 from ebm3d.adapters.engine.data_checks import check_data
-from ebm3d.adapters.engine.detector_source import newest_checkpoint, supply_detector
+from ebm3d.adapters.engine.detector_source import supply_detector
 from ebm3d.adapters.engine.settings import (
     apply_amp,
     default_work_dir,
     load_settings,
     read_config,
 )
-from ebm3d.adapters.repairs import prepare_distributed_on_cpu
+from ebm3d.adapters.repairs import newest_checkpoint, prepare_distributed_on_cpu
 
 
 def train(

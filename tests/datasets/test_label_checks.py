@@ -18,6 +18,7 @@ from ebm3d.datasets import (
     prepare_kitti,
     read_labels,
 )
+from ebm3d.datasets.cloud_source import CloudSource
 from ebm3d.datasets.frame_files import read_frame
 from ebm3d.datasets.label_checks import check_labels
 from ebm3d.datasets.label_table import LabelTable
@@ -251,7 +252,8 @@ def test_no_part_of_real_data_is_refused(shared_data: Path, rng: np.random.Gener
     """All frames, and random sets of one to five."""
     training = shared_data / "kitti_mini" / "training"
     ids = sorted(path.stem for path in (training / "label_2").glob("*.txt"))
-    read = {frame_id: read_frame(training, "velodyne_reduced", frame_id) for frame_id in ids}
+    clouds = CloudSource(training / "velodyne_reduced")
+    read = {frame_id: read_frame(clouds, frame_id) for frame_id in ids}
     sets = [ids, *(rng.choice(ids, 1 + i % 5, replace=False).tolist() for i in range(30))]
     for chosen in sets:
         frames = {frame_id: read[frame_id][0] for frame_id in chosen}

@@ -29,11 +29,16 @@ _NUM_INSPECTED = 5
 
 @dataclass(frozen=True)
 class CloudSource:
-    """How to read all clouds of a data set, and what to know of it."""
+    """The clouds of a data set: where they are, how to read them, and what to know of them."""
 
-    suffix: str
-    layout: CloudLayout
+    folder: Path
+    suffix: str = ".bin"
+    layout: CloudLayout = KITTI_LAYOUT
     warnings: tuple[Problem, ...] = ()
+
+    def path(self, frame_id: str) -> Path:
+        """File of one frame."""
+        return self.folder / f"{frame_id}{self.suffix}"
 
     @property
     def description(self) -> str:
@@ -67,7 +72,7 @@ def inspect_clouds(folder: Path, frame_ids: Sequence[str], layout: CloudLayout) 
     found, is_asked = resolve_layout(suffix, layout)
     warnings = []
     if not files:
-        return CloudSource(suffix, found)
+        return CloudSource(folder, suffix, found)
     if suffix.endswith(".bin"):
         contents = [content for path in files if (content := path.read_bytes())]
         whole = [c for c in contents if len(c) % found.point_bytes == 0] or contents[:1]
@@ -79,13 +84,13 @@ def inspect_clouds(folder: Path, frame_ids: Sequence[str], layout: CloudLayout) 
         try:
             table, found = read_table(files[0], layout)
         except DataError:
-            return CloudSource(suffix, found)
+            return CloudSource(folder, suffix, found)
         missing = int(np.isnan(table).any(axis=1).sum())
         if missing:
             got = f"{missing} of {len(table)} of NaN, no returns, which are left out"
             remedy = "nothing, if the sensor's driver writes them"
             warnings.append(Problem(files[0], None, "points of finite numbers", got, remedy))
-    source = CloudSource(suffix, found)
+    source = CloudSource(folder, suffix, found)
     left_out = [name for name in found.columns if name not in STANDARD]
     expected, given = ", ".join(STANDARD), source.description
     if left_out:

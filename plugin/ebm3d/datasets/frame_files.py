@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.boxes.points_in_boxes import points_in_boxes
-from ebm3d.datasets.cloud_layouts import KITTI_LAYOUT, CloudLayout
+from ebm3d.datasets.cloud_source import CloudSource
 from ebm3d.datasets.kitti_calibration import KittiCalibration, boxes_from_camera, read_calibration
 from ebm3d.datasets.kitti_labels import DONT_CARE, KittiObjects, read_labels
 from ebm3d.datasets.lidar_labels import AXES_ONLY, read_lidar_labels
@@ -22,8 +22,10 @@ from ebm3d.datasets.text import read_lines, split_words
 
 # The host's order (KittiDataset.METAINFO), which gives the label indices of info files.
 CLASSES = ("Pedestrian", "Cyclist", "Car", "Van", "Truck", "Person_sitting", "Tram", "Misc")
-REDUCED_FOLDER = "velodyne_reduced"  # clouds cut to the camera's view; "velodyne": full scans
-LABEL_FOLDERS = {"points": "labels", "velodyne": "label_2", REDUCED_FOLDER: "label_2"}
+FULL_FOLDER = "velodyne"  # full scans
+REDUCED_FOLDER = "velodyne_reduced"  # clouds cut to the camera's view
+POINTS_FOLDER = "points"  # of data without cameras, as custom data of other toolboxes
+LABEL_FOLDERS = {POINTS_FOLDER: "labels", FULL_FOLDER: "label_2", REDUCED_FOLDER: "label_2"}
 DEFAULT_IMAGE_SIZE = (1242, 375)  # where there is no image
 # Labels turn about the camera's y axis and boxes about the LiDAR's z: the axes must agree.
 MAX_CAMERA_TILT = np.pi / 4
@@ -71,15 +73,9 @@ class KittiFrame:
 
 
 def read_frame(
-    training: Path,
-    clouds: str,
-    frame_id: str,
-    *,
-    origin: str | None = None,
-    suffix: str = ".bin",
-    layout: CloudLayout = KITTI_LAYOUT,
+    source: CloudSource, frame_id: str, origin: str | None = None
 ) -> tuple[KittiFrame, NDArray[np.float32], NDArray[np.bool_]]:
-    """Read and check all files of one frame, with clouds of one layout in ``training / clouds``.
+    """Read and check all files of one frame, in folders beside that of the clouds.
 
     With ``origin`` ("center" or "bottom") the labels are those of ``read_lidar_labels``, and there
     is no calibration, no image and no camera's view.
@@ -90,12 +86,14 @@ def read_frame(
     Raises:
         DataError: with every defect of all files of the frame.
     """
+    training, cloud = source.folder.parent, source.path(frame_id)
+    labels = training / LABEL_FOLDERS[source.folder.name] / f"{frame_id}.txt"
     problems: list[Problem] = []
 
-    def attempt(read: Callable[[Path], _T], file: str) -> _T | None:
+    def attempt(read: Callable[[Path], _T], path: Path) -> _T | None:
         """Run one reader; keep its problems for the common report."""
         try:
-            return read(training / file)
+            return read(path)
         except DataError as error:
             problems.extend(error.problems)
             return None
@@ -103,26 +101,24 @@ def read_frame(
     known = (*CLASSES, DONT_CARE)
     calibration: KittiCalibration | None = AXES_ONLY
     image_size, plane = None, None
-    labels, cloud = f"{LABEL_FOLDERS[clouds]}/{frame_id}.txt", f"{clouds}/{frame_id}{suffix}"
     if origin is not None:
         objects = attempt(partial(read_lidar_labels, origin=origin, known_names=known), labels)
     else:
-        calibration = attempt(read_calibration, f"calib/{frame_id}.txt")
+        calibration = attempt(read_calibration, training / f"calib/{frame_id}.txt")
         objects = attempt(partial(read_labels, scores=False, known_names=known), labels)
-    points = attempt(partial(read_cloud, layout=layout), cloud)
+    points = attempt(partial(read_cloud, layout=source.layout), cloud)
     if origin is None:
-        image_size = attempt(_read_image_size, f"image_2/{frame_id}.png")
-        plane = attempt(_read_plane, f"planes/{frame_id}.txt")
+        image_size = attempt(_read_image_size, training / f"image_2/{frame_id}.png")
+        plane = attempt(_read_plane, training / f"planes/{frame_id}.txt")
     if calibration is None or objects is None or points is None or problems:
         raise DataError(problems)
-    if clouds != REDUCED_FOLDER and origin is None:
+    if source.folder.name != REDUCED_FOLDER and origin is None:
         points = points[in_camera_view(points, calibration, *(image_size or DEFAULT_IMAGE_SIZE))]
         if not len(points):
             remedy = "check that cloud and calibration belong to the same frame"
             if camera_tilt(calibration) > MAX_CAMERA_TILT:
                 remedy = f"correct the calibration: {SIDEWAYS_CAMERA}"
-            file = training / cloud
-            raise DataError([Problem(file, None, "points in the camera's view", "none", remedy)])
+            raise DataError([Problem(cloud, None, "points in the camera's view", "none", remedy)])
     boxes = boxes_from_camera(
         objects.location, objects.dimensions, objects.rotation_y, calibration
     ).astype(np.float32)

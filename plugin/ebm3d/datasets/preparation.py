@@ -15,7 +15,14 @@ from rich.progress import track
 
 from ebm3d.datasets.cloud_layouts import CloudLayout
 from ebm3d.datasets.cloud_source import CloudSource, inspect_clouds, intensity_warnings
-from ebm3d.datasets.frame_files import LABEL_FOLDERS, REDUCED_FOLDER, KittiFrame, read_frame
+from ebm3d.datasets.frame_files import (
+    FULL_FOLDER,
+    LABEL_FOLDERS,
+    POINTS_FOLDER,
+    REDUCED_FOLDER,
+    KittiFrame,
+    read_frame,
+)
 from ebm3d.datasets.kitti_infos import (
     DATABASE_FOLDER,
     database_infos,
@@ -34,12 +41,10 @@ from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.datasets.processes import map_in_order
 from ebm3d.errors import check_count, input_error
 
-_FULL_FOLDER = "velodyne"
 _REDUCED_CLOUDS = f"training/{REDUCED_FOLDER}"
 _DATABASE_INFOS = "kitti_dbinfos_train.pkl"
-_INPUTS = ("ImageSets", "training/calib", "training/label_2", "training/image_2", "training/planes")
+_INPUTS = ("ImageSets", "training/calib", "training/image_2", "training/planes")
 _NO_CALIBRATION = "--no-calibration if there are no cameras and labels are in the LiDAR frame"
-_POINTS_FOLDER = "points"  # at the root, beside "labels", as custom data of other toolboxes
 
 
 @dataclass(frozen=True)
@@ -110,15 +115,17 @@ def prepare_kitti(
     root = Path(root)
     target = root if out is None else Path(out)
     origin = None if calibration else box_origin
-    training, clouds = _find_clouds(root, calibration)
-    splits = read_splits(root / "ImageSets", training / clouds)
+    clouds = _find_clouds(root, calibration)
+    labels = clouds.parent / LABEL_FOLDERS[clouds.name]
+    splits = read_splits(root / "ImageSets", clouds)
     ids = [frame_id for of_split in splits.values() for frame_id in of_split]
-    source = inspect_clouds(training / clouds, ids, cloud_layout or CloudLayout())
-    writes_clouds = clouds != REDUCED_FOLDER or not source.is_standard
-    if writes_clouds and clouds == REDUCED_FOLDER and target.resolve() == root.resolve():
+    source = inspect_clouds(clouds, ids, cloud_layout or CloudLayout())
+    is_reduced = clouds.name == REDUCED_FOLDER
+    writes_clouds = not (is_reduced and source.is_standard)
+    if writes_clouds and is_reduced and target.resolve() == root.resolve():
         expected = "standard clouds, which are used where they are"
-        remedy = f"rename the folder to {_FULL_FOLDER}, or choose another output folder (--out)"
-        problem = Problem(training / clouds, None, expected, source.description, remedy)
+        remedy = f"rename the folder to {FULL_FOLDER}, or choose another output folder (--out)"
+        problem = Problem(clouds, None, expected, source.description, remedy)
         raise DataError([problem])
     outputs = [f"kitti_infos_{split}.pkl" for split in (*splits, "trainval")]
     outputs += [_DATABASE_INFOS, DATABASE_FOLDER, *([_REDUCED_CLOUDS] if writes_clouds else [])]
@@ -126,11 +133,10 @@ def prepare_kitti(
         (folder / DATABASE_FOLDER).mkdir()
         if writes_clouds:
             (folder / _REDUCED_CLOUDS).mkdir(parents=True)
-        process = partial(_process_frame, training, clouds, source, origin, folder)
+        process = partial(_process_frame, source, origin, folder)
         frames = _process_frames(process, splits, workers, progress)
         written = (folder if writes_clouds else root) / _REDUCED_CLOUDS
         table = LabelTable.of_frames(list(frames.values()))
-        labels = training / LABEL_FOLDERS[clouds]
         errors, warnings = check_labels(
             frames, table, labels, lambda frame_id: read_standard(written / f"{frame_id}.bin")
         )
@@ -139,16 +145,14 @@ def prepare_kitti(
         of_split = {split: [frames[i] for i in ids] for split, ids in splits.items()}
         warnings = [*errors, *warnings, *missing_classes(labels, **of_split)]
         ranges = [frame.intensities for frame in frames.values()]
-        warnings += [*source.warnings, *intensity_warnings(training / clouds, ranges)]
+        warnings += [*source.warnings, *intensity_warnings(clouds, ranges)]
         database = database_infos(of_split["train"])
         for split, ids in {**splits, "trainval": list(frames)}.items():
             infos = info_file([frame_info(frames[i]) for i in ids], lidar_only=not calibration)
             _dump(folder / f"kitti_infos_{split}.pkl", infos)
         _dump(folder / _DATABASE_INFOS, database)
         if target.resolve() != root.resolve():
-            inputs = [*_INPUTS, f"training/{clouds}"]
-            if training == root:
-                inputs = ["ImageSets", clouds, LABEL_FOLDERS[clouds]]
+            inputs = [*_INPUTS, *(str(place.relative_to(root)) for place in (clouds, labels))]
             link_inputs(root, target, [name for name in inputs if name not in outputs])
     names = Counter(name for frame in frames.values() for name in frame.objects.names.tolist())
     return PreparationReport(
@@ -158,7 +162,7 @@ def prepare_kitti(
         num_database_objects={name: len(infos) for name, infos in database.items()},
         num_empty_frames=sum(set(f.objects.names) <= {DONT_CARE} for f in frames.values()),
         num_default_sizes=sum(f.image_size is None for f in frames.values()),
-        reduced=clouds == _FULL_FOLDER,
+        reduced=clouds.name == FULL_FOLDER,
         lidar_only=not calibration,
         classes=table.summaries(),
         warnings=tuple(warnings),
@@ -166,38 +170,33 @@ def prepare_kitti(
     )
 
 
-def _find_clouds(root: Path, calibration: bool) -> tuple[Path, str]:
-    """Folder of the frames' folders, and name of that of the clouds.
-
-    Reduced clouds, unless they were made here from full scans.
-    """
-    training, clouds = root / "training", None
-    full, reduced, points = training / _FULL_FOLDER, root / _REDUCED_CLOUDS, root / _POINTS_FOLDER
+def _find_clouds(root: Path, calibration: bool) -> Path:
+    """Folder of the clouds: reduced ones, unless they were made here from full scans."""
+    full, reduced = root / "training" / FULL_FOLDER, root / _REDUCED_CLOUDS
+    points = root / POINTS_FOLDER
     if full.is_dir() and (not reduced.is_dir() or _REDUCED_CLOUDS in outputs_of(root)):
-        clouds = _FULL_FOLDER
+        clouds = full
     elif points.is_dir() and not calibration:
-        training, clouds = root, _POINTS_FOLDER
+        clouds = points
     elif reduced.is_dir():
-        clouds = REDUCED_FOLDER
-    if clouds is None:
+        clouds = reduced
+    else:
         got, remedy = f"neither it nor {reduced}", "unpack the clouds of the data set there"
         if points.is_dir():
             got, remedy = f"{got}, but {points}", f"give {_NO_CALIBRATION}"
         raise DataError([Problem(full, None, "a folder of clouds", got, remedy)])
-    needed = {training / LABEL_FOLDERS[clouds]: ("labels", "unpack or link them there")}
+    labels, calib = clouds.parent / LABEL_FOLDERS[clouds.name], clouds.parent / "calib"
+    needed = [(labels, "labels", "unpack or link them there")]
     if calibration:
-        needed[training / "calib"] = (
-            "calibrations",
-            f"unpack them there; or give {_NO_CALIBRATION}",
-        )
+        needed.append((calib, "calibrations", f"unpack them there; or give {_NO_CALIBRATION}"))
     missing = [
         Problem(place, None, f"a folder of {kind}", "no such folder", remedy)
-        for place, (kind, remedy) in needed.items()
+        for place, kind, remedy in needed
         if not place.is_dir()
     ]
     if missing:
         raise DataError(missing)
-    return training, clouds
+    return clouds
 
 
 def _process_frames(
@@ -223,22 +222,12 @@ def _process_frames(
 
 
 def _process_frame(
-    training: Path,
-    clouds: str,
-    source: CloudSource,
-    origin: str | None,
-    folder: Path,
-    task: tuple[str, bool],
+    source: CloudSource, origin: str | None, folder: Path, task: tuple[str, bool]
 ) -> KittiFrame | tuple[Problem, ...]:
     """Read one frame, write its reduced cloud and, for training, its objects; or its defects."""
     frame_id, is_training = task
     try:
-        frame, points, inside = read_frame(
-            *(training, clouds, frame_id),
-            origin=origin,
-            suffix=source.suffix,
-            layout=source.layout,
-        )
+        frame, points, inside = read_frame(source, frame_id, origin)
     except DataError as error:
         return error.problems
     if (folder / _REDUCED_CLOUDS).is_dir():

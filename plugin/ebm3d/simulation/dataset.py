@@ -9,6 +9,7 @@ import numpy as np
 from rich.progress import track
 
 from ebm3d.datasets.atomic import new_folder
+from ebm3d.datasets.frame_files import FULL_FOLDER, REDUCED_FOLDER
 from ebm3d.datasets.kitti_calibration import write_calibration
 from ebm3d.datasets.kitti_labels import write_labels
 from ebm3d.datasets.point_clouds import write_cloud
@@ -17,7 +18,7 @@ from ebm3d.errors import check_count, input_error
 from ebm3d.simulation.frame import FieldOfView, simulate_frame
 from ebm3d.simulation.sensors import find_sensor
 
-CLOUD_FOLDERS = {"camera": "velodyne_reduced", "full": "velodyne"}
+CLOUD_FOLDERS = {"camera": REDUCED_FOLDER, "full": FULL_FOLDER}
 
 
 def write_dataset(

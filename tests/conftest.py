@@ -18,7 +18,7 @@ import torch
 from hypothesis import settings
 from numpy.typing import NDArray
 
-pytest_plugins = ["tests.skip_bound", "tests.cuda"]
+pytest_plugins = ["tests.skip_bound", "tests.cuda", "tests.random_order"]
 
 # The same examples in every run, and no deadline: a kernel compiles in the first of them.
 settings.register_profile("reproducible", derandomize=True, deadline=None)

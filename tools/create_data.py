@@ -5,16 +5,29 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ebm3d.datasets import DataError, PreparationReport, prepare_kitti
+from ebm3d.datasets import (
+    DataError,
+    PreparationReport,
+    Problem,
+    add_cloud_options,
+    cloud_layout,
+    prepare_kitti,
+)
+from ebm3d.datasets.atomic import new_folder
+from ebm3d.datasets.label_table import ClassSummary
+from ebm3d.datasets.lidar_labels import ORIGINS
 from ebm3d.simulation import SENSORS, write_dataset
 
 _ERRORS = Console(stderr=True)
+_COLUMNS = ("labels", "database", "points", "empty", "l w h", "rotation_y", "easy/mod/hard/none")
+_CAPTION = "database: training objects; points, l w h (m): medians; empty: without points"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,22 +35,32 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         if options.command == "simulated":
-            write_dataset(
-                options.out,
-                num_train=options.train,
-                num_val=options.val,
-                seed=options.seed,
+            with new_folder(options.out) as folder:
+                write_dataset(
+                    folder,
+                    num_train=options.train,
+                    num_val=options.val,
+                    seed=options.seed,
+                    workers=options.workers,
+                    sensor=options.sensor,
+                )
+                report = prepare_kitti(folder, workers=options.workers, progress=True)
+            report = replace(report, out=options.out)
+        else:
+            report = prepare_kitti(
+                options.root,
+                out=options.out,
                 workers=options.workers,
-                sensor=options.sensor,
+                progress=True,
+                calibration=not options.no_calibration,
+                box_origin=options.box_origin or "center",
+                unchecked_labels=options.unchecked_labels,
+                cloud_layout=cloud_layout(options),
             )
-            options.root, options.out = options.out, None
-        report = prepare_kitti(
-            options.root, out=options.out, workers=options.workers, progress=True
-        )
     except DataError as error:
         _show_problems(error)
         return 1
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         _ERRORS.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True, highlight=False)
         return 1
     _show_report(report)
@@ -51,6 +74,20 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     kitti = commands.add_parser("kitti", help="the KITTI object set, or any set in its layout")
     kitti.add_argument("--root", type=Path, required=True, help="folder with ImageSets/, training/")
     kitti.add_argument("--out", type=Path, help="folder of the outputs (default: the root)")
+    kitti.add_argument(
+        "--no-calibration",
+        action="store_true",
+        help="no cameras: labels in the LiDAR frame, lines 'x y z dx dy dz yaw class'",
+    )
+    kitti.add_argument(
+        "--box-origin", choices=ORIGINS, help="of such labels, where z is (default: center)"
+    )
+    kitti.add_argument(
+        "--unchecked-labels",
+        action="store_true",
+        help="take labels that do not fit the clouds: warnings in place of errors",
+    )
+    add_cloud_options(kitti)
     simulated = commands.add_parser("simulated", help="make simulated LiDAR frames, prepare them")
     simulated.add_argument("--out", type=Path, required=True, help="folder to write to")
     simulated.add_argument("--train", type=int, default=400, help="number of training frames")
@@ -64,44 +101,70 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.workers < 1:
         parser.error(f"--workers must be at least 1, but got {options.workers}")
+    if options.command == "kitti" and options.box_origin and not options.no_calibration:
+        parser.error("--box-origin belongs to --no-calibration: KITTI's labels have their own")
     return options
 
 
 def _show_problems(error: DataError) -> None:
     """List all defects, and say that nothing was written."""
     for problem in error.problems:
-        _ERRORS.print(
-            f"[bold]{escape(problem.place)}[/bold]\n"
-            f"  expected  {escape(problem.expected)}\n"
-            f"  got       [red]{escape(problem.got)}[/red]\n"
-            f"  remedy    {escape(problem.remedy)}",
-            soft_wrap=True,
-            highlight=False,
-        )
+        _show_problem(problem, "red")
     files = len({problem.file for problem in error.problems})
     _ERRORS.print(
         f"[red]{len(error.problems)} defects in {files} files; no output was written.[/red]"
     )
 
 
+def _show_problem(problem: Problem, color: str) -> None:
+    """Print one defect."""
+    _ERRORS.print(
+        f"[bold]{escape(problem.place)}[/bold]\n"
+        f"  expected  {escape(problem.expected)}\n"
+        f"  got       [{color}]{escape(problem.got)}[/{color}]\n"
+        f"  remedy    {escape(problem.remedy)}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
 def _show_report(report: PreparationReport) -> None:
     """Print what there is now."""
-    console = Console()
-    table = Table("class", title=f"{report.out}", title_justify="left")
-    for column in ("labels", "in the database (train)"):
-        table.add_column(column, justify="right")
+    console = Console(width=max(Console().width, 110))  # no figure is cut off
+    table = Table("class", title=f"{report.out}", title_justify="left", caption=_CAPTION)
+    for column in _COLUMNS:
+        table.add_column(column, justify="right", no_wrap=True)
     for name, count in report.num_objects.items():
-        table.add_row(name, f"{count:,}", f"{report.num_database_objects.get(name, 0):,}")
+        figures = [f"{count:,}", f"{report.num_database_objects.get(name, 0):,}"]
+        if name in report.classes:
+            figures += _figures(report.classes[name])
+        table.add_row(name, *figures)
     console.print(table)
     frames = report.num_frames
     clouds = "full scans, cut to the camera's view" if report.reduced else "camera view already"
+    images = f"{report.num_default_sizes:,} without an image (size 1242 x 375 assumed)"
+    if report.lidar_only:
+        clouds, images = "all points", "no cameras: labels in the LiDAR frame"
     console.print(
         f"{frames['train']:,} training and {frames['val']:,} validation frames, "
-        f"{report.num_empty_frames:,} of them without objects; clouds: {clouds}; "
-        f"{report.num_default_sizes:,} without an image (size 1242 x 375 assumed)\n"
+        f"{report.num_empty_frames:,} of them without objects; clouds: {clouds}; {images}\n"
         f"{report.seconds:.1f} s, {sum(frames.values()) / report.seconds:,.0f} frames/s",
         highlight=False,
     )
+    for problem in report.warnings:
+        _show_problem(problem, "yellow")
+
+
+def _figures(summary: ClassSummary) -> list[str]:
+    """Cells of a class from the third column on."""
+    length, width, height = summary.size
+    return [
+        f"{summary.num_points:,.0f}",
+        f"{summary.num_empty / summary.number:.0%}",
+        f"{length:.2f} {width:.2f} {height:.2f}",
+        f"{summary.angles[0]:.2f} to {summary.angles[1]:.2f}",
+        "/".join(map(str, summary.difficulties)),
+    ]
 
 
 if __name__ == "__main__":

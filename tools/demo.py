@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
             markup=False,
         )
         return 1
-    state_file.write_text(json.dumps(state))
+    _write_json(state_file, state)
     seconds: dict[str, float] = state["seconds"]
     console.print(f"ebm3d demo: everything goes to {args.out}, logs to demo.log there.")
     with (args.out / "demo.log").open("a") as log, console.status("Loading") as status:
@@ -105,20 +105,27 @@ def main(arguments: list[str] | None = None) -> int:
                     console.print(f"The log has the details: {log.name}")
                     return 1
                 seconds[name] = round(time.monotonic() - started, 1)
-                state_file.write_text(json.dumps(state))
+                _write_json(state_file, state)
                 took = f"{seconds[name]:.0f} s"
                 console.print(f"{number}/{len(steps)} {title}: {took}", markup=False)
     from ebm3d.adapters.engine import comparison_table
 
     figures = json.loads((args.out / "evaluation.json").read_text())
     summary = {"before": figures["before"], "after": figures["after"], "seconds": seconds}
-    (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    _write_json(args.out / "summary.json", summary)
     console.print(comparison_table(figures))
     console.print(f"All stages took {sum(seconds.values()):.0f} s.")
     for note in json.loads((args.out / "pictures.json").read_text()):
         console.print(note)
     console.print(f"Figures: {args.out / 'summary.json'}; pictures: {args.out / 'pictures'}")
     return 0
+
+
+def _write_json(file: Path, tree: Any) -> None:
+    """Write a JSON file, whole at any moment."""
+    from ebm3d.datasets.atomic import write_atomically
+
+    write_atomically(file, (json.dumps(tree, indent=2) + "\n").encode())
 
 
 def _read_state(file: Path) -> dict[str, Any]:
@@ -133,12 +140,12 @@ def _read_state(file: Path) -> dict[str, Any]:
 def _stages(args: argparse.Namespace) -> dict[str, tuple[str, Callable[[], Any]]]:
     """Title and function of the stages by name, in order; each calls what the tools call."""
     import numpy as np
-    from mmengine.runner import find_latest_checkpoint
 
     import ebm3d.register  # noqa: F401
     from ebm3d.adapters.engine import evaluate, parse_value, train
     from ebm3d.adapters.inference import FrameInference
     from ebm3d.adapters.pictures import write_pictures
+    from ebm3d.adapters.repairs import newest_checkpoint
     from ebm3d.datasets import prepare_kitti, read_labels
     from ebm3d.simulation import write_dataset
     from ebm3d.visualization import most_convincing
@@ -162,7 +169,7 @@ def _stages(args: argparse.Namespace) -> dict[str, tuple[str, Callable[[], Any]]
         )
 
     def latest(name: str) -> str:
-        return str(find_latest_checkpoint(str(out / name)))
+        return str(newest_checkpoint(out / name))
 
     def draw() -> None:
         ids = (data / "ImageSets" / "val.txt").read_text().split()
@@ -179,7 +186,7 @@ def _stages(args: argparse.Namespace) -> dict[str, tuple[str, Callable[[], Any]]
             print(*written.files, *written.problems, sep="\n")
         shown = [frames[row].above(min_score) for row in rows]
         notes = [frame.title for frame in shown]
-        (out / "pictures.json").write_text(json.dumps(notes))
+        _write_json(out / "pictures.json", notes)
 
     def prepare() -> None:
         prepare_kitti(data, workers=workers)

@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.progress import track
 
 from ebm3d.datasets import DataError
+from ebm3d.datasets.atomic import check_writable, write_atomically
 from ebm3d.evaluation import (
     CLASSES,
     MatchingProblem,
@@ -52,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     """Read, evaluate, print, write."""
     started = time.perf_counter()
+    if options.json is not None:
+        check_writable("--json", options.json)
+    if options.plots is not None:
+        check_writable("--plots", options.plots, "folder")
     thresholds = resolve_iou_thresholds(options.classes, options.iou)
     inputs = read_folders(
         options.label_dir,
@@ -118,7 +123,7 @@ def _write(options: argparse.Namespace, report: Any, tree: Any, console: Console
     """Write the JSON file and the pictures, where asked for."""
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+        write_atomically(options.json, (json.dumps(tree, indent=1) + "\n").encode())
         console.print(f"All figures: {options.json}", highlight=False)
     if options.plots is not None:
         from ebm3d.evaluation.pictures import save_precision_recall

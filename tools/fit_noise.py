@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ebm3d.adapters.engine import OptionAction
 from ebm3d.adapters.engine.noise_fitting import fit_noise
-from ebm3d.datasets.atomic import check_writable
+from ebm3d.datasets.atomic import check_writable, write_atomically
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
         console.print(f"{name}: {row}")
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(stds, indent=2) + "\n")
+        write_atomically(args.json, (json.dumps(stds, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

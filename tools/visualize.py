@@ -19,7 +19,7 @@ from rich.console import Console
 from ebm3d.adapters.engine import OptionAction
 from ebm3d.adapters.inference import FrameInference
 from ebm3d.adapters.pictures import make_folder, write_pictures
-from ebm3d.datasets import DataError
+from ebm3d.datasets import DataError, add_cloud_options, cloud_layout
 from ebm3d.visualization import (
     MIN_SCORE,
     FrameBrowser,
@@ -40,7 +40,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--frame",
         nargs="+",
-        metavar="ID|FILE.bin",
+        metavar="ID|FILE",
         help="frames of the test data, or clouds; left out: the first frame with detections, "
         "and all frames in the window",
     )
@@ -52,6 +52,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--interactive", action="store_true", help="open a window too")
     parser.add_argument("--cfg-options", nargs="+", action=OptionAction, metavar="KEY=VALUE")
+    add_cloud_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -61,7 +62,12 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
         make_folder(args.out)
-        inference = FrameInference(args.config, args.checkpoint, cfg_options=args.cfg_options)
+        inference = FrameInference(
+            args.config,
+            args.checkpoint,
+            cfg_options=args.cfg_options,
+            cloud_layout=cloud_layout(args),
+        )
         load = lru_cache(_KEPT_FRAMES)(lambda source: inference(source).frame)
         drawn = args.frame or _first_with_boxes(inference.frame_ids(), load, args.min_score)
         min_score = args.min_score

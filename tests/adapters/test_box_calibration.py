@@ -279,8 +279,9 @@ def test_settings_for_densities_that_are_not_there_are_refused(
 ) -> None:
     from ebm3d.adapters.metrics import EBM3DKittiMetric
 
-    file = tmp_path / "temperature.json"
-    write_temperature(file, Temperature((1.0,) * 7, 1, 0.0, 0.0))
+    file = tmp_path / setting
+    if setting == "temperature":
+        write_temperature(file, Temperature((1.0,) * 7, 1, 0.0, 0.0))
     first = predictions(labels, change=lambda density, index: None)[0]
     metric = EBM3DKittiMetric(ann_file=str(path), calibration={setting: str(file)})
     with pytest.raises(ValueError, match=f"calibration setting {setting} must be None"):

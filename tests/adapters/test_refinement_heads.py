@@ -60,7 +60,8 @@ def test_loss_of_a_batch_is_the_mean_over_all_its_boxes(build: Any):
     first = losses_of(head, frames.one(0))
     second = losses_of(head, frames.one(1), seed=None)
     for name, value in losses_of(head, frames).items():
-        torch.testing.assert_close(value, (3 * first[name] + 2 * second[name]) / 5)
+        mean = (3 * first[name] + 2 * second[name]) / 5
+        torch.testing.assert_close(value, mean, rtol=1e-4, atol=1e-4)  # sums in float32
 
 
 @every_head

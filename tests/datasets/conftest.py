@@ -130,3 +130,11 @@ def _make_cloud(
     cloud = np.vstack(clouds)
     # Keep clear of the camera, where pixels depend on the last digit.
     return cloud[np.linalg.norm(cloud[:, :3], axis=1) > 1.5].astype(np.float32)
+
+
+@pytest.fixture
+def scenes(rng: np.random.Generator) -> dict[str, tuple[list[str], np.ndarray, np.ndarray]]:
+    """The scene of each of ``FRAMES``."""
+    from tests.datasets.scenes import FRAMES, make_scene
+
+    return {frame_id: make_scene(rng) for frame_id in FRAMES}

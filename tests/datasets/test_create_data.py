@@ -8,6 +8,7 @@ import pytest
 
 from ebm3d.datasets import read_cloud
 from tests.datasets.conftest import Tree
+from tests.datasets.scenes import Scenes, write_custom
 
 _TOOL = Path(__file__).resolve().parents[2] / "tools" / "create_data.py"
 
@@ -49,6 +50,23 @@ def test_defects_are_all_shown_and_nothing_is_written(
     for word in ("expected", "got", "remedy"):
         assert error.count(f"  {word}  ") == 3
     assert not (kitti_tree.root / "kitti_infos_train.pkl").exists()
+
+
+def test_labels_that_miss_the_cloud_end_in_code_1_unless_unchecked(
+    tool: ModuleType, tmp_path: Path, scenes: Scenes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_custom(tmp_path / "data", scenes, lambda boxes: boxes)
+    arguments = ["kitti", "--root", str(root), "--workers", "1", "--no-calibration"]
+    assert tool.main([*arguments, "--box-origin", "bottom"]) == 1
+    assert "give --box-origin center" in capsys.readouterr().err
+    assert tool.main([*arguments, "--box-origin", "bottom", "--unchecked-labels"]) == 0
+    assert "give --box-origin center" in capsys.readouterr().err
+    assert tool.main(arguments) == 0
+    printed = capsys.readouterr()
+    assert "no cameras" in printed.out
+    assert "expected" not in printed.err
+    with pytest.raises(SystemExit):
+        tool.main([*arguments[:-1], "--box-origin", "bottom"])
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from tests.datasets.conftest import make_calibration
 
 @pytest.fixture
 def points(rng: np.random.Generator) -> np.ndarray:
-    return rng.normal(size=(10, 4)).astype(np.float32)
+    return rng.uniform([5, -20, -2, 0], [60, 20, 1, 1], size=(10, 4)).astype(np.float32)
 
 
 def test_points_survive_writing_and_reading(tmp_path: Path, points: np.ndarray) -> None:

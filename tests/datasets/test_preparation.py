@@ -14,6 +14,7 @@ import pytest
 from ebm3d.datasets import (
     DataError,
     boxes_from_camera,
+    outputs,
     preparation,
     prepare_kitti,
     read_calibration,
@@ -178,7 +179,7 @@ def test_an_interrupted_run_leaves_whole_outputs_and_the_next_repairs_them(
     replace = os.replace
     with monkeypatch.context() as patch:
         if move:
-            patch.setattr(preparation.os, "replace", interrupt)
+            patch.setattr(outputs.os, "replace", interrupt)
         else:
             patch.setattr(preparation, "write_cloud", interrupt)
         with pytest.raises(KeyboardInterrupt):

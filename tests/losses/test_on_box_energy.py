@@ -110,8 +110,8 @@ def test_trace_is_that_of_the_hessian_in_residuals():
         shift[:, d] = step
         up, down = h(shift), h(-shift)
         expected += (up + down - 2 * h(zero)) / step**2 + 0.5 * ((up - down) / (2 * step)).square()
-    # Rounding: 1e-16 over step^2, times values of the order of ten; truncation: step^2.
-    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
+    # Rounding: 1e-16 over step^2, times values of the order of ten, 28 times; truncation: step^2.
+    torch.testing.assert_close(loss, expected, atol=5e-5, rtol=5e-5)
 
 
 def test_learned_normalizer_leaves_the_pools_alone():

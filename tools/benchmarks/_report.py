@@ -15,6 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ebm3d.datasets.atomic import write_atomically
+
 CLOCKS = {"clock": time.perf_counter, "processor": time.process_time}
 Seconds = dict[str, dict[str, list[float]]]
 """Seconds of each call by clock and stage; "processor" sums over the threads."""
@@ -100,7 +102,7 @@ def write_json(path: Path | None, report: Any) -> None:
         text = json.dumps(report)
         report = json.loads(text, parse_float=lambda number: float(f"{float(number):.5g}"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_rows(report, "") + "\n", encoding="utf-8")
+        write_atomically(path, (_rows(report, "") + "\n").encode())
 
 
 def _rows(value: Any, indent: str) -> str:

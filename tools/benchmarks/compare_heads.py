@@ -20,9 +20,9 @@ from typing import Any
 
 from _report import parser_of, print_table, write_json
 from mmengine import DictAction
-from mmengine.runner import find_latest_checkpoint
 
 from ebm3d.adapters.engine import evaluate, train
+from ebm3d.adapters.repairs import newest_checkpoint
 
 HEADS = ("ebm", "confidence", "direct", "gaussian", "laplace", "propel", "rlel", "bel", "binned")
 METHODS = (
@@ -41,17 +41,17 @@ def run(name: str, seed: int, args: Any) -> dict[str, Any]:
     figures = folder / "figures.json"
     if figures.is_file():
         return json.loads(figures.read_text())
-    if not (folder / "last_checkpoint").is_file():
-        train(
-            args.config,
-            head=head,
-            stage="refinement",
-            loss=loss or None,
-            work_dir=folder,
-            seed=seed,
-            cfg_options={**options, "load_from": str(args.detector)},
-        )
-    config, checkpoint = next(folder.glob("*.py")), find_latest_checkpoint(str(folder))
+    train(
+        args.config,
+        head=head,
+        stage="refinement",
+        loss=loss or None,
+        work_dir=folder,
+        resume="auto",  # a killed training goes on, a finished one ends at once
+        seed=seed,
+        cfg_options={**options, "load_from": str(args.detector)},
+    )
+    config, checkpoint = next(folder.glob("*.py")), newest_checkpoint(folder)
     if head == "ebm" and args.uncertainty is not None:
         options["model.bbox_head.refinement_head.uncertainty"] = args.uncertainty
     has_density = head not in ("ebm", "confidence") or (head == "ebm" and args.uncertainty)

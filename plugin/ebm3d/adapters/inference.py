@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import tempfile
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -13,13 +15,15 @@ import torch
 from mmdet3d.registry import DATASETS, MODELS
 from mmdet3d.structures import get_box_type
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
 from ebm3d.adapters.checkpoints import check_file, load_weights
 from ebm3d.adapters.engine.settings import load_settings
 from ebm3d.adapters.refinement_heads import EBMRefinementHead
-from ebm3d.datasets import read_cloud
+from ebm3d.datasets import CloudLayout, read_cloud, write_cloud
+from ebm3d.datasets.point_clouds import CLOUD_SUFFIXES, cloud_suffix, intensity_problem
 from ebm3d.errors import input_error
 from ebm3d.visualization import RefinedFrame
 
@@ -49,6 +53,7 @@ class FrameInference:
         checkpoint: what training saved; it must hold every parameter of the model.
         device: where the model runs; None for CUDA where there is CUDA.
         cfg_options: values of the config by dotted key.
+        cloud_layout: of cloud files; see :func:`ebm3d.datasets.read_cloud`.
 
     Raises:
         FileNotFoundError: if there is no such config or checkpoint.
@@ -63,6 +68,7 @@ class FrameInference:
         *,
         device: str | None = None,
         cfg_options: dict[str, Any] | None = None,
+        cloud_layout: CloudLayout | None = None,
     ) -> None:
         check_file(checkpoint)
         cfg = load_settings(config, cfg_options=cfg_options)
@@ -74,6 +80,7 @@ class FrameInference:
         self._dataset_settings = cfg.test_dataloader.dataset
         self._classes = tuple(cfg.test_dataloader.dataset.metainfo["classes"])
         self._dataset: Any = None
+        self._cloud_layout = cloud_layout or CloudLayout()
 
     def frame_ids(self) -> list[str]:
         """Return the frames of the config's test data, in its order."""
@@ -84,8 +91,8 @@ class FrameInference:
         """Run the model on one frame.
 
         Args:
-            source: the id of a frame of the config's test data, such as ``"000008"``, or a
-                ``.bin`` file of float32 x, y, z, intensity.
+            source: the id of a frame of the config's test data, such as ``"000008"``, or a file
+                that :func:`ebm3d.datasets.read_cloud` reads.
 
         Returns:
             Boxes before and after refinement; equal, with f NaN, where the model refines nothing.
@@ -94,8 +101,10 @@ class FrameInference:
             DataError: if the cloud is missing or cannot be read.
             ValueError: if the test data has no such frame.
         """
-        if Path(source).suffix == ".bin":
-            frame_id, data, true = Path(source).stem, self._data_of_cloud(Path(source)), None
+        suffix = cloud_suffix(source)
+        if suffix is not None:
+            frame_id = Path(source).name[: -len(suffix)]
+            data, true = self._data_of_cloud(Path(source)), None
         else:
             frame_id, data, true = self._data_of_frame(str(source))
         with torch.no_grad():
@@ -139,7 +148,8 @@ class FrameInference:
         ids = self.frame_ids()
         if frame_id not in ids:
             known = ", ".join(ids[:_SHOWN_IDS]) + (", ..." if len(ids) > _SHOWN_IDS else "")
-            expected = f"a frame of the config's test data ({known}) or a .bin file"
+            expected = f"a frame of the config's test data ({known}) or a file: "
+            expected += ", ".join(CLOUD_SUFFIXES)
             raise input_error("frame", expected, repr(frame_id))
         dataset = self._test_data()
         index = ids.index(frame_id)
@@ -152,18 +162,25 @@ class FrameInference:
 
     def _data_of_cloud(self, path: Path) -> dict[str, Any]:
         """Model input of a cloud without annotations."""
-        read_cloud(path)
+        points = read_cloud(path, self._cloud_layout)
+        problem = intensity_problem(path, float(points[:, 3].min()), float(points[:, 3].max()))
+        if problem is not None:
+            print_log(str(problem), logger="current", level=logging.WARNING)
         box_type, box_mode = get_box_type(self._dataset_settings.get("box_type_3d", "LiDAR"))
-        data: dict[str, Any] = Compose(deepcopy(self._dataset_settings.pipeline))(
-            {
-                "lidar_points": {"lidar_path": str(path)},
-                "lidar_path": str(path),
-                "timestamp": 1,
-                "axis_align_matrix": np.eye(4),
-                "box_type_3d": box_type,
-                "box_mode_3d": box_mode,
-            }
-        )
+        pipeline = Compose(deepcopy(self._dataset_settings.pipeline))
+        with tempfile.TemporaryDirectory() as folder:
+            standard = str(Path(folder) / "cloud.bin")
+            write_cloud(standard, points)
+            data: dict[str, Any] = pipeline(
+                {
+                    "lidar_points": {"lidar_path": standard},
+                    "lidar_path": standard,
+                    "timestamp": 1,
+                    "axis_align_matrix": np.eye(4),
+                    "box_type_3d": box_type,
+                    "box_mode_3d": box_mode,
+                }
+            )
         return data
 
 

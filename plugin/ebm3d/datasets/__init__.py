@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ebm3d.datasets.cloud_layouts import CloudLayout, column_names
+from ebm3d.datasets.cloud_source import add_cloud_options, cloud_layout
 from ebm3d.datasets.kitti_calibration import (
     KittiCalibration,
     boxes_from_camera,
@@ -18,14 +20,18 @@ from ebm3d.datasets.preparation import PreparationReport, prepare_kitti
 from ebm3d.datasets.problems import DataError, Problem
 
 __all__ = [
+    "CloudLayout",
     "DataError",
     "KittiCalibration",
     "KittiObjects",
     "PreparationReport",
     "Problem",
+    "add_cloud_options",
     "boxes_from_camera",
     "boxes_to_camera",
     "camera_to_lidar",
+    "cloud_layout",
+    "column_names",
     "lidar_to_camera",
     "prepare_kitti",
     "project_to_image",

@@ -29,8 +29,12 @@ DIFFICULTIES = (
 
 
 def difficulty(objects: KittiObjects) -> NDArray[np.int64]:
-    """Easiest level of each object: 0 easy, 1 moderate, 2 hard, -1 none or DontCare, ``(N,)``."""
+    """Easiest level of each object: 0 easy, 1 moderate, 2 hard, -1 none or DontCare, ``(N,)``.
+
+    An object without a 2D box has no height to limit: occlusion and truncation decide alone.
+    """
     height = objects.bbox[:, 3] - objects.bbox[:, 1]
+    height = np.where(has_2d_box(objects), height, np.inf)
     level = np.full(len(objects), -1, dtype=np.int64)
     for index, limits in reversed(list(enumerate(DIFFICULTIES))):
         belongs = (
@@ -41,3 +45,9 @@ def difficulty(objects: KittiObjects) -> NDArray[np.int64]:
         )
         level[belongs] = index
     return level
+
+
+def has_2d_box(objects: KittiObjects) -> NDArray[np.bool_]:
+    """Whether the 2D box of each object has an area, ``(N,)``."""
+    left, top, right, bottom = objects.bbox.T
+    return np.asarray((right > left) & (bottom > top))

@@ -20,10 +20,12 @@ from ebm3d.datasets.point_clouds import NUM_FEATURES
 DATABASE_FOLDER = "kitti_gt_database"
 
 
-def info_file(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def info_file(infos: Sequence[dict[str, Any]], lidar_only: bool = False) -> dict[str, Any]:
     """Content of the info file of a split, from the ``frame_info`` of its frames."""
     categories = {name: label for label, name in enumerate(CLASSES)} | {DONT_CARE: -1}
-    metainfo = {"categories": categories, "dataset": "kitti", "info_version": "1.1"}
+    metainfo: dict[str, Any] = {"categories": categories, "dataset": "kitti", "info_version": "1.1"}
+    if lidar_only:  # no image to evaluate in, or to lie outside of
+        metainfo["lidar_only"] = True
     return {"metainfo": metainfo, "data_list": list(infos)}
 
 
@@ -41,7 +43,7 @@ def frame_info(frame: KittiFrame) -> dict[str, Any]:
             "cam2img": cam2img.tolist(),
             "lidar2img": (cam2img @ lidar2cam).tolist(),
         }
-    width, height = frame.image_size or DEFAULT_IMAGE_SIZE
+    width, height = (0, 0) if frame.lidar_only else frame.image_size or DEFAULT_IMAGE_SIZE
     images["CAM2"] |= {
         "img_path": f"{frame.frame_id}.png",
         "height": height,
@@ -105,6 +107,10 @@ def _instances(frame: KittiFrame) -> list[dict[str, Any]]:
     # The label gives the bottom; y points down, so the center is half a height less.
     center = objects.location - np.column_stack([0 * height, height / 2, 0 * height])
     projected = center @ frame.calibration.P2[:, :3].T + frame.calibration.P2[:, 3]
+    depth = projected[:, 2:]
+    center_2d = np.divide(
+        projected[:, :2], depth, out=np.zeros((len(objects), 2)), where=depth != 0
+    )
     is_object = objects.names != DONT_CARE
     index = np.where(is_object, np.cumsum(is_object) - 1, -1)
     labels = [CLASSES.index(n) if n in CLASSES else -1 for n in objects.names.tolist()]
@@ -116,7 +122,7 @@ def _instances(frame: KittiFrame) -> list[dict[str, Any]]:
             "bbox_3d": boxes[row].tolist(),
             "bbox_label_3d": labels[row],
             "depth": float(projected[row, 2]),
-            "center_2d": (projected[row, :2] / projected[row, 2]).tolist(),
+            "center_2d": center_2d[row].tolist(),
             "num_lidar_pts": int(frame.num_points[row]),
             "difficulty": int(levels[row]),
             "truncated": float(objects.truncated[row]),

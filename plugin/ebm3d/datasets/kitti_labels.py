@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ebm3d.datasets.atomic import write_atomically
 from ebm3d.datasets.problems import DataError, Problem
-from ebm3d.datasets.text import read_lines, split_words
+from ebm3d.datasets.text import is_number, read_lines, split_words
 from ebm3d.errors import shape_error
 
 DONT_CARE = "DontCare"
@@ -131,7 +131,7 @@ def read_labels(
             continue
         try:
             words = split_words(line, path, number)
-            known = len(words) in (LABEL_COLUMNS, RESULT_COLUMNS) and _is_number(words[1])
+            known = len(words) in (LABEL_COLUMNS, RESULT_COLUMNS) and is_number(words[1])
             if num_columns is None and known:
                 num_columns = len(words)
             rows.append(_parse_line(path, number, words, num_columns, known_names))
@@ -211,14 +211,14 @@ def _explain_columns(
 ) -> tuple[str, str]:
     """What a line of another number of columns looks like, and the remedy for it."""
     form = f"restore the line in the format: {_LINE_FORMAT}"
-    num_words = next((i for i, word in enumerate(words) if _is_number(word)), len(words))
+    num_words = next((i for i, word in enumerate(words) if is_number(word)), len(words))
     if 1 < num_words < len(words):
         name = "_".join(words[:num_words])
         remedy = f"write {_near_name(name, known_names) or name}"
         if len(words) - num_words + 1 not in (num_columns, LABEL_COLUMNS, RESULT_COLUMNS):
             remedy += f", and {form}"
         return f", with a space in the class name {' '.join(words[:num_words])!r}", remedy
-    if num_words == 0 and len(words) > 2 and _is_number(words[1]) and not _is_number(words[2]):
+    if num_words == 0 and len(words) > 2 and is_number(words[1]) and not is_number(words[2]):
         remedy = "write one file per frame, without the first two columns"
         return ", frame and track before the name as in the tracking benchmark", remedy
     if num_words == 0:
@@ -235,12 +235,3 @@ def _near_name(name: str, known_names: Collection[str]) -> str | None:
     key = name.lower().replace("-", "_")
     near = difflib.get_close_matches(key, by_key, n=1, cutoff=0.8)
     return by_key[near[0]] if near else None
-
-
-def _is_number(word: str) -> bool:
-    """Whether a word is a number, finite or not."""
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

@@ -14,7 +14,7 @@ _REMEDY = (
     "come with most detection toolboxes"
 )
 _BETWEEN = re.compile(r"[\s,;\"'\[\]]+")
-_FILE_OF_FRAME = re.compile(r"(?:.*[/\\])?(\d+)(?:\.(?:txt|bin|png|jpg|npy|pcd))*", re.ASCII)
+_FILE_OF_FRAME = re.compile(r"(?:.*[/\\])?(\d+)(?:\.(?:txt|bin|png|jpg|npy|pcd|ply))*", re.ASCII)
 
 
 def read_splits(folder: str | Path, files: str | Path | None = None) -> dict[str, list[str]]:
@@ -79,7 +79,7 @@ def read_ids(path: str | Path, first_place: dict[str, str] | None = None) -> lis
 def match_ids(ids: Iterable[str], names: Iterable[str]) -> list[str]:
     """Return ids as files are named: 3 is 000003 where that alone exists; others unchanged."""
     by_number: dict[str, list[str]] = {}
-    for name in names:
+    for name in {*names} - {""}:
         by_number.setdefault(name.lstrip("0"), []).append(name)
     near = [(frame_id, by_number.get(frame_id.lstrip("0"), ())) for frame_id in ids]
     return [names[0] if len(names) == 1 else frame_id for frame_id, names in near]

@@ -79,6 +79,15 @@ def split_words(line: str, path: Path, number: int) -> list[str]:
     return line.translate(_TO_BLANKS).split()
 
 
+def is_number(word: str) -> bool:
+    """Whether a word is a number, finite or not."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def is_plain(content: bytes) -> bool:
     """Whether the words of a text are what ``bytes.split`` gives: no marks, comments, commas."""
     return content.isascii() and not any(mark in content for mark in _SPECIAL)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.boxes.points_in_boxes import points_in_boxes
+from ebm3d.datasets.atomic import UNFINISHED
 from ebm3d.datasets.kitti_calibration import read_calibration
 from ebm3d.datasets.kitti_frames import KittiFrames, read_frames
 from ebm3d.datasets.kitti_splits import match_ids
@@ -148,6 +149,10 @@ def _find_files(folder: Path, kind: str, notes: list[str]) -> tuple[Path, set[st
 
 def _frame_ids(folder: Path) -> set[str]:
     """Frame ids of the text files of a folder: those whose stem is a number."""
+    if (mark := folder / UNFINISHED).exists():
+        expected, remedy = "no such file", "write the results again"
+        got = "results of a run that was interrupted, beside earlier ones"
+        raise DataError([Problem(mark, None, expected, got, remedy)])
     names = (path.stem for path in folder.glob("*.txt"))
     return {name for name in names if name.isascii() and name.isdigit()}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ebm3d.datasets.atomic import replacing
 from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, format_threshold
 from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, NUM_SAMPLES
 
@@ -45,5 +46,6 @@ def save_precision_recall(evaluation: KittiEvaluation, folder: str | Path) -> li
             axes.set_ylabel("precision")
         grid[0, 0].set(xlim=(0.0, 1.0), ylim=(0.0, 1.02))
         written.append(Path(folder) / f"precision_recall_{class_name.lower()}.png")
-        figure.savefig(written[-1], dpi=110)
+        with replacing(written[-1]) as partial:
+            figure.savefig(partial, dpi=110)
     return written

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from rich.progress import track
 
+from ebm3d.datasets.atomic import new_folder
+from ebm3d.datasets.frame_files import FULL_FOLDER, REDUCED_FOLDER
 from ebm3d.datasets.kitti_calibration import write_calibration
 from ebm3d.datasets.kitti_labels import write_labels
 from ebm3d.datasets.point_clouds import write_cloud
@@ -17,7 +18,7 @@ from ebm3d.errors import check_count, input_error
 from ebm3d.simulation.frame import FieldOfView, simulate_frame
 from ebm3d.simulation.sensors import find_sensor
 
-CLOUD_FOLDERS = {"camera": "velodyne_reduced", "full": "velodyne"}
+CLOUD_FOLDERS = {"camera": REDUCED_FOLDER, "full": FULL_FOLDER}
 
 
 def write_dataset(
@@ -58,13 +59,9 @@ def write_dataset(
     check_count("workers", workers, 1)
     if field_of_view not in CLOUD_FOLDERS:
         raise input_error("field_of_view", '"camera" or "full"', repr(field_of_view))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise input_error("out", "a new or empty folder", out, "remove it or choose another")
     find_sensor(sensor)
-    out.parent.mkdir(parents=True, exist_ok=True)
     splits = {"train": range(num_train), "val": range(num_train, num_train + num_val)}
-    with TemporaryDirectory(prefix=f".{out.name}.partial-", dir=out.parent) as folder:
-        root = Path(folder) / out.name
+    with new_folder(out) as root:
         for name in (CLOUD_FOLDERS[field_of_view], "label_2", "calib"):
             (root / "training" / name).mkdir(parents=True)
         (root / "ImageSets").mkdir()
@@ -79,7 +76,6 @@ def write_dataset(
         done = map_in_order(write, jobs, workers, __name__)
         for _ in track(done, "Simulating", total=len(jobs), disable=not progress):
             pass
-        root.rename(out)
 
 
 def frame_seed(seed: int, split: int, index: int) -> np.random.SeedSequence:

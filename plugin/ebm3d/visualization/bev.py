@@ -11,6 +11,7 @@ import torch
 
 from ebm3d.boxes import bev_corners
 from ebm3d.boxes.iou import iou_3d
+from ebm3d.datasets.atomic import replacing
 from ebm3d.visualization.frame import (
     GROUND_TRUTH,
     INITIAL,
@@ -35,7 +36,8 @@ def write_bev_picture(
     A close-up's title says how far the corners moved, f before and after, and, where true boxes
     are known, the largest 3D IoU with one. Detections below ``min_score`` are left out.
     """
-    bev_figure(frame.above(min_score)).savefig(path, dpi=130)
+    with replacing(path) as partial:
+        bev_figure(frame.above(min_score)).savefig(partial, dpi=130)
 
 
 def bev_figure(frame: RefinedFrame) -> Any:

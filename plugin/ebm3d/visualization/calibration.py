@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
+from ebm3d.datasets.atomic import replacing
 from ebm3d.evaluation.calibration import LEVELS, NUM_BINS, CalibrationReport
 from ebm3d.visualization.frame import REFINED
 
@@ -30,7 +31,8 @@ _HINTS = (
 def write_calibration_picture(path: str | Path, report: CalibrationReport, title: str) -> None:
     """Write a PNG of how predicted densities are calibrated; its folder is made if absent."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    calibration_figure(report, title).savefig(path, dpi=130)
+    with replacing(path) as partial:
+        calibration_figure(report, title).savefig(partial, dpi=130)
 
 
 def calibration_figure(report: CalibrationReport, title: str) -> Any:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ebm3d.boxes import add_local_offsets, local_offsets
+from ebm3d.datasets.atomic import replacing
 from ebm3d.errors import check_boxes, input_error
 from ebm3d.visualization.bev import signed
 from ebm3d.visualization.frame import (
@@ -103,7 +104,8 @@ def write_energy_picture(
     path: str | Path, landscape: EnergyLandscape, frame: RefinedFrame, row: int
 ) -> None:
     """Write a PNG of f around box ``row`` of a frame, with the box before and after refinement."""
-    energy_figure(landscape, frame, row).savefig(path, dpi=130)
+    with replacing(path) as partial:
+        energy_figure(landscape, frame, row).savefig(partial, dpi=130)
 
 
 def energy_figure(landscape: EnergyLandscape, frame: RefinedFrame, row: int) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ebm3d.boxes import corners_3d
 from ebm3d.boxes.iou import iou_3d
 from ebm3d.boxes.points_in_boxes import points_in_boxes
+from ebm3d.datasets.atomic import replacing
 from ebm3d.visualization.bev import signed
 from ebm3d.visualization.camera import Camera, direction_of, fit_camera, project
 from ebm3d.visualization.frame import (
@@ -59,7 +60,8 @@ def write_rendering(path: str | Path, frame: RefinedFrame, *, min_score: float =
     roofs = frame.refined[chosen, :3].astype(float)
     roofs[:, 2] += frame.refined[chosen, 5] + 0.4
     numbers = project(roofs, camera, _SIZE) - first
-    _figure(frame, chosen, image, numbers, close_ups).savefig(path)
+    with replacing(path) as partial:
+        _figure(frame, chosen, image, numbers, close_ups).savefig(partial)
 
 
 def front_camera(frame: RefinedFrame, *, sensor: bool = False) -> Camera:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ebm3d.boxes import corners_3d
+from ebm3d.datasets.atomic import write_atomically
 from ebm3d.visualization.frame import (
     GROUND_TRUTH,
     MIN_SCORE,
@@ -101,7 +102,7 @@ def write_ply(path: str | Path, scene: Scene) -> None:
         f"{_COLOR}element edge {len(edge)}\nproperty int vertex1\nproperty int vertex2\n"
         f"{_COLOR}end_header\n"
     )
-    Path(path).write_bytes(header.encode("ascii") + vertex.tobytes() + edge.tobytes())
+    write_atomically(path, header.encode("ascii") + vertex.tobytes() + edge.tobytes())
 
 
 def _vertices(boxes: FloatArray) -> NDArray[np.float32]:

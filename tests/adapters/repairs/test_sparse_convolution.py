@@ -111,7 +111,7 @@ def test_sparse_convolution_equals_a_dense_one_in_every_repeat(repaired, generat
         assert torch.equal(again, cells)
         pairs = (rows, expected), (features_gradient, leaf.grad), (filters_gradient, filters.grad)
         for values, exact in pairs:
-            assert (values - exact.detach()).abs().max() < 1e-5 * exact.abs().max()
+            assert (values - exact.detach()).abs().max() < 5e-5 * exact.abs().max()
 
 
 def test_without_the_repairs_the_defects_show():

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from _report import parser_of, write_json
 
+from ebm3d.datasets.atomic import replacing
 from regression_1d.figure import density_picture, write_figure
 from regression_1d.methods import NUM_EPOCHS, NUM_SAMPLES, make_methods, train
 from regression_1d.problem import PROBLEMS, kl_divergence
@@ -64,7 +65,8 @@ def run(problem: str, name: str, options: argparse.Namespace) -> dict[str, Any]:
         picture = density_picture(bound)[median].half()
         densities[key] = {"title": title, "kl": kl, "median": kl[median], "picture": picture}
     result = {"settings": settings, "seconds": seconds, "densities": densities}
-    torch.save(result, path)
+    with replacing(path) as file:  # a killed run's is not taken for a result
+        torch.save(result, file)
     return result
 
 

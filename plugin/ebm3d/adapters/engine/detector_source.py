@@ -10,6 +10,7 @@ from mmengine import Config
 
 from ebm3d.adapters.checkpoints import read_meta, settings_of
 from ebm3d.adapters.engine.composition import find_config
+from ebm3d.adapters.repairs import newest_checkpoint
 
 _MODE = "model.bbox_head.detector"
 _SCHEDULE = ("optim_wrapper", "param_scheduler", "train_cfg", "find_unused_parameters")
@@ -74,22 +75,12 @@ def choose_detector(
     found = newest_checkpoint(folder)
     if found is not None:
         message = f"load_from is not given: the newest checkpoint of {folder} is {_name(found)}"
-        return DetectorSource(message, str(found), {})
+        return DetectorSource(message, found, {})
     message = (
         f"load_from is not given, and {folder} holds no checkpoint: {one_run}; to train the head "
         f"alone, train {path.name} first, or give load_from=CHECKPOINT"
     )
     return DetectorSource(message, None, detector)
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint that a training saved last, wherever its folder was moved to."""
-    pointer = folder / "last_checkpoint"
-    if pointer.is_file():
-        named = folder / Path(pointer.read_text().strip()).name
-        if named.is_file():
-            return named
-    return max(folder.glob("*.pth"), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _mode(settings: Mapping[str, Any]) -> str | None:
@@ -98,11 +89,11 @@ def _mode(settings: Mapping[str, Any]) -> str | None:
     return head.get("detector", "frozen") if head.get("type") == "RefinedDenseHead" else None
 
 
-def _name(checkpoint: Path) -> str:
+def _name(checkpoint: str) -> str:
     """Name of a checkpoint, with its epoch if the training was stopped before the last."""
     meta = read_meta(checkpoint)
     epoch = meta.get("epoch")
     total = (settings_of(meta).get("train_cfg") or {}).get("max_epochs")
     unfinished = epoch is not None and total is not None and epoch < total
     note = f" (unfinished: epoch {epoch} of {total})" if unfinished else ""
-    return f"{checkpoint.name}{note}"
+    return f"{Path(checkpoint).name}{note}"

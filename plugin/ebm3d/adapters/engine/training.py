@@ -8,7 +8,8 @@ from typing import Any
 from mmengine.runner import Runner
 
 from ebm3d.adapters.checkpoints import check_file
-from ebm3d.adapters.engine.detector_source import choose_detector, newest_checkpoint
+from ebm3d.adapters.engine.data_checks import check_data
+from ebm3d.adapters.engine.detector_source import choose_detector
 from ebm3d.adapters.engine.schedules import check_schedule
 from ebm3d.adapters.engine.settings import (
     apply_amp,
@@ -17,7 +18,7 @@ from ebm3d.adapters.engine.settings import (
     read_config,
 )
 from ebm3d.adapters.hooks import PlainCheckpointHook, ResumedScheduleHook
-from ebm3d.adapters.repairs import prepare_distributed_on_cpu
+from ebm3d.adapters.repairs import newest_checkpoint, prepare_distributed_on_cpu
 
 
 def train(
@@ -83,6 +84,7 @@ def train(
         cfg.resume, cfg.load_from = True, str(resumed)
     if cfg.get("load_from") is not None:
         check_file(cfg.load_from)
+    check_data(cfg)
     prepare_distributed_on_cpu(cfg)
     runner = Runner.from_cfg(cfg)
     if not any(isinstance(hook, PlainCheckpointHook) for hook in runner.hooks):

@@ -72,6 +72,8 @@ class CalibrationSettings:
         check_count("num_samples", self.num_samples, least=2)
         if self.fit_temperature is not None:
             check_writable("fit_temperature", self.fit_temperature)
+        if self.figures is not None:
+            check_writable("figures", self.figures, "folder")
         if self.temperature is not None:
             read_temperature(self.temperature)
 

@@ -27,7 +27,7 @@ from ebm3d.adapters.metrics.kitti_conversion import (
     read_split,
 )
 from ebm3d.adapters.metrics.left_out import check_limits, find_left_out, warn_left_out
-from ebm3d.datasets.atomic import check_writable, write_atomically
+from ebm3d.datasets.atomic import check_writable, merged_folder, write_atomically
 from ebm3d.datasets.kitti_frames import KittiFrames, stack_frames
 from ebm3d.datasets.kitti_labels import KittiObjects, write_labels
 from ebm3d.errors import input_error
@@ -113,6 +113,8 @@ class EBM3DKittiMetric(BaseMetric):
         self.default_cam_key = default_cam_key
         self.num_replicates = num_replicates
         self.out_dir = None if out_dir is None else Path(out_dir)
+        if self.out_dir is not None:
+            check_writable("out_dir", self.out_dir, "folder")
         self.json_file = None if json_file is None else Path(json_file)
         if self.json_file is not None:
             check_writable("json_file", self.json_file)
@@ -178,7 +180,7 @@ class EBM3DKittiMetric(BaseMetric):
                 _log(calibration_table(reports, name, title))
                 figures = {difficulty: part.as_dict() for difficulty, part in reports.items()}
                 tree[stage][name]["calibration"] = figures
-            self._write_results(stage, problem.detections)
+        self._write_results({stage: problem for stage, (problem, _) in detections.items()})
         if len(stages) == 2:
             (before, kept_before), (after, kept_after) = detections.values()
             row_after = np.where(kept_after, np.cumsum(kept_after) - 1, -1)
@@ -287,14 +289,16 @@ class EBM3DKittiMetric(BaseMetric):
             settings,
         )
 
-    def _write_results(self, stage: str, frames: KittiFrames) -> None:
-        """Write one KITTI result file a frame, where asked for."""
+    def _write_results(self, problems: Mapping[str, MatchingProblem]) -> None:
+        """Write one KITTI result file a frame and stage, all together, where asked for."""
         if self.out_dir is None:
             return
-        folder = self.out_dir if stage == "after" else self.out_dir / stage
-        folder.mkdir(parents=True, exist_ok=True)
-        for index, frame_id in enumerate(frames.frame_ids):
-            write_labels(folder / f"{frame_id}.txt", frames.frame(index))
+        with merged_folder(self.out_dir) as out:
+            for stage, problem in problems.items():
+                folder = out if stage == "after" else out / stage
+                folder.mkdir(exist_ok=True)
+                for index, frame_id in enumerate(problem.detections.frame_ids):
+                    write_labels(folder / f"{frame_id}.txt", problem.detections.frame(index))
 
 
 def _log(*tables: Any) -> None:

@@ -117,15 +117,16 @@ class Check:
             return f"{disk}: mounting is not allowed", ""
         try:
             shutil.copytree(reference.before, folder, symlinks=True, dirs_exist_ok=True)
-            (folder / "filler").write_bytes(bytes(_PAGE))
-            state = os.statvfs(folder)
-            used = (state.f_blocks - state.f_bfree) * state.f_frsize
-            mount(folder, "remount," + (f"size={used + room}" if disk == "full" else "ro"))
+            if disk == "full":
+                with (folder / "filler").open("wb") as filler:
+                    filler.write(bytes(max(_PAGE, shutil.disk_usage(folder).free - room)))
+            else:
+                mount(folder, "remount,ro")
             done = start(case.command, folder)
             found = reference.problem(folder)
             if done.status <= 0 or not any(words in done.said for words in _DISKS[disk]):
                 found = f"status {done.status}, and no word about the disk: {done.said[-500:]}"
-            mount(folder, f"remount,rw,size={8 * last + (1 << 20)}")
+            mount(folder, f"remount,rw,size={16 * last + (2 << 20)}")
             return disk, found or reference.rerun(folder)
         finally:
             subprocess.run(["umount", "--lazy", str(folder)], check=False)

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,21 +111,24 @@ class Check:
         """Run on a disk that is full or read-only, look, run with room, look."""
         disk = key.rpartition(" ")[2]
         first, last = reference.sizes
-        share = random.Random(key).uniform(0.0, 0.6) if disk == "full" else 2.0
+        room = int(random.Random(key).uniform(0.0, 0.6) * (last - first))
         try:
-            mount(folder, f"size={first + _PAGE + int(share * (last - first))}")
+            mount(folder, f"size={8 * last + (1 << 20)}")
         except (OSError, subprocess.CalledProcessError):
             return f"{disk}: mounting is not allowed", ""
         try:
             shutil.copytree(reference.before, folder, symlinks=True, dirs_exist_ok=True)
-            (folder / "filler").write_bytes(bytes(_PAGE))
-            if disk != "full":
+            if disk == "full":
+                filler = bytes(max(_PAGE, shutil.disk_usage(folder).free - room))
+                with suppress(OSError):  # a file system that needs some pages for itself
+                    (folder / "filler").write_bytes(filler)
+            else:
                 mount(folder, "remount,ro")
             done = start(case.command, folder)
             found = reference.problem(folder)
             if done.status <= 0 or not any(words in done.said for words in _DISKS[disk]):
                 found = f"status {done.status}, and no word about the disk: {done.said[-500:]}"
-            mount(folder, f"remount,rw,size={8 * last}")
+            mount(folder, f"remount,rw,size={16 * last + (2 << 20)}")
             return disk, found or reference.rerun(folder)
         finally:
             subprocess.run(["umount", "--lazy", str(folder)], check=False)

@@ -142,10 +142,10 @@ def _stages(args: argparse.Namespace) -> dict[str, tuple[str, Callable[[], Any]]
     import numpy as np
 
     import ebm3d.register  # noqa: F401
+    from ebm3d.adapters.checkpoints import newest_checkpoint
     from ebm3d.adapters.engine import evaluate, parse_value, train
     from ebm3d.adapters.inference import FrameInference
     from ebm3d.adapters.pictures import write_pictures
-    from ebm3d.adapters.repairs import newest_checkpoint
     from ebm3d.datasets import prepare_kitti, read_labels
     from ebm3d.simulation import write_dataset
     from ebm3d.visualization import most_convincing

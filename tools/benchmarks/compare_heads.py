@@ -21,8 +21,8 @@ from typing import Any
 from _report import parser_of, print_table, write_json
 from mmengine import DictAction
 
+from ebm3d.adapters.checkpoints import newest_checkpoint
 from ebm3d.adapters.engine import evaluate, train
-from ebm3d.adapters.repairs import newest_checkpoint
 
 HEADS = ("ebm", "confidence", "direct", "gaussian", "laplace", "propel", "rlel", "bel", "binned")
 METHODS = (

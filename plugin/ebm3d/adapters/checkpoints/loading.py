@@ -10,12 +10,12 @@ from typing import Any
 from mmengine import Config
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, CheckpointLoader, find_latest_checkpoint
+from mmengine.runner import BaseLoop, CheckpointLoader
 from torch import Tensor, nn
 
 from ebm3d.adapters.checkpoints.layouts import state_for, toolbox_of
 from ebm3d.adapters.checkpoints.provenance import classes_of, differences, trained_on
-from ebm3d.adapters.checkpoints.reading import check_file
+from ebm3d.adapters.checkpoints.reading import check_file, newest_checkpoint
 from ebm3d.errors import input_error
 
 _HEAD = "refinement_head"
@@ -74,7 +74,7 @@ def check_loading(runner: Any, checkpoint: Any, *, is_frozen: bool) -> None:
         ValueError: see :func:`load_weights`; for a resumed training also without the optimizer's
             state, or with that of another model.
     """
-    name = str(runner._load_from or find_latest_checkpoint(runner.work_dir))
+    name = str(runner._load_from or newest_checkpoint(runner.work_dir))
     is_training = isinstance(runner._train_loop, BaseLoop)
     is_whole = runner._resume or not is_training
     optional = "" if is_whole else _HEAD if is_frozen else None

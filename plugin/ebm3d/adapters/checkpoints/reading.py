@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 
 from mmengine.logging import print_log
-from mmengine.runner import find_latest_checkpoint
 
 from ebm3d.errors import input_error
 
+_NUMBERED = re.compile(r"(epoch|iter)_\d+\.pth")
 _AGAIN = "copy or download it again, or give an older one"
 _STARTS = {
     b"version https://git-lfs": ("a Git LFS pointer", "fetch the file itself with git lfs pull"),
@@ -25,10 +26,33 @@ def check_file(checkpoint: str | Path) -> None:
     if path.is_file() or "://" in str(checkpoint):
         return
     is_run = (path / "last_checkpoint").is_file()
-    remedy = f" (a folder; its newest is {find_latest_checkpoint(str(path))})" if is_run else ""
+    remedy = f" (a folder; its newest is {newest_checkpoint(path)})" if is_run else ""
     raise FileNotFoundError(
         f"checkpoint: expected a file that training saved: {checkpoint}{remedy}"
     )
+
+
+def newest_checkpoint(path: str | Path) -> str | None:
+    """Return the newest whole checkpoint of a work folder, or ``None``.
+
+    It is the one that ``last_checkpoint`` names, wherever the folder was moved to, unless that is
+    missing or cut off: then the whole one that was written last.
+    """
+    folder = Path(path)
+    record = folder / "last_checkpoint"
+    named = record.read_text().strip() if record.is_file() else ""
+    if "://" in named:
+        return named
+    for file in (folder / Path(named).name, Path(named)):
+        if named and (file.is_dir() or zipfile.is_zipfile(file)):  # a folder of DeepSpeed's
+            return str(file)
+    numbered = [file for file in folder.glob("*.pth") if _NUMBERED.fullmatch(file.name)]
+    whole = [file for file in numbered if zipfile.is_zipfile(file)]
+    newest = max(whole, key=lambda file: file.stat().st_mtime_ns, default=None)
+    if record.is_file():
+        got = f"{record} names {named!r}, which is no whole checkpoint"
+        print_log(f"{got}; the newest whole one is {newest}.", "current", logging.WARNING)
+    return None if newest is None else str(newest)
 
 
 def warn_if_damaged(checkpoint: str | Path) -> None:

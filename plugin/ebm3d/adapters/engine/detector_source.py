@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 from mmengine import Config
 
-from ebm3d.adapters.checkpoints import read_meta, settings_of
+from ebm3d.adapters.checkpoints import newest_checkpoint, read_meta, settings_of
 from ebm3d.adapters.engine.composition import find_config
-from ebm3d.adapters.repairs import newest_checkpoint
 
 _MODE = "model.bbox_head.detector"
 _SCHEDULE = ("optim_wrapper", "param_scheduler", "train_cfg", "find_unused_parameters")

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.runner import Runner
 
-from ebm3d.adapters.checkpoints import check_file
+from ebm3d.adapters.checkpoints import check_file, newest_checkpoint
 from ebm3d.adapters.engine.data_checks import check_data
 from ebm3d.adapters.engine.detector_source import choose_detector
 from ebm3d.adapters.engine.schedules import check_schedule
@@ -18,7 +18,7 @@ from ebm3d.adapters.engine.settings import (
     read_config,
 )
 from ebm3d.adapters.hooks import PlainCheckpointHook, ResumedScheduleHook
-from ebm3d.adapters.repairs import newest_checkpoint, prepare_distributed_on_cpu
+from ebm3d.adapters.repairs import prepare_distributed_on_cpu
 
 
 def train(

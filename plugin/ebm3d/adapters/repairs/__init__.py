@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ebm3d.adapters.repairs.checkpoint_writing import (
-    newest_checkpoint,
-    repair_checkpoint_writing,
-)
+from ebm3d.adapters.repairs.checkpoint_writing import repair_checkpoint_writing
 from ebm3d.adapters.repairs.checkpoints import repair_checkpoint_loading
 from ebm3d.adapters.repairs.distributed import prepare_distributed_on_cpu
 from ebm3d.adapters.repairs.empty_clouds import repair_empty_clouds
@@ -46,7 +43,6 @@ def repair_host() -> dict[str, bool]:
 
 __all__ = [
     "REPAIRS",
-    "newest_checkpoint",
     "prepare_distributed_on_cpu",
     "repair_host",
     *(repair.__name__ for repair in REPAIRS),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import re
-import zipfile
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
@@ -15,11 +12,9 @@ import mmengine.runner.runner as host
 from mmengine import Config
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import print_log
 
+from ebm3d.adapters.checkpoints import newest_checkpoint
 from ebm3d.datasets.atomic import write_atomically
-
-_NUMBERED = re.compile(r"(epoch|iter)_\d+\.pth")
 
 
 @cache
@@ -52,29 +47,6 @@ def repair_checkpoint_writing() -> bool:
         setattr(CheckpointHook, name, _removing_last(getattr(CheckpointHook, name)))
     host.find_latest_checkpoint = newest_checkpoint
     return True
-
-
-def newest_checkpoint(path: str | Path) -> str | None:
-    """Return the newest whole checkpoint of a work folder, or ``None``.
-
-    It is the one that ``last_checkpoint`` names, wherever the folder was moved to, unless that is
-    missing or cut off: then the whole one that was written last.
-    """
-    folder = Path(path)
-    record = folder / "last_checkpoint"
-    named = record.read_text().strip() if record.is_file() else ""
-    if "://" in named:
-        return named
-    for file in (folder / Path(named).name, Path(named)):
-        if named and (file.is_dir() or zipfile.is_zipfile(file)):  # a folder of DeepSpeed's
-            return str(file)
-    numbered = [file for file in folder.glob("*.pth") if _NUMBERED.fullmatch(file.name)]
-    whole = [file for file in numbered if zipfile.is_zipfile(file)]
-    newest = max(whole, key=lambda file: file.stat().st_mtime_ns, default=None)
-    if record.is_file():
-        got = f"{record} names {named!r}, which is no whole checkpoint"
-        print_log(f"{got}; the newest whole one is {newest}.", "current", logging.WARNING)
-    return None if newest is None else str(newest)
 
 
 def _removing_last(save: Callable[..., None]) -> Callable[..., None]:

@@ -60,7 +60,7 @@ def test_ids_are_read_from_lists_of_any_make(tmp_path: Path, text: str) -> None:
 
 
 def test_an_id_is_matched_with_the_only_file_of_its_number() -> None:
-    names = ["000000", "000003", "7", "000007", "x3"]
+    names = ["", "000000", "000003", "000003", "7", "000007", "x3"]
     ids = ["3", "0000000003", "0", "7", "007", "12", "x3"]
     expected = ["000003", "000003", "000000", "7", "007", "12", "x3"]
     assert match_ids(ids, names) == expected

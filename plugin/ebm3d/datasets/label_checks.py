@@ -7,11 +7,10 @@ the objects of a sparse radar may have none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ebm3d.datasets import label_readings as readings
 from ebm3d.datasets.frame_files import (
@@ -21,12 +20,12 @@ from ebm3d.datasets.frame_files import (
     camera_tilt,
 )
 from ebm3d.datasets.kitti_difficulty import has_2d_box
+from ebm3d.datasets.label_readings import ReadCloud
 from ebm3d.datasets.label_table import LabelTable
 from ebm3d.datasets.problems import Problem
 
 _MIN_OBJECTS = 3  # that speak for a finding; fewer only warn
 _MIN_SHARE = 0.15  # of the objects whose other readings are tried
-_SAMPLE = 16  # objects of each class whose other readings are tried
 _MANY_EMPTY = 0.25  # share of objects without points that is said; from a half on it is refused
 _FREQUENT = 0.1  # share of a class in the objects of validation frames
 _SOME_EMPTY = 0.1  # share from which other frames of reference are tried
@@ -45,11 +44,12 @@ _MAX_SIZE_RATIO = 2.5  # to the typical size
 _UNITS = {"feet": 1 / 0.3048, "inches": 1 / 0.0254, "centimeters": 100.0, "millimeters": 1000.0}
 _UNIT_TOLERANCE = 1.35
 
-ReadCloud = Callable[[str], NDArray[np.float32]]
-
 
 def check_labels(
-    frames: Mapping[str, KittiFrame], table: LabelTable, folder: Path, read_cloud: ReadCloud
+    frames: Mapping[str, KittiFrame],
+    table: LabelTable,
+    folder: Path,
+    read_cloud: ReadCloud,
 ) -> tuple[list[Problem], list[Problem]]:
     """Find what is wrong with the labels of a data set.
 
@@ -143,15 +143,19 @@ def _check_widths(table: LabelTable, folder: Path) -> list[_Finding]:
 
 
 def _check_readings(
-    table: LabelTable, frames: list[KittiFrame], folder: Path, read_cloud: ReadCloud, far: bool
+    table: LabelTable,
+    frames: list[KittiFrame],
+    folder: Path,
+    read_cloud: ReadCloud,
+    far: bool,
 ) -> list[_Finding]:
     """Labels that fit the clouds better when read in another way, or not at all."""
     empty = table.num_points == 0
     share = float(empty.mean())
-    chosen = _sample(table)
-    counts = _near_counts(table, frames, chosen, read_cloud)
+    chosen = readings.sample_rows(table)
+    counts = readings.near_counts(table, frames, chosen, read_cloud)
     if far or share > _SOME_EMPTY:
-        counts |= _far_counts(table, frames, chosen, read_cloud)
+        counts |= readings.far_counts(table, frames, chosen, read_cloud)
     fit = readings.best_fit(counts)
     num_empty, num = int(empty.sum()), len(empty)
     if fit is not None and fit.more >= max(min(fit.num / 2, _MIN_OBJECTS), _MIN_SHARE * fit.num):
@@ -227,71 +231,3 @@ def _sideways_problem(sideways: list[KittiFrame], num: int, folder: Path) -> Pro
 def _name(frames: list[KittiFrame], table: LabelTable, row: int) -> str:
     """The frame of an object."""
     return f"frame {frames[table.frame[row]].frame_id}"
-
-
-def _sample(table: LabelTable) -> NDArray[np.int64]:
-    """Rows of some objects of every class, spread over the data set."""
-    rows = [np.flatnonzero(table.objects.names == name) for name in np.unique(table.objects.names)]
-    spread = [np.linspace(0, len(of_class) - 1, min(_SAMPLE, len(of_class))) for of_class in rows]
-    chosen = [of_class[at.astype(np.int64)] for of_class, at in zip(rows, spread, strict=True)]
-    return np.sort(np.concatenate(chosen))
-
-
-def _by_frame(
-    table: LabelTable, frames: list[KittiFrame], chosen: NDArray[np.int64]
-) -> Iterator[tuple[int, NDArray[np.bool_], NDArray[np.float64]]]:
-    """Frames of the chosen objects: index, which of its objects are chosen, and their boxes."""
-    for index in np.unique(table.frame[chosen]).tolist():
-        is_chosen = np.isin(np.flatnonzero(table.frame == index), chosen)
-        boxes = frames[index].boxes[frames[index].is_object][is_chosen]
-        yield index, is_chosen, boxes.astype(np.float64)
-
-
-def _near_counts(
-    table: LabelTable,
-    frames: list[KittiFrame],
-    chosen: NDArray[np.int64],
-    read_cloud: ReadCloud,
-) -> dict[str, NDArray[np.int64]]:
-    """Points of the chosen objects in each of the near readings."""
-    parts = [
-        readings.count_near(read_cloud(frames[index].frame_id), boxes, frames[index].box_origin)
-        for index, _, boxes in _by_frame(table, frames, chosen)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _far_counts(
-    table: LabelTable,
-    frames: list[KittiFrame],
-    chosen: NDArray[np.int64],
-    read_cloud: ReadCloud,
-) -> dict[str, NDArray[np.int64]]:
-    """Points of the chosen objects in each of the far readings."""
-    counts: dict[str, list[NDArray[np.int64]]] = {}
-    by_id = np.argsort([int(frame.frame_id) for frame in frames])
-    offsets = []
-    for index, is_chosen, boxes in _by_frame(table, frames, chosen):
-        points = read_cloud(frames[index].frame_id)
-        offsets.append(readings.height_offset(points, boxes))
-        in_frame: dict[str, NDArray[np.int64]] = {}
-        for name, read in readings.far_readings(frames[index], is_chosen, boxes):
-            num = readings.count_points(points, read)
-            in_frame[name] = np.maximum(in_frame[name], num) if name in in_frame else num
-        place = int(np.flatnonzero(by_id == index)[0])
-        for name, step in ((readings.PREVIOUS_FRAME, -1), (readings.NEXT_FRAME, 1)):
-            cloud = read_cloud(frames[by_id[(place + step) % len(frames)]].frame_id)
-            in_frame[name] = readings.count_points(cloud, boxes)
-        for name, num in in_frame.items():
-            counts.setdefault(name, []).append(num)
-    if np.isfinite(offsets).any():
-        offset = float(np.nanmedian(offsets))
-        shifted = [
-            readings.count_points(
-                read_cloud(frames[index].frame_id), boxes + np.array([0, 0, offset, 0, 0, 0, 0])
-            )
-            for index, _, boxes in _by_frame(table, frames, chosen)
-        ]
-        side = "low" if offset > 0 else "high"
-        counts[f"boxes {abs(offset):.2f} m too {side}"] = shifted
-    return {name: np.concatenate(parts) for name, parts in counts.items()}

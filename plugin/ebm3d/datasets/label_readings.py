@@ -1,11 +1,11 @@
-"""Other ways to read the labels of a frame, and which of them fits the cloud better.
+"""Other ways to read labels, the points that boxes hold then, and which fits the clouds better.
 
-N objects of one frame, boxes in the LiDAR frame, ``z`` at the bottom.
+N objects, boxes in the LiDAR frame, ``z`` at the bottom.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from ebm3d.boxes.points_in_boxes import points_in_boxes
 from ebm3d.datasets.frame_files import KittiFrame
 from ebm3d.datasets.kitti_calibration import FloatArray, boxes_from_camera
+from ebm3d.datasets.label_table import LabelTable
 from ebm3d.datasets.lidar_labels import AXES_ONLY
 
 IntArray = NDArray[np.int64]
+ReadCloud = Callable[[str], NDArray[np.float32]]
+_SAMPLE = 16  # objects of each class whose other readings are tried
 AS_READ = "as read"
 WIDTH_LENGTH = "width and length exchanged"
 QUARTER_TURN = "headings off by 90 degrees"
@@ -145,6 +148,74 @@ def height_offset(points: NDArray[np.float32], boxes: FloatArray) -> float:
         if of_box.any()
     ]
     return float(np.median(offsets)) if offsets else np.nan
+
+
+def sample_rows(table: LabelTable) -> IntArray:
+    """Rows of some objects of every class, spread over the data set."""
+    rows = [np.flatnonzero(table.objects.names == name) for name in np.unique(table.objects.names)]
+    spread = [np.linspace(0, len(of_class) - 1, min(_SAMPLE, len(of_class))) for of_class in rows]
+    chosen = [of_class[at.astype(np.int64)] for of_class, at in zip(rows, spread, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def _by_frame(
+    table: LabelTable, frames: list[KittiFrame], chosen: IntArray
+) -> Iterator[tuple[int, NDArray[np.bool_], NDArray[np.float64]]]:
+    """Frames of the chosen objects: index, which of its objects are chosen, and their boxes."""
+    for index in np.unique(table.frame[chosen]).tolist():
+        is_chosen = np.isin(np.flatnonzero(table.frame == index), chosen)
+        boxes = frames[index].boxes[frames[index].is_object][is_chosen]
+        yield index, is_chosen, boxes.astype(np.float64)
+
+
+def near_counts(
+    table: LabelTable,
+    frames: list[KittiFrame],
+    chosen: IntArray,
+    read_cloud: ReadCloud,
+) -> dict[str, IntArray]:
+    """Points of the chosen objects in each of the near readings."""
+    parts = [
+        count_near(read_cloud(frames[index].frame_id), boxes, frames[index].box_origin)
+        for index, _, boxes in _by_frame(table, frames, chosen)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def far_counts(
+    table: LabelTable,
+    frames: list[KittiFrame],
+    chosen: IntArray,
+    read_cloud: ReadCloud,
+) -> dict[str, IntArray]:
+    """Points of the chosen objects in each of the far readings."""
+    counts: dict[str, list[IntArray]] = {}
+    by_id = np.argsort([int(frame.frame_id) for frame in frames])
+    offsets = []
+    for index, is_chosen, boxes in _by_frame(table, frames, chosen):
+        points = read_cloud(frames[index].frame_id)
+        offsets.append(height_offset(points, boxes))
+        in_frame: dict[str, IntArray] = {}
+        for name, read in far_readings(frames[index], is_chosen, boxes):
+            num = count_points(points, read)
+            in_frame[name] = np.maximum(in_frame[name], num) if name in in_frame else num
+        place = int(np.flatnonzero(by_id == index)[0])
+        for name, step in ((PREVIOUS_FRAME, -1), (NEXT_FRAME, 1)):
+            cloud = read_cloud(frames[by_id[(place + step) % len(frames)]].frame_id)
+            in_frame[name] = count_points(cloud, boxes)
+        for name, num in in_frame.items():
+            counts.setdefault(name, []).append(num)
+    if np.isfinite(offsets).any():
+        offset = float(np.nanmedian(offsets))
+        shifted = [
+            count_points(
+                read_cloud(frames[index].frame_id), boxes + np.array([0, 0, offset, 0, 0, 0, 0])
+            )
+            for index, _, boxes in _by_frame(table, frames, chosen)
+        ]
+        side = "low" if offset > 0 else "high"
+        counts[f"boxes {abs(offset):.2f} m too {side}"] = shifted
+    return {name: np.concatenate(parts) for name, parts in counts.items()}
 
 
 def best_fit(counts: Mapping[str, IntArray]) -> Fit | None:

@@ -57,8 +57,8 @@ def test_matrices_survive_writing_and_reading(path: Path, calibration: KittiCali
         ("R0_rect: 1 0 0 0 1 0 0 0 2\n", "a rotation in R0_rect", "deviates"),
         ("R0_rect: 1 0 0 0 1 0 0 0 -1\n", "a rotation in R0_rect", "deviates"),
         ("P2: 1 0 0 0 1 0 0 0 1\n", "12 finite numbers for P2", "9 numbers, 3 x 3"),
-        ("R0_rect: 1 0 0 0 1 0 0 0 1 0 0 0 0 0 0 1\n", "a rotation", "deviates"),
-        ("R0_rect: 1 0 0 5 0 1 0 0 0 0 1 0\n", "9 finite numbers", "no homogeneous matrix, 3 x 4"),
+        ("R0_rect: 1 0 0 0 1 0 0 0 1 0 0 0 0 0 0 2\n", "9 finite numbers", "homogeneous"),
+        ("R0_rect: 1 0 0 5 0 1 0 0 0 0 1 0\n", "9 finite numbers", "not of a homogeneous matrix"),
         ("P2:\n", "12 finite numbers for P2", "0 numbers"),
         ("P2: 0 0 0 0 0 0 0 0 0 0 0 0\n", "a projection P2", "cannot be inverted"),
     ],
@@ -119,6 +119,12 @@ def test_other_names_and_homogeneous_matrices_are_read(
         np.testing.assert_array_equal(matrix, getattr(expected, name))
 
 
+def test_a_rotation_completed_at_its_end_is_read(path: Path) -> None:
+    expected = read_calibration(path).R0_rect
+    path.write_text(re.sub("(R0_rect.*)", r"\1 0 0 0 0 0 0 1", path.read_text()))
+    np.testing.assert_array_equal(read_calibration(path).R0_rect, expected)
+
+
 def test_raw_data_are_read_from_both_files_joined(path: Path) -> None:
     expected = read_calibration(path)
     text = "calib_time: 09-Jan-2012 13:57:47\nR_01: 1 0 0 0 1 0 0 0 1\n" + _lines(
@@ -146,6 +152,9 @@ def test_only_the_projection_of_the_labels_is_needed(path: Path) -> None:
     assert read_calibration(path).P0 is None
     _rewrite(path, "P2", "P2_left: 1 0 0\n")
     with pytest.raises(DataError, match="no P2, but P2_left; give the line of this meaning"):
+        read_calibration(path)
+    path.write_text("Tr: 1 0 0 0 0 1 0 0 0 0 1 0")
+    with pytest.raises(DataError, match="no R0_rect, but Tr; write R0_rect: 1 0 0"):
         read_calibration(path)
     path.write_text("")
     with pytest.raises(DataError, match="no P2, nor any other matrix"):

@@ -203,7 +203,7 @@ DEFECTS: dict[str, tuple[Callable[[bytes], bytes | None], str, str, str]] = {
     "label_2/000000.txt": (lambda old: None, "a label file", "no such file", "restore it"),
     "calib/000002.txt": (
         lambda old: re.sub(rb"R0_rect.*\n", b"", old),
-        *("a line 'R0_rect:'", "no R0_rect", "or restore the file"),
+        *("a line 'R0_rect:'", "no R0_rect", "restore the file"),
     ),
     "velodyne/000002.bin": (lambda old: old[:-8], "multiple of 16", "cut off", "copy the file"),
     "label_2/000003.txt:8": (

@@ -135,14 +135,18 @@ def _explain_missing(name: str, found: dict[str, Any]) -> tuple[str, str]:
     """What is there in place of a matrix, and what to do."""
     restore = "restore the file from the data set"
     others = ", ".join(other for other in found if other not in _SHAPES)
-    got = f"no {name}" + (
-        f", but {others}" if others else "" if found else ", nor any other matrix"
-    )
-    if name == "R0_rect" and "P2" in found:
-        return got, f"write 'R0_rect: 1 0 0 0 1 0 0 0 1' if images are rectified, or {restore}"
-    if name == "Tr_velo_to_cam" and "P_rect_03" in str(found.get("P3")):
-        return got, "append the lines R: and T: of calib_velo_to_cam.txt"
-    return got, f"give the line of this meaning this name, or {restore}" if others else restore
+    others = f", but {others}" if others else "" if found else ", nor any other matrix"
+    spelled = {lines[0][0] for lines in found.values()}
+    if name == "R0_rect" and "Tr" in spelled:
+        return (
+            f"no {name}, but Tr",
+            "write R0_rect: 1 0 0 0 1 0 0 0 1, as Tr of odometry includes it",
+        )
+    if name == "Tr_velo_to_cam" and "P_rect_02" in spelled:
+        return f"no {name}{others}", "append the lines R: and T: of calib_velo_to_cam.txt"
+    if others.startswith(", but"):
+        restore = f"give the line of this meaning this name, or {restore}"
+    return f"no {name}{others}", restore
 
 
 def _parse_matrix(path: Path, name: str, spelled: str, number: int, text: str) -> FloatArray:
@@ -159,23 +163,17 @@ def _parse_matrix(path: Path, name: str, spelled: str, number: int, text: str) -
         if values.size not in (9, 12, 16):
             remedy = "write all numbers on the line of the name" if not words else remedy
             raise ValueError(f"{values.size} numbers")
+        if name == "R0_rect" and values[9:].tolist() == [0, 0, 0, 0, 0, 0, 1]:
+            values = values[:9]  # completed to 16 numbers at the end, not row by row
         matrix = values.reshape(4 if values.size == 16 else 3, -1)
         if values.size < rows * columns:
             remedy = "append a fourth number to each row, 0 where the camera is not shifted"
             raise ValueError("9 numbers, 3 x 3")
         if values.size > rows * columns:
             whole, matrix = homogeneous(matrix), matrix[:rows, :columns]
-            remedy = f"write {rows} x {columns} numbers row by row, and no others"
-            if (
-                name == "R0_rect"
-                and _rotation_error(values[:9].reshape(3, 3)) <= _ROTATION_TOLERANCE
-            ):
-                remedy = "keep the first 9 numbers, which are a rotation, and remove the others"
             if (whole != homogeneous(matrix)).any():
-                got = (
-                    f"{values.size} numbers that are no homogeneous matrix, {values.size // 4} x 4"
-                )
-                raise ValueError(got)
+                remedy = f"write {rows} x {columns} numbers row by row, and no others"
+                raise ValueError(f"{values.size} numbers, not of a homogeneous matrix")
         block = matrix[:, :3]
         if name.startswith("P"):
             expected = f"a projection {label}"
@@ -183,17 +181,12 @@ def _parse_matrix(path: Path, name: str, spelled: str, number: int, text: str) -
                 raise ValueError("a projection that cannot be inverted")
         else:
             expected = f"a rotation in {label}"
-            if (deviation := _rotation_error(block)) > _ROTATION_TOLERANCE:
+            deviation = np.abs(block @ block.T - np.eye(3)).max()
+            if deviation > _ROTATION_TOLERANCE or np.linalg.det(block) < 0:
                 raise ValueError(f"a matrix that deviates from a rotation by {deviation:.3g}")
     except ValueError as error:
         raise DataError([Problem(path, number, expected, str(error), remedy)]) from error
     return matrix
-
-
-def _rotation_error(block: FloatArray) -> float:
-    """Largest deviation of a matrix ``(3, 3)`` from a rotation; at least 1 for a reflection."""
-    deviation = float(np.abs(block @ block.T - np.eye(3)).max())
-    return deviation if np.linalg.det(block) > 0 else max(deviation, 1.0)
 
 
 def write_calibration(path: str | Path, calibration: KittiCalibration) -> None:

@@ -76,7 +76,9 @@ def split_words(line: str, path: Path, number: int) -> list[str]:
         remedy = f"write {found[0].replace(',', '.')}, here and elsewhere (language settings do it)"
         expected = "numbers with a decimal point"
         raise DataError([Problem(path, number, expected, repr(found[0]), remedy)])
-    return line.translate(_TO_BLANKS).split()
+    if any(mark in line for mark in _SEPARATORS):
+        line = line.translate(_TO_BLANKS)
+    return line.split()
 
 
 def is_number(word: str) -> bool:

@@ -47,8 +47,8 @@ def read_folders(
 
     Args:
         label_dir: folder of label files, ``label_2``.
-        detection_dir: folder of result files; like ``label_dir``, it may hold them in its only
-            folder of such files, as ``data``.
+        detection_dir: folder of result files; like ``label_dir``, it may hold them in ``data``,
+            or in its only folder of such files.
         ids: frames to evaluate; ``None``: all that have a result file, as the official tool does.
         missing_as_empty: take frames of ``ids`` without result file as frames without detections.
         progress: wraps an iterable of frame ids.
@@ -134,10 +134,11 @@ def _find_files(folder: Path, kind: str, notes: list[str]) -> tuple[Path, set[st
         return folder, frame_ids
     inner = {path: _frame_ids(path) for path in sorted(folder.glob("*/")) if path.is_dir()}
     inner = {path: frame_ids for path, frame_ids in inner.items() if frame_ids}
+    if folder / "data" in inner:
+        return folder / "data", inner[folder / "data"]
     if len(inner) == 1:
         ((path, frame_ids),) = inner.items()
-        if path.name != "data":
-            notes.append(f"the {kind} are read from {path}.")
+        notes.append(f"the {kind} are read from {path}.")
         return path, frame_ids
     other = next((path.name for path in sorted(folder.iterdir()) if path.is_file()), None)
     got = "no file <frame id>.txt" + (f", but {other}" if other else "")

@@ -146,6 +146,9 @@ def test_a_detector_loads_without_its_refinement_head_where_none_refines(
     assert torch.equal(
         model.bbox_head.dense_head.conv_reg.weight, state["bbox_head.conv_reg.weight"]
     )
+    detector = build_detector()
+    load(tmp_path, model.state_dict(), detector)  # and a refined one into its detector
+    assert torch.equal(detector.bbox_head.conv_reg.weight, state["bbox_head.conv_reg.weight"])
     with pytest.raises(ValueError, match=r"holds bbox_head\.refinement_head"):
         load(tmp_path, dict(state), model)
 
@@ -176,9 +179,11 @@ def test_code_is_refused_and_a_folder_names_its_newest_checkpoint(tmp_path: Path
 
     with pytest.raises(ValueError, match=r"safe loading refuses.*state_dict alone"):
         load(tmp_path, {"state_dict": {}, "model": nn.Linear(1, 1)}, nn.Linear(1, 1))
-    torch.save({}, tmp_path / "epoch_7.pth")
     (tmp_path / "last_checkpoint").write_text("epoch_7.pth")
-    with pytest.raises(FileNotFoundError, match=r"newest is .*epoch_7"):
+    with pytest.raises(FileNotFoundError, match="a folder without a whole one"):
+        check_file(tmp_path)
+    torch.save({}, tmp_path / "epoch_7.pth")
+    with pytest.raises(FileNotFoundError, match=r"newest is .*epoch_7\.pth"):
         check_file(tmp_path)
 
 

@@ -31,6 +31,7 @@ def test_a_new_folder_and_a_new_range_reach_every_place() -> None:
 
 
 _PLACE = "test_dataloader.dataset.pipeline.1.point_cloud_range"
+_RANGE = "model.data_preprocessor.voxel_layer.point_cloud_range"
 _VOXEL = "model.data_preprocessor.voxel_layer.voxel_size"
 
 
@@ -66,6 +67,19 @@ _Z = [0, -25.6, -5, 51.2, 25.6, 3]
         ("second", {"point_cloud_range": _Z}, "backbone.in_channels must be 160"),
         ("second", {"model.middle_encoder.sparse_shape": [19, 512, 512]}, r"\[21, 512, 512\]"),
         ("second", {"point_cloud_range": [0, -25, -3, 50, 25, 1]}, r"\[0, -24.8, -3, 49.6"),
+        ("second", {"model.bbox_head.score_thr": 0.2}, r"read is model\.test_cfg\.score_thr"),
+        ("second", {"model.voxel_layer.max_voxels": 9}, "preprocessor.voxel_layer.max_voxels"),
+        ("second", {"train_cfg.max_iters": 9}, "train_cfg.max_epochs"),
+        ("second", {"optim_wrapper.optimizer.lr": 0.1}, r"param_scheduler\.0\.eta_max=VALUE"),
+        ("second", {"auto_scale_lr.enable": True}, r"param_scheduler\.0\.eta_max"),
+        ("second", {"voxel_size": [0.1, 0.1]}, "voxel_size must be three"),
+        ("second", {"voxel_size": 0.1}, "voxel_size must be three"),
+        ("second", {"point_cloud_range": [51.2, -25.6, -3, 0, 25.6, 1]}, "below its high end"),
+        ("second", {"point_cloud_range": [0, -25.6, -3, 51.2, 25.6]}, r"\[x, y, z, x, y, z\]"),
+        ("second", {f"{_RANGE}": [0, -25.6, -3, 51.2, 25.6, float("nan")]}, "point_cloud_range"),
+        ("second", {"class_names": "Car"}, "class_names must be a list"),
+        ("second", {"train_dataloader.batch_size": 0}, "train_dataloader.batch_size must be at"),
+        ("second", {"val_dataloader.num_workers": -1}, "val_dataloader.num_workers must be at"),
         ("pointpillars", {"point_cloud_range": _Z}, "8 m, the height"),
         ("pointpillars", {"point_cloud_range": [0, -25, -3, 50, 25, 1]}, "0.8 m, 4 voxels"),
         ("pointpillars", {"model.neck.upsample_strides": [1, 1]}, r"must be \[1, 2\]"),
@@ -85,7 +99,11 @@ def test_what_nothing_reads_or_fits_is_refused_with_what_would(
         {"train_dataloader.dataset.indices": 10, "default_hooks.checkpoint.interval": 2},
         {"optim_wrapper.accumulative_counts": 2, "randomness.deterministic": True},
         {"resume": True, "load_from": "x", "find_unused_parameters": True},
-        {"auto_scale_lr.enable": True, "train_cfg.val_begin": 3, "optim_wrapper.loss_scale": 2.0},
+        {
+            "auto_scale_lr.base_batch_size": 4,
+            "train_cfg.val_begin": 3,
+            "optim_wrapper.loss_scale": 2.0,
+        },
         {"point_cloud_range": _Z, "voxel_size": [0.1, 0.1, 0.4]},
         {"model.middle_encoder.sparse_shape": [20, 512, 512]},
         {"default_hooks.checkpoint.save_best": "auto", "optim_wrapper.optimizer.amsgrad": True},
@@ -134,15 +152,87 @@ def test_a_schedule_that_contradicts_the_epochs_is_refused(scheduler: Any, place
         check_schedule(Config({"train_cfg": {"max_epochs": 8}, "param_scheduler": [scheduler]}))
 
 
-@pytest.mark.parametrize("name", ["class_names", "data_root", "max_epochs"])
-def test_a_variable_of_a_base_set_too_late_is_refused(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["val_interval", "val_begin"])
+def test_epochs_of_validation_are_counted_from_one(key: str) -> None:
+    from mmengine import Config
+
+    from ebm3d.adapters.engine.schedules import check_schedule
+
+    with pytest.raises(ValueError, match=f"train_cfg.{key}"):
+        check_schedule(Config({"train_cfg": {"max_epochs": 8, key: 0}}))
+
+
+def mine(folder: Path, text: str, base: str = "second_kitti_cpu.py") -> str:
+    """A config of somebody else on a shipped one."""
     from ebm3d import config_path
 
-    base = config_path("second_kitti_cpu.py")
-    file = tmp_path / "mine.py"
-    file.write_text(f"_base_ = {base!r}\n{name} = ['other']\n")
+    file = folder / "mine.py"
+    file.write_text(f"_base_ = {config_path(base)!r}\n{text}\n")
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("class_names", "class_names = ['other']"),
+        ("data_root", "data_root = 'other'"),
+        ("data_root", "data_root: str = 'other'"),
+        ("data_root", "data_root, size = 'other', 1"),
+        ("max_epochs", "max_epochs = 3"),  # 3 stands elsewhere, as the number of checkpoints
+        ("lr", "lr = 0.1"),
+    ],
+)
+def test_a_variable_of_a_base_set_too_late_is_refused(name: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{name} in mine.py"):
-        load(str(file))
+        load(mine(tmp_path, text, "second_kitti.py" if name == "lr" else "second_kitti_cpu.py"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("db_sampler = dict(rate=0)", "pipeline.2.db_sampler"),
+        ("train_pipeline = []", "train_pipeline, which nothing reads"),
+        ("lr = 0.1", "optim_wrapper.optimizer.lr"),
+        (
+            "data_root = 'in'\ntrain_dataloader = dict(dataset=dict(data_root=data_root))",
+            "val_data",
+        ),
+    ],
+)
+def test_a_variable_that_may_be_meant_otherwise_is_said(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ebm3d.adapters.engine import options
+
+    lines: list[str] = []
+    monkeypatch.setattr(options, "print_log", lambda line, *_: lines.append(line))
+    load(mine(tmp_path, text))
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data_root = 'data/kitti_mini/'",
+        "train_cfg = dict(max_epochs=3)\nmax_epochs = 3",
+        "size = 3\nmodel = dict(neck=dict(out_channels=[64, 64]))",
+    ],
+)
+def test_variables_that_change_nothing_wrongly_are_no_error(text: str, tmp_path: Path) -> None:
+    assert load(mine(tmp_path, text)).work_dir
+
+
+def test_anchors_a_little_off_the_range_are_those_of_the_hosts_configs() -> None:
+    from ebm3d.adapters.engine import check_settings
+
+    cfg = load()
+    ranges = cfg.model.bbox_head.anchor_generator.ranges
+    ranges[0][3] = 51.0
+    check_settings(cfg)
+    ranges[0][3] = 40.0
+    with pytest.raises(ValueError, match=r"anchor_generator\.ranges\[0\]"):
+        check_settings(cfg)
 
 
 @pytest.mark.parametrize(

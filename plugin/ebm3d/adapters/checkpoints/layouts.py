@@ -51,6 +51,9 @@ def state_for(model: nn.Module, checkpoint: Any, name: str) -> OrderedDict[str, 
     result = OrderedDict((k.removeprefix(prefix), v) for k, v in state.items() if prefix in k)
     versions = {key.removeprefix(prefix): value for key, value in metadata.items()}
     for key in [key for key in result if key not in names]:
+        if (bare := key.replace(f".{_WRAPPED}", ".")) in names:  # the detector below a refinement
+            result[bare] = result.pop(key)
+            continue
         for place, module in model.named_modules():  # a wrapped dense head's checkpoint
             if hasattr(module, "dense_head") and key.startswith(f"{place}."):
                 renamed = f"{place}.{_WRAPPED}{key.removeprefix(f'{place}.')}"

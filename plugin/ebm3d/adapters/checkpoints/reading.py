@@ -26,7 +26,9 @@ def check_file(checkpoint: str | Path) -> None:
     if path.is_file() or "://" in str(checkpoint):
         return
     is_run = (path / "last_checkpoint").is_file()
-    remedy = f" (a folder; its newest is {newest_checkpoint(path)})" if is_run else ""
+    newest = newest_checkpoint(path) if is_run else None
+    remedy = f" (a folder; its newest is {newest})" if newest else ""
+    remedy = remedy or (" (a folder without a whole one)" if path.is_dir() else "")
     raise FileNotFoundError(
         f"checkpoint: expected a file that training saved: {checkpoint}{remedy}"
     )

@@ -60,7 +60,11 @@ def choose_detector(
     path = find_config(name)
     detector = Config.fromfile(path)
     folder = Path(detector.get("work_dir") or Path("work_dirs") / path.stem)
-    one_run = f"detector and head are trained in one run, with the schedule of {path.name}"
+    train = detector.get("train_cfg") or {}
+    one_run = (
+        f"detector and head are trained in one run, with the schedule of {path.name} "
+        f"({train.get('max_epochs')} epochs where no option gives max_epochs)"
+    )
     if asked == "detached" != mode:
         return DetectorSource(one_run, None, detector)
     if asked != "frozen":

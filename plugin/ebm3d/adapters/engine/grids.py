@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
 from mmdet3d.registry import MODELS
 from mmengine import Config
+from mmengine.logging import print_log
 
-from ebm3d.errors import input_error
+from ebm3d.errors import input_error, is_number
 
+_LAYER = "model.data_preprocessor.voxel_layer"
 _TOLERANCE = 1e-3  # of a cell: what ranges and voxel sizes of a few decimals leave
+_EDGES = (0, 1, 3, 4)  # x and y of a range
+_SHIFT = 0.02  # of the range, by which anchors of the host's own configs are off at the edges
 
 
 def check_grids(cfg: Config) -> None:
@@ -32,6 +37,7 @@ def check_grids(cfg: Config) -> None:
     layer = (model.get("data_preprocessor") or {}).get("voxel_layer")
     if not layer or "point_cloud_range" not in layer:
         return
+    check_geometry(f"{_LAYER}.point_cloud_range", layer.point_cloud_range)
     bounds = [float(value) for value in layer.point_cloud_range]
     _check_copies(cfg, ("point_cloud_range", "pc_range"), "range", bounds)
     default = _argument(_part(model, "voxel_encoder"), "point_cloud_range")
@@ -39,19 +45,40 @@ def check_grids(cfg: Config) -> None:
         where = "model.voxel_encoder.point_cloud_range (left out: the host's default holds)"
         remedy = "hand point_cloud_range to the voxel encoder"
         raise input_error(where, f"that of the voxel layer, {bounds}", list(default), remedy)
+    shifted = []
     for place, anchors in anchor_ranges(model):
-        if [anchors[axis] for axis in (0, 1, 3, 4)] != [bounds[axis] for axis in (0, 1, 3, 4)]:
+        shifts = [abs(anchors[a] - bounds[a]) / (bounds[a % 3 + 3] - bounds[a % 3]) for a in _EDGES]
+        if max(shifts) > _SHIFT:
             expected = f"those of the voxel layer's range, {bounds}"
             remedy = "anchors spread over the map must cover what the map covers"
             raise input_error(f"x and y of {place}", expected, anchors, remedy)
+        if max(shifts) > 0:
+            shifted.append(f"{place}, {list(anchors)}")
+    if shifted:
+        text = f"x and y of {shifted[0]}, are not those of the voxel layer, {bounds}."
+        print_log(text, "current", logging.WARNING)
     size = layer.get("voxel_size")
     if not isinstance(size, Sequence) or len(size) != 3:
         return
+    check_geometry(f"{_LAYER}.voxel_size", size)
     _check_copies(cfg, ("voxel_size",), "voxel_size", [float(value) for value in size])
     _check_map(model, bounds, size)
     cells = num_cells(layer)
     _check_copies(cfg, ("grid_size",), "range divided by its voxel_size", cells)
     _check_grid(_part(model, "middle_encoder"), model, bounds, cells)
+
+
+def check_geometry(name: str, values: Any) -> None:
+    """Raise unless ``values`` are a range, its low ends first, or with another name voxel sizes."""
+    is_range = name.endswith("point_cloud_range")
+    count = 6 if is_range else 3
+    is_right = isinstance(values, list | tuple) and len(values) == count
+    is_right = is_right and all(map(is_number, values))
+    if is_range and not (is_right and all(values[a] < values[a + 3] for a in range(3))):
+        expected = "[x, y, z, x, y, z] in m, every low end below its high end"
+        raise input_error(name, expected, values)
+    if not is_range and not (is_right and min(values) > 0):
+        raise input_error(name, "three positive lengths in m, along x, y, z", values)
 
 
 def num_cells(layer: Any) -> list[int]:
@@ -92,7 +119,7 @@ def fit_places(cfg: Config, before: Config, keys: Sequence[str], keep_grid: bool
             if isinstance(node.get(key), list | tuple):
                 node[key] = list(cfg[key])[: len(node[key])]
     for _, anchors in anchor_ranges(cfg.model) if "point_cloud_range" in keys else ():
-        for axis in (0, 1, 3, 4):
+        for axis in _EDGES:
             anchors[axis] = cfg.point_cloud_range[axis]
     encoder = _part(cfg.model, "middle_encoder")
     name = next((n for n in ("sparse_shape", "output_shape") if encoder.get(n)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from difflib import get_close_matches
@@ -10,6 +11,7 @@ from typing import Any
 
 from mmdet3d import registry
 from mmengine import Config
+from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, ValLoop
@@ -77,20 +79,24 @@ def _check_new_key(
         taken |= {*GEOMETRY, "data_root"} & spread
     else:
         taken = _taken(place, options.get(f"{place}.type", node.get("type")))
+        if place == "train_cfg" and options.get("train_cfg.by_epoch", node.get("by_epoch")):
+            taken = {*(taken or ())} - {"max_iters"}
     if taken is None:
         close = get_close_matches(name, node, 1, 0.8)
         if not close:
+            if place.startswith("model."):
+                text = f"{key} is new in {place}: whether anything reads it is not known."
+                print_log(text, "current", logging.WARNING)
             return
     elif name in taken:
         return
     else:
-        close = get_close_matches(name, {*taken, *node}, 1)
-        tail = key if not place else name
-        ends = [
-            p for p, _ in leaves(cfg) if p.endswith(f".{tail}") and p.split(".")[0] in RUNNER_KEYS
-        ]
-        if not close and ends:
+        tail = f".{key[len(place) :].lstrip('.')}"
+        ends = [p for p, _ in leaves(cfg) if p.endswith(tail) and p.split(".")[0] in RUNNER_KEYS]
+        ends = [p for p in ends if p.split(".")[0] == key.split(".")[0]] or ends
+        if ends:
             raise _unread(key, " or ".join(ends[:3]))
+        close = get_close_matches(name, {k for k in (*taken, *node) if k[0] != "_"}, 1)
     prefix, rest = place and f"{place}.", key[len(f"{place}.{name}".lstrip(".")) :]
     raise _unread(key, f"{prefix}{close[0]}{rest}" if close else "")
 
@@ -144,7 +150,9 @@ def counts_epochs(cfg: Config, key: str) -> bool:
     """Whether a key means the epochs of the config's training."""
     head = (cfg.get("model") or {}).get("bbox_head") or {}
     trains = "max_epochs" in (cfg.get("train_cfg") or {})
-    return trains and (key == "max_epochs" or "refinement_head" in head)
+    return trains and (
+        key == "max_epochs" or (key == "refinement_epochs" and "refinement_head" in head)
+    )
 
 
 def leaves(cfg: Config) -> Iterator[tuple[str, Any]]:

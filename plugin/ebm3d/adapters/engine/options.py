@@ -16,7 +16,7 @@ from typing import Any
 from mmengine import Config, DictAction
 from mmengine.logging import print_log
 
-from ebm3d.adapters.engine.grids import fit_places, nodes
+from ebm3d.adapters.engine.grids import check_geometry, fit_places, nodes
 from ebm3d.adapters.engine.option_keys import (
     EPOCHS,
     GEOMETRY,
@@ -25,10 +25,13 @@ from ebm3d.adapters.engine.option_keys import (
     counts_epochs,
     leaves,
 )
-from ebm3d.adapters.engine.schedules import scale_schedule
+from ebm3d.adapters.engine.schedules import check_rate, scale_schedule
 from ebm3d.errors import input_error
 
 _PATHS = ("data_root", "ann_file", "info_path")
+_EPOCH_NAMES = (*EPOCHS, "epoch_num")
+_ONCE = (*GEOMETRY, *_EPOCH_NAMES, "data_root", "class_names", "lr")
+_PAST = "its base has used its own already"
 
 
 class OptionAction(DictAction):
@@ -99,6 +102,10 @@ def lay_over(read: Callable[[], Config], options: dict[str, Any]) -> Config:
         if path and not (isinstance(value, str) and value) and value is not None:
             remedy = "write ./NAME for a folder named like a number, and no commas"
             raise input_error(key, "the path of a file or folder", repr(value), remedy)
+    for key in {*GEOMETRY} & {*options}:
+        check_geometry(key, options[key])
+    if isinstance(options.get("class_names", []), str):
+        raise input_error("class_names", "a list", options["class_names"], "write ['NAME']")
     cfg = _overridden(read, plain, options)
     for key in [key for key in options if key not in epochs]:
         name = key.partition(".")[0]
@@ -116,6 +123,7 @@ def lay_over(read: Callable[[], Config], options: dict[str, Any]) -> Config:
             )
         if name == "class_names":
             _check_new_classes(plain, cfg)
+    check_rate(plain, cfg, options)
     return cfg
 
 
@@ -126,29 +134,54 @@ def check_file(cfg: Config) -> None:
         cfg: as read from its file.
 
     Raises:
-        ValueError: if it sets folder, classes, range, voxels or epochs of a base anew, and the base
-            has used its own already.
+        ValueError: if it sets folder, classes, range, voxels, rate or epochs of a base anew, and
+            the base has used its own already.
     """
     file = Path(cfg.filename or "")
     if file.suffix != ".py" or not file.is_file():
         return
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    targets = [t for node in tree.body if isinstance(node, ast.Assign) for t in node.targets]
-    names = {node.id for node in targets if isinstance(node, ast.Name)} & {*cfg}
-    loads = (n for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
-    for name in sorted(names - {node.id for node in loads} - RUNNER_KEYS):
-        once = (*GEOMETRY, "data_root", "class_names", "max_epochs")
-        shadows = len(re.findall(rf"(?m)^{name}\s*=", cfg.text)) > 1 or name == "max_epochs"
-        if name in once and shadows:
-            if not _places(cfg, cfg[name]):
-                got = f"{cfg[name]}, which nothing in the file hands on"
-                remedy = f"hand it to every dict that has it, or give --cfg-options {name}=VALUE"
-                raise input_error(
-                    f"{name} in {file.name}", "read by a part of the run", got, remedy
-                )
-        elif near := get_close_matches(name, RUNNER_KEYS, 1, 0.88):
-            text = f"{file.name} sets {name}, which nothing reads; the host reads {near[0]}."
+    body = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    stored = {n.id for node in body for n in _names(node, ast.Store)} & {*cfg}
+    for name in sorted(stored - {n.id for n in _names(tree, ast.Load)} - RUNNER_KEYS):
+        if _is_handed(cfg, name):
+            continue
+        shadows = len(_said(cfg.text, name)) > 1
+        if name in _ONCE and (shadows or counts_epochs(cfg, name)):
+            got = f"{cfg[name]}, which nothing in the file hands on"
+            option = f"--cfg-options {name}=VALUE"
+            remedy = f"hand it to every dict that has it, or give {option}"
+            raise input_error(f"{name} in {file.name}", "read by a part of the run", got, remedy)
+        near = get_close_matches(name, RUNNER_KEYS, 1, 0.88)
+        near += [place for place, _ in leaves(cfg) if place.endswith(f".{name}")][:1]
+        if shadows or near:
+            text = f"{file.name} sets {name}, which nothing reads"
+            text += f"; the host reads {near[0]}." if near else f": {_PAST}."
             print_log(text, "current", logging.WARNING)
+    if "data_root" in stored:
+        others = [text for text in _said(cfg.text, "data_root") if text[1:-1] != cfg.data_root]
+        if left := [place for text in others for place in _places(cfg, text[1:-1])]:
+            text = f"data_root in {file.name} is {cfg.data_root}; {', '.join(left)} keep another."
+            print_log(text, "current", logging.WARNING)
+
+
+def _names(tree: ast.AST, context: type) -> list[ast.Name]:
+    """Names that a part of a file stores or loads."""
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+    return [node for node in nodes if isinstance(node.ctx, context)]
+
+
+def _said(text: str, name: str) -> list[str]:
+    """What a config's file and its bases assign to a variable, each text once."""
+    return [*dict.fromkeys(re.findall(rf"(?m)^{name}\b[^=\n]*=\s*(.*(?:\n[ \t]+.*)*)", text))]
+
+
+def _is_handed(cfg: Config, name: str) -> bool:
+    """Whether a part of the run has a variable's value; numbers under its name alone."""
+    value, key = cfg[name], "max_epochs" if name in _EPOCH_NAMES else name
+    if not isinstance(value, int | float):
+        return bool(_places(cfg, value))
+    return any(p.endswith(f".{key}") and other == value for p, other in leaves(cfg))
 
 
 def _overridden(read: Callable[[], Config], plain: Config, options: dict[str, Any]) -> Config:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from mmengine import Config
@@ -13,6 +13,7 @@ from ebm3d.errors import check_count, input_error
 
 _LENGTHS = ("T_max", "total_steps", "step_size")
 _LISTS = ("milestones", "periods")
+_RATES = ["optim_wrapper.optimizer.lr", "auto_scale_lr.enable"]
 
 
 def scale_schedule(cfg: Config, old: int, options: Collection[str]) -> None:
@@ -60,6 +61,33 @@ def scale_schedule(cfg: Config, old: int, options: Collection[str]) -> None:
         cfg.param_scheduler = [s for s in cfg.param_scheduler if _length(s) != 0]
 
 
+def check_rate(plain: Config, cfg: Config, options: Mapping[str, Any]) -> None:
+    """Raise where an option sets a learning rate that the schedule does not start from.
+
+    One cycle, and the host's cosines up to ``eta_min``, hold their largest rate themselves.
+
+    Args:
+        plain: settings of a run.
+        cfg: the same with options.
+        options: dotted keys of the options.
+
+    Raises:
+        ValueError: naming the option that sets the largest rate.
+    """
+    old = (plain.get("optim_wrapper") or {}).get("optimizer", {}).get("lr")
+    asked = [key for key in _RATES if key in options and (key != _RATES[1] or options[key])]
+    if not asked or old is None or "lr" in options:
+        return
+    for place, scheduler in _schedulers(cfg):
+        is_cycle = scheduler.get("type") == "OneCycleLR"
+        rises = scheduler.get("type") == "CosineAnnealingLR" and scheduler.get("eta_min", 0) > old
+        held = f"{place}.{'eta_max' if is_cycle else 'eta_min'}"
+        if (is_cycle or rises) and held not in options:
+            remedy = f"give {'lr=VALUE, which sets both' if 'lr' in cfg else f'{held}=VALUE'}"
+            expected = f"given with {held}, which the schedule rises to"
+            raise input_error(asked[0], expected, options[asked[0]], remedy)
+
+
 def check_schedule(cfg: Config) -> None:
     """Raise where a schedule and the length of the training contradict each other.
 
@@ -77,9 +105,15 @@ def check_schedule(cfg: Config) -> None:
     limit = train.get(key)
     if limit is None:
         return
-    check_count(f"train_cfg.{key}", limit)
+    for name in (key, "val_interval", "val_begin"):
+        if name in train:
+            check_count(f"train_cfg.{name}", train[name])
     last = []
+    rate = (cfg.get("optim_wrapper") or {}).get("optimizer", {}).get("lr")
     for place, scheduler in _schedulers(cfg):
+        if scheduler.get("type") == "OneCycleLR" and rate not in (None, scheduler.get("eta_max")):
+            text = f"optim_wrapper.optimizer.lr={rate} has no effect: {place}.eta_max is the rate."
+            print_log(text, "current", logging.WARNING)
         if scheduler.get("by_epoch", True) != (key == "max_epochs"):
             continue
         begin, end = scheduler.get("begin", 0), scheduler.get("end", limit)

@@ -13,7 +13,7 @@ from mmengine import Config
 from ebm3d.adapters.engine.composition import compose, find_config
 from ebm3d.adapters.engine.grids import check_grids, nodes
 from ebm3d.adapters.engine.options import lay_over
-from ebm3d.errors import input_error
+from ebm3d.errors import check_count, input_error
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _RUNS = count()
@@ -118,7 +118,7 @@ def apply_amp(cfg: Config) -> None:
 
 
 def check_settings(cfg: Config) -> None:
-    """Raise where ranges, grids or classes of a config contradict each other.
+    """Raise where ranges, grids, classes or loaders of a config contradict each other.
 
     Args:
         cfg: settings of a run; not changed.
@@ -128,11 +128,15 @@ def check_settings(cfg: Config) -> None:
             :func:`~ebm3d.adapters.engine.grids.check_grids`.
     """
     check_grids(cfg)
+    loaders = {key: value for key, value in cfg.items() if key.endswith("_dataloader") and value}
+    for place, loader in loaders.items():
+        for key, least in (("batch_size", 1), ("num_workers", 0)):
+            if key in loader:
+                check_count(f"{place}.{key}", loader[key], least)
     classes = cfg.get("class_names")
     if classes is None:
         return
     names, expected = list(classes), f"those of class_names, {list(classes)}"
-    loaders = {key: value for key, value in cfg.items() if key.endswith("_dataloader") and value}
     for place, node in nodes(loaders):
         metainfo = node.get("metainfo")
         if isinstance(metainfo, dict) and list(metainfo.get("classes", names)) != names:

@@ -5,7 +5,7 @@ N objects of one frame, boxes in the LiDAR frame, ``z`` at the bottom.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,14 +47,19 @@ SIZE_READINGS, HEADING_READINGS, AXES_READINGS = tuple(_SIZES), tuple(_HEADINGS)
 _NEAR = (*SIZE_READINGS, *HEADING_READINGS, LOWER, HIGHER)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fit:
-    """How a reading compares: objects of ``num`` that hold more, and fewer, points than as read."""
+    """How a reading compares: the ``rows`` that hold more points than as read, of ``num``."""
 
     reading: str
-    more: int
+    rows: IntArray
     fewer: int
     num: int
+
+    @property
+    def more(self) -> int:
+        """Objects that hold more points."""
+        return len(self.rows)
 
 
 def near_readings(boxes: FloatArray, origin: str | None = None) -> dict[str, FloatArray]:
@@ -154,15 +159,37 @@ def best_fit(counts: Mapping[str, IntArray]) -> Fit | None:
     objects with more are five times those with fewer (on KITTI's labels, none does), and a far one
     if they are half of all.
     """
+    return _best(
+        counts,
+        lambda fit: fit.more > 5 * fit.fewer and (fit.reading in _NEAR or 2 * fit.more >= fit.num),
+    )
+
+
+def partial_fit(counts: Mapping[str, IntArray], least: float) -> Fit | None:
+    """The reading under which some objects hold more points, of labels written in two ways.
+
+    They must be ``least`` or more (on KITTI's labels, 3 in a thousand are), and for a far reading
+    half of those that hold none as read.
+    """
+    empty = counts[AS_READ] == 0
+    near = {name: read for name, read in counts.items() if name in (AS_READ, *_NEAR)}
+    far = {name: np.where(empty, read, counts[AS_READ]) for name, read in counts.items()}
+    return _best(near, lambda fit: fit.more >= least) or _best(
+        far, lambda fit: fit.more >= max(least, empty.sum() / 2)
+    )
+
+
+def _best(counts: Mapping[str, IntArray], fits: Callable[[Fit], bool]) -> Fit | None:
+    """The reading that fits the most objects, if any fits."""
     as_read = counts[AS_READ]
-    fits: list[tuple[int, float, Fit]] = []
+    found: list[tuple[int, float, Fit]] = []
     for name, read in counts.items():
-        more = int(np.count_nonzero(read > 1.5 * as_read + 3))
+        more = np.flatnonzero(read > 1.5 * as_read + 3)
         fewer = int(np.count_nonzero(as_read > 1.5 * read + 3))
-        if more > 5 * fewer and (name in _NEAR or 2 * more >= len(read)):
-            fit = Fit(name, more, fewer, len(read))
-            fits.append((more - fewer, float(np.log1p(read).sum()), fit))
-    return max(fits, key=lambda fit: fit[:2])[2] if fits else None
+        fit = Fit(name, more, fewer, len(read))
+        if fits(fit) and fit.more:
+            found.append((fit.more - fewer, float(np.log1p(read).sum()), fit))
+    return max(found, key=lambda fit: fit[:2])[2] if found else None
 
 
 def remedy_of(name: str, lidar_only: bool) -> str:

@@ -32,8 +32,9 @@ from ebm3d.datasets.kitti_infos import (
 )
 from ebm3d.datasets.kitti_labels import DONT_CARE
 from ebm3d.datasets.kitti_splits import read_splits
-from ebm3d.datasets.label_checks import check_labels, missing_classes
+from ebm3d.datasets.label_checks import check_labels
 from ebm3d.datasets.label_table import ClassSummary, LabelTable
+from ebm3d.datasets.label_values import missing_classes
 from ebm3d.datasets.lidar_labels import ORIGINS
 from ebm3d.datasets.outputs import link_inputs, outputs_of, replace_outputs
 from ebm3d.datasets.point_clouds import read_standard, write_cloud

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from ebm3d.datasets.lidar_labels import ORIGINS
 from ebm3d.simulation import SENSORS, write_dataset
 
 _ERRORS = Console(stderr=True)
+_MAX_SHOWN = 20  # defects of one kind
 _COLUMNS = ("labels", "database", "points", "empty", "l w h", "rotation_y", "easy/mod/hard/none")
 _CAPTION = "database: training objects; points, l w h (m): medians; empty: without points"
 
@@ -107,12 +109,20 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _show_problems(error: DataError) -> None:
-    """List all defects, and say that nothing was written."""
+    """List the first defects of each kind, count all, and say that nothing was written."""
+    shown: Counter[tuple[Path, str]] = Counter()
     for problem in error.problems:
-        _show_problem(problem, "red")
+        kind = problem.file.parent, problem.expected
+        shown[kind] += 1
+        if shown[kind] <= _MAX_SHOWN:
+            _show_problem(problem, "red")
+    for (folder, expected), number in shown.items():
+        if number > _MAX_SHOWN:
+            more = f"{number - _MAX_SHOWN:,} more in {folder}: expected {expected}"
+            _ERRORS.print(escape(more), soft_wrap=True, highlight=False)
     files = len({problem.file for problem in error.problems})
     _ERRORS.print(
-        f"[red]{len(error.problems)} defects in {files} files; no output was written.[/red]"
+        f"[red]{len(error.problems):,} defects in {files:,} files; no output was written.[/red]"
     )
 
 

@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from ebm3d.datasets import DataError
 from ebm3d.datasets.atomic import check_writable, write_atomically
 from ebm3d.evaluation import (
     CLASSES,
@@ -44,9 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         return _evaluate(options)
-    except (DataError, ValueError) as error:
+    except (OSError, ValueError) as error:
         _ERRORS.print(f"[red]{escape(str(error))}[/]", soft_wrap=True, highlight=False)
-        _ERRORS.print("Nothing was evaluated.")
+        if not isinstance(error, OSError):
+            _ERRORS.print("Nothing was evaluated.")
         return 1
 
 

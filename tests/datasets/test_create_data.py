@@ -52,6 +52,20 @@ def test_defects_are_all_shown_and_nothing_is_written(
     assert not (kitti_tree.root / "kitti_infos_train.pkl").exists()
 
 
+def test_thousands_of_defects_are_counted_by_kind(
+    tool: ModuleType, kitti_tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kitti_tree.label("000000").write_text("Car 0 0\n" * 3000)
+    kitti_tree.label("000003").write_text("")
+    kitti_tree.cloud("000002").unlink()
+    assert tool.main(["kitti", "--root", str(kitti_tree.root), "--workers", "1"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("  expected  ") == 21
+    assert "000002.bin" in error
+    assert "2,980 more in" in error
+    assert "3,001 defects in 2 files" in error
+
+
 def test_labels_that_miss_the_cloud_end_in_code_1_unless_unchecked(
     tool: ModuleType, tmp_path: Path, scenes: Scenes, capsys: pytest.CaptureFixture[str]
 ) -> None:

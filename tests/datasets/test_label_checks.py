@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,12 @@ WRONG: dict[str, tuple[Change, str]] = {
     "y of the top": (_raised(1.0), "too high"),
     "origin on the ground": (_raised(0.0, 1.73), r"1\.\d+ m too high.*one origin"),
     "degrees": (_turned(np.degrees), "look like degrees.*pi / 180"),
+    "degrees of one class": (
+        lambda o: replace(
+            o, rotation_y=np.where(o.names == "Van", 180 + 0 * o.rotation_y, o.rotation_y)
+        ),
+        r"5 of 30 \(Van\).*look like degrees",
+    ),
     "degrees from 0 to 360": (_turned(lambda a: np.degrees(a) % 360), "look like degrees"),
     "two turns": (_turned(lambda a: a + 4 * np.pi), "beyond 2 pi"),
     "yaw of the LiDAR frame": (_turned(lambda a: -a - np.pi / 2), "-yaw - pi/2"),
@@ -95,6 +102,33 @@ def test_labels_that_miss_the_cloud_are_refused_with_what_they_look_like(
     with pytest.raises(DataError, match=message):
         prepare_kitti(root)
     assert not (root / "kitti_infos_train.pkl").exists()
+
+
+@pytest.mark.parametrize("num_wrong", [1, 2])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_sized([0, 2, 1]), "width and length"),
+        (_turned(lambda a: -a - np.pi / 2), "-yaw - pi/2"),
+        (_lidar, "LiDAR frame, z at the bottom"),
+        (_raised(0.0, 1.73), "too high"),
+    ],
+)
+def test_frames_written_in_another_way_are_told_from_the_rest(
+    tmp_path: Path, scenes: Scenes, change: Change, message: str, num_wrong: int
+) -> None:
+    root = write_kitti(tmp_path / "data", scenes)
+    wrong = write_kitti(tmp_path / "wrong", scenes, change)
+    for frame_id in FRAMES[:num_wrong]:
+        label = f"training/label_2/{frame_id}.txt"
+        (root / label).write_bytes((wrong / label).read_bytes())
+    try:
+        got = [problem.got for problem in prepare_kitti(root).warnings]
+        assert num_wrong == 1
+    except DataError as error:
+        got = [problem.got for problem in error.problems]
+        assert num_wrong == 2
+    assert re.search(f"{message}.*some of the labels, as in frame 00000[01]", got[0])
 
 
 @pytest.mark.parametrize("step", [-1, 1])
@@ -138,6 +172,19 @@ LEGITIMATE: dict[str, tuple[Change, str]] = {
     "heading across, as in earlier versions of the host": (
         lambda o: _turned(lambda a: a + np.pi / 2)(_sized([0, 2, 1])(o)),
         "a width beyond the length",
+    ),
+    "half extents": (_scaled(1, 0.5), "look like half extents"),
+    "twice the extents": (_scaled(1, 2), "look like twice the extents"),
+    "every object twice": (lambda o: o.select(np.repeat(np.arange(len(o)), 2)), "30 of 60 equal"),
+    "one class beside its points": (
+        lambda o: replace(
+            o, location=o.location + np.outer(o.names == "Pedestrian", [0.0, 0.0, -30.0])
+        ),
+        "5 of 5 Pedestrian without",
+    ),
+    "2D boxes of left, top, width, height": (
+        lambda o: replace(o, bbox=np.tile([500.0, 150.0, 60.0, 80.0], (len(o), 1))),
+        "as of left, top, width, height",
     ),
     "no 2D boxes": (lambda o: replace(o, bbox=0 * o.bbox), "30 of 30 without"),
     "2D boxes of -1": (lambda o: replace(o, bbox=0 * o.bbox - 1), "30 of 30 without"),

@@ -278,5 +278,27 @@ def test_missing_clouds_are_one_defect_not_one_per_frame(kitti_tree: Tree) -> No
     with pytest.raises(DataError, match=r"velodyne: expected a folder of clouds") as caught:
         prepare_kitti(kitti_tree.root)
     assert len(caught.value.problems) == 1
+    assert "training are calib, label_2" in caught.value.problems[0].got
     with pytest.raises(ValueError, match="workers"):
         prepare_kitti(kitti_tree.root, workers=0)
+
+
+@pytest.mark.parametrize("place", ["", "training", "ImageSets/train.txt", "nowhere"])
+def test_a_root_that_is_another_place_is_said_with_what_lies_there(
+    kitti_tree: Tree, place: str
+) -> None:
+    root = kitti_tree.root.parent if not place else kitti_tree.root / place
+    with pytest.raises(DataError, match=r"no such folder; in .* (are|is).*holds training"):
+        prepare_kitti(root)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "message"),
+    [(".npz", "000000.npz exists; convert it to .bin"), (".las", "las exists"), ("", "but other0")],
+)
+def test_clouds_of_other_names_are_said(kitti_tree: Tree, suffix: str, message: str) -> None:
+    for path in (kitti_tree.root / "training" / "velodyne").iterdir():
+        path.rename(path.with_suffix(suffix) if suffix else path.with_name(f"other{path.name}"))
+    with pytest.raises(DataError, match=message) as caught:
+        prepare_kitti(kitti_tree.root)
+    assert suffix or len(caught.value.problems) == 1

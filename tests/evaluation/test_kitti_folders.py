@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ebm3d.datasets import DataError, write_labels
+from ebm3d.datasets import DataError, KittiObjects, write_labels
 from ebm3d.evaluation import read_folders
 from ebm3d.evaluation.kitti_folders import count_points
 from tests.evaluation.scenes import make_objects
@@ -102,10 +105,49 @@ def test_oddities_are_noted_with_file_and_line(folders: tuple[Path, Path]) -> No
             ["2 frames have result files and are evaluated, of 3"],
             ["class 'Bus' is none of KITTI's: its 2 objects", "results/000001.txt:2"],
             ["1 of 4 2D boxes", "results/000001.txt:1"],
+            ["1 of 4 objects", "written twice", "results/000001.txt:3"],
         ),
         strict=True,
     ):
         assert all(part in note for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda o: replace(o, rotation_y=np.degrees(o.rotation_y)), "beyond 2 pi .* degrees"),
+        (lambda o: replace(o, dimensions=o.dimensions[:, [0, 2, 1]]), "wider than long"),
+        (
+            lambda o: replace(o, location=o.location[:, [2, 0, 1]] * [1, -1, -1]),
+            "LiDAR.*camera frame",
+        ),
+        (lambda o: o.select(np.repeat(np.arange(len(o)), 2)), "20 of 40 .* written twice"),
+        (lambda o: o, None),
+    ],
+)
+@pytest.mark.parametrize("scores", [False, True])
+def test_numbers_of_other_conventions_are_noted(
+    folders: tuple[Path, Path],
+    change: Callable[[KittiObjects], KittiObjects],
+    message: str | None,
+    scores: bool,
+    rng: np.random.Generator,
+) -> None:
+    num = 20
+    objects = make_objects([{"x": float(i)} for i in range(num)], scores=scores)
+    x, z = rng.uniform([-20, 5], [20, 60], (num, 2)).T
+    objects = replace(
+        objects,
+        location=np.column_stack([x, rng.uniform(1.4, 2.0, num), z]),
+        dimensions=np.tile([1.5, 1.6, 3.9], (num, 1)),
+        rotation_y=rng.uniform(0.5, np.pi, num),
+    )
+    for index in range(3):
+        write_labels(folders[scores] / f"{index:06d}.txt", objects.select(np.arange(0)))
+    write_labels(folders[scores] / "000001.txt", change(objects))
+    notes = [note for note in read_folders(*folders).notes if str(folders[scores]) in note]
+    assert len(notes) == (message is not None)
+    assert message is None or re.search(message, notes[0])
 
 
 def test_points_in_boxes_are_counted(folders: tuple[Path, Path], tmp_path: Path) -> None:

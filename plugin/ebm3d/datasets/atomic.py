@@ -30,6 +30,19 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
+def write_into_set(path: str | Path, content: bytes) -> None:
+    """Write a file of a folder that appears when all is written (:func:`new_folder`); no lock.
+
+    Raises:
+        OSError: naming ``path``.
+    """
+    try:
+        Path(path).write_bytes(content)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a name to write to, with the suffix of ``path``; what is there at the end replaces it.

@@ -63,10 +63,9 @@ def column_names(columns: str) -> tuple[str, ...]:
     Raises:
         ValueError: if x, y or z is missing, or a name comes twice.
     """
-    if columns.strip().isdigit():
-        number = int(columns)
+    if columns.strip().isdigit() and (number := int(columns)) >= 3:
         return CloudLayout(STANDARD[:number] + tuple(map(str, range(5, number + 1)))).columns
-    return CloudLayout(tuple(name.strip() for name in columns.split(","))).columns
+    return CloudLayout(tuple(columns.replace(",", " ").split()) or ("",)).columns
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,9 @@ class CloudSource:
     def description(self) -> str:
         """Type and columns of the files."""
         columns = ", ".join(self.layout.columns)
-        return f"{self.suffix} files of {self.layout.brief} ({columns})"
+        most = self.layout.max_intensity
+        scale = f", intensities to {most:g}" if most != 1 else ""
+        return f"{self.suffix} files of {self.layout.brief} ({columns}){scale}"
 
     @property
     def is_standard(self) -> bool:
@@ -61,8 +63,15 @@ def inspect_clouds(folder: Path, frame_ids: Sequence[str], layout: CloudLayout) 
         layout: what was asked for.
 
     Raises:
-        DataError: once, if the first clouds look like another layout.
+        DataError: once, if the folder has no file of these frames, or the first clouds look like
+            another layout.
     """
+    there = {path.name.partition(".")[0] for path in folder.iterdir()}
+    if there.isdisjoint(frame_ids):
+        got = f"none of {len(frame_ids)} (first {frame_ids[0]})"
+        got += f", but {min(there)} to {max(there)}" if there else ", nor any other file"
+        remedy = "list the frames by the names of their files, or unpack their clouds there"
+        raise DataError([Problem(folder, None, "clouds of the listed frames", got, remedy)])
     first = frame_ids[:_NUM_INSPECTED]
     suffixes = (
         s for s in (".bin", *CLOUD_SUFFIXES) if any((folder / f"{i}{s}").is_file() for i in first)

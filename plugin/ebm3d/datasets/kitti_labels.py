@@ -224,8 +224,14 @@ def _explain_columns(
     if num_words == 0:
         return f", {words[0]!r} first", f"begin with the class name, in the format: {_LINE_FORMAT}"
     return "", {
-        (LABEL_COLUMNS, RESULT_COLUMNS): "remove the score: this is a label file",
-        (RESULT_COLUMNS, LABEL_COLUMNS): "add the score as the last column",
+        (
+            LABEL_COLUMNS,
+            RESULT_COLUMNS,
+        ): "remove the score, or name the folder of labels, not of results",
+        (
+            RESULT_COLUMNS,
+            LABEL_COLUMNS,
+        ): "add the score as the last column, or name the folder of results, not of labels",
     }.get((num_columns or 0, len(words)), form)
 
 

@@ -1,11 +1,11 @@
-"""Other ways to read labels, the points that boxes hold then, and which fits the clouds better.
+"""Other ways to read the labels of a frame, and which of them fits the cloud better.
 
-N objects, boxes in the LiDAR frame, ``z`` at the bottom.
+N objects of one frame, boxes in the LiDAR frame, ``z`` at the bottom.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +14,9 @@ from numpy.typing import NDArray
 from ebm3d.boxes.points_in_boxes import points_in_boxes
 from ebm3d.datasets.frame_files import KittiFrame
 from ebm3d.datasets.kitti_calibration import FloatArray, boxes_from_camera
-from ebm3d.datasets.label_table import LabelTable
 from ebm3d.datasets.lidar_labels import AXES_ONLY
 
 IntArray = NDArray[np.int64]
-ReadCloud = Callable[[str], NDArray[np.float32]]
-_SAMPLE = 16  # objects of each class whose other readings are tried
 AS_READ = "as read"
 WIDTH_LENGTH = "width and length exchanged"
 QUARTER_TURN = "headings off by 90 degrees"
@@ -50,14 +47,19 @@ SIZE_READINGS, HEADING_READINGS, AXES_READINGS = tuple(_SIZES), tuple(_HEADINGS)
 _NEAR = (*SIZE_READINGS, *HEADING_READINGS, LOWER, HIGHER)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fit:
-    """How a reading compares: objects of ``num`` that hold more, and fewer, points than as read."""
+    """How a reading compares: the ``rows`` that hold more points than as read, of ``num``."""
 
     reading: str
-    more: int
+    rows: IntArray
     fewer: int
     num: int
+
+    @property
+    def more(self) -> int:
+        """Objects that hold more points."""
+        return len(self.rows)
 
 
 def near_readings(boxes: FloatArray, origin: str | None = None) -> dict[str, FloatArray]:
@@ -150,74 +152,6 @@ def height_offset(points: NDArray[np.float32], boxes: FloatArray) -> float:
     return float(np.median(offsets)) if offsets else np.nan
 
 
-def sample_rows(table: LabelTable) -> IntArray:
-    """Rows of some objects of every class, spread over the data set."""
-    rows = [np.flatnonzero(table.objects.names == name) for name in np.unique(table.objects.names)]
-    spread = [np.linspace(0, len(of_class) - 1, min(_SAMPLE, len(of_class))) for of_class in rows]
-    chosen = [of_class[at.astype(np.int64)] for of_class, at in zip(rows, spread, strict=True)]
-    return np.sort(np.concatenate(chosen))
-
-
-def _by_frame(
-    table: LabelTable, frames: list[KittiFrame], chosen: IntArray
-) -> Iterator[tuple[int, NDArray[np.bool_], NDArray[np.float64]]]:
-    """Frames of the chosen objects: index, which of its objects are chosen, and their boxes."""
-    for index in np.unique(table.frame[chosen]).tolist():
-        is_chosen = np.isin(np.flatnonzero(table.frame == index), chosen)
-        boxes = frames[index].boxes[frames[index].is_object][is_chosen]
-        yield index, is_chosen, boxes.astype(np.float64)
-
-
-def near_counts(
-    table: LabelTable,
-    frames: list[KittiFrame],
-    chosen: IntArray,
-    read_cloud: ReadCloud,
-) -> dict[str, IntArray]:
-    """Points of the chosen objects in each of the near readings."""
-    parts = [
-        count_near(read_cloud(frames[index].frame_id), boxes, frames[index].box_origin)
-        for index, _, boxes in _by_frame(table, frames, chosen)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def far_counts(
-    table: LabelTable,
-    frames: list[KittiFrame],
-    chosen: IntArray,
-    read_cloud: ReadCloud,
-) -> dict[str, IntArray]:
-    """Points of the chosen objects in each of the far readings."""
-    counts: dict[str, list[IntArray]] = {}
-    by_id = np.argsort([int(frame.frame_id) for frame in frames])
-    offsets = []
-    for index, is_chosen, boxes in _by_frame(table, frames, chosen):
-        points = read_cloud(frames[index].frame_id)
-        offsets.append(height_offset(points, boxes))
-        in_frame: dict[str, IntArray] = {}
-        for name, read in far_readings(frames[index], is_chosen, boxes):
-            num = count_points(points, read)
-            in_frame[name] = np.maximum(in_frame[name], num) if name in in_frame else num
-        place = int(np.flatnonzero(by_id == index)[0])
-        for name, step in ((PREVIOUS_FRAME, -1), (NEXT_FRAME, 1)):
-            cloud = read_cloud(frames[by_id[(place + step) % len(frames)]].frame_id)
-            in_frame[name] = count_points(cloud, boxes)
-        for name, num in in_frame.items():
-            counts.setdefault(name, []).append(num)
-    if np.isfinite(offsets).any():
-        offset = float(np.nanmedian(offsets))
-        shifted = [
-            count_points(
-                read_cloud(frames[index].frame_id), boxes + np.array([0, 0, offset, 0, 0, 0, 0])
-            )
-            for index, _, boxes in _by_frame(table, frames, chosen)
-        ]
-        side = "low" if offset > 0 else "high"
-        counts[f"boxes {abs(offset):.2f} m too {side}"] = shifted
-    return {name: np.concatenate(parts) for name, parts in counts.items()}
-
-
 def best_fit(counts: Mapping[str, IntArray]) -> Fit | None:
     """The reading under which most objects hold more points than as read, if there is one.
 
@@ -225,15 +159,37 @@ def best_fit(counts: Mapping[str, IntArray]) -> Fit | None:
     objects with more are five times those with fewer (on KITTI's labels, none does), and a far one
     if they are half of all.
     """
+    return _best(
+        counts,
+        lambda fit: fit.more > 5 * fit.fewer and (fit.reading in _NEAR or 2 * fit.more >= fit.num),
+    )
+
+
+def partial_fit(counts: Mapping[str, IntArray], least: float) -> Fit | None:
+    """The reading under which some objects hold more points, of labels written in two ways.
+
+    They must be ``least`` or more (on KITTI's labels, 3 in a thousand are), and for a far reading
+    half of those that hold none as read.
+    """
+    empty = counts[AS_READ] == 0
+    near = {name: read for name, read in counts.items() if name in (AS_READ, *_NEAR)}
+    far = {name: np.where(empty, read, counts[AS_READ]) for name, read in counts.items()}
+    return _best(near, lambda fit: fit.more >= least) or _best(
+        far, lambda fit: fit.more >= max(least, empty.sum() / 2)
+    )
+
+
+def _best(counts: Mapping[str, IntArray], fits: Callable[[Fit], bool]) -> Fit | None:
+    """The reading that fits the most objects, if any fits."""
     as_read = counts[AS_READ]
-    fits: list[tuple[int, float, Fit]] = []
+    found: list[tuple[int, float, Fit]] = []
     for name, read in counts.items():
-        more = int(np.count_nonzero(read > 1.5 * as_read + 3))
+        more = np.flatnonzero(read > 1.5 * as_read + 3)
         fewer = int(np.count_nonzero(as_read > 1.5 * read + 3))
-        if more > 5 * fewer and (name in _NEAR or 2 * more >= len(read)):
-            fit = Fit(name, more, fewer, len(read))
-            fits.append((more - fewer, float(np.log1p(read).sum()), fit))
-    return max(fits, key=lambda fit: fit[:2])[2] if fits else None
+        fit = Fit(name, more, fewer, len(read))
+        if fits(fit) and fit.more:
+            found.append((fit.more - fewer, float(np.log1p(read).sum()), fit))
+    return max(found, key=lambda fit: fit[:2])[2] if found else None
 
 
 def remedy_of(name: str, lidar_only: bool) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebm3d.datasets.atomic import write_atomically
+from ebm3d.datasets.atomic import write_into_set
 from ebm3d.datasets.cloud_files import PARSERS
 from ebm3d.datasets.cloud_layouts import (
     MAX_RANGE,
@@ -97,10 +97,10 @@ def resolve_layout(suffix: str, layout: CloudLayout) -> tuple[CloudLayout, bool]
 
 
 def write_cloud(path: str | Path, points: NDArray[np.float32]) -> None:
-    """Write points ``(P, 4)`` to a ``.bin`` file atomically; its folder must exist."""
+    """Write points ``(P, 4)`` to a ``.bin`` file; its folder must exist."""
     if points.ndim != 2 or points.shape[1] != NUM_FEATURES:
         raise shape_error("points", "(P, 4) with columns (x, y, z, intensity)", points)
-    write_atomically(Path(path), np.ascontiguousarray(points, dtype="<f4").tobytes())
+    write_into_set(path, np.ascontiguousarray(points, dtype="<f4").tobytes())
 
 
 def intensity_problem(path: Path, low: float, high: float) -> Problem | None:

@@ -32,12 +32,13 @@ from ebm3d.datasets.kitti_infos import (
 )
 from ebm3d.datasets.kitti_labels import DONT_CARE
 from ebm3d.datasets.kitti_splits import read_splits
-from ebm3d.datasets.label_checks import check_labels, missing_classes
+from ebm3d.datasets.label_checks import check_labels
 from ebm3d.datasets.label_table import ClassSummary, LabelTable
+from ebm3d.datasets.label_values import missing_classes
 from ebm3d.datasets.lidar_labels import ORIGINS
 from ebm3d.datasets.outputs import link_inputs, outputs_of, replace_outputs
 from ebm3d.datasets.point_clouds import read_standard, write_cloud
-from ebm3d.datasets.problems import DataError, Problem
+from ebm3d.datasets.problems import DataError, Problem, missing_folder
 from ebm3d.datasets.processes import map_in_order
 from ebm3d.errors import check_count, input_error
 
@@ -181,16 +182,16 @@ def _find_clouds(root: Path, calibration: bool) -> Path:
     elif reduced.is_dir():
         clouds = reduced
     else:
-        got, remedy = f"neither it nor {reduced}", "unpack the clouds of the data set there"
+        remedy = "unpack the clouds there, or name the folder that holds training and ImageSets"
         if points.is_dir():
-            got, remedy = f"{got}, but {points}", f"give {_NO_CALIBRATION}"
-        raise DataError([Problem(full, None, "a folder of clouds", got, remedy)])
+            remedy = f"give {_NO_CALIBRATION}"
+        raise DataError([missing_folder(full, "a folder of clouds", remedy)])
     labels, calib = clouds.parent / LABEL_FOLDERS[clouds.name], clouds.parent / "calib"
     needed = [(labels, "labels", "unpack or link them there")]
     if calibration:
         needed.append((calib, "calibrations", f"unpack them there; or give {_NO_CALIBRATION}"))
     missing = [
-        Problem(place, None, f"a folder of {kind}", "no such folder", remedy)
+        missing_folder(place, f"a folder of {kind}", remedy)
         for place, kind, remedy in needed
         if not place.is_dir()
     ]

@@ -6,6 +6,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+# Of files that people have in place of those that are read.
+_SUFFIXES = (
+    ".txt",
+    ".json",
+    ".xml",
+    ".csv",
+    ".bin",
+    ".npy",
+    ".npz",
+    ".pcd",
+    ".ply",
+    ".las",
+    ".laz",
+)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -39,14 +54,25 @@ class DataError(ValueError):
         return "\n".join(str(problem) for problem in self.problems)
 
 
+def missing_folder(path: Path, expected: str, remedy: str) -> Problem:
+    """Describe a folder that is missing; what lies beside it is named."""
+    place = next(parent for parent in path.parents if parent.exists())
+    there = sorted(p.name for p in place.iterdir() if p.is_dir()) if place.is_dir() else []
+    got = f"no such folder; in {place} " + (f"are {', '.join(there[:8])}" if there else "is none")
+    return Problem(path, None, expected, got, remedy)
+
+
 def unreadable(path: Path, expected: str, error: Exception, remedy: str) -> Problem:
-    """Describe a file that is missing or cannot be read; one with the same number is named."""
+    """Describe a file that is missing or cannot be read; one of the same frame is named."""
     got = str(error)
     if isinstance(error, FileNotFoundError):
         got = "no such file" if path.parent.is_dir() else f"no such file, nor {path.parent}"
         if near := _same_number(path):
             got += f"; {near} exists"
             remedy = f"write frame ids and file names alike: {near[: -len(path.suffix)]}"
+        elif other := next((s for s in _SUFFIXES if path.with_suffix(s).is_file()), None):
+            got += f"; {path.stem}{other} exists"
+            remedy = f"convert it to {path.suffix}, if it is {expected}"
     return Problem(path, None, expected, got, remedy)
 
 

@@ -22,7 +22,10 @@ from ebm3d.evaluation.overlaps import upright_boxes
 Progress = Callable[[Iterable[str]], Iterable[str]]
 
 _KNOWN = {name.lower() for name in CLASSES} | set(OTHER_NAMES)
+_LONG = ("cyclist", "car", "van", "truck", "tram")  # longer than wide
 _MAX_SHOWN = 5
+_MIN_ODD = 3  # wide boxes that speak for an order
+_MIN_JUDGED = 10  # locations that show the ground
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def read_folders(
         detected: set[str] = set()
     else:
         detection_dir, detected = _find_files(detection_dir, "result files", notes)
+    is_asked = ids is not None
     if ids is None:
         ids = sorted(detected)
         if len(labeled) > len(ids):
@@ -77,7 +81,10 @@ def read_folders(
             )
     else:
         ids = match_ids(ids, labeled)
-    _check_present(label_dir, ids, labeled, "labels of every frame", "remove it from the ids")
+    remedy = (
+        "remove it from the ids" if is_asked else "name results of labeled frames, or give --ids"
+    )
+    _check_present(label_dir, ids, labeled, "labels of every frame", remedy)
     needed = ids
     if missing_as_empty:  # but not where the files are there under other digits
         named = zip(ids, match_ids(ids, detected), strict=True)
@@ -97,7 +104,7 @@ def read_folders(
     present = [frame_id for frame_id in ids if frame_id in detected]
     detections = read_frames(detection_dir, present, scores=True, progress=progress)
     for frames, folder in ((labels, label_dir), (detections, detection_dir)):
-        notes += [*_unknown_classes(frames, folder), *_inverted_boxes(frames, folder)]
+        notes += [*_unknown_classes(frames, folder), *_odd_numbers(frames, folder)]
     if absent:
         counts = dict(zip(present, np.diff(detections.starts).tolist(), strict=True))
         starts = np.cumsum([0, *(counts.get(frame_id, 0) for frame_id in ids)])
@@ -179,16 +186,52 @@ def _place(frames: KittiFrames, folder: Path, row: int) -> str:
     return f"{folder / frames.frame_ids[frame]}.txt:{row - frames.starts[frame] + 1}"
 
 
-def _inverted_boxes(frames: KittiFrames, folder: Path) -> Iterator[str]:
-    """A note on 2D boxes that end before they begin."""
-    bbox = frames.objects.bbox
-    rows = np.flatnonzero((bbox[:, 2] < bbox[:, 0]) | (bbox[:, 3] < bbox[:, 1]))
-    if len(rows):
-        yield (
-            f"{len(rows)} of {len(bbox)} 2D boxes in {folder} have right < left or bottom < top "
-            f"(first in {_place(frames, folder, rows[0])}): they overlap nothing in the image, as "
-            "in the official tool."
-        )
+def _odd_numbers(frames: KittiFrames, folder: Path) -> Iterator[str]:
+    """Notes on numbers that the objects of KITTI do not have."""
+    objects = frames.objects
+    left, top, right, bottom = objects.bbox.T
+    _, width, length = objects.dimensions.T
+    is_box = (objects.dimensions > 0).all(axis=1)
+    is_wide = np.isin(np.char.lower(objects.names), _LONG) & (width > length)
+    lines = np.column_stack([frames.frame_of_object, objects.to_table(True)])
+    is_first = np.isin(np.arange(len(lines)), np.unique(lines, axis=0, return_index=True)[1])
+    for odd, what, then in (
+        (
+            (right < left) | (bottom < top),
+            "2D boxes in {} have right < left or bottom < top",
+            "they overlap nothing in the image, as in the official tool",
+        ),
+        (
+            is_box & (np.abs(objects.rotation_y) > 2 * np.pi + 0.01),
+            "headings in {} are beyond 2 pi",
+            "are they in degrees? KITTI's rotation_y is in radians",
+        ),
+        (
+            is_wide & (is_wide.sum() >= _MIN_ODD),
+            "boxes in {} are wider than long",
+            "KITTI's order is height, width, length",
+        ),
+        (
+            is_box & _has_lidar_axes(objects.location[is_box]),
+            "locations in {} look like those of a LiDAR, z up",
+            "KITTI's are in the camera frame: x right, y down, z forward",
+        ),
+        (is_box & ~is_first, "objects in {} are written twice", "the second counts as false"),
+    ):
+        rows = np.flatnonzero(odd)
+        if len(rows):
+            place = _place(frames, folder, rows[0])
+            kind = what.format(folder)
+            yield f"{len(rows)} of {len(objects)} {kind} (first in {place}): {then}."
+
+
+def _has_lidar_axes(location: NDArray[np.float64]) -> bool:
+    """Whether road users, which stand on one ground, differ less in z than in y, ``(N, 3)``."""
+    if len(location) < _MIN_JUDGED:
+        return False
+    low, high = np.quantile(location[:, 1:], [0.1, 0.9], axis=0)
+    y, z = high - low
+    return bool(z < y / 2)
 
 
 def _unknown_classes(frames: KittiFrames, folder: Path) -> Iterator[str]:

@@ -86,9 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
     with (args.out / "demo.log").open("a") as log, console.status("Loading") as status:
         with redirect_stdout(log), redirect_stderr(log):
             steps = _stages(args)
-        for number, (name, (title, run)) in enumerate(steps.items(), 1):
+        for number, (name, (title, output, run)) in enumerate(steps.items(), 1):
             status.update(f"{number}/{len(steps)} {title}")
-            if name in seconds:
+            if name in seconds and (args.out / output).exists():
                 console.print(f"{number}/{len(steps)} {title}: done before", markup=False)
             else:
                 started = time.monotonic()
@@ -137,8 +137,8 @@ def _read_state(file: Path) -> dict[str, Any]:
     return state
 
 
-def _stages(args: argparse.Namespace) -> dict[str, tuple[str, Callable[[], Any]]]:
-    """Title and function of the stages by name, in order; each calls what the tools call."""
+def _stages(args: argparse.Namespace) -> dict[str, tuple[str, str, Callable[[], Any]]]:
+    """Title, output and function of the stages, in order; each calls what the tools call."""
     import numpy as np
 
     import ebm3d.register  # noqa: F401
@@ -206,13 +206,19 @@ def _stages(args: argparse.Namespace) -> dict[str, tuple[str, Callable[[], Any]]
             cfg_options=options,
         )
 
+    simulating = f"Simulating {args.train} + {args.val} frames of a 64-beam LiDAR"
+    evaluating = "Evaluating before and after refinement"
     return {
-        "simulate": (f"Simulating {args.train} + {args.val} frames of a 64-beam LiDAR", simulate),
-        "prepare": ("Checking the data, collecting cars to paste", prepare),
-        "train_detector": ("Training the detector (SECOND)", train_detector),
-        "train_ebm": ("Training the EBM head on the frozen detector", train_ebm),
-        "evaluate": ("Evaluating before and after refinement", evaluate_both),
-        "pictures": ("Drawing frames with several refined boxes", draw),
+        "simulate": (simulating, "data/ImageSets/val.txt", simulate),
+        "prepare": (
+            "Checking the data, collecting cars to paste",
+            "data/kitti_infos_val.pkl",
+            prepare,
+        ),
+        "train_detector": ("Training the detector (SECOND)", "detector", train_detector),
+        "train_ebm": ("Training the EBM head on the frozen detector", "ebm", train_ebm),
+        "evaluate": (evaluating, "evaluation.json", evaluate_both),
+        "pictures": ("Drawing frames with several refined boxes", "pictures.json", draw),
     }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,8 @@ from ebm3d.adapters.engine import OptionAction
 from ebm3d.adapters.inference import FrameInference
 from ebm3d.adapters.pictures import make_folder, write_pictures
 from ebm3d.datasets import DataError, add_cloud_options, cloud_layout
+from ebm3d.datasets.point_clouds import cloud_suffix
+from ebm3d.errors import input_error
 from ebm3d.visualization import (
     MIN_SCORE,
     FrameBrowser,
@@ -47,7 +50,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("work_dirs/pictures"), help="%(default)s")
     parser.add_argument(
         "--min-score",
-        type=float,
+        type=_score,
         help=f"detections below are left out ({MIN_SCORE:g}, lowered where no frame reaches it)",
     )
     parser.add_argument("--interactive", action="store_true", help="open a window too")
@@ -69,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
             cloud_layout=cloud_layout(args),
         )
         load = lru_cache(_KEPT_FRAMES)(lambda source: inference(source).frame)
+        _check_names(args.frame or [])
         drawn = args.frame or _first_with_boxes(inference.frame_ids(), load, args.min_score)
         min_score = args.min_score
         if min_score is None:
@@ -100,8 +104,26 @@ def _first_with_boxes(
     ids: list[str], load: Callable[[str], RefinedFrame], min_score: float | None
 ) -> list[str]:
     """The first frame, of a few, with a detection of the score; else the first of all."""
+    if not ids:
+        remedy = "give --frame a cloud, or a data set with frames"
+        raise input_error("test data of the config", "at least one frame", "none", remedy)
     least = MIN_SCORE if min_score is None else min_score
     return [next((i for i in ids[:_TRIED] if (load(i).scores >= least).any()), ids[0])]
+
+
+def _check_names(sources: list[str]) -> None:
+    """Raise a ``ValueError`` if pictures of two sources would have one name."""
+    names = [Path(s).name.removesuffix(cloud_suffix(s) or "") for s in sources]
+    if twice := [name for name, num in Counter(names).items() if num > 1]:
+        remedy = "draw them one by one, each into another --out"
+        raise input_error("--frame", "frames of different names", f"{twice[0]!r} twice", remedy)
+
+
+def _score(text: str) -> float:
+    """A score of the command line."""
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"expected a score from 0 to 1, but got {text}")
+    return float(text)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def test_tables_say_what_is_left_out_and_show_no_column_of_the_image() -> None:
     problem = MatchingProblem(
         labels,
         make_frames([[{}], [{"name": "Bus"}]], scores=True),
-        dropped={"outside_limits": {"Car": 7}},
+        dropped={"outside_limits": {"Car": 7, "Bus": 2, "dontcare": 1}},
     )
     report = report_kitti(problem, {"Car": (0.7,)}, num_frames_left_out=5)
     text = " ".join(render(*report_tables(report)).split())
@@ -133,7 +133,7 @@ def test_tables_say_what_is_left_out_and_show_no_column_of_the_image() -> None:
         "labels too occluded 1/1/0",
         "detections outside pcd_limit_range 7",
         "labels of classes that are not evaluated: 1 Tram.",
-        "detections of classes that are not evaluated: 1 Bus.",
+        "detections of classes that are not evaluated: 3 Bus.",
         "labeled frames without predictions: 5.",
     ):
         assert part in text

@@ -35,6 +35,8 @@ def test_a_scene_is_rendered_without_a_display(tmp_path, monkeypatch):
     picture = np.asarray(Image.open(tmp_path / "frame.png"))[..., :3].astype(int)
     near = np.abs(picture - REFINED.rgb).max(axis=-1) < 40
     assert near.sum() > 5000  # boxes, frames of close-ups and legend
+    red, green, blue = (picture[..., i] for i in range(3))
+    assert ((green - red > 15) & (blue - red > 8) & (red > 170)).sum() > 2000  # faces of truth
     drawn = picture[60:-60].min(axis=-1) < 250  # without title and legend
     assert drawn[:, :20].any()  # the whole scene reaches both sides
     assert drawn[:, -20:].any()
@@ -52,4 +54,13 @@ def test_a_window_without_a_display_is_refused_in_words(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     assert "DISPLAY" not in os.environ
     with pytest.raises(RenderingError, match="no display"):
+        show_frames(FrameBrowser(["a"], lambda _: made_up_frame()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is a display")
+@pytest.mark.parametrize("name", [":12345", "nonsense", "host.invalid:0"])
+def test_a_window_on_a_display_that_does_not_answer_is_refused_in_words(monkeypatch, name):
+    pytest.importorskip("open3d")
+    monkeypatch.setenv("DISPLAY", name)
+    with pytest.raises(RenderingError, match=f"DISPLAY={name}"):
         show_frames(FrameBrowser(["a"], lambda _: made_up_frame()))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ebm3d.evaluation.kitti_protocol import DIFFICULTIES, DONT_CARE, NUM_SAMPLES
 from ebm3d.evaluation.matching_problem import BoolArray, MatchingProblem, has_box_2d
@@ -39,12 +37,12 @@ def count_left_out(
         difficulty where it matters; ``other_classes``: objects of classes that are not evaluated;
         ``frames``.
     """
+    detected = Counter(problem.detections.objects.names.tolist())
+    for counts in problem.dropped.values():
+        detected.update(counts)
     others = {
-        kind: _counts(frames.objects.names, names, classes)
-        for kind, frames, names in (
-            ("labels", problem.labels, problem.label_names),
-            ("detections", problem.detections, problem.detection_names),
-        )
+        "labels": _others(Counter(problem.labels.objects.names.tolist()), classes),
+        "detections": _others(detected, classes),
     }
     box_2d = has_box_2d(problem.detections)
     tree = {}
@@ -147,10 +145,7 @@ def _split(rest: BoolArray, reasons: Mapping[str, BoolArray]) -> dict[str, int]:
     return counts
 
 
-def _counts(
-    names: NDArray[np.str_], lower: NDArray[np.str_], classes: Sequence[str]
-) -> dict[str, int]:
+def _others(counts: Mapping[str, int], classes: Sequence[str]) -> dict[str, int]:
     """Objects by class, of those that are not evaluated, DontCare aside."""
     known = [*(name.lower() for name in classes), DONT_CARE]
-    found, counts = np.unique(names[~np.isin(lower, known)], return_counts=True)
-    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+    return {name: num for name, num in sorted(counts.items()) if name.lower() not in known}

@@ -46,10 +46,11 @@ def bev_figure(frame: RefinedFrame) -> Any:
 
     chosen = frame.most_changed(_NUM_CLOSE_UPS)
     figure = Figure(figsize=(13.5, 7.2), layout="constrained")
-    grid = figure.add_gridspec(2, 4) if chosen else figure.add_gridspec(1, 1)
-    _draw_whole(figure.add_subplot(grid[:, :2] if chosen else grid[0, 0]), frame, chosen)
+    rows, columns = max(1, min(2, len(chosen))), -(-len(chosen) // 2)
+    grid = figure.add_gridspec(rows, 2 + columns)
+    _draw_whole(figure.add_subplot(grid[:, :2]), frame, chosen)
     for index, row in enumerate(chosen):
-        axes = figure.add_subplot(grid[index // 2, 2 + index % 2])
+        axes = figure.add_subplot(grid[index // columns, 2 + index % columns])
         _draw_close_up(axes, frame, row, index + 1)
     handles = [style.legend_line() for _, style in frame.kinds()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
@@ -89,11 +90,11 @@ def _draw_whole(axes: Any, frame: RefinedFrame, chosen: Sequence[int]) -> None:
         extent.append(np.quantile(frame.points[:, :2], (0.002, 0.998), axis=0))
     for boxes, style in frame.kinds():
         _draw_boxes(axes, boxes, style)
-    for index, row in enumerate(chosen):
-        x, y, reach = frame.refined[row, 0], frame.refined[row, 1], frame.refined[row, 3:5].max()
+    tops = bev_corners(torch.as_tensor(frame.refined[chosen], dtype=torch.float64))[..., 1].amax(1)
+    for number, (x, top) in enumerate(zip(frame.refined[chosen, 0], tops, strict=True), 1):
         place = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center"}
         text = {"fontsize": 10, "fontweight": "bold", "path_effects": [outline]}
-        axes.annotate(str(index + 1), (x, y + reach / 2), **place, **text)
+        axes.annotate(str(number), (x, float(top)), **place, **text)
     shown = np.concatenate(extent)
     if len(shown):
         _set_view(axes, shown.min(axis=0) - _VIEW_MARGIN, shown.max(axis=0) + _VIEW_MARGIN)

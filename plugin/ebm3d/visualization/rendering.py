@@ -25,6 +25,7 @@ from ebm3d.visualization.scene import Scene
 LIBRARIES = "install Open3D and the system libraries libegl1 and libgl1"
 _TIMEOUT = 300.0  # seconds; a frame takes about 6 on an idle machine, mostly imports
 _FACE_OPACITY = 0.22
+_LIGHT = 150_000.0  # Open3D's 37,500 makes faces gray
 
 
 class RenderingError(RuntimeError):
@@ -97,11 +98,13 @@ def add_scene(target: Any, scene: Scene, *, point_size: float, line_width: float
     if len(scene.faces):
         material = MaterialRecord()
         material.shader = "defaultLitTransparency"
+        material.base_roughness, material.base_reflectance = 1.0, 0.0
         material.base_color = (1.0, 1.0, 1.0, _FACE_OPACITY)
         mesh = TriangleMesh(vertices, Vector3iVector(scene.faces))
         mesh.compute_vertex_normals()  # the shader wants them
         mesh.paint_uniform_color(np.array(GROUND_TRUTH.rgb) / 255.0)
         target.add_geometry("faces", mesh, material)
+        target.scene.set_indirect_light_intensity(_LIGHT)
 
 
 def _render_file(source: str, target: str) -> None:

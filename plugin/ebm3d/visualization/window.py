@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -112,14 +113,9 @@ def show_frames(browser: FrameBrowser) -> None:
     """Open a window and return when it is closed.
 
     Raises:
-        RenderingError: if there is no display or no Open3D.
+        RenderingError: if there is no display (X server) or no Open3D.
     """
-    displays = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    if sys.platform == "linux" and not displays:
-        raise RenderingError(
-            "There is no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set); "
-            "leave out --interactive, or open the PLY file in a viewer elsewhere."
-        )
+    _check_display()
     try:
         from open3d.visualization import gui
     except ImportError as error:
@@ -128,6 +124,27 @@ def show_frames(browser: FrameBrowser) -> None:
     app.initialize()
     _Window(browser, gui, app)
     app.run()
+
+
+def _check_display() -> None:
+    """Raise a ``RenderingError`` without an X server, at which Open3D would end or wait forever."""
+    if sys.platform != "linux":
+        return
+    name = os.environ.get("DISPLAY")
+    try:
+        x11 = ctypes.CDLL("libX11.so.6")
+    except OSError:
+        opens = bool(name)  # cannot be tried
+    else:
+        x11.XOpenDisplay.restype = ctypes.c_void_p
+        if opens := bool(name) and (display := x11.XOpenDisplay(None)) is not None:
+            x11.XCloseDisplay(ctypes.c_void_p(display))
+    if not opens:
+        found = f"no X server answers at DISPLAY={name}" if name else "DISPLAY is not set"
+        raise RenderingError(
+            f"There is no display to open a window on ({found}); leave out --interactive, "
+            "start one with xvfb-run, or open the PLY file in a viewer elsewhere."
+        )
 
 
 class _Window:

@@ -37,7 +37,8 @@ _RESTORE = "copy the file from the data set again"
 
 def cloud_suffix(path: str | Path) -> str | None:
     """The one of ``CLOUD_SUFFIXES`` that a file's name ends with, or None."""
-    return next((s for s in CLOUD_SUFFIXES if Path(path).name.lower().endswith(s)), None)
+    name = str(path).lower()
+    return next((suffix for suffix in CLOUD_SUFFIXES if name.endswith(suffix)), None)
 
 
 def read_cloud(path: str | Path, layout: CloudLayout = _ANY) -> NDArray[np.float32]:

@@ -85,6 +85,8 @@ def train(
     if cfg.get("load_from") is not None:
         check_file(cfg.load_from)
     check_data(cfg)
+    for leftover in Path(cfg.work_dir).glob("*/vis_data/.partial-*"):  # of killed runs
+        leftover.unlink(missing_ok=True)
     prepare_distributed_on_cpu(cfg)
     runner = Runner.from_cfg(cfg)
     if not any(isinstance(hook, PlainCheckpointHook) for hook in runner.hooks):

@@ -26,14 +26,3 @@ def config_path(name: str) -> str:
         f"config_path: expected the name of a shipped config, but got {name!r}; "
         f"choose one of: {', '.join(known) or 'none, reinstall ebm3d'}"
     )
-
-
-def config_name(path: str | Path) -> str:
-    """Return the name of a config for the folder of its runs.
-
-    Of a config of ebm3d the name that :func:`config_path` takes, without ``.py``; of any other
-    the name of the file.
-    """
-    file = Path(path).resolve()
-    root = next((root for root in _CONFIG_ROOTS if file.is_relative_to(root)), file.parent)
-    return file.relative_to(root).with_suffix("").as_posix()

@@ -1,0 +1,1 @@
+"""The nuScenes data set: tables, sweeps, splits, infos."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -41,17 +42,17 @@ def can_read(*tensors: Any) -> bool:
     return all(tensor.device.type == "cpu" for tensor in tensors)
 
 
-def check_boxes(boxes: Any, name: str = "boxes") -> None:
-    """Raise unless an array or tensor has shape ``(N, 7)``."""
-    if getattr(boxes, "ndim", None) != 2 or boxes.shape[-1] != 7:
+def check_boxes(boxes: Any, name: str = "boxes", columns: Sequence[int] = (7,)) -> None:
+    """Raise unless an array or tensor has shape ``(N, D)``, D one of ``columns``."""
+    if getattr(boxes, "ndim", None) != 2 or boxes.shape[-1] not in columns:
         has_more = getattr(boxes, "ndim", None) == 2 and boxes.shape[-1] > 7
         remedy = f"pass {name}[:, :7] if the rest are velocities" if has_more else ""
         raise shape_error(name, "(N, 7) with columns (x, y, z, dx, dy, dz, yaw)", boxes, remedy)
 
 
-def check_floating_boxes(boxes: Any, name: str = "boxes") -> None:
-    """Raise unless ``boxes`` is a floating-point tensor of shape ``(N, 7)``."""
-    check_boxes(boxes, name)
+def check_floating_boxes(boxes: Any, name: str = "boxes", columns: Sequence[int] = (7,)) -> None:
+    """Raise unless ``boxes`` is a floating-point tensor of shape ``(N, D)``; as above."""
+    check_boxes(boxes, name, columns)
     if not hasattr(boxes, "is_floating_point"):
         raise input_error(name, "a torch.Tensor", type(boxes).__name__, "use torch.as_tensor")
     if not boxes.is_floating_point():

@@ -45,6 +45,9 @@ class EBMRefinementHead(PooledRefinementHead):
         max_refined: largest number of boxes refined in a frame, those of the highest scores; the
             others stay as detected.
         max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
+        class_names: in the order of the labels, for tables by class name.
+        refine_velocity: False keeps detected velocities; f still sees them, and is trained on nine
+            columns. Without effect on boxes of seven columns.
         loss_weight: factor of the loss.
         init_cfg: as in mmengine.
 
@@ -67,6 +70,8 @@ class EBMRefinementHead(PooledRefinementHead):
         score_decay: float = 0.0,
         max_refined: int = 100,
         max_evaluations: int | None = None,
+        class_names: Sequence[str] | None = None,
+        refine_velocity: bool = True,
         loss_weight: float = 1.0,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
@@ -79,6 +84,7 @@ class EBMRefinementHead(PooledRefinementHead):
             score_decay,
             max_refined,
             max_evaluations,
+            class_names,
             init_cfg,
         )
         if not is_number(loss_weight) or loss_weight < 0:
@@ -102,6 +108,7 @@ class EBMRefinementHead(PooledRefinementHead):
         if self.log_density is not None:
             self.log_density.check(self.criterion)
         self.loss_weight, self.uncertainty = loss_weight, uncertainty
+        self.refine_velocity = refine_velocity
 
     def make_energy(
         self,
@@ -115,7 +122,7 @@ class EBMRefinementHead(PooledRefinementHead):
         Args:
             bev: ``(B, C, H, W)``.
             points: B clouds ``(P, F)``, or none.
-            boxes: B tensors ``(N_b, 7)``; values are not checked.
+            boxes: B tensors ``(N_b, D)``; values are not checked.
             labels: B tensors ``(N_b,)``.
         """
         return self._bound(BoxEnergy, bev, points, boxes, labels)
@@ -135,7 +142,9 @@ class EBMRefinementHead(PooledRefinementHead):
             NCE, the share of true boxes ranked before all their noise samples.
         """
         with torch.autocast(bev.device.type, enabled=False):
-            true, classes = select_labeled(boxes, labels, self.num_classes)
+            true, classes = self._known(
+                *select_labeled(boxes, labels, self.num_classes, self.box_columns)
+            )
             f = self.make_energy(bev, points, true, classes)
             noise = self.noise_around(f, true, classes)
             result = self.criterion(f, noise)
@@ -153,11 +162,23 @@ class EBMRefinementHead(PooledRefinementHead):
     def noise_around(
         self, f: BoxEnergy, boxes: Sequence[Tensor], labels: Sequence[Tensor]
     ) -> BoundNoise | BoundProposal:
-        """Return the noise around B tensors of true boxes ``(N_b, 7)`` of labels ``(N_b,)``."""
+        """Return the noise around B tensors of true boxes ``(N_b, D)`` of labels ``(N_b,)``."""
         sizes = [len(rows) for rows in boxes]
         joined, classes = torch.cat(list(boxes)), torch.cat(list(labels))
         base: BoundNoise = self.noise.base.around(joined, classes, sizes)
         return self.noise.around(base, f) if isinstance(self.noise, LearnedProposal) else base
+
+    def _known(
+        self, boxes: list[Tensor], labels: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Without the boxes of unknown velocity: a density of nine numbers needs all nine."""
+        if self.box_columns == 7:
+            return boxes, labels
+        known = [rows[:, 7:].isfinite().all(dim=1) for rows in boxes]
+        return (
+            [rows[mask] for rows, mask in zip(boxes, known, strict=True)],
+            [classes[mask] for classes, mask in zip(labels, known, strict=True)],
+        )
 
     def refine(
         self,
@@ -174,11 +195,11 @@ class EBMRefinementHead(PooledRefinementHead):
         rounding; samples are drawn from a fixed seed.
 
         Returns:
-            Per frame ``boxes`` ``(N_b, 7)``, ``f_initial`` and ``f_refined`` ``(N_b,)``, nowhere
+            Per frame ``boxes`` ``(N_b, D)``, ``f_initial`` and ``f_refined`` ``(N_b,)``, nowhere
             lower; ``log_density`` ``(N_b,)`` of the refined boxes with the option of that name.
-            With ``uncertainty`` ``box_std`` ``(N_b, 7)`` in meters and radians, ``box_covariance``
-            ``(N_b, 7, 7)`` and ``box_distribution`` (:class:`ebm3d.densities.BoxDistribution`).
-            NaN where a box was not refined. With ``score_decay`` ``scores_3d``.
+            With ``uncertainty`` ``box_std`` ``(N_b, D)`` in meters, radians and m/s,
+            ``box_covariance`` ``(N_b, D, D)`` and ``box_distribution``
+            (:class:`ebm3d.densities.BoxDistribution`). D is 7 without ``refine_velocity``. NaN where a box was not refined. With ``score_decay`` ``scores_3d``.
         """
         # Tensors of inference mode cannot take part in a gradient; copies made outside it can.
         with (
@@ -187,14 +208,18 @@ class EBMRefinementHead(PooledRefinementHead):
             torch.autocast(bev.device.type, enabled=False),
         ):
             bev, *points = (t.clone() if t.is_inference() else t for t in (bev, *points))
-            chosen = select_best(boxes, labels, scores, self.max_refined, self.num_classes)
-            start = [b[i, :7].float() for b, i in zip(boxes, chosen, strict=True)]
+            chosen = select_best(
+                boxes, labels, scores, self.max_refined, self.num_classes, self.box_columns
+            )
+            start = [b[i, : self.box_columns].float() for b, i in zip(boxes, chosen, strict=True)]
             classes = [lab[i] for lab, i in zip(labels, chosen, strict=True)]
             energy = self.make_energy(bev, points, start, classes)
-            detected = torch.cat(start)
+            detected, noise = torch.cat(start), self.noise.base
+            if not self.refine_velocity:
+                detected, noise = detected[:, :7], noise.without_velocity()
             result: RefinementResult = self.refiner(energy, detected, torch.cat(classes))
             fields = {"f_initial": result.f_initial, "f_refined": result.f_final}
-            normalized = NormalizedEnergy(energy, result.boxes, self.noise.base)
+            normalized = NormalizedEnergy(energy, result.boxes, noise)
             if self.log_density is not None:
                 fields["log_density"] = self.log_density(
                     normalized, result.f_final, detected, self.criterion

@@ -142,8 +142,9 @@ class EBMRefinementHead(PooledRefinementHead):
             NCE, the share of true boxes ranked before all their noise samples.
         """
         with torch.autocast(bev.device.type, enabled=False):
-            true, classes = self._known(
-                *select_labeled(boxes, labels, self.num_classes, self.box_columns)
+            # A density of nine numbers needs all nine.
+            true, classes = select_labeled(
+                boxes, labels, self.num_classes, self.box_columns, drop_unknown=True
             )
             f = self.make_energy(bev, points, true, classes)
             noise = self.noise_around(f, true, classes)
@@ -168,18 +169,6 @@ class EBMRefinementHead(PooledRefinementHead):
         base: BoundNoise = self.noise.base.around(joined, classes, sizes)
         return self.noise.around(base, f) if isinstance(self.noise, LearnedProposal) else base
 
-    def _known(
-        self, boxes: list[Tensor], labels: list[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Without the boxes of unknown velocity: a density of nine numbers needs all nine."""
-        if self.box_columns == 7:
-            return boxes, labels
-        known = [rows[:, 7:].isfinite().all(dim=1) for rows in boxes]
-        return (
-            [rows[mask] for rows, mask in zip(boxes, known, strict=True)],
-            [classes[mask] for classes, mask in zip(labels, known, strict=True)],
-        )
-
     def refine(
         self,
         bev: Tensor,
@@ -199,7 +188,8 @@ class EBMRefinementHead(PooledRefinementHead):
             lower; ``log_density`` ``(N_b,)`` of the refined boxes with the option of that name.
             With ``uncertainty`` ``box_std`` ``(N_b, D)`` in meters, radians and m/s,
             ``box_covariance`` ``(N_b, D, D)`` and ``box_distribution``
-            (:class:`ebm3d.densities.BoxDistribution`). D is 7 without ``refine_velocity``. NaN where a box was not refined. With ``score_decay`` ``scores_3d``.
+            (:class:`ebm3d.densities.BoxDistribution`). D is 7 without ``refine_velocity``. NaN
+            where a box was not refined. With ``score_decay`` ``scores_3d``.
         """
         # Tensors of inference mode cannot take part in a gradient; copies made outside it can.
         with (

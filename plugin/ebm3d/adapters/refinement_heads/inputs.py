@@ -20,7 +20,11 @@ def frame_index(sizes: Sequence[int], device: torch.device) -> Tensor:
 
 
 def select_labeled(
-    boxes: Sequence[Tensor], labels: Sequence[Tensor], num_classes: int | None, columns: int = 7
+    boxes: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    num_classes: int | None,
+    columns: int = 7,
+    drop_unknown: bool = False,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Select the true boxes that are of a class.
 
@@ -29,6 +33,7 @@ def select_labeled(
         labels: B tensors ``(N_b,)``; boxes with a negative label are left out.
         num_classes: number of classes; None for any.
         columns: D, 7, or 9 with velocities, which may be NaN where they are unknown.
+        drop_unknown: leave out boxes of unknown velocity.
 
     Returns:
         Boxes ``(N_b, D)`` float32 and labels of each frame.
@@ -38,6 +43,9 @@ def select_labeled(
     """
     _check_columns(boxes, columns)
     is_labeled = [classes >= 0 for classes in labels]
+    if drop_unknown:
+        known = [rows[:, 7:columns].isfinite().all(dim=1) for rows in boxes]
+        is_labeled = [mask & finite for mask, finite in zip(is_labeled, known, strict=True)]
     invalid = [mask & ~is_valid_box(rows) for mask, rows in zip(is_labeled, boxes, strict=True)]
     counts = _read([mask.sum() for mask in is_labeled], invalid, labels, num_classes)
     if counts is None:

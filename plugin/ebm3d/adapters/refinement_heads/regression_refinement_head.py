@@ -108,8 +108,10 @@ class RegressionRefinementHead(PooledRefinementHead):
             # Where a velocity is unknown, samples lie around zero, and its residuals are NaN.
             known = [rows.nan_to_num() for rows in true]
             noise = self.noise.around(torch.cat(known), joined, sizes)
-            noisy = noise.sample(self.num_noise_samples).boxes[:, 1:]
-            target = torch.cat(true)[:, None].expand_as(noisy)
+            samples = noise.sample(self.num_noise_samples).boxes
+            noisy = samples[:, 1:]
+            target = torch.cat((samples[:, :1, :7], torch.cat(true)[:, None, 7:]), dim=-1)
+            target = target.expand_as(noisy)
             network = self._bound(BoundNetwork, bev, points, known, classes)
             outputs = network(noisy).flatten(0, 1)
             coding = self._coding(noisy.flatten(0, 1), joined.repeat_interleave(noisy.shape[1]))

@@ -113,18 +113,11 @@ def features_by_torch(
 
 
 @numba.njit(cache=True, nogil=True)
-def offset_kernel(point: Array, lag: float, box: Array) -> tuple[float, float]:
-    """Offset in x and y of a point from a center, moved with a box of nine numbers."""
+def place_kernel(point: Array, lag: float, box: Array, out: Array) -> None:
+    """Write u, v, height over the center, and the distances beyond the faces along u, v, up."""
     x, y = float(point[0]) - box[0], float(point[1]) - box[1]
     if len(box) > 7:
         x, y = x + lag * box[7], y + lag * box[8]
-    return x, y
-
-
-@numba.njit(cache=True, nogil=True)
-def place_kernel(point: Array, lag: float, box: Array, out: Array) -> None:
-    """Write u, v, height over the center, and the distances beyond the faces along u, v, up."""
-    x, y = offset_kernel(point, lag, box)
     cosine, sine = math.cos(box[6]), math.sin(box[6])
     out[0] = cosine * x + sine * y
     out[1] = cosine * y - sine * x
@@ -140,13 +133,16 @@ def select_kernel(
     """Point and evaluated box of every row; crop n is ``start[n]`` to ``start[n + 1]``."""
     size = (start[1:] - start[:-1]).sum() * variants
     point, owner = np.empty(size, np.int64), np.empty(size, np.int64)
-    count = 0
+    count, vx, vy = 0, 0.0, 0.0
     for e in range(len(boxes)):
         n = e // variants
+        if boxes.shape[1] > 7:
+            vx, vy = boxes[e, 7], boxes[e, 8]
         cosine, sine = math.cos(boxes[e, 6]), math.sin(boxes[e, 6])
         for q in range(start[n], start[n + 1]):
             up = float(points[q, 2]) - boxes[e, 2] - 0.5 * boxes[e, 5]
-            x, y = offset_kernel(points[q], lag[q], boxes[e])
+            x = float(points[q, 0]) - boxes[e, 0] + lag[q] * vx
+            y = float(points[q, 1]) - boxes[e, 1] + lag[q] * vy
             if (
                 abs(up) - 0.5 * boxes[e, 5] < margin[2]
                 and abs(cosine * x + sine * y) - 0.5 * boxes[e, 3] < margin[0]

@@ -199,7 +199,8 @@ def is_near(
     clouds: Tensor, boxes: Tensor, margin: Sequence[float], time: int, shift: float
 ) -> Tensor:
     """Whether points of clouds ``(N, P, F)`` or ``(1, P, F)`` lie in enlarged boxes, ``(N, P)``."""
-    local, slack = points_to_box_frame(clouds[..., :3], boxes[:, :7]), 0.0
+    local = points_to_box_frame(clouds[..., :3], boxes[:, :7])
+    slack: Tensor | float = 0.0
     if time >= 0 and boxes.shape[1] > 7:
         lag, velocity = clouds[..., time], rotate_about_z(boxes[:, 7:], -boxes[:, 6])
         slack = lag.abs() * shift

@@ -1,4 +1,4 @@
-"""Densities of residuals: N boxes, one density each; S samples; D residuals (7 for boxes)."""
+"""Densities of residuals: N boxes, one density each; S samples; D residuals (7 for boxes, 9 with velocities)."""
 
 from __future__ import annotations
 

@@ -132,6 +132,11 @@ class BoxNoise:
             self.min_size,
         )
 
+    def without_velocity(self) -> BoxNoise:
+        """Return the noise of the first seven columns, its marginal."""
+        options = self.axes, self.sizes, self.shared_in_scene, self.min_size
+        return BoxNoise(self.stds[:, :7].tolist(), self.multipliers.tolist(), *options)
+
     def shared(self) -> BoxNoise:
         """Return the noise with ``shared_in_scene``: no box depends on the number of others."""
         noise = copy(self)

@@ -11,7 +11,10 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.inputs import select_best, select_labeled
-from ebm3d.adapters.refinement_heads.pooled_refinement_head import PooledRefinementHead
+from ebm3d.adapters.refinement_heads.pooled_refinement_head import (
+    PooledRefinementHead,
+    rows_by_class,
+)
 from ebm3d.energy import BoundProposal, BoxEnergy, LearnedProposal
 from ebm3d.energy.log_density import LogDensity
 from ebm3d.energy.normalized_energy import NormalizedEnergy
@@ -94,7 +97,8 @@ class EBMRefinementHead(PooledRefinementHead):
         if score_decay > 0 and uncertainty is None:
             raise input_error("uncertainty", f"one of {METHODS}, for a score_decay", None)
         self.criterion = self.build_on_features("loss", loss, "is_density", "returns_samples")
-        self.refiner = self.build_on_features("refiner", refiner, "__call__")
+        self.refine_velocity = refine_velocity
+        self.refiner = self.build_on_features("refiner", self._steps_of(refiner), "__call__")
         self._check_rows("refiner.step_scale", getattr(self.refiner, "scale", None))
         proposal = self.noise if isinstance(self.noise, LearnedProposal) else None
         if not self.criterion.is_density and (proposal is not None or uncertainty is not None):
@@ -108,7 +112,14 @@ class EBMRefinementHead(PooledRefinementHead):
         if self.log_density is not None:
             self.log_density.check(self.criterion)
         self.loss_weight, self.uncertainty = loss_weight, uncertainty
-        self.refine_velocity = refine_velocity
+
+    def _steps_of(self, refiner: dict[str, Any]) -> dict[str, Any]:
+        """The refiner's config, its steps those of the dimensions that are refined."""
+        if self.refine_velocity or not isinstance(refiner, dict) or "step_scale" not in refiner:
+            return refiner
+        rows = rows_by_class("refiner", refiner, self.class_names)["step_scale"]
+        first = [row[:7] if isinstance(row, list | tuple) else row for row in rows]
+        return {**refiner, "step_scale": first[:7] if is_number(first[0]) else first}
 
     def make_energy(
         self,

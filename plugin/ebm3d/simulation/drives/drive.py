@@ -92,7 +92,7 @@ def draw_drive(seed: np.random.SeedSequence, num_key_frames: int) -> Drive:
     if crossing is not None or (np.isinf(radius) and generator.random() < 0.3):
         lights = _draw_lights(road, crossing, middle, generator)
     cars = load_drive_statistics()["car"].speed
-    speed = float(cars[int(generator.integers(3, len(cars)))] * generator.uniform(0.9, 1.1))
+    speed = float(cars[int(generator.integers(len(cars) // 2 - 1, len(cars)))] * generator.uniform(0.9, 1.1))
     speed = min(max(speed, 2.5), np.sqrt(_LATERAL_ACCELERATION * radius))
 
     roads = [road] if crossing is None else [road, crossing]

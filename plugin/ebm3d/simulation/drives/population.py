@@ -19,7 +19,20 @@ FloatArray = NDArray[np.float64]
 EGO_CENTER, EGO_SIZE = 1.4, (4.1, 1.8)  # m: middle of the car ahead of its rear axle; its size
 HORIZON = 75.0  # m, of a road before and behind the ego vehicle that is populated
 # Objects drawn per annotation of a key frame: some find no place, some are never seen.
-SURPLUS = 1.6
+SURPLUS = {
+    "car": 1.8,
+    "truck": 1.4,
+    "trailer": 1.5,
+    "bus": 1.4,
+    "construction_vehicle": 1.6,
+    "bicycle": 1.8,
+    "motorcycle": 1.6,
+    "pedestrian": 1.4,
+    "traffic_cone": 1.8,
+    "barrier": 1.8,
+}
+_ZONE_SHARE = 0.7  # of drives past a work zone
+_SMALL_INSET = 25.0  # m; small objects are annotated, and so drawn, less far away
 _LANE_CLASSES = ("car", "truck", "bus", "construction_vehicle", "motorcycle")
 
 
@@ -33,9 +46,9 @@ class Place:
     high: float
     generator: np.random.Generator
 
-    def draw_s(self) -> float:
-        """Draw a position along the road."""
-        return float(self.generator.uniform(self.low, self.high))
+    def draw_s(self, inset: float = 0.0) -> float:
+        """Draw a position along the road, ``inset`` meters from the ends of the stretch."""
+        return float(self.generator.uniform(self.low + inset, self.high - inset))
 
     def draw_side(self) -> float:
         """1 for the left side, -1 for the right."""
@@ -49,11 +62,11 @@ class Place:
 def draw_counts(generator: np.random.Generator) -> dict[str, int]:
     """Draw the number of objects of every class; streets differ by their log-normal density."""
     counts = {}
-    has_zone = generator.random() < 0.5
+    has_zone = generator.random() < _ZONE_SHARE
     for name, numbers in load_drive_statistics().items():
-        mean = SURPLUS * numbers.per_frame
+        mean = SURPLUS[name] * numbers.per_frame
         if name in ("traffic_cone", "barrier"):
-            mean *= 2.0 if has_zone else 0.0
+            mean *= has_zone / _ZONE_SHARE
         elif name in ("car", "pedestrian", "motorcycle"):
             mean *= np.exp(generator.normal(-0.08, 0.4))
         counts[name] = int(generator.poisson(mean))
@@ -184,7 +197,7 @@ def add_walkers(place: Place, counts: dict[str, int]) -> None:
             levels = np.linspace(0.05, 0.95, len(numbers.speed))
             speed = float(np.interp(generator.random(), levels, numbers.speed))
             shape, tint = draw_object(name, generator, ridden=name == "bicycle")
-            poses = road.poses(place.draw_s() + direction * speed * time, lateral)
+            poses = road.poses(place.draw_s(_SMALL_INSET) + direction * speed * time, lateral)
             poses[:, 2] += 0.0 if direction > 0 else np.pi
             curb = 0.0 if name == "pedestrian" else None
             state = "ridden" if name == "bicycle" else ""
@@ -218,7 +231,7 @@ def add_standing(place: Place, counts: dict[str, int]) -> None:
             if i % 3 == 0:
                 side = place.draw_side()
                 low, high = (-1.8, 0.8) if name == "motorcycle" else (0.3, 3.5)
-                s, lateral = place.draw_s(), side * (place.road.curb + generator.uniform(low, high))
+                s, lateral = place.draw_s(_SMALL_INSET), side * (place.road.curb + generator.uniform(low, high))
                 turn = generator.uniform(-np.pi, np.pi)
             if name == "pedestrian":
                 turn = generator.uniform(-np.pi, np.pi)
@@ -298,7 +311,7 @@ def _add_zone(place: Place, counts: dict[str, int]) -> None:
     generator = place.generator
     remaining = {name: counts[name] for name in ("barrier", "traffic_cone")}
     while sum(remaining.values()) > 0:
-        side, s = place.draw_side(), place.draw_s()
+        side, s = place.draw_side(), place.draw_s(_SMALL_INSET)
         edge = place.road.curb - PARKING + 0.35
         if counts["construction_vehicle"] > 0 and generator.random() < 0.7:
             shape, tint = draw_object("construction_vehicle", generator)

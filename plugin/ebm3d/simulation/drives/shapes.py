@@ -151,7 +151,7 @@ def barrier(size: Size, generator: np.random.Generator) -> Shape:
 
 def ego_vehicle() -> Shape:
     """Body and cabin of the car that carries the sensor, in its frame, rear axle at the origin."""
-    body, cabin = ((-0.6, -0.86, 0.15), (3.4, 0.86, 0.95)), ((-0.5, -0.65, 0.9), (1.7, 0.65, 1.54))
+    body, cabin = ((-0.6, -0.86, 0.15), (3.4, 0.86, 0.8)), ((-0.2, -0.5, 0.7), (1.6, 0.5, 1.46))
     return union([box(*body, Material.BODY), box(*cabin, Material.BODY)])
 
 

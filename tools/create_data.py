@@ -38,6 +38,7 @@ _CAPTION = "database: training objects; points, l w h (m): medians; empty: witho
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; 0 if all went well, 1 if the data is at fault."""
     options = _parse(arguments)
+    report: PreparationReport | NuScenesReport
     try:
         if options.command == "simulated":
             report = _simulate(options)
@@ -155,9 +156,20 @@ def _show_problem(problem: Problem, color: str) -> None:
     )
 
 
-def _show_report(report: PreparationReport) -> None:
+def _show_report(report: PreparationReport | NuScenesReport) -> None:
     """Print what there is now."""
     console = Console(width=max(Console().width, 110))  # no figure is cut off
+    if isinstance(report, NuScenesReport):
+        console.print(report.table())
+        console.print(report.summary(), highlight=False)
+    else:
+        _show_kitti(console, report)
+    for problem in report.warnings:
+        _show_problem(problem, "yellow")
+
+
+def _show_kitti(console: Console, report: PreparationReport) -> None:
+    """Print figures by class, and numbers of frames."""
     table = Table("class", title=f"{report.out}", title_justify="left", caption=_CAPTION)
     for column in _COLUMNS:
         table.add_column(column, justify="right", no_wrap=True)
@@ -178,8 +190,6 @@ def _show_report(report: PreparationReport) -> None:
         f"{report.seconds:.1f} s, {sum(frames.values()) / report.seconds:,.0f} frames/s",
         highlight=False,
     )
-    for problem in report.warnings:
-        _show_problem(problem, "yellow")
 
 
 def _figures(summary: ClassSummary) -> list[str]:

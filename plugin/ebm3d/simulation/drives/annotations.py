@@ -88,5 +88,3 @@ def attribute(name: str, state: str, speed: float) -> str | None:
     if state == "parked":
         return "vehicle.parked"
     return f"vehicle.{'moving' if speed > MOVING else 'stopped'}"
-
-

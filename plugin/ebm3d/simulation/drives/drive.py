@@ -92,7 +92,9 @@ def draw_drive(seed: np.random.SeedSequence, num_key_frames: int) -> Drive:
     if crossing is not None or (np.isinf(radius) and generator.random() < 0.3):
         lights = _draw_lights(road, crossing, middle, generator)
     cars = load_drive_statistics()["car"].speed
-    speed = float(cars[int(generator.integers(len(cars) // 2 - 1, len(cars)))] * generator.uniform(0.9, 1.1))
+    speed = float(
+        cars[int(generator.integers(len(cars) // 2 - 1, len(cars)))] * generator.uniform(0.9, 1.1)
+    )
     speed = min(max(speed, 2.5), np.sqrt(_LATERAL_ACCELERATION * radius))
 
     roads = [road] if crossing is None else [road, crossing]
@@ -140,9 +142,7 @@ def _draw_lights(
     return Light(middle - half, red), Light(-middle - half, red), across
 
 
-def _ego_poses(
-    poses: FloatArray, terrain: Terrain, generator: np.random.Generator
-) -> FloatArray:
+def _ego_poses(poses: FloatArray, terrain: Terrain, generator: np.random.Generator) -> FloatArray:
     """Poses of the ego frame on the terrain, with pitch and roll of the road and the springs."""
     time = np.arange(len(poses)) * STEP
     x, y, yaw = poses.T

@@ -231,7 +231,10 @@ def add_standing(place: Place, counts: dict[str, int]) -> None:
             if i % 3 == 0:
                 side = place.draw_side()
                 low, high = (-1.8, 0.8) if name == "motorcycle" else (0.3, 3.5)
-                s, lateral = place.draw_s(_SMALL_INSET), side * (place.road.curb + generator.uniform(low, high))
+                s, lateral = (
+                    place.draw_s(_SMALL_INSET),
+                    side * (place.road.curb + generator.uniform(low, high)),
+                )
                 turn = generator.uniform(-np.pi, np.pi)
             if name == "pedestrian":
                 turn = generator.uniform(-np.pi, np.pi)

@@ -29,9 +29,7 @@ _INTENSITY = (
 )
 _SIDEWALK = 4.0  # m, width
 NUM_COLUMNS = 1084  # of a turn
-SENSOR = replace(
-    SENSORS["32-beam"], azimuth_step_deg=360 / NUM_COLUMNS, height=1.84, min_range=0.3
-)
+SENSOR = replace(SENSORS["32-beam"], azimuth_step_deg=360 / NUM_COLUMNS, height=1.84, min_range=0.3)
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,9 @@ def bus(size: Size, generator: np.random.Generator) -> Shape:
         box((-front, -side, 0.3), (front, side, belt), Material.BODY),
         box((0.02 - front, 0.02 - side, belt), (front - 0.02, side - 0.02, top), Material.GLASS),
         box((-front, -side, top), (front - 0.05, side, height), Material.BODY),
-        box((-front + 0.5, -0.4 * width, belt), (front - 2.5, -0.2, 0.6 * height), Material.INTERIOR),
+        box(
+            (-front + 0.5, -0.4 * width, belt), (front - 2.5, -0.2, 0.6 * height), Material.INTERIOR
+        ),
         box((-front + 0.5, 0.2, belt), (front - 2.5, 0.4 * width, 0.6 * height), Material.INTERIOR),
         *wheels(length, width, 0.48, (0.22, 0.75)),
     ]
@@ -76,7 +78,9 @@ def construction_vehicle(size: Size, generator: np.random.Generator) -> Shape:
         polyhedron(cabin, panes),
         cylinder((turret, 0.0, 0.45 * height), elbow, 0.18, Material.BODY),
         cylinder(elbow, bucket, 0.14, Material.BODY),
-        box((bucket[0] - 0.35, -0.5, bucket[2] - 0.3), (length / 2, 0.5, bucket[2]), Material.METAL),
+        box(
+            (bucket[0] - 0.35, -0.5, bucket[2] - 0.3), (length / 2, 0.5, bucket[2]), Material.METAL
+        ),
     ]
     return fit_to_box(union(parts), size)
 
@@ -130,7 +134,10 @@ def traffic_cone(size: Size, generator: np.random.Generator) -> Shape:
     slope = (radius - top) / height
     around = [[np.cos(a), np.sin(a), slope, -radius] for a in angles]
     plate = (-length / 2, -width / 2, 0.0), (length / 2, width / 2, 0.04)
-    parts = [polyhedron([*around, *slab(2, 0.0, height)], Material.BODY), box(*plate, Material.TIRE)]
+    parts = [
+        polyhedron([*around, *slab(2, 0.0, height)], Material.BODY),
+        box(*plate, Material.TIRE),
+    ]
     return fit_to_box(union(parts), size)
 
 
@@ -144,7 +151,9 @@ def barrier(size: Size, generator: np.random.Generator) -> Shape:
     board = (-0.04, -width / 2, 0.35 * height), (0.04, width / 2, height)
     parts = [box(*board, Material.BODY)]
     for y in (-0.4 * width, 0.4 * width):
-        parts.append(box((-length / 2, y - 0.05, 0.0), (length / 2, y + 0.05, 0.08), Material.METAL))
+        parts.append(
+            box((-length / 2, y - 0.05, 0.0), (length / 2, y + 0.05, 0.08), Material.METAL)
+        )
         parts.append(box((-0.03, y - 0.03, 0.0), (0.03, y + 0.03, 0.4 * height), Material.METAL))
     return fit_to_box(union(parts), size)
 

@@ -26,6 +26,7 @@ from ebm3d.datasets.label_table import ClassSummary
 from ebm3d.datasets.lidar_labels import ORIGINS
 from ebm3d.datasets.nuscenes import NuScenesReport, prepare_nuscenes
 from ebm3d.simulation import SENSORS, write_dataset
+from ebm3d.simulation.drives import VERSION, write_drives
 
 _ERRORS = Console(stderr=True)
 _MAX_SHOWN = 20  # defects of one kind
@@ -39,17 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     report: PreparationReport | NuScenesReport
     try:
         if options.command == "simulated":
-            with new_folder(options.out) as folder:
-                write_dataset(
-                    folder,
-                    num_train=options.train,
-                    num_val=options.val,
-                    seed=options.seed,
-                    workers=options.workers,
-                    sensor=options.sensor,
-                )
-                report = prepare_kitti(folder, workers=options.workers, progress=True)
-            report = replace(report, out=options.out)
+            report = _simulate(options)
         elif options.command == "nuscenes":
             report = prepare_nuscenes(
                 options.root,
@@ -79,6 +70,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     _show_report(report)
     return 0
+
+
+def _simulate(options: argparse.Namespace) -> PreparationReport | NuScenesReport:
+    """Write simulated data and prepare it; an interrupted run leaves nothing."""
+    counts = {"num_train": options.train, "num_val": options.val, "seed": options.seed}
+    workers = options.workers
+    with new_folder(options.out) as folder:
+        if options.layout == "nuscenes":
+            write_drives(folder, **counts, workers=workers)
+            report = prepare_nuscenes(folder, version=VERSION, workers=workers, progress=True)
+        else:
+            write_dataset(folder, **counts, workers=workers, sensor=options.sensor or "64-beam")
+            report = prepare_kitti(folder, workers=workers, progress=True)
+    return replace(report, out=options.out)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -117,7 +122,15 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     simulated.add_argument("--train", type=int, default=400, help="number of training frames")
     simulated.add_argument("--val", type=int, default=200, help="number of validation frames")
     simulated.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
-    simulated.add_argument("--sensor", choices=tuple(SENSORS), default="64-beam")
+    simulated.add_argument(
+        "--layout",
+        choices=("kitti", "nuscenes"),
+        default="kitti",
+        help="nuscenes: drives with sweeps, ten classes; frames are key frames, ten to a drive",
+    )
+    simulated.add_argument(
+        "--sensor", choices=tuple(SENSORS), help="of the layout of KITTI (default: 64-beam)"
+    )
     for command in (kitti, nuscenes, simulated):
         workers = len(os.sched_getaffinity(0))
         help_text = "number of processes (default: the cores there are, %(default)s)"
@@ -125,6 +138,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.workers < 1:
         parser.error(f"--workers must be at least 1, but got {options.workers}")
+    if options.command == "simulated" and options.layout == "nuscenes" and options.sensor:
+        parser.error("--sensor belongs to --layout kitti: nuScenes has 32 beams")
     if options.command == "kitti" and options.box_origin and not options.no_calibration:
         parser.error("--box-origin belongs to --no-calibration: KITTI's labels have their own")
     return options

@@ -53,9 +53,7 @@ def write_cloud(path: Path, points: Any, intensity: float = 128.0) -> None:
     np.hstack([points, rest]).astype(np.float32).tofile(path)
 
 
-def write_drive(
-    root: Path, splits: dict[str, int], *, num_sweeps: int = 10, seed: int = 0
-) -> None:
+def write_drive(root: Path, splits: dict[str, int], *, num_sweeps: int = 10, seed: int = 0) -> None:
     """Write clouds, infos and the database of objects of a drive past a car of every class.
 
     Args:

@@ -19,9 +19,7 @@ model = dict(
         norm_cfg=dict(type="BN1d", eps=1e-3, momentum=0.01),
         legacy=False,
     ),
-    pts_middle_encoder=dict(
-        type="PointPillarsScatter", in_channels=32, output_shape=[256, 256]
-    ),
+    pts_middle_encoder=dict(type="PointPillarsScatter", in_channels=32, output_shape=[256, 256]),
     pts_backbone=dict(
         type="SECOND",
         in_channels=32,
@@ -42,9 +40,7 @@ model = dict(
         in_channels=96,
         tasks=[  # NMS is common to the classes of a task; their order is that of the data set
             dict(num_class=1, class_names=["car"]),
-            dict(
-                num_class=4, class_names=["truck", "trailer", "bus", "construction_vehicle"]
-            ),
+            dict(num_class=4, class_names=["truck", "trailer", "bus", "construction_vehicle"]),
             dict(num_class=2, class_names=["bicycle", "motorcycle"]),
             dict(num_class=2, class_names=["pedestrian", "traffic_cone"]),
             dict(num_class=1, class_names=["barrier"]),

@@ -82,7 +82,9 @@ def _transform(self: Any, results: dict[str, Any]) -> dict[str, Any]:
 
 def _remove_ego(self: Any, points: Any, radius: float | None = None) -> Any:
     """Points (host's or array) outside the ego car; ``radius`` is the host's and unused."""
-    x, y = (points[:, axis] if isinstance(points, np.ndarray) else points.tensor[:, axis]
-            for axis in (0, 1))
+    x, y = (
+        points[:, axis] if isinstance(points, np.ndarray) else points.tensor[:, axis]
+        for axis in (0, 1)
+    )
     (left, right), (back, front) = EGO_FOOTPRINT
     return points[~((x > left) & (x < right) & (y > back) & (y < front))]

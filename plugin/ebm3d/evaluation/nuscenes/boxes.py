@@ -144,6 +144,11 @@ class GroundTruth:
     follows_samples: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def num_scenes(self) -> int:
+        """Largest index of a scene, plus 1."""
+        return int(self.scene.max(initial=-1)) + 1
+
     def ego_distances(self, boxes: NuScenesBoxes) -> FloatArray:
         """Return horizontal distances from the ego pose, ``(N,)``, meters."""
         delta = boxes.translation[:, :2] - self.ego_translation[boxes.sample, :2]

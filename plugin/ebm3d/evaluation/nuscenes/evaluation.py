@@ -2,7 +2,8 @@ r"""The official figures: average precision, errors of true positives, and NDS.
 
 .. math:: \mathrm{NDS} = \frac1{10}\Bigl(5\,\mathrm{mAP} + \sum_e \max(0, 1 - \bar e)\Bigr)
 
-D detections and G labels of one class; P pairs of them.
+D detections and G labels of one class; P pairs of them; K limits of a match; B sets of weights of
+the scenes, of which the official figures take one, ones, and a bootstrap many.
 """
 
 from __future__ import annotations
@@ -13,178 +14,194 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ebm3d.boxes.kernels import threads_for
 from ebm3d.datasets.nuscenes.classes import CLASSES
 from ebm3d.evaluation.localization import wrap
-from ebm3d.evaluation.nuscenes.boxes import BoolArray, FloatArray, NuScenesBoxes
+from ebm3d.evaluation.nuscenes.average_precision import weighted_aps, weighted_errors
+from ebm3d.evaluation.nuscenes.boxes import FloatArray, NuScenesBoxes
 from ebm3d.evaluation.nuscenes.matching import NuScenesMatching
 from ebm3d.evaluation.nuscenes.protocol import (
     HALF_TURN_CLASSES,
-    NUM_RECALLS,
     TP_ERRORS,
     UNDEFINED_ERRORS,
     DetectionProtocol,
 )
 
-_RECALLS: FloatArray = np.linspace(0, 1, NUM_RECALLS)
+_SECONDS_PER_DETECTION = 1e-8  # and set of weights; to the right power of ten
 
 
-@dataclass(frozen=True)
-class NuScenesEvaluation:
-    """The official figures of one result set.
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """Average precision ``(B, C, K)`` and errors of true positives ``(B, C, 5)``; C as CLASSES.
 
-    Args:
-        protocol: the configuration.
-        label_aps: average precision by class and distance.
-        label_tp_errors: errors of true positives by class; NaN where a class has none.
-        eval_time: seconds.
+    Errors are NaN where a class has none.
     """
 
     protocol: DetectionProtocol
-    label_aps: Mapping[str, Mapping[float, float]]
-    label_tp_errors: Mapping[str, Mapping[str, float]]
+    aps: FloatArray
+    errors: FloatArray
+
+    @property
+    def mean_ap(self) -> FloatArray:
+        """Mean AP, ``(B,)``."""
+        return np.asarray(self.aps.mean(axis=(1, 2)))
+
+    @property
+    def tp_errors(self) -> FloatArray:
+        """Errors of true positives, means of the classes that have them, ``(B, 5)``."""
+        return np.asarray(np.nanmean(self.errors, axis=1))
+
+    @property
+    def tp_scores(self) -> FloatArray:
+        """What each error adds to NDS, ``(B, 5)``."""
+        return np.maximum(0.0, 1.0 - self.tp_errors)
+
+    @property
+    def nd_score(self) -> FloatArray:
+        """The nuScenes detection score, ``(B,)``."""
+        weight = self.protocol.mean_ap_weight
+        total = weight * self.mean_ap + self.tp_scores.sum(axis=1)
+        return np.asarray(total / (weight + len(TP_ERRORS)))
+
+
+@dataclass(frozen=True, eq=False)
+class NuScenesEvaluation:
+    """The official figures of one result set: ``figures`` with B = 1, in ``eval_time`` seconds."""
+
+    figures: Figures
     eval_time: float
 
     @property
-    def mean_dist_aps(self) -> dict[str, float]:
-        """AP by class, mean of the distances."""
-        return {name: float(np.mean([*aps.values()])) for name, aps in self.label_aps.items()}
-
-    @property
     def mean_ap(self) -> float:
-        """Mean of the classes' AP."""
-        return float(np.mean([*self.mean_dist_aps.values()]))
-
-    @property
-    def tp_errors(self) -> dict[str, float]:
-        """Errors of true positives, means of the classes that have them."""
-        errors = self.label_tp_errors.values()
-        return {name: float(np.nanmean([error[name] for error in errors])) for name in TP_ERRORS}
-
-    @property
-    def tp_scores(self) -> dict[str, float]:
-        """What each error adds to NDS."""
-        return {name: max(0.0, 1.0 - error) for name, error in self.tp_errors.items()}
+        """Mean AP, in [0, 1]."""
+        return float(self.figures.mean_ap[0])
 
     @property
     def nd_score(self) -> float:
-        """The nuScenes detection score."""
-        weight, scores = self.protocol.mean_ap_weight, self.tp_scores.values()
-        return float((weight * self.mean_ap + sum(scores)) / (weight + len(scores)))
+        """The nuScenes detection score, in [0, 1]."""
+        return float(self.figures.nd_score[0])
+
+    def label_aps(self, class_name: str) -> dict[float, float]:
+        """Return AP of a class by distance."""
+        aps = self.figures.aps[0, CLASSES.index(class_name)]
+        return dict(zip(self.figures.protocol.dist_ths, aps.tolist(), strict=True))
+
+    def label_tp_errors(self, class_name: str) -> dict[str, float]:
+        """Return the errors of true positives of a class; NaN for those it does not have."""
+        return _by_error(self.figures.errors[0, CLASSES.index(class_name)])
+
+    @property
+    def tp_errors(self) -> dict[str, float]:
+        """Means of the classes' errors."""
+        return _by_error(self.figures.tp_errors[0])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures with the keys of the development kit's ``metrics_summary.json``."""
+        protocol = self.figures.protocol
+        aps = {name: self.label_aps(name) for name in protocol.class_range}
         return {
-            "label_aps": {
-                name: {str(distance): ap for distance, ap in aps.items()}
-                for name, aps in self.label_aps.items()
-            },
-            "mean_dist_aps": self.mean_dist_aps,
+            "label_aps": {n: {str(d): ap for d, ap in by.items()} for n, by in aps.items()},
+            "mean_dist_aps": {n: float(np.mean([*by.values()])) for n, by in aps.items()},
             "mean_ap": self.mean_ap,
-            "label_tp_errors": {name: dict(errors) for name, errors in self.label_tp_errors.items()},
+            "label_tp_errors": {n: self.label_tp_errors(n) for n in protocol.class_range},
             "tp_errors": self.tp_errors,
-            "tp_scores": self.tp_scores,
+            "tp_scores": _by_error(self.figures.tp_scores[0]),
             "nd_score": self.nd_score,
             "eval_time": self.eval_time,
-            "cfg": self.protocol.as_dict(),
+            "cfg": protocol.as_dict(),
         }
+
+
+def _by_error(values: FloatArray) -> dict[str, float]:
+    """Values ``(5,)`` by name of the error."""
+    return dict(zip(TP_ERRORS, values.tolist(), strict=True))
 
 
 def evaluate_matching(matching: NuScenesMatching) -> NuScenesEvaluation:
     """Compute the official figures."""
     started = time.perf_counter()
+    figures = weighted_figures(matching, np.ones((1, matching.truth.num_scenes), dtype=np.int32))
+    return NuScenesEvaluation(figures, time.perf_counter() - started)
+
+
+def weighted_figures(matching: NuScenesMatching, weights: NDArray[np.int32]) -> Figures:
+    """Compute the figures as if each scene were there as often as ``weights`` ``(B, scenes)``."""
     protocol = matching.protocol
-    aps: dict[str, dict[float, float]] = {}
-    errors: dict[str, dict[str, float]] = {}
-    for name in protocol.class_range:
-        index = CLASSES.index(name)
+    at_tp = protocol.dist_ths.index(protocol.dist_th_tp)
+    aps = average_precisions(matching, matching.partner, weights)
+    errors = np.ones((len(weights), len(CLASSES), len(TP_ERRORS)))
+    scenes = matching.truth.scene[matching.detections.sample]
+    label_scenes = matching.truth.scene[matching.labels.sample]
+    for index, name in enumerate(CLASSES):
+        partner = np.where(matching.detections.class_index == index, matching.partner[at_tp], -1)
         rows = np.flatnonzero(matching.detections.class_index == index)
-        num_labels = int((matching.labels.class_index == index).sum())
-        scores = matching.detections.score[rows]
-        aps[name] = {}
-        for k, distance in enumerate(protocol.dist_ths):
-            partner = matching.partner[k, rows]
-            is_match = partner >= 0
-            precision, confidence = precision_curve(scores, is_match, num_labels)
-            aps[name][distance] = average_precision(precision, protocol)
-            if distance == protocol.dist_th_tp:
-                labels = matching.labels.select(partner[is_match].astype(np.int64))
-                detections = matching.detections.select(rows[is_match])
-                errors[name] = _mean_errors(name, labels, detections, confidence, protocol)
-    return NuScenesEvaluation(protocol, aps, errors, time.perf_counter() - started)
+        matched = np.flatnonzero(partner >= 0)
+        labels = matching.labels.select(partner[matched].astype(np.int64))
+        detections = matching.detections.select(matched)
+        num_labels = _labels_of_scenes(matching, index, label_scenes)
+        with threads_for(len(rows) * len(weights) * _SECONDS_PER_DETECTION):
+            errors[:, index] = weighted_errors(
+                matching.detections.score[rows],
+                scenes[rows],
+                partner[rows] >= 0,
+                pair_errors(name, labels, detections),
+                num_labels,
+                weights,
+                protocol.first_recall,
+            )
+        for error in UNDEFINED_ERRORS.get(name, ()):
+            errors[:, index, TP_ERRORS.index(error)] = np.nan
+    return Figures(protocol, aps, errors)
 
 
-def precision_curve(
-    scores: FloatArray, is_match: BoolArray, num_labels: int
-) -> tuple[FloatArray, FloatArray]:
-    """Read precision and score off at 101 recalls; zeros where there is no match.
-
-    Args:
-        scores: of the detections of one class, descending, ``(D,)``.
-        is_match: which are true positives, ``(D,)``.
-        num_labels: G.
-    """
-    if num_labels == 0 or not is_match.any():
-        return np.zeros(NUM_RECALLS), np.zeros(NUM_RECALLS)
-    right = np.cumsum(is_match).astype(np.float64)
-    precision = right / np.arange(1, len(scores) + 1)
-    recall = right / num_labels
-    return (
-        np.interp(_RECALLS, recall, precision, right=0),
-        np.interp(_RECALLS, recall, scores, right=0),
-    )
-
-
-def average_precision(precision: FloatArray, protocol: DetectionProtocol) -> float:
-    """Average precision of a curve ``(101,)``, in [0, 1]."""
-    above = np.maximum(precision[protocol.first_recall :] - protocol.min_precision, 0)
-    return float(above.mean()) / (1.0 - protocol.min_precision)
+def average_precisions(
+    matching: NuScenesMatching, partner: NDArray[np.int32], weights: NDArray[np.int32]
+) -> FloatArray:
+    """Average precision of matches ``(K, D)`` by class, ``(B, C, K)``, in [0, 1]."""
+    protocol = matching.protocol
+    scenes = matching.truth.scene[matching.detections.sample]
+    label_scenes = matching.truth.scene[matching.labels.sample]
+    aps = np.zeros((len(weights), len(CLASSES), len(partner)))
+    for index in range(len(CLASSES)):
+        rows = np.flatnonzero(matching.detections.class_index == index)
+        num_labels = _labels_of_scenes(matching, index, label_scenes)
+        with threads_for(len(rows) * partner.shape[0] * len(weights) * _SECONDS_PER_DETECTION):
+            aps[:, index] = weighted_aps(
+                scenes[rows],
+                partner[:, rows] >= 0,
+                num_labels,
+                weights,
+                protocol.first_recall,
+                protocol.min_precision,
+            )
+    return aps
 
 
-def _mean_errors(
-    class_name: str,
-    labels: NuScenesBoxes,
-    detections: NuScenesBoxes,
-    confidence: FloatArray,
-    protocol: DetectionProtocol,
-) -> dict[str, float]:
-    """Errors of pairs ``(P,)`` by descending score, cumulative means averaged over recall."""
-    known = np.flatnonzero(confidence)
-    last = int(known[-1]) if len(known) else 0
-    if last < protocol.first_recall or len(labels) == 0:
-        means = dict.fromkeys(TP_ERRORS, 1.0)
-    else:
-        means = {}
-        for name, errors in pair_errors(class_name, labels, detections).items():
-            curve = np.interp(
-                confidence[::-1], detections.score[::-1], _cumulative_mean(errors)[::-1]
-            )[::-1]
-            means[name] = float(curve[protocol.first_recall : last + 1].mean())
-    return means | dict.fromkeys(UNDEFINED_ERRORS.get(class_name, ()), float("nan"))
+def _labels_of_scenes(
+    matching: NuScenesMatching, index: int, label_scenes: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Number of evaluated labels of a class in each scene."""
+    of_class = matching.labels.class_index == index
+    return np.bincount(label_scenes[of_class], minlength=matching.truth.num_scenes)
 
 
 def pair_errors(
     class_name: str, labels: NuScenesBoxes, detections: NuScenesBoxes
-) -> dict[str, FloatArray]:
-    """Return the errors of ``TP_ERRORS`` of pairs, ``(P,)``; NaN where the label is unknown."""
+) -> FloatArray:
+    """Return the errors of pairs, columns ``TP_ERRORS``, ``(P, 5)``; NaN where one is unknown."""
     delta = detections.translation[:, :2] - labels.translation[:, :2]
     common = np.minimum(labels.size, detections.size).prod(axis=1)
     union = labels.size.prod(axis=1) + detections.size.prod(axis=1) - common
     period = np.pi if class_name in HALF_TURN_CLASSES else 2 * np.pi
     is_wrong = np.asarray(labels.attribute != detections.attribute, dtype=np.float64)
-    return {
-        "trans_err": np.hypot(*delta.T),
-        "scale_err": 1 - common / union,
-        "orient_err": np.abs(wrap(labels.yaw - detections.yaw, period)),
-        "vel_err": np.hypot(*(detections.velocity - labels.velocity).T),
-        "attr_err": np.where(labels.attribute < 0, np.nan, is_wrong),
-    }
-
-
-def _cumulative_mean(values: FloatArray) -> FloatArray:
-    """Mean of the known values down to each; 0 before the first known one, 1 if none is."""
-    known = ~np.isnan(values)
-    if not known.any():
-        return np.ones(len(values))
-    num = np.cumsum(known)
-    return np.asarray(np.nancumsum(values) / np.maximum(num, 1))
+    return np.column_stack(
+        [
+            np.hypot(*delta.T),
+            1 - common / union,
+            np.abs(wrap(labels.yaw - detections.yaw, period)),
+            np.hypot(*(detections.velocity - labels.velocity).T),
+            np.where(labels.attribute < 0, np.nan, is_wrong),
+        ]
+    )

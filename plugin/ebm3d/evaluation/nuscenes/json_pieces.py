@@ -201,19 +201,20 @@ def _scan(block: Bytes, at: int, state: IntArray, found: IntArray) -> tuple[int,
     num = 0
     while at < len(block) and num < len(found):
         byte = int(block[at])
-        opens = not in_string and (byte == 91 or byte == 123)  # [ {
-        closes = not in_string and (byte == 93 or byte == 125)  # ] }
         if in_string:
+            if not (escaped or byte == _QUOTE or byte == _BACKSLASH):
+                at += 1
+                continue
             in_string = escaped or byte != _QUOTE
             escaped = byte == _BACKSLASH and not escaped
         elif byte == _QUOTE:
             in_string = True
-        elif opens or closes or byte == _COMMA:
-            depth += opens
-            if depth <= 2:
+        elif byte == _COMMA or byte > 90:  # letters, and brackets: [ ] are 91, 93; { } are 123, 125
+            depth += byte == 91 or byte == _OPENING
+            if depth <= 2 and (byte == _COMMA or byte in (91, 93, _OPENING, _CLOSING)):
                 found[num, 0], found[num, 1], found[num, 2] = at, byte, depth
                 num += 1
-            depth -= closes
+            depth -= byte == 93 or byte == _CLOSING
         at += 1
     state[0], state[1], state[2] = depth, in_string, escaped
     return at, num

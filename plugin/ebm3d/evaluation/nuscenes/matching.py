@@ -1,6 +1,6 @@
 """Which boxes the benchmark evaluates, and its greedy matching by center distance.
 
-S samples; G labels and D detections that are evaluated; K distances.
+S samples; G labels and D detections that are evaluated; C classes; K limits of a match.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from ebm3d.boxes.iou import pair_iou
 from ebm3d.boxes.kernels import threads_for
 from ebm3d.datasets.nuscenes.classes import CLASSES
 from ebm3d.evaluation.nuscenes.boxes import (
@@ -24,7 +25,7 @@ from ebm3d.evaluation.nuscenes.boxes import (
 )
 from ebm3d.evaluation.nuscenes.protocol import RACK_CLASSES, DetectionProtocol
 
-_SECONDS_PER_PAIR = 1e-9  # and distance; to the right power of ten
+_SECONDS_PER_PAIR = 1e-8  # to the right power of ten
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,46 +57,80 @@ class NuScenesMatching:
 
 
 def match_boxes(
-    truth: GroundTruth, detections: NuScenesBoxes, protocol: DetectionProtocol
+    truth: GroundTruth,
+    detections: NuScenesBoxes,
+    protocol: DetectionProtocol,
+    band: tuple[float, float] = (0.0, np.inf),
 ) -> NuScenesMatching:
-    """Select the boxes that are evaluated, and match them."""
-    is_label, label_reasons = _is_evaluated(truth, truth.labels, protocol)
-    is_detection, reasons = _is_evaluated(truth, detections, protocol)
+    """Select the boxes that are evaluated, and match them.
+
+    Args:
+        truth: labels.
+        detections: of all classes and scores.
+        protocol: the configuration.
+        band: distances from the ego pose of both that are evaluated, meters.
+    """
+    is_label, label_reasons = _is_evaluated(truth, truth.labels, protocol, band)
+    is_detection, reasons = _is_evaluated(truth, detections, protocol, band)
     labels = truth.labels.select(is_label)
     labels = labels.select(np.argsort(labels.sample, kind="stable"))
     rows = np.flatnonzero(is_detection)
     rows = rows[np.argsort(detections.score[rows], kind="stable")[::-1]]  # ties: later rows first
     chosen = detections.select(rows)
-    order = np.argsort(chosen.sample, kind="stable")
-    num_samples = len(truth.tokens)
-    starts = [
-        np.concatenate([[0], np.cumsum(np.bincount(boxes.sample, minlength=num_samples))])
-        for boxes in (labels, chosen)
-    ]
-    num_pairs = int(np.prod([np.diff(start) for start in starts], axis=0).sum())
-    distances = np.array(protocol.dist_ths)
-    partner = np.full((len(distances), len(chosen)), -1, dtype=np.int32)
-    with threads_for(num_pairs * len(distances) * _SECONDS_PER_PAIR):
-        _match(
-            *starts,
-            order,
-            np.ascontiguousarray(labels.translation),
-            labels.class_index,
-            np.ascontiguousarray(chosen.translation),
-            chosen.class_index,
-            distances,
-            partner,
-        )
+    limits = np.tile(protocol.dist_ths, (len(CLASSES), 1))
+    partner = match_greedily(truth, labels, chosen, limits, by_iou=False)
     left_out = {"labels": label_reasons, "detections": reasons}
     return NuScenesMatching(truth, protocol, labels, chosen, partner, left_out)
 
 
+def match_greedily(
+    truth: GroundTruth,
+    labels: NuScenesBoxes,
+    detections: NuScenesBoxes,
+    limits: FloatArray,
+    *,
+    by_iou: bool,
+) -> NDArray[np.int32]:
+    """Return the row of the label of each detection, -1 without one, ``(K, D)``.
+
+    In each sample the detections choose in their order, each the best free label of its class.
+
+    Args:
+        truth: samples.
+        labels: by sample, ``(G,)``.
+        detections: ``(D,)``.
+        limits: by class: distance below which, or 3D IoU above which boxes match, ``(C, K)``.
+        by_iou: whether the best label is the one of largest 3D IoU, else the nearest in xy.
+    """
+    order = np.argsort(detections.sample, kind="stable")
+    counts = [np.bincount(b.sample, minlength=len(truth.tokens)) for b in (labels, detections)]
+    starts = [np.concatenate([[0], np.cumsum(count)]) for count in counts]
+    partner = np.full((limits.shape[1], len(detections)), -1, dtype=np.int32)
+    with threads_for(int(counts[0] @ counts[1]) * _SECONDS_PER_PAIR):
+        _match(
+            *starts,
+            order,
+            labels.upright_boxes,
+            labels.class_index,
+            detections.upright_boxes,
+            detections.class_index,
+            -limits if by_iou else limits,
+            by_iou,
+            partner,
+        )
+    return partner
+
+
 def _is_evaluated(
-    truth: GroundTruth, boxes: NuScenesBoxes, protocol: DetectionProtocol
+    truth: GroundTruth,
+    boxes: NuScenesBoxes,
+    protocol: DetectionProtocol,
+    band: tuple[float, float],
 ) -> tuple[BoolArray, dict[str, int]]:
     """Which boxes are evaluated, ``(N,)``, and how many are not, each counted at one reason."""
-    ranges = np.array([protocol.class_range[name] for name in CLASSES])[boxes.class_index]
-    inside: BoolArray = truth.ego_distances(boxes) < ranges
+    ranges = np.array([protocol.class_range[name] for name in CLASSES], dtype=np.float64)
+    distances = truth.ego_distances(boxes)
+    inside = (distances < ranges[boxes.class_index]) & (band[0] <= distances) & (distances < band[1])
     with_points = inside & (boxes.num_points != 0)
     outside_racks = with_points & ~_in_racks(truth.racks, boxes)
     counts = [len(boxes), *(int(kept.sum()) for kept in (inside, with_points, outside_racks))]
@@ -121,31 +156,37 @@ def _match(
     label_starts: IntArray,
     detection_starts: IntArray,
     order: IntArray,
-    label_centers: FloatArray,
+    label_boxes: FloatArray,
     label_class: IntArray,
-    centers: FloatArray,
+    boxes: FloatArray,
     class_index: IntArray,
-    distances: FloatArray,
+    limits: FloatArray,
+    by_iou: bool,
     partner: NDArray[np.int32],
 ) -> None:
-    """Fill ``partner``, samples in parallel: each detection takes the nearest free label."""
+    """Fill ``partner``, samples in parallel; costs are distances, or negative IoU."""
     for sample in prange(len(label_starts) - 1):
-        first, last = label_starts[sample], label_starts[sample + 1]
-        for k in range(len(distances)):
-            taken = np.zeros(last - first, dtype=np.bool_)
-            for at in range(detection_starts[sample], detection_starts[sample + 1]):
-                row = order[at]
-                nearest = np.inf
+        first = label_starts[sample]
+        num = label_starts[sample + 1] - first
+        is_taken = np.zeros((limits.shape[1], num), dtype=np.bool_)
+        costs = np.empty(num)
+        for row in order[detection_starts[sample] : detection_starts[sample + 1]]:
+            for i in range(num):
+                if label_class[first + i] != class_index[row]:
+                    costs[i] = np.inf
+                elif by_iou:
+                    costs[i] = -pair_iou(label_boxes[first + i], boxes[row], True)
+                else:
+                    dx = boxes[row, 0] - label_boxes[first + i, 0]
+                    dy = boxes[row, 1] - label_boxes[first + i, 1]
+                    costs[i] = math.sqrt(dx * dx + dy * dy)
+            for k in range(limits.shape[1]):
                 best = -1
-                for label in range(first, last):
-                    if label_class[label] != class_index[row] or taken[label - first]:
-                        continue
-                    dx = centers[row, 0] - label_centers[label, 0]
-                    dy = centers[row, 1] - label_centers[label, 1]
-                    distance = math.sqrt(dx * dx + dy * dy)
-                    if distance < nearest:
-                        nearest = distance
-                        best = label
-                if nearest < distances[k]:
-                    taken[best - first] = True
-                    partner[k, row] = best
+                lowest = limits[class_index[row], k]
+                for i in range(num):
+                    if costs[i] < lowest and not is_taken[k, i]:
+                        lowest = costs[i]
+                        best = i
+                if best >= 0:
+                    is_taken[k, best] = True
+                    partner[k, row] = first + best

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from ebm3d.adapters.dense_heads.score_fusion import INITIAL_SCORES
 from ebm3d.adapters.metrics.calibration import CalibrationSettings
 from ebm3d.datasets.atomic import check_writable, write_atomically
+from ebm3d.densities import BoxDistribution
 from ebm3d.errors import input_error
 from ebm3d.evaluation.tables import render
 
@@ -107,6 +110,22 @@ class StagedMetric(BaseMetric):
                 self.calibration.require_densities()  # now, not after the last frame
             self.results.append(result)
 
+    def densities(
+        self, stage: str, results: Sequence[Mapping[str, Any]]
+    ) -> tuple[BoxDistribution, CalibrationSettings] | None:
+        """Return the densities of a stage, result after result, and what to do with them.
+
+        Raises:
+            ValueError: if ``calibration`` needs densities, and there are none.
+        """
+        settings, key = self.calibration, f"densities {stage}"
+        if stage == "before":
+            settings = replace(settings, temperature=None, fit_temperature=None, figures=None)
+        if not results or not all(key in result for result in results):
+            settings.require_densities()
+            return None
+        return type(results[0][key]).cat([result[key] for result in results]), settings
+
     def write_json(self, tree: Mapping[str, Any]) -> None:
         """Write all figures, where asked for."""
         if self.json_file is not None:
@@ -120,11 +139,12 @@ def stages_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def returned(figures: Iterator[tuple[str, float]]) -> dict[str, float]:
-    """Return the figures that a run logs and can select checkpoints by."""
+    """Return the figures that a run logs and can select checkpoints by; none that is NaN."""
     return {
         key: value
         for key, value in figures
         if not any(word.startswith(_NOT_RETURNED) for word in key.split("/"))
+        and not math.isnan(value)
     }
 
 

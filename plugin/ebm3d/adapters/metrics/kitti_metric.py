@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -229,14 +228,11 @@ class EBM3DKittiMetric(StagedMetric):
         self, stage: str, report: KittiReport, split: Split, kept: NDArray[np.bool_]
     ) -> Mapping[str, Mapping[str, CalibrationReport]]:
         """Calibration of one stage's densities by class and difficulty, if it has densities."""
-        settings = self.calibration
-        if stage == "before":
-            settings = replace(settings, temperature=None, fit_temperature=None, figures=None)
-        frames, key = list(split.frames.values()), f"densities {stage}"
-        if not frames or not all(key in result for result in frames):
-            settings.require_densities()
+        frames = list(split.frames.values())
+        given = self.densities(stage, frames)
+        if given is None:
             return {}
-        densities = type(frames[0][key]).cat([result[key] for result in frames])
+        densities, settings = given
         calibrations = [calibration_of_info(i, self.default_cam_key) for i in split.infos.values()]
         labels = split.labels
         return calibrate(

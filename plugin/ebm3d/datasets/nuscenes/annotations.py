@@ -56,6 +56,10 @@ class Annotations:
     next: IntArray
     velocities: FloatArray
 
+    def rows_of(self, sample: int) -> slice:
+        """Rows of a sample."""
+        return slice(int(self.starts[sample]), int(self.starts[sample + 1]))
+
 
 def read_annotations(
     reader: TableReader, timestamps: IntArray, sample_rows: Rows

@@ -129,9 +129,11 @@ class GroundTruth:
         ego_translation: of the ego pose at the LiDAR's key frame, global frame, ``(S, 3)``, meters.
         labels: boxes of the ten classes; all columns but ``score`` are used.
         racks: bicycle racks.
-        split: its name, for messages.
+        version: of the data set; empty if unknown.
+        split: its name; empty if unknown.
         follows_samples: whether equal scores are told apart by the order of ``tokens`` instead of
             the order of the results, as the development kit does for splits of the user's own.
+        has_attributes: whether the labels' attributes are known.
         notes: what the source of the labels does not hold.
     """
 
@@ -140,8 +142,10 @@ class GroundTruth:
     ego_translation: FloatArray
     labels: NuScenesBoxes
     racks: Racks = NO_RACKS
+    version: str = ""
     split: str = ""
     follows_samples: bool = False
+    has_attributes: bool = True
     notes: tuple[str, ...] = ()
 
     @property

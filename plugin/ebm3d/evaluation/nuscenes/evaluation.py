@@ -36,7 +36,7 @@ _SECONDS_PER_DETECTION = 1e-8  # and set of weights; to the right power of ten
 class Figures:
     """Average precision ``(B, C, K)`` and errors of true positives ``(B, C, 5)``; C as CLASSES.
 
-    Errors are NaN where a class has none.
+    Errors are NaN where a class has none, and for all classes where the labels do not tell.
     """
 
     protocol: DetectionProtocol
@@ -51,7 +51,9 @@ class Figures:
     @property
     def tp_errors(self) -> FloatArray:
         """Errors of true positives, means of the classes that have them, ``(B, 5)``."""
-        return np.asarray(np.nanmean(self.errors, axis=1))
+        is_unknown = np.isnan(self.errors).all(axis=1)
+        means = np.nanmean(np.where(is_unknown[:, None], 0.0, self.errors), axis=1)
+        return np.where(is_unknown, np.nan, means)
 
     @property
     def tp_scores(self) -> FloatArray:
@@ -153,6 +155,8 @@ def weighted_figures(matching: NuScenesMatching, weights: NDArray[np.int32]) -> 
             )
         for error in UNDEFINED_ERRORS.get(name, ()):
             errors[:, index, TP_ERRORS.index(error)] = np.nan
+    if not matching.truth.has_attributes:
+        errors[..., TP_ERRORS.index("attr_err")] = np.nan
     return Figures(protocol, aps, errors)
 
 

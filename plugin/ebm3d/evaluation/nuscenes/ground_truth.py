@@ -1,4 +1,4 @@
-"""Ground truth of a split, from the tables."""
+"""Ground truth of a split, from tables or infos."""
 
 from __future__ import annotations
 
@@ -13,10 +13,34 @@ from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.datasets.text import read_lines
 from ebm3d.errors import input_error
 from ebm3d.evaluation.nuscenes.boxes import GroundTruth, NuScenesBoxes, Racks
+from ebm3d.evaluation.nuscenes.infos import read_info_truth
 from ebm3d.evaluation.nuscenes.protocol import RACK_CATEGORY
 
 _TABLE = "sample_annotation.json"
 _SPLIT_OF_VERSION = {"v1.0-trainval": "val", "v1.0-mini": "mini_val", "v1.0-test": "test"}
+
+
+def read_ground_truth(
+    path: str | Path, version: str | None = None, split: str | None = None
+) -> GroundTruth:
+    """Read the ground truth of a split: an info file, or tables (:func:`read_table_truth`).
+
+    Raises:
+        ValueError: if version or split are unknown, or others than those of the infos.
+        DataError: for missing or damaged files, and without annotations.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return read_table_truth(path, version, split)
+    if path.suffix == ".json":
+        remedy = "give the folder that holds the tables"
+        raise DataError([Problem(path, None, "a folder of tables or a .pkl of infos", "a .json", remedy)])
+    truth = read_info_truth(path)
+    for name, asked, held in (("version", version, truth.version), ("split", split, truth.split)):
+        if asked is not None and held and asked != held:
+            remedy = "leave the option out, or give another info file"
+            raise input_error(name, f"{held}, of which {path} holds the infos", asked, remedy)
+    return truth
 
 
 def read_table_truth(
@@ -135,6 +159,7 @@ def tables_truth(tables: NuScenesTables, scenes: tuple[str, ...], split: str) ->
             a.sizes[racks],
             rotation_matrices(a.rotations[racks]),
         ),
+        version=tables.version,
         split=split,
         follows_samples=split not in OFFICIAL_SPLITS,
     )

@@ -26,7 +26,9 @@ from ebm3d.errors import input_error
 from ebm3d.evaluation.comparison import NUM_REPLICATES
 from ebm3d.evaluation.kitti_report import flat_figures
 from ebm3d.evaluation.nuscenes import NuScenesReport, evaluate_nuscenes, write_results
+from ebm3d.evaluation.nuscenes.comparison import compare_nuscenes
 from ebm3d.evaluation.nuscenes.localization import find_pairs
+from ebm3d.evaluation.nuscenes.tables import comparison_tables, report_tables
 from ebm3d.evaluation.tables import calibration_table
 
 RESULTS = "results_nusc.json"
@@ -152,8 +154,8 @@ class EBM3DNuScenesMetric(StagedMetric):
                 tree[stage].setdefault("calibration", {})[name] = groups["all"].as_dict()
         if len(detections) == 2:
             comparison = compare_nuscenes(*reports.values(), num_replicates=self.num_replicates)
-            log_tables(*comparison_tables(comparison, list(reports)))
-            tree["comparison"] = comparison.as_dict()
+            log_tables(*comparison_tables(comparison))
+            tree["comparison"] = comparison
         else:
             tree = tree["after"]
         self.write_json(tree)

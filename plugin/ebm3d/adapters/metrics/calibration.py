@@ -101,22 +101,30 @@ def calibrate(
 
     Args:
         pairs: rows of labels and of detections that match, by class and group.
-        truths: boxes of the G labels, LiDAR frame, shape ``(G, 7)``.
+        truths: boxes of the G labels, LiDAR frame, shape ``(G, D)``; one with NaN is of no pair.
         frame_ids: of each label, those of a frame one after the other.
-        densities: of the evaluation's detections, D of them.
-        predicted: boxes of the detections, LiDAR frame, shape ``(D, 7)``.
+        densities: of the evaluation's detections, over D dimensions.
+        predicted: boxes of the detections, LiDAR frame, as many columns.
         settings: what else to do.
         shown: the group that is drawn.
 
     Returns:
         A report by class and group.
+
+    Raises:
+        ValueError: if the factors to apply are of other dimensions.
     """
-    listed = [np.stack(rows, axis=1) for rows in pairs.values()]
+    is_known = ~np.isnan(truths).any(axis=1)
+    listed = [np.stack(rows, axis=1)[is_known[rows[0]]] for rows in pairs.values()]
     rows, places = np.unique(np.concatenate(listed), axis=0, return_inverse=True)
     matched = densities[torch.from_numpy(rows[:, 1])].to(torch.float64)
     truth = truths[rows[:, 0]]
     if settings.temperature is not None:
-        matched = matched.rescaled(torch.from_numpy(read_temperature(settings.temperature)))
+        factors = read_temperature(settings.temperature)
+        if len(factors) != truths.shape[1]:
+            expected = f"of {truths.shape[1]} factors, one a dimension"
+            raise input_error(f"temperature {settings.temperature}", expected, len(factors))
+        matched = matched.rescaled(torch.from_numpy(factors))
     names = [frame_ids[row] for row in rows[:, 0]]
     measured = measure_pairs(matched, predicted[rows[:, 1]], truth, names, settings.num_samples)
     if settings.fit_temperature is not None:
@@ -148,8 +156,8 @@ def measure_pairs(
 
     Args:
         densities: P of them, float64.
-        predicted: the predicted boxes, shape ``(P, 7)``.
-        truths: the true boxes, shape ``(P, 7)``.
+        predicted: the predicted boxes, shape ``(P, D)``.
+        truths: the true boxes, shape ``(P, D)``.
         frame_ids: of the pairs, those of a frame one after the other; they seed the samples, so
             that a frame has the same ones whatever the others are.
         num_samples: K.
@@ -205,9 +213,10 @@ def boxes_of_labels(labels: KittiFrames, calibrations: Sequence[KittiCalibration
 
 
 def _samples(densities: BoxDistribution, frame_ids: Sequence[str], num_samples: int) -> Tensor:
-    """Boxes ``(P, K, 7)``, drawn frame by frame."""
+    """Boxes ``(P, K, D)``, drawn frame by frame."""
     starts = [i for i, name in enumerate(frame_ids) if i == 0 or frame_ids[i - 1] != name]
-    drawn = [torch.zeros(0, num_samples, 7, dtype=torch.float64)]
+    width = densities.coding.reference.shape[1]
+    drawn = [torch.zeros(0, num_samples, width, dtype=torch.float64)]
     for begin, end in pairwise([*starts, len(frame_ids)]):
         generator = torch.Generator().manual_seed(zlib.crc32(frame_ids[begin].encode()))
         drawn.append(densities[begin:end].sample(num_samples, generator))
@@ -222,7 +231,7 @@ def _fit(densities: BoxDistribution, truths: FloatArray, path: str) -> None:
     def nll(factors: FloatArray) -> float:
         return float(-densities.rescaled(torch.from_numpy(factors)).log_prob(boxes).mean())
 
-    fitted = fit_temperature(nll, len(boxes))
+    fitted = fit_temperature(nll, len(boxes), truths.shape[1])
     write_temperature(path, fitted)
     MMLogger.get_current_instance().info(
         "Temperature of %d pairs, factors %s: NLL %.3f -> %.3f nats; written to %s",

@@ -30,6 +30,7 @@ from ebm3d.evaluation.calibration import CalibrationReport
 from ebm3d.evaluation.comparison import NUM_REPLICATES, compare_kitti
 from ebm3d.evaluation.kitti_protocol import CLASSES, OFFICIAL_IOU, resolve_iou_thresholds
 from ebm3d.evaluation.kitti_report import KittiReport, flat_figures, report_kitti
+from ebm3d.evaluation.localization import MIN_OVERLAP
 from ebm3d.evaluation.matching_problem import MatchingProblem
 from ebm3d.evaluation.score_calibration import calibration_of_scores, detection_outcomes
 from ebm3d.evaluation.tables import calibration_table, comparison_tables, report_tables
@@ -136,7 +137,9 @@ class EBM3DKittiMetric(StagedMetric):
                 scores = calibration_of_scores(problem.scores[is_judged], is_true[is_judged])
                 tree[stage][name]["scores"] = {"min_iou": OFFICIAL_IOU[name], **scores.as_dict()}
             for name, reports in self._calibrate(stage, report, split, kept).items():
-                log_tables(calibration_table(reports, name, title))
+                overlap = MIN_OVERLAP[name.lower()]
+                text = f"{name}: predicted densities on the pairs with BEV IoU > {overlap:g}"
+                log_tables(calibration_table(reports, f"{title}{text}"))
                 figures = {difficulty: part.as_dict() for difficulty, part in reports.items()}
                 tree[stage][name]["calibration"] = figures
         self._write_results({stage: problem for stage, (problem, _) in detections.items()})

@@ -14,7 +14,13 @@ import numpy as np
 from ebm3d.adapters.metrics.base import FIELDS
 from ebm3d.datasets.nuscenes.classes import CLASSES
 from ebm3d.errors import input_error
-from ebm3d.evaluation.nuscenes.boxes import FloatArray, IntArray, NuScenesBoxes, join_boxes, no_boxes
+from ebm3d.evaluation.nuscenes.boxes import (
+    FloatArray,
+    IntArray,
+    NuScenesBoxes,
+    join_boxes,
+    no_boxes,
+)
 from ebm3d.evaluation.nuscenes.lidar_frame import detections_of_frame
 from ebm3d.evaluation.nuscenes.protocol import PROTOCOL
 

@@ -97,9 +97,7 @@ def select_samples(truth: GroundTruth, chosen: IntArray) -> GroundTruth:
     )
 
 
-def _table_truth(
-    data_root: Path, version: str, tokens: tuple[str, ...], split: str
-) -> GroundTruth:
+def _table_truth(data_root: Path, version: str, tokens: tuple[str, ...], split: str) -> GroundTruth:
     """Ground truth of the samples of an info file, from the tables.
 
     Raises:

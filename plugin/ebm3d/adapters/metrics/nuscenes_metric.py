@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from mmdet3d.registry import METRICS
 from mmengine.logging import MMLogger
+from rich.console import RenderableType
 
 from ebm3d.adapters.metrics.base import StagedMetric, log_tables, returned, stages_of
-from ebm3d.adapters.metrics.calibration import Reports, calibrate
+from ebm3d.adapters.metrics.calibration import calibrate
 from ebm3d.adapters.metrics.nuscenes_conversion import (
     StageDetections,
     lidar_boxes,
@@ -23,15 +24,19 @@ from ebm3d.adapters.metrics.nuscenes_frames import NuScenesFrames, read_frames, 
 from ebm3d.datasets.atomic import merged_folder
 from ebm3d.datasets.nuscenes.classes import CLASSES
 from ebm3d.errors import input_error
+from ebm3d.evaluation.calibration import CalibrationReport
 from ebm3d.evaluation.comparison import NUM_REPLICATES
 from ebm3d.evaluation.kitti_report import flat_figures
-from ebm3d.evaluation.nuscenes import NuScenesReport, evaluate_nuscenes, write_results
+from ebm3d.evaluation.nuscenes import PROTOCOL, NuScenesReport, evaluate_nuscenes, write_results
+from ebm3d.evaluation.nuscenes.boxes import FloatArray
 from ebm3d.evaluation.nuscenes.comparison import compare_nuscenes
 from ebm3d.evaluation.nuscenes.localization import find_pairs
 from ebm3d.evaluation.nuscenes.tables import comparison_tables, report_tables
 from ebm3d.evaluation.tables import calibration_table
 
 RESULTS = "results_nusc.json"
+_GROUP = f"pairs within {PROTOCOL.dist_th_tp:g} m"
+_NUM_COLUMNS = 4
 MEAN_ERRORS = {
     "trans_err": "mATE",
     "scale_err": "mASE",
@@ -149,9 +154,11 @@ class EBM3DNuScenesMetric(StagedMetric):
             tree[stage]["localization"]["left_out"] |= left_out
             reports[stage] = report
             densities = self._calibrate(stage, report, part, results, transforms)
-            for name, groups in densities.items():
-                log_tables(calibration_table(groups, name, title))
-                tree[stage].setdefault("calibration", {})[name] = groups["all"].as_dict()
+            if densities:
+                log_tables(*_calibration_tables(densities, title))
+                tree[stage]["calibration"] = {
+                    n: report.as_dict() for n, report in densities.items()
+                }
         if len(detections) == 2:
             comparison = compare_nuscenes(*reports.values(), num_replicates=self.num_replicates)
             log_tables(*comparison_tables(comparison))
@@ -174,8 +181,8 @@ class EBM3DNuScenesMetric(StagedMetric):
         detections: StageDetections,
         results: Sequence[Mapping[str, Any]],
         transforms: FloatArray,
-    ) -> Reports:
-        """Calibration of one stage's densities by class, group "all", if it has densities."""
+    ) -> dict[str, CalibrationReport]:
+        """Calibration of one stage's densities, of all classes and by class, if it has any."""
         given = self.densities(stage, results)
         if given is None:
             return {}
@@ -184,21 +191,21 @@ class EBM3DNuScenesMetric(StagedMetric):
         rows = detections.rows[matching.rows]
         num_columns = densities.boxes.shape[1]
         predicted = np.concatenate([result[stage] for result in results])[rows, :num_columns]
-        return calibrate(
+        groups = {"all": np.ones(len(pairs.class_index), dtype=np.bool_)}
+        groups |= {name: pairs.class_index == index for index, name in enumerate(CLASSES)}
+        reports = calibrate(
             {
-                (name, "all"): (
-                    pairs.matched.labels[pairs.class_index == index],
-                    pairs.matched.detections[pairs.class_index == index],
-                )
-                for index, name in enumerate(CLASSES)
+                (name, _GROUP): (pairs.matched.labels[inside], pairs.matched.detections[inside])
+                for name, inside in groups.items()
             },
             lidar_boxes(matching.labels, transforms)[:, :num_columns],
             [matching.truth.tokens[sample] for sample in matching.labels.sample],
             densities[torch.from_numpy(rows)],
             predicted,
             settings,
-            shown="all",
+            shown=_GROUP,
         )
+        return {name: by_group[_GROUP] for name, by_group in reports.items()}
 
     def _write_results(
         self, tokens: Sequence[str], detections: Mapping[str, StageDetections]
@@ -212,6 +219,16 @@ class EBM3DNuScenesMetric(StagedMetric):
                 write_results(folder / RESULTS, tokens, part.boxes)
 
 
+def _calibration_tables(
+    reports: Mapping[str, CalibrationReport], title: str
+) -> Iterator[RenderableType]:
+    """Yield the calibration of all classes and of those that have pairs, some columns at a time."""
+    shown = [name for name, report in reports.items() if report.num_pairs or name == "all"]
+    for first in range(0, len(shown), _NUM_COLUMNS):
+        part = {name: reports[name] for name in shown[first : first + _NUM_COLUMNS]}
+        yield calibration_table(part, f"{title}Predicted densities on the {_GROUP}")
+
+
 def _figures(tree: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield the figures of one stage by key, those that are known."""
     yield "NDS", tree["nd_score"]
@@ -222,9 +239,13 @@ def _figures(tree: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         yield f"{name}/ap", tree["mean_dist_aps"][name]
         yield from ((f"{name}/ap_{distance}", ap) for distance, ap in aps.items())
         yield from ((f"{name}/{k}", v) for k, v in tree["label_tp_errors"][name].items())
-        yield from ((f"{name}/iou_ap_{k}", v) for k, v in tree["localization"]["iou_aps"][name].items())
+        yield from (
+            (f"{name}/iou_ap_{k}", v) for k, v in tree["localization"]["iou_aps"][name].items()
+        )
         yield from flat_figures(tree["localization"]["classes"][name], f"{name}/localization/")
-        yield from flat_figures(tree.get("calibration", {}).get(name, {}), f"{name}/calibration/")
+    for name, figures in tree.get("calibration", {}).items():
+        prefix = "calibration/" if name == "all" else f"{name}/calibration/"
+        yield from flat_figures(figures, prefix)
 
 
 def _note(text: str) -> None:

@@ -11,7 +11,7 @@ from rich import box as box_styles
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from ebm3d.evaluation.calibration import COVERAGES, DIMENSIONS, CalibrationReport
+from ebm3d.evaluation.calibration import COVERAGES, VELOCITIES, CalibrationReport
 from ebm3d.evaluation.comparison import KittiComparison
 from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, format_threshold
 from ebm3d.evaluation.kitti_protocol import DIFFICULTIES
@@ -21,7 +21,7 @@ from ebm3d.evaluation.localization import ERRORS, MIN_OVERLAP
 
 _TITLES = {"bbox": "2D box", "bev": "BEV", "3d": "3D", "aos": "AOS"}
 _ANGLES = ("yaw", "yaw_mod_pi")
-_WIDTH = 120
+_WIDTH = 140
 
 
 def render(*tables: RenderableType) -> str:
@@ -135,15 +135,9 @@ def left_out_tables(left_out: Mapping[str, Any], title: str = "") -> Iterator[Re
         yield f"{title}Left out, labeled frames without predictions: {figures['frames']}."
 
 
-def calibration_table(
-    reports: Mapping[str, CalibrationReport], class_name: str, title: str = ""
-) -> Table:
-    """Return the calibration of predicted densities, reports by difficulty: a column for each."""
-    overlap = MIN_OVERLAP[class_name.lower()]
-    table = make_table(
-        f"{title}{class_name}: predicted densities on the pairs with BEV IoU > {overlap:g}",
-        ("", *reports),
-    )
+def calibration_table(reports: Mapping[str, CalibrationReport], title: str) -> Table:
+    """Return the calibration of predicted densities: a column for each report."""
+    table = make_table(title, ("", *reports))
     columns = list(map(_calibration_cells, reports.values()))
     for name in _calibration_cells(next(iter(reports.values()))):
         table.add_row(name, *(cells[name].replace("nan", "-") for cells in columns))
@@ -167,8 +161,11 @@ def _calibration_cells(r: CalibrationReport) -> dict[str, str]:
     }
     for share, inside in zip(COVERAGES, r.coverage[-1], strict=True):
         cells[f"in the ellipsoid of {100 * share:g} %"] = f"{100 * inside:.1f} %"
-    for i, name in enumerate(DIMENSIONS):
+    for group in r.groups:
+        cells[f"miscalibration area, {group}"] = f"{100 * r.mca(group):.2f} %"
+    for i, name in enumerate(r.dimensions):
         scale, unit = (math.degrees(1.0), "deg") if name == "yaw" else (100.0, "cm")
+        unit = "cm/s" if name in VELOCITIES else unit
         cells[f"{name}: ECE, mean std ({unit}), error / std"] = (
             f"{r.calibration_error[i]:.3f}, {scale * r.sharpness[i]:.1f}, "
             f"{r.rms_standardized_error[i]:.2f}"

@@ -51,7 +51,7 @@ def read_info_truth(path: str | Path) -> GroundTruth:
             expected = "labels, which results are evaluated against"
             remedy = "evaluate on a split with annotations, or submit to the leaderboard"
             raise DataError([Problem(path, None, expected, "none", remedy)])
-        return _truth(meta, infos)
+        return info_truth(meta, infos)
     except OSError as error:
         raise DataError([unreadable(path, _EXPECTED, error, _REMEDY)]) from error
     except DataError:
@@ -63,8 +63,8 @@ def read_info_truth(path: str | Path) -> GroundTruth:
         raise DataError([Problem(path, None, _EXPECTED, got, _REMEDY)]) from error
 
 
-def _truth(meta: Mapping[str, Any], infos: Sequence[Mapping[str, Any]]) -> GroundTruth:
-    """Ground truth of an info file's content."""
+def info_truth(meta: Mapping[str, Any], infos: Sequence[Mapping[str, Any]]) -> GroundTruth:
+    """Return the ground truth of an info file's ``metainfo`` and ``data_list``."""
     instances = [part for info in infos for part in info.get("instances", ())]
     counts = [len(info.get("instances", ())) for info in infos]
     sample = np.repeat(np.arange(len(infos)), counts)

@@ -37,6 +37,7 @@ class NuScenesMatching:
         protocol: the configuration.
         labels: G evaluated labels, by sample.
         detections: D evaluated detections, in the order in which they are matched.
+        rows: of these detections in the result set, ``(D,)``.
         partner: row of the label of each detection at each of ``protocol.dist_ths``, -1 without
             one, ``(K, D)``.
         num_left_out: labels and detections that are not evaluated, by reason.
@@ -46,6 +47,7 @@ class NuScenesMatching:
     protocol: DetectionProtocol
     labels: NuScenesBoxes
     detections: NuScenesBoxes
+    rows: IntArray
     partner: NDArray[np.int32]
     num_left_out: dict[str, dict[str, int]]
 
@@ -80,7 +82,7 @@ def match_boxes(
     limits = np.tile(protocol.dist_ths, (len(CLASSES), 1))
     partner = match_greedily(truth, labels, chosen, limits, by_iou=False)
     left_out = {"labels": label_reasons, "detections": reasons}
-    return NuScenesMatching(truth, protocol, labels, chosen, partner, left_out)
+    return NuScenesMatching(truth, protocol, labels, chosen, rows, partner, left_out)
 
 
 def match_greedily(

@@ -32,8 +32,8 @@ class BinnedBoxRegression(LabelEncodedBoxRegression):
     def __init__(
         self,
         num_levels: int = 32,
-        lower: Sequence[float] = LOWER,
-        upper: Sequence[float] = UPPER,
+        lower: Sequence[float] | float = LOWER,
+        upper: Sequence[float] | float = UPPER,
         soft_label: str = "linear",
         width: float = 1.0,
         theta: int | None = None,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ebm3d.codecs import Quantizer
 from ebm3d.densities import Density, HistogramDensity
-from ebm3d.errors import input_error
+from ebm3d.errors import input_error, is_number
 from ebm3d.regressions.base import BoxRegression
 from ebm3d.regressions.outputs import check_outputs
 
@@ -35,8 +35,8 @@ class LabelEncodedBoxRegression(BoxRegression):
     Args:
         num_levels: L.
         num_codes: M.
-        lower: first level of each residual, in units of the coding, D numbers.
-        upper: last level of each residual.
+        lower: first level of each residual, in units of the coding: D numbers, or one for all.
+        upper: last level of each residual, likewise.
         theta: outputs per residual; ``None`` for M outputs per residual and no linear layer.
         loss_weight: factor of the loss.
         num_residuals: D.
@@ -46,19 +46,17 @@ class LabelEncodedBoxRegression(BoxRegression):
         self,
         num_levels: int,
         num_codes: int,
-        lower: Sequence[float],
-        upper: Sequence[float],
+        lower: Sequence[float] | float,
+        upper: Sequence[float] | float,
         theta: int | None,
         loss_weight: float,
         num_residuals: int,
     ) -> None:
         super().__init__(loss_weight, num_residuals)
-        if len(lower) != num_residuals:
-            raise input_error("lower", f"{num_residuals} numbers, one per residual", len(lower))
+        self.lower = _per_residual("lower", lower, num_residuals)
+        self.upper = _per_residual("upper", upper, num_residuals)
         if theta is not None and theta < 1:
             raise input_error("theta", "at least 1, or None", theta)
-        self.lower = tuple(float(x) for x in lower)
-        self.upper = tuple(float(x) for x in upper)
         self.quantizer = Quantizer(self.lower, self.upper, num_levels)
         self.expansion = None if theta is None else CodeExpansion(num_residuals, theta, num_codes)
         self.num_outputs = num_residuals * (num_codes if theta is None else theta)
@@ -109,3 +107,15 @@ class CodeExpansion(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Map ``(N, D, theta)`` to ``(N, D, M)``."""
         return torch.einsum("ndt,dtm->ndm", inputs, self.weight) + self.bias
+
+
+def _per_residual(
+    name: str, values: Sequence[float] | float, num_residuals: int
+) -> tuple[float, ...]:
+    """D numbers."""
+    if is_number(values):
+        values = (values,) * num_residuals
+    if not isinstance(values, list | tuple) or len(values) != num_residuals:
+        expected = f"{num_residuals} numbers, one per residual, or one for all"
+        raise input_error(name, expected, repr(values))
+    return tuple(float(value) for value in values)

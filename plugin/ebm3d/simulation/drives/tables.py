@@ -6,6 +6,7 @@ from hashlib import md5
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebm3d.datasets.nuscenes.classes import ATTRIBUTES, CLASS_OF_CATEGORY
 from ebm3d.datasets.nuscenes.poses import yaw_quaternions
@@ -13,6 +14,7 @@ from ebm3d.simulation.drives.annotations import KeyFrame, annotated, attribute
 from ebm3d.simulation.drives.drive import SWEEPS, Drive
 
 Record = dict[str, Any]
+FloatArray = NDArray[np.float64]
 VERSION = "v1.0-sim"
 CHANNEL = "LIDAR_TOP"
 MAP = "maps/none.png"
@@ -172,7 +174,7 @@ def _links(tokens: list[str]) -> list[Record]:
     return [{"prev": p, "next": n} for p, n in zip(around[:-2], around[2:], strict=True)]
 
 
-def _pose(pose: np.ndarray) -> Record:
+def _pose(pose: FloatArray) -> Record:
     """Translation and rotation of a pose ``(7,)``."""
     return {"translation": pose[:3].tolist(), "rotation": pose[3:].tolist()}
 

@@ -87,7 +87,7 @@ def draw_drive(seed: np.random.SeedSequence, num_key_frames: int) -> Drive:
     generator = np.random.default_rng(seed)
     road, radius = draw_road(generator, generator.uniform(300, 1700, 2))
     roads, lights = [road], Lights()
-    middle = generator.uniform(15, 55)
+    middle = generator.uniform(-5, 35)  # a vehicle that never stops is at 0 when the drive begins
     if np.isinf(radius) and generator.random() < 0.7:
         roads.append(crossing_road(road, middle, generator))
     if len(roads) > 1 or (radius > _TURN and generator.random() < 0.4):

@@ -19,16 +19,16 @@ from ebm3d.simulation.street import draw_tint
 FloatArray = NDArray[np.float64]
 # Objects drawn per annotation of a key frame: some find no place, some are never seen.
 SURPLUS = {
-    "car": 1.8,
-    "truck": 1.4,
-    "trailer": 1.5,
-    "bus": 1.4,
-    "construction_vehicle": 1.6,
+    "car": 2.3,
+    "truck": 1.5,
+    "trailer": 1.8,
+    "bus": 1.3,
+    "construction_vehicle": 1.8,
     "bicycle": 1.8,
-    "motorcycle": 1.6,
-    "pedestrian": 1.4,
-    "traffic_cone": 1.8,
-    "barrier": 1.8,
+    "motorcycle": 2.2,
+    "pedestrian": 1.9,
+    "traffic_cone": 2.2,
+    "barrier": 2.5,
 }
 _ZONE_SHARE = 0.7  # of drives past a work zone
 _SMALL_INSET = 25.0  # m; small objects are annotated, and so drawn, less far away

@@ -18,6 +18,16 @@ FloatArray = NDArray[np.float64]
 VERSION = "v1.0-sim"
 CHANNEL = "LIDAR_TOP"
 MAP = "maps/none.png"
+DRIVE_TABLES = (
+    "log",
+    "scene",
+    "calibrated_sensor",
+    "sample",
+    "sample_data",
+    "ego_pose",
+    "instance",
+    "sample_annotation",
+)
 LEVELS = ("v0-40", "v40-60", "v60-80", "v80-100")
 START = 1_600_000_000_000_000  # microseconds, of the first drive
 _PERIOD = 50_000  # microseconds, between two sweeps
@@ -88,41 +98,26 @@ def drive_tables(
         for step in steps
     ]
     instances, annotations = _annotations(scene, samples, drive, frames)
-    return {
-        "log": [
-            {
-                "token": log,
-                "logfile": scene,
-                "vehicle": "simulated",
-                "date_captured": "2020-09-13",
-                "location": "simulated",
-            }
-        ],
-        "scene": [
-            {
-                "token": scene_token,
-                "log_token": log,
-                "nbr_samples": len(samples),
-                "first_sample_token": samples[0],
-                "last_sample_token": samples[-1],
-                "name": scene,
-                "description": "simulated",
-            }
-        ],
-        "calibrated_sensor": [
-            {
-                "token": calibration,
-                "sensor_token": token("sensor", CHANNEL),
-                **_pose(drive.lidar),
-                "camera_intrinsic": [],
-            }
-        ],
-        "sample": sample,
-        "sample_data": sample_data,
-        "ego_pose": ego_pose,
-        "instance": instances,
-        "sample_annotation": annotations,
+    log_record = {
+        "token": log,
+        "logfile": scene,
+        "vehicle": "simulated",
+        "date_captured": "2020-09-13",
+        "location": "simulated",
     }
+    scene_record = {
+        "token": scene_token,
+        "log_token": log,
+        "nbr_samples": len(samples),
+        "first_sample_token": samples[0],
+        "last_sample_token": samples[-1],
+        "name": scene,
+        "description": "simulated",
+    }
+    sensor = {"token": calibration, "sensor_token": token("sensor", CHANNEL)}
+    sensor |= {**_pose(drive.lidar), "camera_intrinsic": []}
+    tables = ([log_record], [scene_record], [sensor], sample, sample_data, ego_pose)
+    return dict(zip(DRIVE_TABLES, (*tables, instances, annotations), strict=True))
 
 
 def _annotations(

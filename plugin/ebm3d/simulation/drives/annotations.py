@@ -1,7 +1,8 @@
 """Annotations of a drive by the habits of nuScenes' annotators.
 
 An instance is annotated in every key frame from shortly before the first to shortly after the last
-in which it has a LiDAR point, while it is within range; so some boxes have no point.
+in which it has a LiDAR point, while it is within range; so some boxes have no point. It needs a
+few points over all.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 MAX_DISTANCE = 80.0  # m, from the ego vehicle
 MOVING = 0.3  # m/s
-_BEYOND = 2  # key frames before the first and after the last with a point
+_BEYOND = 1  # key frames before the first and after the last with a point
+_LEAST = 3  # points over all key frames of an instance
 _LEVELS = (0.4, 0.6, 0.8)  # visible shares between the four levels of visibility
 
 
@@ -52,11 +54,12 @@ def key_frame(drive: Drive, step: int, points: NDArray[np.float32], share: Float
     before, after = max(step - 1, 0), min(step + 1, len(drive.ego) - 1)
     ways = [a.trajectory[after, :2] - a.trajectory[before, :2] for a in actors]
     seen = np.nan_to_num(share[chosen], nan=1.0)
+    visibility = np.searchsorted(_LEVELS, seen) + 1
     return KeyFrame(
         boxes,
         np.hypot(*np.array(ways).reshape(-1, 2).T) / ((after - before) * STEP),
         points_in_boxes(positions, boxes).sum(axis=0),
-        1 + sum((seen > level).astype(np.int64) for level in _LEVELS),
+        visibility.astype(np.int64),
         np.hypot(*(boxes[:, :2] - drive.ego[step, :2]).T),
     )
 
@@ -66,7 +69,8 @@ def annotated(frames: list[KeyFrame]) -> NDArray[np.bool_]:
     seen = np.array([(f.num_points > 0) & (f.distances < MAX_DISTANCE) for f in frames])
     near = np.array([f.distances < MAX_DISTANCE for f in frames])
     result = np.zeros_like(seen)
-    for i in np.flatnonzero(seen.any(axis=0)):
+    enough = sum(np.where(s, f.num_points, 0) for s, f in zip(seen, frames, strict=True)) >= _LEAST
+    for i in np.flatnonzero(enough):
         first, last = np.flatnonzero(seen[:, i])[[0, -1]]
         low, high = first, last
         while low > max(first - _BEYOND, 0) and near[low - 1, i]:

@@ -17,6 +17,7 @@ from ebm3d.simulation.drives.annotations import key_frame
 from ebm3d.simulation.drives.drive import SWEEPS, draw_drive
 from ebm3d.simulation.drives.tables import (
     CHANNEL,
+    DRIVE_TABLES,
     MAP,
     VERSION,
     Record,
@@ -70,12 +71,13 @@ def write_drives(
         for folder in (VERSION, "samples/" + CHANNEL, "sweeps/" + CHANNEL, "maps"):
             (root / folder).mkdir(parents=True)
         write_into_set(root / MAP, b"")
-        tables: dict[str, list[Record]] = {}
-        done = map_in_order(partial(_write_drive, root, seed), jobs, workers, __name__)
+        tables: dict[str, list[Record]] = {name: [] for name in DRIVE_TABLES}
+        write = partial(_write_drive, root, seed, KEY_FRAMES)
+        done = map_in_order(write, jobs, workers, __name__)
         for records in track(done, "Simulating", total=len(jobs), disable=not progress):
             for name, rows in records.items():
-                tables.setdefault(name, []).extend(rows)
-        tables |= shared_tables([log["token"] for log in tables.get("log", [])])
+                tables[name] += rows
+        tables |= shared_tables([log["token"] for log in tables["log"]])
         for name, rows in tables.items():
             _write_json(root / VERSION / f"{name}.json", rows)
         names = [[scene_name(*job[:2]) for job in jobs if job[0] == split] for split in (0, 1)]
@@ -87,10 +89,10 @@ def scene_name(split: int, index: int) -> str:
     return f"{SPLITS[split].replace('_', '-')}-{index:04d}"
 
 
-def _write_drive(root: Path, seed: int, job: _Job) -> dict[str, list[Record]]:
-    """Simulate one drive and write its clouds; its records, by table."""
+def _write_drive(root: Path, seed: int, length: int, job: _Job) -> dict[str, list[Record]]:
+    """Simulate a drive of ``length`` key frames and write its clouds; its records, by table."""
     split, index, num_frames = job
-    drive = draw_drive(frame_seed(seed, split, index), KEY_FRAMES)
+    drive = draw_drive(frame_seed(seed, split, index), length)
     scene, place = scene_name(split, index), 2 * index + split
     frames = []
     for step in range((num_frames - 1) * SWEEPS + 1):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ebm3d.datasets.nuscenes.poses import rotation_matrices
 from ebm3d.simulation.drives import population
 from ebm3d.simulation.drives.actors import Actor, Stage
-from ebm3d.simulation.drives.population import HORIZON, Place
+from ebm3d.simulation.drives.lanes import HORIZON, Lights, add_traffic
+from ebm3d.simulation.drives.population import Place
 from ebm3d.simulation.drives.roads import (
     Road,
     Terrain,
@@ -30,6 +31,7 @@ from ebm3d.simulation.sensors import Sensor
 
 FloatArray = NDArray[np.float64]
 SWEEPS = 10  # from one key frame to the next
+_TURN = 25.0  # m; no lights on roads of a smaller radius
 _LATERAL_ACCELERATION = 2.5  # m/s^2, most in curves
 _MOUNT = (0.94, 0.0, SENSOR.height)  # of the LiDAR in the ego frame, m
 
@@ -84,20 +86,15 @@ def draw_drive(seed: np.random.SeedSequence, num_key_frames: int) -> Drive:
     num_steps = (num_key_frames - 1) * SWEEPS + 1
     generator = np.random.default_rng(seed)
     road, radius = draw_road(generator, generator.uniform(300, 1700, 2))
-    crossing = None
-    lights: tuple[Light | None, Light | None, Light | None] = (None, None, None)
-    middle = generator.uniform(15, 55)
-    if np.isinf(radius) and generator.random() < 0.6:
-        crossing = crossing_road(road, middle, generator)
-    if crossing is not None or (np.isinf(radius) and generator.random() < 0.3):
-        lights = _draw_lights(road, crossing, middle, generator)
-    cars = load_drive_statistics()["car"].speed
-    speed = float(
-        cars[int(generator.integers(len(cars) // 2 - 1, len(cars)))] * generator.uniform(0.9, 1.1)
-    )
-    speed = min(max(speed, 2.5), np.sqrt(_LATERAL_ACCELERATION * radius))
-
-    roads = [road] if crossing is None else [road, crossing]
+    roads, lights = [road], Lights()
+    middle = generator.uniform(-5, 35)  # a vehicle that never stops is at 0 when the drive begins
+    if np.isinf(radius) and generator.random() < 0.7:
+        roads.append(crossing_road(road, middle, generator))
+    if len(roads) > 1 or (radius > _TURN and generator.random() < 0.4):
+        lights = _draw_lights(roads, middle, generator)
+    speeds = load_drive_statistics()["car"].speed
+    speed = float(generator.choice(speeds[len(speeds) // 2 - 1 :])) * generator.uniform(0.9, 1.1)
+    speed = min(speed, np.sqrt(_LATERAL_ACCELERATION * radius))
     reach = speed * num_steps * STEP
     low, high = -HORIZON - 10, reach + HORIZON
     corners = road.poses(np.arange(low, high, 5.0), 0.0)[:, :2]
@@ -105,7 +102,7 @@ def draw_drive(seed: np.random.SeedSequence, num_key_frames: int) -> Drive:
     stage = Stage(terrain, num_steps)
     place = Place(stage, road, low, high, generator)
     counts = population.draw_counts(generator)
-    poses = population.add_traffic(place, counts, crossing, lights, speed)
+    poses = add_traffic(stage, counts, roads, lights, speed, generator)
     population.add_walkers(place, counts)
     population.add_parked(place, counts)
     population.add_standing(place, counts)
@@ -130,16 +127,14 @@ def quaternions(yaw: FloatArray, pitch: FloatArray, roll: FloatArray) -> FloatAr
     )
 
 
-def _draw_lights(
-    road: Road, crossing: Road | None, middle: float, generator: np.random.Generator
-) -> tuple[Light, Light, Light]:
-    """Lights with, against and across; across is red whenever the others are not."""
-    half = 2.0 if crossing is None else crossing.curb + 2.0
+def _draw_lights(roads: list[Road], middle: float, generator: np.random.Generator) -> Lights:
+    """Lights around a position of the first road; across is red whenever the others are not."""
+    half = 2.0 + (roads[1].curb if len(roads) > 1 else 0.0)
     start = generator.uniform(-15, 5)
     end = start + generator.uniform(6, 16)
     red, rest = ((start, end),), ((-np.inf, start + 2.0), (end - 2.0, np.inf))
-    across = Light(-road.curb - 2.0, rest)
-    return Light(middle - half, red), Light(-middle - half, red), across
+    across = Light(-roads[0].curb - 2.0, rest)
+    return Lights(Light(middle - half, red), Light(-middle - half, red), across)
 
 
 def _ego_poses(poses: FloatArray, terrain: Terrain, generator: np.random.Generator) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Who is on the road of a drive, and what stands beside it."""
+"""What stands or walks beside the road of a drive."""
 
 from __future__ import annotations
 
@@ -9,31 +9,29 @@ from numpy.typing import NDArray
 
 from ebm3d.simulation import surroundings
 from ebm3d.simulation.drives.actors import Stage
-from ebm3d.simulation.drives.roads import LANE, PARKING, Road
-from ebm3d.simulation.drives.shapes import BUILDERS, RIDDEN
+from ebm3d.simulation.drives.lanes import length_of
+from ebm3d.simulation.drives.roads import PARKING, Road
+from ebm3d.simulation.drives.shapes import draw_object
 from ebm3d.simulation.drives.statistics import load_drive_statistics
-from ebm3d.simulation.drives.traffic import STEP, WARM_UP, Light, drive_lane
-from ebm3d.simulation.street import draw_size, draw_tint
+from ebm3d.simulation.drives.traffic import STEP
+from ebm3d.simulation.street import draw_tint
 
 FloatArray = NDArray[np.float64]
-EGO_CENTER, EGO_SIZE = 1.4, (4.1, 1.8)  # m: middle of the car ahead of its rear axle; its size
-HORIZON = 75.0  # m, of a road before and behind the ego vehicle that is populated
 # Objects drawn per annotation of a key frame: some find no place, some are never seen.
 SURPLUS = {
-    "car": 1.8,
-    "truck": 1.4,
-    "trailer": 1.5,
-    "bus": 1.4,
-    "construction_vehicle": 1.6,
+    "car": 2.3,
+    "truck": 1.5,
+    "trailer": 1.8,
+    "bus": 1.3,
+    "construction_vehicle": 1.8,
     "bicycle": 1.8,
-    "motorcycle": 1.6,
-    "pedestrian": 1.4,
-    "traffic_cone": 1.8,
-    "barrier": 1.8,
+    "motorcycle": 2.2,
+    "pedestrian": 1.9,
+    "traffic_cone": 2.2,
+    "barrier": 2.5,
 }
 _ZONE_SHARE = 0.7  # of drives past a work zone
 _SMALL_INSET = 25.0  # m; small objects are annotated, and so drawn, less far away
-_LANE_CLASSES = ("car", "truck", "bus", "construction_vehicle", "motorcycle")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,113 +69,6 @@ def draw_counts(generator: np.random.Generator) -> dict[str, int]:
             mean *= np.exp(generator.normal(-0.08, 0.4))
         counts[name] = int(generator.poisson(mean))
     return counts
-
-
-def draw_object(name: str, generator: np.random.Generator, *, ridden: bool = False):
-    """Draw the shape and the tint of an object."""
-    size = draw_size(load_drive_statistics()[name], generator)
-    if ridden:  # with the rider's height
-        size[2] = generator.normal(1.75, 0.07)
-    build = RIDDEN[name] if ridden else BUILDERS[name]
-    tint = generator.uniform(0.25, 0.6) if name == "traffic_cone" else draw_tint(name, generator)
-    return build(size, generator), float(tint)
-
-
-def add_traffic(
-    place: Place,
-    counts: dict[str, int],
-    crossing: Road | None,
-    lights: tuple[Light | None, Light | None, Light | None],
-    speed: float,
-) -> FloatArray:
-    """Add the vehicles that drive; take their numbers off ``counts``.
-
-    ``lights`` hold for the lanes with, against and across. Returns the positions of the ego
-    vehicle's rear axle, x, y, heading, shape ``(T, 3)``.
-    """
-    generator, road, statistics = place.generator, place.road, load_drive_statistics()
-    names = []
-    for name in _LANE_CLASSES:
-        num = int(generator.binomial(counts[name], statistics[name].moving_share))
-        counts[name] -= num
-        names += [name] * num
-    towed = int(generator.binomial(counts["trailer"], statistics["trailer"].moving_share))
-    counts["trailer"] -= towed
-    lanes = [(road, direction, k) for direction in (1, -1) for k in range(road.num_lanes)]
-    if crossing is not None:
-        lanes += [(crossing, direction, 0) for direction in (1, -1)]
-    ego_lane = int(generator.integers(road.num_lanes))
-    members: list[list[str]] = [[] for _ in lanes]
-    for name in names:
-        members[int(generator.integers(len(lanes)))].append(name)
-    ego_poses = None
-    order = [ego_lane, *(i for i in range(len(lanes)) if i != ego_lane)]
-    for index in order:
-        lane_road, direction, k = lanes[index]
-        light = lights[2] if lane_road is not road else lights[0 if direction == 1 else 1]
-        vehicles = []
-        for name in members[index]:
-            ridden = name == "motorcycle"
-            parts = [(name, *draw_object(name, generator, ridden=ridden))]
-            if name == "truck" and towed > 0:
-                parts.append(("trailer", *draw_object("trailer", generator)))
-                towed -= 1
-            vehicles.append(parts)
-        lateral = -(k + 0.5) * LANE
-        has_ego = index == ego_lane
-        poses = _drive(
-            place, lane_road, direction, lateral, vehicles, light, speed, has_ego=has_ego
-        )
-        ego_poses = poses if has_ego else ego_poses
-    counts["trailer"] += towed
-    assert ego_poses is not None
-    return ego_poses
-
-
-def _drive(place, road, direction, lateral, vehicles, light, speed, *, has_ego):
-    """Drive the vehicles of one lane; the poses of the ego vehicle if it is one of them."""
-    generator, stage = place.generator, place.stage
-    extents = [[part[1].extent for part in parts] for parts in vehicles]
-    lengths = [sum(e[1, 0] - e[0, 0] for e in parts) + 0.8 * (len(parts) - 1) for parts in extents]
-    desired = [speed * generator.uniform(0.85, 1.1) for _ in vehicles]
-    for i, parts in enumerate(vehicles):
-        if parts[0][0] == "construction_vehicle":
-            desired[i] = min(desired[i], generator.uniform(1.5, 5.0))
-    starts = (generator.uniform(-HORIZON, HORIZON, len(vehicles)) - speed * WARM_UP).tolist()
-    if has_ego:
-        vehicles, lengths = [None, *vehicles], [EGO_SIZE[0], *lengths]
-        desired, starts = [speed, *desired], [-speed * WARM_UP, *starts]
-    order = np.argsort(-np.array(starts), kind="stable")
-    position, limit = np.empty(len(order)), np.inf
-    for rank, i in enumerate(order):  # push back those that start in one another
-        position[rank] = min(starts[i], limit - lengths[i] / 2)
-        limit = position[rank] - lengths[i] / 2 - 2.0 - 0.8 * desired[i]
-    if has_ego:  # whom the others make room for
-        position += -speed * WARM_UP - position[list(order).index(0)]
-    along = drive_lane(
-        position, np.array(lengths)[order], np.array(desired)[order], stage.num_steps, light
-    )
-    ego_poses = None
-    for rank in sorted(range(len(order)), key=lambda rank: order[rank]):  # the ego vehicle first
-        i = order[rank]
-        front = along[:, rank] + lengths[i] / 2
-
-        def poses(s: FloatArray) -> FloatArray:
-            result = road.poses(direction * s, direction * lateral)
-            result[:, 2] += 0.0 if direction == 1 else np.pi
-            return result
-
-        if vehicles[i] is None:
-            ego_poses = poses(along[:, rank] - EGO_CENTER)
-            stage.take(ego_poses, np.array([EGO_CENTER, 0.0, *EGO_SIZE]), None)
-            continue
-        for name, shape, tint in vehicles[i]:
-            low, high = shape.extent
-            length = high[0] - low[0]
-            state = "ridden" if name == "motorcycle" else ""
-            stage.add(name, shape, poses(front - length / 2), tint, state=state)
-            front = front - length - 0.8
-    return ego_poses
 
 
 def add_walkers(place: Place, counts: dict[str, int]) -> None:
@@ -283,7 +174,7 @@ def _add_curb_row(place: Place, name: str, num: int) -> int:
     added = 0
     for _ in range(num):
         shape, tint = draw_object(name, generator)
-        length = shape.extent[1, 0] - shape.extent[0, 0]
+        length = length_of(shape)
         turn = (0.0 if side < 0 else np.pi) + (np.pi if generator.random() < 0.1 else 0.0)
         lateral = side * (place.road.curb - 1.25 + generator.normal(0, 0.12))
         pose = place.pose(s + length / 2, lateral, turn + generator.normal(0, 0.03))
@@ -319,9 +210,9 @@ def _add_zone(place: Place, counts: dict[str, int]) -> None:
         if counts["construction_vehicle"] > 0 and generator.random() < 0.7:
             shape, tint = draw_object("construction_vehicle", generator)
             pose = place.pose(s + 5.0, side * (place.road.curb + 0.5), generator.normal(0, 0.4))
-            state = {"state": "parked", "curb": -1.6}
-            if place.stage.add("construction_vehicle", shape, pose, tint, **state):
-                counts["construction_vehicle"] -= 1
+            name = "construction_vehicle"
+            if place.stage.add(name, shape, pose, tint, state="parked", curb=-1.6):
+                counts[name] -= 1
         for name, spacing, turn in (("barrier", 0.3, np.pi / 2), ("traffic_cone", 2.5, 0.0)):
             num = min(remaining[name], int(generator.integers(4, 12)))
             remaining[name] -= num

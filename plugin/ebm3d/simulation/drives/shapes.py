@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ebm3d.simulation import people, vehicles
+from ebm3d.simulation.drives.statistics import load_drive_statistics
 from ebm3d.simulation.materials import Material
 from ebm3d.simulation.solids import (
     Shape,
@@ -18,6 +19,7 @@ from ebm3d.simulation.solids import (
     polyhedron,
     union,
 )
+from ebm3d.simulation.street import draw_size, draw_tint
 from ebm3d.simulation.vehicles import profile, sides, slab, wheels
 
 Build = Callable[[Size, np.random.Generator], Shape]
@@ -177,6 +179,18 @@ BUILDERS: dict[str, Build] = {
     "barrier": barrier,
 }
 RIDDEN: dict[str, Build] = {"bicycle": people.cyclist, "motorcycle": ridden_motorcycle}
+
+
+def draw_object(
+    name: str, generator: np.random.Generator, *, ridden: bool = False
+) -> tuple[Shape, float]:
+    """Draw the shape of an object and the reflectance of its paint."""
+    size = draw_size(load_drive_statistics()[name], generator)
+    if ridden:  # with the rider's height
+        size[2] = generator.normal(1.75, 0.07)
+    build = RIDDEN[name] if ridden else BUILDERS[name]
+    tint = generator.uniform(0.25, 0.6) if name == "traffic_cone" else draw_tint(name, generator)
+    return build(size, generator), float(tint)
 
 
 def _motorcycle(size: Size, height: float, generator: np.random.Generator) -> list[Shape]:

@@ -6,6 +6,7 @@ from hashlib import md5
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebm3d.datasets.nuscenes.classes import ATTRIBUTES, CLASS_OF_CATEGORY
 from ebm3d.datasets.nuscenes.poses import yaw_quaternions
@@ -13,9 +14,20 @@ from ebm3d.simulation.drives.annotations import KeyFrame, annotated, attribute
 from ebm3d.simulation.drives.drive import SWEEPS, Drive
 
 Record = dict[str, Any]
+FloatArray = NDArray[np.float64]
 VERSION = "v1.0-sim"
 CHANNEL = "LIDAR_TOP"
 MAP = "maps/none.png"
+DRIVE_TABLES = (
+    "log",
+    "scene",
+    "calibrated_sensor",
+    "sample",
+    "sample_data",
+    "ego_pose",
+    "instance",
+    "sample_annotation",
+)
 LEVELS = ("v0-40", "v40-60", "v60-80", "v80-100")
 START = 1_600_000_000_000_000  # microseconds, of the first drive
 _PERIOD = 50_000  # microseconds, between two sweeps
@@ -86,41 +98,26 @@ def drive_tables(
         for step in steps
     ]
     instances, annotations = _annotations(scene, samples, drive, frames)
-    return {
-        "log": [
-            {
-                "token": log,
-                "logfile": scene,
-                "vehicle": "simulated",
-                "date_captured": "2020-09-13",
-                "location": "simulated",
-            }
-        ],
-        "scene": [
-            {
-                "token": scene_token,
-                "log_token": log,
-                "nbr_samples": len(samples),
-                "first_sample_token": samples[0],
-                "last_sample_token": samples[-1],
-                "name": scene,
-                "description": "simulated",
-            }
-        ],
-        "calibrated_sensor": [
-            {
-                "token": calibration,
-                "sensor_token": token("sensor", CHANNEL),
-                **_pose(drive.lidar),
-                "camera_intrinsic": [],
-            }
-        ],
-        "sample": sample,
-        "sample_data": sample_data,
-        "ego_pose": ego_pose,
-        "instance": instances,
-        "sample_annotation": annotations,
+    log_record = {
+        "token": log,
+        "logfile": scene,
+        "vehicle": "simulated",
+        "date_captured": "2020-09-13",
+        "location": "simulated",
     }
+    scene_record = {
+        "token": scene_token,
+        "log_token": log,
+        "nbr_samples": len(samples),
+        "first_sample_token": samples[0],
+        "last_sample_token": samples[-1],
+        "name": scene,
+        "description": "simulated",
+    }
+    sensor = {"token": calibration, "sensor_token": token("sensor", CHANNEL)}
+    sensor |= {**_pose(drive.lidar), "camera_intrinsic": []}
+    tables = ([log_record], [scene_record], [sensor], sample, sample_data, ego_pose)
+    return dict(zip(DRIVE_TABLES, (*tables, instances, annotations), strict=True))
 
 
 def _annotations(
@@ -172,7 +169,7 @@ def _links(tokens: list[str]) -> list[Record]:
     return [{"prev": p, "next": n} for p, n in zip(around[:-2], around[2:], strict=True)]
 
 
-def _pose(pose: np.ndarray) -> Record:
+def _pose(pose: FloatArray) -> Record:
     """Translation and rotation of a pose ``(7,)``."""
     return {"translation": pose[:3].tolist(), "rotation": pose[3:].tolist()}
 

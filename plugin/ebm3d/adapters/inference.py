@@ -38,12 +38,15 @@ class InferredFrame:
     Attributes:
         frame: points, boxes before and after refinement, scores, f, true boxes if known.
         energy: from a row of ``frame.refined`` to f near that box, a callable from ``(S, 7)`` to
-            ``(S,)`` for boxes on any device; ``None`` for a model without an energy. f is the
-            model's exactly as long as a box stays within ``max_box_shift`` of that row's box.
+            ``(S,)`` for boxes on any device, of the velocity of that row's box; ``None`` for a
+            model without an energy. f is the model's exactly as long as a box stays within
+            ``max_box_shift`` of that row's box.
+        velocities: ``(N, 2)`` vx, vy (m/s) of ``frame.refined``; ``None`` for a model without.
     """
 
     frame: RefinedFrame
     energy: Callable[[int], Callable[[Tensor], Tensor]] | None
+    velocities: np.ndarray | None = None
 
 
 class FrameInference:
@@ -114,13 +117,14 @@ class FrameInference:
             features = features_of(self.model, batch["inputs"], batch["data_samples"])
             dense = part_of(self.model, "bbox_head")
             result = dense.predict(features, batch["data_samples"])[0].to("cpu")
-        refined = result.bboxes_3d.tensor[:, :7]
-        blank = torch.full((len(refined),), torch.nan)
+        boxes = result.bboxes_3d.tensor
+        velocities = boxes[:, 7:].numpy() if boxes.shape[1] > 7 else None
+        blank = torch.full((len(boxes),), torch.nan)
         frame = RefinedFrame(
             frame_id=frame_id,
             points=batch["inputs"]["points"][0].cpu().numpy(),
             initial=result.get("initial_bboxes_3d", result.bboxes_3d).tensor[:, :7].numpy(),
-            refined=refined.numpy(),
+            refined=boxes[:, :7].numpy(),
             scores=result.scores_3d.numpy(),
             names=tuple(self._classes[label] for label in result.labels_3d),
             f_initial=result.get("f_initial", blank).numpy(),
@@ -129,15 +133,20 @@ class FrameInference:
         )
         head = getattr(dense, "refinement_head", None)
         if not isinstance(head, EBMRefinementHead):
-            return InferredFrame(frame, None)
-        bev, points = features.maps[0], features.points
+            return InferredFrame(frame, None, velocities)
+        bev, points, labels = features.maps[0], features.points, result.labels_3d.long()
 
         def energy(row: int) -> Callable[[Tensor], Tensor]:
-            box, label = refined[row : row + 1].to(bev), result.labels_3d[row : row + 1]
+            box, label = boxes[row : row + 1, : head.num_columns].to(bev), labels[row : row + 1]
             f = head.make_energy(bev, points, [box], [label.to(bev.device)])
-            return lambda variants: f(variants.to(box)[None])[0].to(variants.device)
 
-        return InferredFrame(frame, energy)
+            def near(variants: Tensor) -> Tensor:
+                rest = box[:, 7:].expand(len(variants), -1)
+                return f(torch.cat((variants.to(box), rest), dim=1)[None])[0].to(variants.device)
+
+            return near
+
+        return InferredFrame(frame, energy, velocities)
 
     def _test_data(self) -> Any:
         """The data set of the config's tests, read when first needed."""
@@ -166,14 +175,16 @@ class FrameInference:
     def _data_of_cloud(self, path: Path) -> dict[str, Any]:
         """Model input of a cloud without annotations."""
         points = read_cloud(path, self._cloud_layout)
-        problem = intensity_problem(path, float(points[:, 3].min()), float(points[:, 3].max()))
-        if problem is not None:
-            print_log(str(problem), logger="current", level=logging.WARNING)
+        columns = next(s.load_dim for s in self._dataset_settings.pipeline if "load_dim" in s)
+        if columns == points.shape[1]:  # KITTI; nuScenes has a ring, too, and intensities to 255
+            problem = intensity_problem(path, float(points[:, 3].min()), float(points[:, 3].max()))
+            if problem is not None:
+                print_log(str(problem), logger="current", level=logging.WARNING)
         box_type, box_mode = get_box_type(self._dataset_settings.get("box_type_3d", "LiDAR"))
         pipeline = Compose(deepcopy(self._dataset_settings.pipeline))
         with tempfile.TemporaryDirectory() as folder:
             standard = str(Path(folder) / "cloud.bin")
-            write_cloud(standard, points)
+            write_cloud(standard, points, columns)
             data: dict[str, Any] = pipeline(
                 {
                     "lidar_points": {"lidar_path": standard},

@@ -209,7 +209,8 @@ def test_losses_of_the_boxes_are_in_single_precision_under_autocast():
     [
         ({"loss_bbox": SMOOTH_L1}, "loss_bbox=None"),
         ({"diff_rad_by_sin": False}, "use_direction_classifier"),
-        ({"bbox_coder": {"type": "DeltaXYZWLHRBBoxCoder", "code_size": 9}}, "code_size 7"),
+        ({"bbox_coder": {"type": "DeltaXYZWLHRBBoxCoder", "code_size": 8}}, "code_size 7, or 9"),
+        ({"bbox_coder": {"type": "DeltaXYZWLHRBBoxCoder", "code_size": 9}}, "loss_velocity"),
         ({"regression": {"type": "NCELoss"}}, "BoxRegression"),
         ({"score_decay": -1.0}, "score_decay"),
         ({"voting": {"iou_threshold": 1.0, "temperature": 1.0}}, "iou_threshold"),

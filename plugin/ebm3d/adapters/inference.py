@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ebm3d.adapters.checkpoints import check_file, load_weights
 from ebm3d.adapters.engine.settings import load_settings
+from ebm3d.adapters.parts import features_of, part_of
 from ebm3d.adapters.refinement_heads import EBMRefinementHead
 from ebm3d.datasets import CloudLayout, read_cloud, write_cloud
 from ebm3d.datasets.point_clouds import CLOUD_SUFFIXES, cloud_suffix, intensity_problem
@@ -75,7 +76,8 @@ class FrameInference:
         init_default_scope(cfg.get("default_scope", "mmdet3d"))
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.model = MODELS.build(cfg.model)
-        load_weights(self.model, checkpoint, cfg, refine=cfg.model.bbox_head.get("refine", True))
+        refine = part_of(cfg.model, "bbox_head").get("refine", True)
+        load_weights(self.model, checkpoint, cfg, refine=refine)
         self.model.to(self.device).eval()
         self._dataset_settings = cfg.test_dataloader.dataset
         self._classes = tuple(cfg.test_dataloader.dataset.metainfo["classes"])
@@ -109,8 +111,9 @@ class FrameInference:
             frame_id, data, true = self._data_of_frame(str(source))
         with torch.no_grad():
             batch = self.model.data_preprocessor(pseudo_collate([data]), False)
-            features = self.model.extract_feat(batch["inputs"])
-            result = self.model.bbox_head.predict(features, batch["data_samples"])[0].to("cpu")
+            features = features_of(self.model, batch["inputs"], batch["data_samples"])
+            dense = part_of(self.model, "bbox_head")
+            result = dense.predict(features, batch["data_samples"])[0].to("cpu")
         refined = result.bboxes_3d.tensor[:, :7]
         blank = torch.full((len(refined),), torch.nan)
         frame = RefinedFrame(
@@ -124,7 +127,7 @@ class FrameInference:
             f_refined=result.get("f_refined", blank).numpy(),
             ground_truth=true,
         )
-        head = getattr(self.model.bbox_head, "refinement_head", None)
+        head = getattr(dense, "refinement_head", None)
         if not isinstance(head, EBMRefinementHead):
             return InferredFrame(frame, None)
         bev, points = features.maps[0], features.points

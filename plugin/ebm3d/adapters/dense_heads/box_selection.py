@@ -26,6 +26,7 @@ def select_boxes(
     cfg: Any,
     score_decay: float = 0.0,
     voting: VarianceVoting | None = None,
+    velocities: Tensor | None = None,
 ) -> InstanceData:
     """Suppress overlapping candidates as the host does, and keep the densities of the others.
 
@@ -38,6 +39,7 @@ def select_boxes(
         cfg: with the host's ``score_thr``, ``nms_thr``, ``max_num``, ``use_rotate_nms``.
         score_decay: see :func:`~ebm3d.densities.uncertainty.decayed_scores`; applied before NMS.
         voting: of all candidates above ``score_thr`` on the boxes NMS keeps.
+        velocities: ``(M, 0 or 2)``, m/s, become further columns of the detections.
 
     Returns:
         N detections; fields as in ``DistributionAnchor3DHead.predict_by_feat``.
@@ -71,8 +73,10 @@ def select_boxes(
         final = voting(final, boxes, std.square(), same_class, candidates.yaw_period)
         shift = chosen.residuals(final) - chosen.density.point
         chosen = replace(chosen, density=chosen.density.translated(shift))
+    if velocities is not None:
+        final = torch.cat((final, velocities[kept]), dim=1)
     return InstanceData(
-        bboxes_3d=box_type(final),
+        bboxes_3d=box_type(final, box_dim=final.shape[1]),
         scores_3d=kept_scores,
         labels_3d=labels,
         box_std=chosen.std,

@@ -47,14 +47,18 @@ class DistributionAnchor3DHead(Anchor3DHead):
         voting: ``dict(iou_threshold=..., temperature=...)`` of
             :class:`~ebm3d.densities.voting.VarianceVoting`, or None for the boxes NMS keeps.
         loss_bbox: None; a regression brings its loss.
+        loss_velocity: config of the host's loss of the velocities, if the box coder has nine
+            residuals: the density is of the first seven, velocities are regressed as in the host.
         **kwargs: of ``Anchor3DHead``. ``diff_rad_by_sin`` must equal ``use_direction_classifier``
             (with only one of them the heading would be learned by nothing, or twice);
-            ``train_cfg.code_weight`` needs a regression with one loss per residual.
+            ``train_cfg.code_weight`` needs a regression with one loss per residual; it has as many
+            numbers as the box coder.
 
     Raises:
         TypeError: for an argument that ``Anchor3DHead`` does not take.
-        ValueError: if ``loss_bbox`` is given, the box coder is not the host's of seven residuals,
-            ``regression`` is no box regression, or the options of the yaw contradict each other.
+        ValueError: if ``loss_bbox`` is given, the box coder is not the host's of seven or nine
+            residuals, ``loss_velocity`` does not fit it, ``regression`` is no box regression, or
+            the options of the yaw contradict each other.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class DistributionAnchor3DHead(Anchor3DHead):
         score_decay: float = 0.0,
         voting: dict[str, float] | None = None,
         loss_bbox: None = None,
+        loss_velocity: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if loss_bbox is not None:
@@ -76,11 +81,15 @@ class DistributionAnchor3DHead(Anchor3DHead):
             remedy = "yaws are learned modulo pi where, and only where, there is a classifier"
             raise input_error("diff_rad_by_sin", expected, self.diff_rad_by_sin, remedy)
         coder = self.bbox_coder
-        if not isinstance(coder, DeltaXYZWLHRBBoxCoder) or coder.code_size != NUM_RESIDUALS:
+        self.num_velocities = getattr(coder, "code_size", 0) - NUM_RESIDUALS
+        if not isinstance(coder, DeltaXYZWLHRBBoxCoder) or self.num_velocities not in (0, 2):
             got = f"{type(coder).__name__} of code_size {coder.code_size}"
-            remedy = "boxes with velocities need the host's Anchor3DHead"
-            expected = "a DeltaXYZWLHRBBoxCoder of code_size 7"
-            raise input_error("bbox_coder", expected, got, remedy)
+            expected = "a DeltaXYZWLHRBBoxCoder of code_size 7, or 9 with velocities"
+            raise input_error("bbox_coder", expected, got)
+        if (loss_velocity is None) != (self.num_velocities == 0):
+            expected = "given where, and only where, bbox_coder has code_size 9"
+            raise input_error("loss_velocity", expected, loss_velocity)
+        self.loss_velocity = None if loss_velocity is None else MODELS.build(loss_velocity)
         self.regression = MODELS.build(regression)
         if not isinstance(self.regression, BoxRegression):
             got = type(self.regression).__name__
@@ -90,8 +99,8 @@ class DistributionAnchor3DHead(Anchor3DHead):
             remedy = "the sine does not distinguish headings flipped by pi"
             name = "regression.sin_difference"
             raise input_error(name, "False without a direction classifier", True, remedy)
-        channels = self.num_anchors * self.regression.num_outputs
-        self.conv_reg = nn.Conv2d(self.feat_channels, channels, 1)
+        outputs = self.regression.num_outputs + self.num_velocities
+        self.conv_reg = nn.Conv2d(self.feat_channels, self.num_anchors * outputs, 1)
         self.yaw_period = math.pi if self.use_direction_classifier else 2 * math.pi
         self.score_decay = score_decay
         self.voting = VarianceVoting(**voting) if voting is not None else None
@@ -194,7 +203,7 @@ class DistributionAnchor3DHead(Anchor3DHead):
         """
         sizes = [scores.shape[-2:] for scores in cls_scores]
         anchors_of_levels = self.prior_generator.grid_anchors(sizes, device=cls_scores[0].device)
-        priors = [anchors.reshape(-1, NUM_RESIDUALS) for anchors in anchors_of_levels]
+        priors = [anchors.reshape(-1, self.bbox_coder.code_size) for anchors in anchors_of_levels]
         cfg = self.test_cfg if cfg is None else cfg
         results = []
         with torch.autocast(cls_scores[0].device.type, enabled=False):
@@ -206,8 +215,11 @@ class DistributionAnchor3DHead(Anchor3DHead):
                 ]
                 outputs, anchors, scores, *rest = map(torch.cat, zip(*levels, strict=True))
                 ends = rest[0] if self.use_direction_classifier else None
+                outputs, velocities = self._split(outputs)
                 distribution = BoxDistribution(
-                    self.regression.density(outputs), AnchorCoding(anchors), self.yaw_period
+                    self.regression.density(outputs),
+                    AnchorCoding(anchors[:, :NUM_RESIDUALS]),
+                    self.yaw_period,
                 )
                 results.append(
                     select_boxes(
@@ -219,6 +231,7 @@ class DistributionAnchor3DHead(Anchor3DHead):
                         cfg,
                         self.score_decay,
                         self.voting,
+                        anchors[:, NUM_RESIDUALS:] + velocities,
                     )
                 )
         return results
@@ -229,27 +242,43 @@ class DistributionAnchor3DHead(Anchor3DHead):
         return [self.conv_cls(bev) for bev in x], list(x), directions
 
     def _outputs(self, bev: Tensor, anchors: Tensor) -> Tensor:
-        """Raw outputs ``(N, P)`` of the regression at anchors ``(N,)``."""
+        """Raw outputs ``(N, P)`` of the regression at anchors ``(N,)``, then velocities if any."""
         return anchor_outputs(bev, self.conv_reg, anchors, self.num_anchors)
+
+    def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs of the regression and velocities ``(N, 0 or 2)``."""
+        return outputs.tensor_split([outputs.shape[1] - self.num_velocities], dim=1)
 
     def _regression_losses(
         self, outputs: Tensor, deltas: Tensor, weights: Tensor, num_samples: int
     ) -> dict[str, Tensor]:
         """Losses at the positive anchors; zero, but connected to the parameters, without any."""
+        outputs, predicted = self._split(outputs)
+        velocities = deltas[:, NUM_RESIDUALS:]
         turns = 2 * math.pi / self.yaw_period
-        yaw = wrap_to_pi(deltas[:, 6:] * turns) / turns
+        yaw = wrap_to_pi(deltas[:, 6:NUM_RESIDUALS] * turns) / turns
         targets = torch.cat((deltas[:, :6], yaw), dim=1)
         losses = self.regression.loss(outputs, targets)
         code_weight = self.train_cfg.get("code_weight", None)
         if code_weight:
             weights = weights * weights.new_tensor(code_weight)
-            if losses.shape[1] == 1 and len(set(code_weight)) > 1:
+            if losses.shape[1] == 1 and len(set(code_weight[:NUM_RESIDUALS])) > 1:
                 name = type(self.regression).__name__
                 expected = f"the same for all residuals, which share one loss in {name}"
                 remedy = "scale the loss by loss_weight of the regression"
                 raise input_error("train_cfg.code_weight", expected, list(code_weight), remedy)
         total = (losses * weights[:, : losses.shape[1]]).sum() / num_samples
         terms = self.regression.regularizers(outputs, targets)
+        if self.loss_velocity is not None:
+            known = velocities.isfinite()
+            terms = terms | {
+                "velocity": self.loss_velocity(
+                    predicted,
+                    velocities.where(known, predicted.detach()),
+                    weights[:, NUM_RESIDUALS:] * known,
+                    avg_factor=num_samples,
+                )
+            }
         return {
             "loss_bbox": self.regression.loss_weight * total,
             **{f"loss_{name}": value for name, value in terms.items()},

@@ -9,13 +9,19 @@ from typing import Any, NamedTuple
 
 from mmengine import Config
 
+from ebm3d.adapters.parts import class_order, part_name, part_of
 from ebm3d.errors import input_error
 from ebm3d.paths import config_path
 
 STAGES = ("dense", "refinement")
-REFINED_DETECTORS = {"VoxelNet": "RefinedVoxelNet"}
+REFINED_DETECTORS = {
+    "VoxelNet": "RefinedVoxelNet",
+    "CenterPoint": "RefinedCenterPoint",
+    "MVXFasterRCNN": "RefinedMVXFasterRCNN",
+}
 """Detectors of the host by the class that hands its points to a refinement head."""
 _ENERGY = "EBMRefinementHead"
+_ENERGIES = ("ebm", "ebm_3class", "ebm_nuscenes")
 _KEYS = {"head": ("dense_head", "refinement_head"), "loss": ("refinement_head", "proposal")}
 _FOLDERS = {"head": "_base_/heads", "loss": "_base_/losses"}
 
@@ -34,7 +40,7 @@ def compose(
     """Put a head on a detector.
 
     Args:
-        config: config of a detector with a single-map dense head (``model.bbox_head``).
+        config: config of a detector with a dense head on the first map of its neck.
         head: name of a file in ``configs/_base_/heads``, or a path of one like them.
         stage: "dense": the head's box regression replaces that of the dense head; "refinement":
             the head refines the boxes of the frozen detector. By default the first that it has.
@@ -51,7 +57,8 @@ def compose(
     cfg = _read_file("config", path)
     if "model" not in cfg:
         raise input_error(f"config {path}", "one of a detector, with a model", "none")
-    dense = cfg.model.get("bbox_head", {})
+    place, dense = part_name(cfg.model, "bbox_head"), part_of(cfg.model, "bbox_head")
+    has_points = cfg.model.type in REFINED_DETECTORS
     if "refinement_head" in dense or dense.get("type") == "DistributionAnchor3DHead":
         remedy = "give the config of the detector alone, such as second_kitti.py"
         raise input_error("config for --head", "one of a stock detector", path.name, remedy)
@@ -68,13 +75,14 @@ def compose(
     if chosen == "dense":
         if dense.get("type") != "Anchor3DHead":
             got = f"{dense.get('type')} in {path.name}"
-            fits = cfg.model.type in REFINED_DETECTORS and "bbox_head" in cfg.model
-            remedy = "use --stage refinement" if fits else ""
-            raise input_error("model.bbox_head for --stage dense", "an Anchor3DHead", got, remedy)
-        dense.update(type="DistributionAnchor3DHead", loss_bbox=None, **variant.dense_head)
+            remedy = "use --stage refinement" if has_points and dense else ""
+            raise input_error(f"model.{place} for --stage dense", "an Anchor3DHead", got, remedy)
+        velocity = {"loss_velocity": dense.loss_bbox} if dense.bbox_coder.get("code_size") else {}
+        replaced = {"type": "DistributionAnchor3DHead", "loss_bbox": None, **velocity}
+        dense.update(**replaced, **variant.dense_head)
     else:
-        if cfg.model.type not in REFINED_DETECTORS or "bbox_head" not in cfg.model:
-            expected = f"a {' or '.join(REFINED_DETECTORS)} with a bbox_head"
+        if not has_points or not dense:
+            expected = f"a {' or '.join(REFINED_DETECTORS)} with a {place}"
             got = f"{cfg.model.type} in {path.name}"
             raise input_error("model.type for a refinement head", expected, got)
         _refine(cfg, _refinement_head(cfg, head, variant, method))
@@ -152,18 +160,13 @@ def _refinement_head(cfg: Config, name: str, head: Config, method: Config | None
     for key in ("class_names", "point_cloud_range"):
         if key not in cfg:
             raise input_error(f"{key} of the config", "said at its top level", None)
-    classes = list(cfg.class_names)
+    classes = class_order(part_of(cfg.model, "bbox_head")) or list(cfg.class_names)
     if "type" in head.refinement_head and name != "ebm":
         if list(head.get("table_classes", classes)) != classes:
             raise input_error(f"class_names with --head {name}", head.table_classes, classes)
         chosen = head.refinement_head
     else:
-        tables = [_read("head", variant) for variant in ("ebm", "ebm_3class")]
-        chosen = next((t.refinement_head for t in tables if t.table_classes == classes), None)
-        if chosen is None:
-            expected = " or ".join(", ".join(t.table_classes) for t in tables)
-            remedy = "give a head with tables of these classes like configs/_base_/heads/ebm.py"
-            raise input_error("class_names", expected, ", ".join(classes), remedy)
+        chosen = _energy_of(classes)
     if "type" not in head.refinement_head:  # what differs from the energy
         if "regression" in head.refinement_head:
             del chosen["loss"], chosen["refiner"]
@@ -176,6 +179,21 @@ def _refinement_head(cfg: Config, name: str, head: Config, method: Config | None
     if method is not None and "refinement_head" in method:
         chosen = _merged(chosen, method.refinement_head)
     return chosen
+
+
+def _energy_of(classes: list[str]) -> Any:
+    """The config of an energy whose tables are by these classes, in their order or by name."""
+    tables = [_read("head", variant) for variant in _ENERGIES]
+    for table in tables:
+        head = table.refinement_head
+        if list(table.table_classes) == classes and not isinstance(head.network.mean_sizes, dict):
+            return head
+        if {*classes} <= {*table.table_classes} and isinstance(head.network.mean_sizes, dict):
+            head.class_names = classes
+            return head
+    expected = " or ".join(", ".join(table.table_classes) for table in tables)
+    remedy = "give a head with tables of these classes like configs/_base_/heads/ebm.py"
+    raise input_error("class_names", expected, ", ".join(classes), remedy)
 
 
 def _merged(base: Any, changes: Any) -> Any:
@@ -199,12 +217,13 @@ def _add_plugin(cfg: Config) -> None:
 def _refine(cfg: Config, head: Any) -> None:
     """Wrap the dense head of a config; its schedule becomes that of refinement heads."""
     model = cfg.model
+    dense_head = part_of(model, "bbox_head")
     model.type = REFINED_DETECTORS[model.type]
-    model.bbox_head = {
+    model[part_name(model, "bbox_head")] = {
         "type": "RefinedDenseHead",
-        "dense_head": model.bbox_head,
+        "dense_head": dense_head,
         "refinement_head": {
-            "in_channels": model.bbox_head.in_channels,
+            "in_channels": dense_head.in_channels,
             "point_cloud_range": cfg.point_cloud_range,
             **head,
         },

@@ -10,8 +10,8 @@ from mmengine import Config
 
 from ebm3d.adapters.checkpoints import newest_checkpoint, read_meta, settings_of
 from ebm3d.adapters.engine.composition import find_config
+from ebm3d.adapters.parts import part_name, part_of
 
-_MODE = "model.bbox_head.detector"
 _SCHEDULE = ("optim_wrapper", "param_scheduler", "train_cfg", "find_unused_parameters")
 
 
@@ -27,7 +27,7 @@ class DetectorSource(NamedTuple):
         if self.load_from is not None:
             cfg.load_from = self.load_from
             return
-        cfg.model.bbox_head.detector = "detached"
+        part_of(cfg.model, "bbox_head").detector = "detached"
         for key in _SCHEDULE:
             cfg.pop(key, None)
             if key in self.schedule:
@@ -56,7 +56,7 @@ def choose_detector(
     name = options.get("detector_config", cfg.get("detector_config"))
     if mode is None or name is None:
         return None
-    asked = options.get(_MODE, mode)
+    asked = options.get(f"model.{part_name(cfg.model, 'bbox_head')}.detector", mode)
     path = find_config(name)
     detector = Config.fromfile(path)
     folder = Path(detector.get("work_dir") or Path("work_dirs") / path.stem)
@@ -88,7 +88,7 @@ def choose_detector(
 
 def _mode(settings: Mapping[str, Any]) -> str | None:
     """How the config of a refinement head treats its detector; None for other models."""
-    head = (settings.get("model") or {}).get("bbox_head") or {}
+    head = part_of(settings.get("model") or {}, "bbox_head")
     return head.get("detector", "frozen") if head.get("type") == "RefinedDenseHead" else None
 
 

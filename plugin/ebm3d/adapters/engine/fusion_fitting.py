@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from ebm3d.adapters.checkpoints import check_file, load_weights
 from ebm3d.adapters.dense_heads.score_fusion import INITIAL_SCORES, ScoreFusion, score_features
 from ebm3d.adapters.engine.settings import load_settings
+from ebm3d.adapters.parts import part_name, part_of
 from ebm3d.datasets.atomic import check_writable, write_atomically
 from ebm3d.errors import input_error
 from ebm3d.evaluation.kitti_protocol import OFFICIAL_IOU
@@ -58,13 +59,13 @@ def fit_fusion(
     check_writable("out", out)
     check_file(checkpoint)
     cfg = load_settings(config, work_dir=Path("work_dirs") / "fit_fusion", cfg_options=cfg_options)
-    head = cfg.model.get("bbox_head", {})
+    head, place = part_of(cfg.model, "bbox_head"), part_name(cfg.model, "bbox_head")
     if head.get("type") != "RefinedDenseHead" or not head.get("refine", True):
-        raise input_error("model.bbox_head", "a RefinedDenseHead that refines", head.get("type"))
+        raise input_error(f"model.{place}", "a RefinedDenseHead that refines", head.get("type"))
     runner = Runner.from_cfg(cfg)
     saved = load_weights(runner.model, checkpoint, cfg)
     runner.model.eval()
-    runner.model.bbox_head.score_fusion.features = ()  # of an earlier fit
+    part_of(runner.model, "bbox_head").score_fusion.features = ()  # of an earlier fit
     loader = runner.test_dataloader
     metric: Any = METRICS.build(cfg.test_evaluator)
     metric.dataset_meta = loader.dataset.metainfo
@@ -90,7 +91,7 @@ def fit_fusion(
     fusion.set_weights(features, fitted.weights, fitted.alone)
     fused = fusion.fuse(torch.from_numpy(scores), torch.from_numpy(rows)).numpy()
     for name, value in fusion.state_dict().items():
-        saved["state_dict"][f"bbox_head.score_fusion.{name}"] = value
+        saved["state_dict"][f"{place}.score_fusion.{name}"] = value
     content = BytesIO()
     torch.save(saved, content)
     Path(out).parent.mkdir(parents=True, exist_ok=True)

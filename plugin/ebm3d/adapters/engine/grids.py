@@ -12,10 +12,12 @@ from mmdet3d.registry import MODELS
 from mmengine import Config
 from mmengine.logging import print_log
 
+from ebm3d.adapters.parts import part_name, part_of
 from ebm3d.errors import input_error, is_number
 
 _LAYER = "model.data_preprocessor.voxel_layer"
 _TOLERANCE = 1e-3  # of a cell: what ranges and voxel sizes of a few decimals leave
+_RANGES = ("point_cloud_range", "pc_range")  # the second of CenterHead, its first numbers
 _EDGES = (0, 1, 3, 4)  # x and y of a range
 _SHIFT = 0.02  # of the range, by which anchors of the host's own configs are off at the edges
 
@@ -39,10 +41,11 @@ def check_grids(cfg: Config) -> None:
         return
     check_geometry(f"{_LAYER}.point_cloud_range", layer.point_cloud_range)
     bounds = [float(value) for value in layer.point_cloud_range]
-    _check_copies(cfg, ("point_cloud_range", "pc_range"), "range", bounds)
-    default = _argument(_part(model, "voxel_encoder"), "point_cloud_range")
+    _check_copies(cfg, _RANGES, "range", bounds)
+    default = _argument(part_of(model, "voxel_encoder"), "point_cloud_range")
     if default is not None and [float(value) for value in default] != bounds:
-        where = "model.voxel_encoder.point_cloud_range (left out: the host's default holds)"
+        where = f"model.{part_name(model, 'voxel_encoder')}.point_cloud_range"
+        where += " (left out: the host's default holds)"
         remedy = "hand point_cloud_range to the voxel encoder"
         raise input_error(where, f"that of the voxel layer, {bounds}", list(default), remedy)
     shifted = []
@@ -65,7 +68,7 @@ def check_grids(cfg: Config) -> None:
     _check_map(model, bounds, size)
     cells = num_cells(layer)
     _check_copies(cfg, ("grid_size",), "range divided by its voxel_size", cells)
-    _check_grid(_part(model, "middle_encoder"), model, bounds, cells)
+    _check_grid(part_of(model, "middle_encoder"), model, bounds, cells)
 
 
 def check_geometry(name: str, values: Any) -> None:
@@ -114,19 +117,28 @@ def fit_places(cfg: Config, before: Config, keys: Sequence[str], keep_grid: bool
         keys: which of the two.
         keep_grid: leave the middle encoder's grid; otherwise it grows or shrinks with the cells.
     """
-    for _, node in nodes(cfg._cfg_dict):
-        for key in keys:
-            if isinstance(node.get(key), list | tuple):
-                node[key] = list(cfg[key])[: len(node[key])]
+    values = {key: cfg[key] for key in keys}
+    if "point_cloud_range" in keys:
+        values |= dict.fromkeys(_RANGES, cfg.point_cloud_range)
+    _set_places(cfg, values)
+    _set_places(cfg, {"grid_size": num_cells(cfg.model.data_preprocessor.voxel_layer)})
     for _, anchors in anchor_ranges(cfg.model) if "point_cloud_range" in keys else ():
         for axis in _EDGES:
             anchors[axis] = cfg.point_cloud_range[axis]
-    encoder = _part(cfg.model, "middle_encoder")
+    encoder = part_of(cfg.model, "middle_encoder")
     name = next((n for n in ("sparse_shape", "output_shape") if encoder.get(n)), None)
     if name and not keep_grid:
         new, old = (num_cells(c.model.data_preprocessor.voxel_layer)[::-1] for c in (cfg, before))
         shape = list(encoder[name])
         encoder[name] = [n + new[i - len(shape)] - old[i - len(shape)] for i, n in enumerate(shape)]
+
+
+def _set_places(cfg: Config, values: dict[str, Sequence[float]]) -> None:
+    """Set every list under one of the keys to the first numbers of its value."""
+    for _, node in nodes(cfg._cfg_dict):
+        for key in values.keys() & node.keys():
+            if isinstance(node[key], list | tuple):
+                node[key] = list(values[key])[: len(node[key])]
 
 
 def _check_copies(cfg: Config, keys: Sequence[str], name: str, expected: Sequence[float]) -> None:
@@ -178,7 +190,7 @@ def _check_grid(encoder: Any, model: Any, bounds: list[float], cells: list[int])
     if not shape:
         return
     name = "sparse_shape" if encoder.get("sparse_shape") else "output_shape"
-    where, height = f"model.middle_encoder.{name}", bounds[5] - bounds[2]
+    where, height = f"model.{part_name(model, 'middle_encoder')}.{name}", bounds[5] - bounds[2]
     wanted = [cells[2] + 1, cells[1], cells[0]] if name == "sparse_shape" else [cells[1], cells[0]]
     if shape[-2:] != wanted[-2:] or (len(shape) == 3 and shape[0] < cells[2]):
         expected, remedy = f"{wanted}, the range divided by the voxel size", ""
@@ -190,7 +202,7 @@ def _check_grid(encoder: Any, model: Any, bounds: list[float], cells: list[int])
         where = "model.data_preprocessor.voxel_layer.voxel_size[2]"
         expected = f"{height:g} m, the height of the range: a pillar is one voxel"
         raise input_error(where, expected, f"{height / cells[2]:g} m", "set voxel_size")
-    paddings, backbone = _paddings(encoder), _part(model, "backbone")
+    paddings, backbone = _paddings(encoder), part_of(model, "backbone")
     if paddings is None or backbone.get("type") != "SECOND":
         return
     heights = shape[0]
@@ -202,13 +214,14 @@ def _check_grid(encoder: Any, model: Any, bounds: list[float], cells: list[int])
         expected = f"{channels * heights}, {channels} channels at the {max(heights, 0)} heights "
         expected += f"that {where} {shape} leaves"
         remedy = "or choose a voxel_size in z with as many heights as before"
-        raise input_error("model.backbone.in_channels", expected, backbone.in_channels, remedy)
+        where = f"model.{part_name(model, 'backbone')}.in_channels"
+        raise input_error(where, expected, backbone.in_channels, remedy)
 
 
 def _stride(model: Any) -> int:
     """Voxels along x and y that the coarsest map needs whole; of known modules alone."""
-    encoder, neck = _part(model, "middle_encoder"), _part(model, "neck")
-    paddings, backbone = _paddings(encoder), _part(model, "backbone")
+    encoder, neck = part_of(model, "middle_encoder"), part_of(model, "neck")
+    paddings, backbone = _paddings(encoder), part_of(model, "backbone")
     stride = 1 if paddings is None else 2 ** len(paddings)
     if (backbone.get("type"), neck.get("type")) != ("SECOND", "SECONDFPN"):
         return stride
@@ -219,7 +232,8 @@ def _stride(model: Any) -> int:
         fits = [level / maps[0] for level in strides[: len(factors)]]
         fits = [int(factor) if factor == int(factor) else factor for factor in fits]
         remedy = f"the strides of the backbone's maps are {strides}"
-        raise input_error("model.neck.upsample_strides", f"{fits}", list(factors), remedy)
+        where = f"model.{part_name(model, 'neck')}.upsample_strides"
+        raise input_error(where, f"{fits}", list(factors), remedy)
     return stride * int(max(*strides, *maps))
 
 
@@ -233,11 +247,6 @@ def _paddings(encoder: Any) -> list[tuple[int, int, int]] | None:
     else:
         chosen = [rows[0] for rows in paddings[1 : len(blocks)]]
     return [tuple(p) if isinstance(p, list | tuple) else (p, p, p) for p in chosen]
-
-
-def _part(model: Any, name: str) -> Any:
-    """A part of a model, named as in VoxelNet or with the points' prefix; {} if it has none."""
-    return model.get(name) or model.get(f"pts_{name}") or {}
 
 
 def _argument(part: Any, name: str) -> Any:

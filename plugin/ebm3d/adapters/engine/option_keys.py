@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ebm3d.adapters.engine.grids import nodes
+from ebm3d.adapters.parts import part_of
 from ebm3d.errors import input_error
 
 RUNNER_KEYS = {*inspect.signature(Runner.__init__).parameters} - {"self", "cfg"} | {
@@ -148,7 +149,7 @@ def _parameters(function: Any) -> set[str] | None:
 
 def counts_epochs(cfg: Config, key: str) -> bool:
     """Whether a key means the epochs of the config's training."""
-    head = (cfg.get("model") or {}).get("bbox_head") or {}
+    head = part_of(cfg.get("model") or {}, "bbox_head")
     trains = "max_epochs" in (cfg.get("train_cfg") or {})
     return trains and (
         key == "max_epochs" or (key == "refinement_epochs" and "refinement_head" in head)

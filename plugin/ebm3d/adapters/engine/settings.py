@@ -13,6 +13,7 @@ from mmengine import Config
 from ebm3d.adapters.engine.composition import compose, find_config
 from ebm3d.adapters.engine.grids import check_grids, nodes
 from ebm3d.adapters.engine.options import lay_over
+from ebm3d.adapters.parts import class_order, part_name, part_of
 from ebm3d.errors import check_count, input_error
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
@@ -149,8 +150,11 @@ def check_settings(cfg: Config) -> None:
         ):
             got = list(node["sample_groups"])
             raise input_error(f"{place}.sample_groups", f"of {expected}", got)
-    head = cfg.get("model", {}).get("bbox_head") or {}
+    model = cfg.get("model", {})
+    head, place = part_of(model, "bbox_head"), f"model.{part_name(model, 'bbox_head')}"
     head = head.get("dense_head", head)
     if head.get("anchor_generator") and head.get("num_classes", len(names)) != len(names):
         wanted = f"{len(names)}, the number of class_names"
-        raise input_error("num_classes of model.bbox_head", wanted, head.num_classes)
+        raise input_error(f"num_classes of {place}", wanted, head.num_classes)
+    if class_order(head) not in (None, names):  # labels count through the tasks
+        raise input_error(f"class_names of the tasks of {place}", expected, class_order(head))

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ebm3d.adapters.checkpoints import check_file, load_weights
 from ebm3d.adapters.engine.settings import load_settings
+from ebm3d.adapters.parts import part_of
 from ebm3d.adapters.repairs import prepare_distributed_on_cpu
 from ebm3d.errors import input_error
 
@@ -90,7 +91,7 @@ def evaluate(
 
 def switch_refinement_off(cfg: Config) -> None:
     """Set ``refine=False`` where a config, changed in place, has a refinement head."""
-    head = cfg.model.get("bbox_head", {})
+    head = part_of(cfg.model, "bbox_head")
     if "refinement_head" in head:
         head.refine = False
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ebm3d.adapters.repairs.checkpoint_writing import repair_checkpoint_writing
 from ebm3d.adapters.repairs.checkpoints import repair_checkpoint_loading
+from ebm3d.adapters.repairs.class_sampling import repair_class_balance, repair_object_sampling
 from ebm3d.adapters.repairs.distributed import prepare_distributed_on_cpu
 from ebm3d.adapters.repairs.empty_clouds import repair_empty_clouds
 from ebm3d.adapters.repairs.numba_cache import repair_numba_caching
@@ -20,6 +21,8 @@ from ebm3d.adapters.repairs.sparse_convolution import (
     repair_spconv_scatter_add,
     repair_spconv_stream,
 )
+from ebm3d.adapters.repairs.sweeps import repair_sweep_paths, repair_sweeps
+from ebm3d.adapters.repairs.unknown_velocities import repair_unknown_velocities
 from ebm3d.adapters.repairs.visualization import repair_visualization_hook
 
 REPAIRS: tuple[Callable[[], bool], ...] = (
@@ -33,6 +36,11 @@ REPAIRS: tuple[Callable[[], bool], ...] = (
     repair_checkpoint_loading,
     repair_checkpoint_writing,
     repair_visualization_hook,
+    repair_sweeps,
+    repair_sweep_paths,
+    repair_unknown_velocities,
+    repair_class_balance,
+    repair_object_sampling,
 )
 
 

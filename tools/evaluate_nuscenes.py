@@ -28,7 +28,7 @@ from ebm3d.evaluation.nuscenes.report import NuScenesReport
 from ebm3d.evaluation.nuscenes.tables import comparison_tables, report_tables
 
 _ERRORS = Console(stderr=True)
-_MIN_WIDTH = 140
+_MIN_WIDTH = 150
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

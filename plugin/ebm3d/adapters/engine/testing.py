@@ -154,7 +154,7 @@ def _kitti_rows(trees: list[dict[str, Any]]) -> list[tuple[str, list[float | Non
 
 def _nuscenes_rows(trees: list[dict[str, Any]]) -> list[tuple[str, list[float | None]]]:
     """Label and value per tree of each row."""
-    paths = {"NDS": ("nd_score",), "mAP": ("mean_ap",)}
+    paths: dict[str, tuple[str, ...]] = {"NDS": ("nd_score",), "mAP": ("mean_ap",)}
     paths |= {name: ("tp_errors", error) for error, name in MEAN_ERRORS.items()}
     for name in trees[0]["label_aps"]:
         paths[f"{name} AP"] = ("mean_dist_aps", name)

@@ -150,7 +150,7 @@ def tables_truth(tables: NuScenesTables, scenes: tuple[str, ...], split: str) ->
     )
     return GroundTruth(
         tokens=tuple(tables.samples.tokens[i] for i in samples.tolist()),
-        scene=tables.samples.scenes[samples],
+        scene=np.unique(tables.samples.scenes[samples], return_inverse=True)[1],
         ego_translation=tables.sweeps.ego_translations[key_frames],
         labels=labels,
         racks=Racks(

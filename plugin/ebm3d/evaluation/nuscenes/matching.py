@@ -59,30 +59,42 @@ class NuScenesMatching:
 
 
 def match_boxes(
-    truth: GroundTruth,
-    detections: NuScenesBoxes,
-    protocol: DetectionProtocol,
-    band: tuple[float, float] = (0.0, np.inf),
+    truth: GroundTruth, detections: NuScenesBoxes, protocol: DetectionProtocol
 ) -> NuScenesMatching:
-    """Select the boxes that are evaluated, and match them.
-
-    Args:
-        truth: labels.
-        detections: of all classes and scores.
-        protocol: the configuration.
-        band: distances from the ego pose of both that are evaluated, meters.
-    """
-    is_label, label_reasons = _is_evaluated(truth, truth.labels, protocol, band)
-    is_detection, reasons = _is_evaluated(truth, detections, protocol, band)
+    """Select the boxes that are evaluated, and match them."""
+    is_label, label_reasons = _is_evaluated(truth, truth.labels, protocol)
+    is_detection, reasons = _is_evaluated(truth, detections, protocol)
     labels = truth.labels.select(is_label)
     labels = labels.select(np.argsort(labels.sample, kind="stable"))
     rows = np.flatnonzero(is_detection)
     rows = rows[np.argsort(detections.score[rows], kind="stable")[::-1]]  # ties: later rows first
-    chosen = detections.select(rows)
-    limits = np.tile(protocol.dist_ths, (len(CLASSES), 1))
-    partner = match_greedily(truth, labels, chosen, limits, by_iou=False)
     left_out = {"labels": label_reasons, "detections": reasons}
-    return NuScenesMatching(truth, protocol, labels, chosen, rows, partner, left_out)
+    return _matching(truth, labels, detections.select(rows), rows, protocol, left_out)
+
+
+def match_in_band(matching: NuScenesMatching, low: float, high: float) -> NuScenesMatching:
+    """Match anew what lies at distances from the ego pose in ``[low, high)``, meters."""
+    inside = [
+        (low <= distances) & (distances < high)
+        for distances in map(matching.truth.ego_distances, (matching.labels, matching.detections))
+    ]
+    labels, detections = matching.labels.select(inside[0]), matching.detections.select(inside[1])
+    rows = matching.rows[inside[1]]
+    return _matching(matching.truth, labels, detections, rows, matching.protocol, {})
+
+
+def _matching(
+    truth: GroundTruth,
+    labels: NuScenesBoxes,
+    detections: NuScenesBoxes,
+    rows: IntArray,
+    protocol: DetectionProtocol,
+    left_out: dict[str, dict[str, int]],
+) -> NuScenesMatching:
+    """Match by center distance."""
+    limits = np.tile(protocol.dist_ths, (len(CLASSES), 1))
+    partner = match_greedily(truth, labels, detections, limits, by_iou=False)
+    return NuScenesMatching(truth, protocol, labels, detections, rows, partner, left_out)
 
 
 def match_greedily(
@@ -124,15 +136,11 @@ def match_greedily(
 
 
 def _is_evaluated(
-    truth: GroundTruth,
-    boxes: NuScenesBoxes,
-    protocol: DetectionProtocol,
-    band: tuple[float, float],
+    truth: GroundTruth, boxes: NuScenesBoxes, protocol: DetectionProtocol
 ) -> tuple[BoolArray, dict[str, int]]:
     """Which boxes are evaluated, ``(N,)``, and how many are not, each counted at one reason."""
     ranges = np.array([protocol.class_range[name] for name in CLASSES], dtype=np.float64)
-    distances = truth.ego_distances(boxes)
-    inside = (distances < ranges[boxes.class_index]) & (band[0] <= distances) & (distances < band[1])
+    inside: BoolArray = truth.ego_distances(boxes) < ranges[boxes.class_index]
     with_points = inside & (boxes.num_points != 0)
     outside_racks = with_points & ~_in_racks(truth.racks, boxes)
     counts = [len(boxes), *(int(kept.sum()) for kept in (inside, with_points, outside_racks))]
@@ -145,9 +153,10 @@ def _in_racks(racks: Racks, boxes: NuScenesBoxes) -> BoolArray:
     inside = np.zeros(len(boxes), dtype=np.bool_)
     classes = [CLASSES.index(name) for name in RACK_CLASSES]
     cycles = np.flatnonzero(np.isin(boxes.class_index, classes))
-    cycles = cycles[np.isin(boxes.sample[cycles], racks.sample)]
+    cycles = cycles[np.argsort(boxes.sample[cycles], kind="stable")]
+    samples = boxes.sample[cycles]
     for sample, center, size, rotation in zip(*vars(racks).values(), strict=True):
-        rows = cycles[boxes.sample[cycles] == sample]
+        rows = cycles[slice(*np.searchsorted(samples, [sample, sample + 1]))]
         local = (boxes.translation[rows] - center) @ rotation
         inside[rows] |= (np.abs(local) <= size[[1, 0, 2]] / 2).all(axis=1)
     return inside
@@ -171,24 +180,31 @@ def _match(
         first = label_starts[sample]
         num = label_starts[sample + 1] - first
         is_taken = np.zeros((limits.shape[1], num), dtype=np.bool_)
+        near = np.empty(num, dtype=np.int64)
         costs = np.empty(num)
         for row in order[detection_starts[sample] : detection_starts[sample + 1]]:
+            own_limits = limits[class_index[row]]
+            largest = own_limits.max()
+            num_near = 0
             for i in range(num):
                 if label_class[first + i] != class_index[row]:
-                    costs[i] = np.inf
-                elif by_iou:
-                    costs[i] = -pair_iou(label_boxes[first + i], boxes[row], True)
+                    continue
+                if by_iou:
+                    cost = -pair_iou(label_boxes[first + i], boxes[row], True)
                 else:
                     dx = boxes[row, 0] - label_boxes[first + i, 0]
                     dy = boxes[row, 1] - label_boxes[first + i, 1]
-                    costs[i] = math.sqrt(dx * dx + dy * dy)
-            for k in range(limits.shape[1]):
+                    cost = math.sqrt(dx * dx + dy * dy)
+                if cost < largest:
+                    near[num_near], costs[num_near] = i, cost
+                    num_near += 1
+            for k in range(len(own_limits)):
                 best = -1
-                lowest = limits[class_index[row], k]
-                for i in range(num):
-                    if costs[i] < lowest and not is_taken[k, i]:
-                        lowest = costs[i]
-                        best = i
+                lowest = own_limits[k]
+                for at in range(num_near):
+                    if costs[at] < lowest and not is_taken[k, near[at]]:
+                        lowest = costs[at]
+                        best = near[at]
                 if best >= 0:
                     is_taken[k, best] = True
                     partner[k, row] = first + best

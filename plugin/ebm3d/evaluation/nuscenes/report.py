@@ -13,7 +13,11 @@ from ebm3d.evaluation.localization import DISTANCE_BANDS, bands
 from ebm3d.evaluation.nuscenes.boxes import GroundTruth, NuScenesBoxes
 from ebm3d.evaluation.nuscenes.evaluation import NuScenesEvaluation, evaluate_matching
 from ebm3d.evaluation.nuscenes.localization import summarize_localization
-from ebm3d.evaluation.nuscenes.matching import NuScenesMatching, match_boxes
+from ebm3d.evaluation.nuscenes.matching import (
+    NuScenesMatching,
+    match_boxes,
+    match_in_band,
+)
 from ebm3d.evaluation.nuscenes.protocol import PROTOCOL, DetectionProtocol
 
 
@@ -74,7 +78,7 @@ def evaluate_nuscenes(
         matching,
         evaluate_matching(matching),
         {
-            name: evaluate_matching(match_boxes(ground_truth, detections, protocol, (low, high)))
+            name: evaluate_matching(match_in_band(matching, low, high))
             for name, low, high in bands(distance_bands)
         },
         summarize_localization(matching, distance_bands),

@@ -119,9 +119,9 @@ def test_a_file_written_in_parts_is_the_pickle_of_the_whole(
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_the_host_reads_infos_below_any_root(tmp_path: Path) -> None:
     pytest.importorskip("mmdet3d")
-    import ebm3d.register  # noqa: F401 (operators where mmcv has none)
     from mmdet3d.datasets import NuScenesDataset
 
+    import ebm3d.register  # noqa: F401 (operators where mmcv has none)
     from ebm3d.datasets.nuscenes import prepare_nuscenes
 
     root = tmp_path / "my samples"

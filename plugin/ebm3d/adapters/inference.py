@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmdet3d.datasets import NuScenesDataset
 from mmdet3d.registry import DATASETS, MODELS
 from mmdet3d.structures import get_box_type
 from mmengine.dataset import Compose, pseudo_collate
@@ -23,12 +24,14 @@ from ebm3d.adapters.checkpoints import check_file, load_weights
 from ebm3d.adapters.engine.settings import load_settings
 from ebm3d.adapters.parts import features_of, part_of
 from ebm3d.adapters.refinement_heads import EBMRefinementHead
-from ebm3d.datasets import CloudLayout, read_cloud, write_cloud
+from ebm3d.datasets import CloudLayout, read_cloud
 from ebm3d.datasets.point_clouds import CLOUD_SUFFIXES, cloud_suffix, intensity_problem
 from ebm3d.errors import input_error
 from ebm3d.visualization import RefinedFrame
 
 _SHOWN_IDS = 5
+_LAG = 4  # column in which the host's sweeps hold their time lag, before it takes use_dim
+_HOST_COLUMNS = (0, 1, 2, 4)  # its default of use_dim
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,15 @@ class InferredFrame:
 
     Attributes:
         frame: points, boxes before and after refinement, scores, f, true boxes if known.
-        energy: from a row of ``frame.refined`` to f near that box, a callable from ``(S, 7)`` to
+        energy: from a row of ``frame.refined`` to f near that box, a callable from ``(S, D)`` to
             ``(S,)`` for boxes on any device; ``None`` for a model without an energy. f is the
             model's exactly as long as a box stays within ``max_box_shift`` of that row's box.
+        energy_columns: D, 9 for an f of the velocity too.
     """
 
     frame: RefinedFrame
     energy: Callable[[int], Callable[[Tensor], Tensor]] | None
+    energy_columns: int = 7
 
 
 class FrameInference:
@@ -83,6 +88,8 @@ class FrameInference:
         self._classes = tuple(cfg.test_dataloader.dataset.metainfo["classes"])
         self._dataset: Any = None
         self._cloud_layout = cloud_layout or CloudLayout()
+        is_nuscenes = issubclass(DATASETS.get(self._dataset_settings.type), NuScenesDataset)
+        self._forward = "y" if is_nuscenes else "x"
 
     def frame_ids(self) -> list[str]:
         """Return the frames of the config's test data, in its order."""
@@ -93,8 +100,9 @@ class FrameInference:
         """Run the model on one frame.
 
         Args:
-            source: the id of a frame of the config's test data, such as ``"000008"``, or a file
-                that :func:`ebm3d.datasets.read_cloud` reads.
+            source: a frame of the config's test data: its id, such as ``"000008"`` or nuScenes'
+                sample token, or its cloud's name; or a file that :func:`ebm3d.datasets.read_cloud`
+                reads, without sweeps before it.
 
         Returns:
             Boxes before and after refinement; equal, with f NaN, where the model refines nothing.
@@ -103,9 +111,9 @@ class FrameInference:
             DataError: if the cloud is missing or cannot be read.
             ValueError: if the test data has no such frame.
         """
-        suffix = cloud_suffix(source)
-        if suffix is not None:
-            frame_id = Path(source).name[: -len(suffix)]
+        suffix, is_name = cloud_suffix(source), Path(source).name == str(source)
+        if suffix is not None and (not is_name or Path(source).exists()):
+            frame_id = _stem(source)
             data, true = self._data_of_cloud(Path(source)), None
         else:
             frame_id, data, true = self._data_of_frame(str(source))
@@ -114,30 +122,34 @@ class FrameInference:
             features = features_of(self.model, batch["inputs"], batch["data_samples"])
             dense = part_of(self.model, "bbox_head")
             result = dense.predict(features, batch["data_samples"])[0].to("cpu")
-        refined = result.bboxes_3d.tensor[:, :7]
+        refined, labels = result.bboxes_3d.tensor, result.labels_3d.long()
         blank = torch.full((len(refined),), torch.nan)
+        points = batch["inputs"]["points"][0].cpu().numpy()
+        lag = _lag_column(self._dataset_settings.pipeline)
         frame = RefinedFrame(
             frame_id=frame_id,
-            points=batch["inputs"]["points"][0].cpu().numpy(),
-            initial=result.get("initial_bboxes_3d", result.bboxes_3d).tensor[:, :7].numpy(),
+            points=points,
+            initial=result.get("initial_bboxes_3d", result.bboxes_3d).tensor.numpy(),
             refined=refined.numpy(),
             scores=result.scores_3d.numpy(),
-            names=tuple(self._classes[label] for label in result.labels_3d),
+            names=tuple(self._classes[label] for label in labels),
             f_initial=result.get("f_initial", blank).numpy(),
             f_refined=result.get("f_refined", blank).numpy(),
-            ground_truth=true,
+            ground_truth=None if true is None else true[:, : refined.shape[1]],
+            lags=None if lag is None else points[:, lag],
+            forward=self._forward,
         )
         head = getattr(dense, "refinement_head", None)
         if not isinstance(head, EBMRefinementHead):
             return InferredFrame(frame, None)
-        bev, points = features.maps[0], features.points
+        bev, clouds, columns = features.maps[0], features.points, head.box_columns
 
         def energy(row: int) -> Callable[[Tensor], Tensor]:
-            box, label = refined[row : row + 1].to(bev), result.labels_3d[row : row + 1]
-            f = head.make_energy(bev, points, [box], [label.to(bev.device)])
+            box, label = refined[row : row + 1, :columns].to(bev), labels[row : row + 1]
+            f = head.make_energy(bev, clouds, [box], [label.to(bev.device)])
             return lambda variants: f(variants.to(box)[None])[0].to(variants.device)
 
-        return InferredFrame(frame, energy)
+        return InferredFrame(frame, energy, columns)
 
     def _test_data(self) -> Any:
         """The data set of the config's tests, read when first needed."""
@@ -146,34 +158,41 @@ class FrameInference:
             self._dataset.full_init()
         return self._dataset
 
-    def _data_of_frame(self, frame_id: str) -> tuple[str, dict[str, Any], np.ndarray | None]:
+    def _data_of_frame(self, source: str) -> tuple[str, dict[str, Any], np.ndarray | None]:
         """Id, model input and true boxes of the evaluated classes of one frame of the test data."""
-        ids = self.frame_ids()
-        if frame_id not in ids:
+        dataset, ids = self._test_data(), self.frame_ids()
+        paths = [dataset.get_data_info(i)["lidar_points"]["lidar_path"] for i in range(len(ids))]
+        rows = {_stem(path): row for row, path in enumerate(paths)}
+        rows |= {frame_id: row for row, frame_id in enumerate(ids)}
+        index = rows.get(_stem(source))
+        if index is None:
             known = ", ".join(ids[:_SHOWN_IDS]) + (", ..." if len(ids) > _SHOWN_IDS else "")
             expected = f"a frame of the config's test data ({known}) or a file: "
             expected += ", ".join(CLOUD_SUFFIXES)
-            raise input_error("frame", expected, repr(frame_id))
-        dataset = self._test_data()
-        index = ids.index(frame_id)
+            raise input_error("frame", expected, repr(source))
         annotation = dataset.get_data_info(index).get("eval_ann_info")
         true = None
         if annotation is not None:
-            boxes = annotation["gt_bboxes_3d"].tensor[:, :7].numpy()
+            boxes = annotation["gt_bboxes_3d"].tensor.numpy()
             true = boxes[np.asarray(annotation["gt_labels_3d"]) >= 0]
-        return frame_id, dataset[index], true
+        return ids[index], dataset[index], true
 
     def _data_of_cloud(self, path: Path) -> dict[str, Any]:
         """Model input of a cloud without annotations."""
         points = read_cloud(path, self._cloud_layout)
-        problem = intensity_problem(path, float(points[:, 3].min()), float(points[:, 3].max()))
-        if problem is not None:
-            print_log(str(problem), logger="current", level=logging.WARNING)
+        columns = next(
+            step.load_dim for step in self._dataset_settings.pipeline if "load_dim" in step
+        )
+        if columns == points.shape[1]:  # intensities of nuScenes, which has a ring too, reach 255
+            problem = intensity_problem(path, float(points[:, 3].min()), float(points[:, 3].max()))
+            if problem is not None:
+                print_log(str(problem), logger="current", level=logging.WARNING)
+        points = np.pad(points, ((0, 0), (0, columns - points.shape[1])))
         box_type, box_mode = get_box_type(self._dataset_settings.get("box_type_3d", "LiDAR"))
         pipeline = Compose(deepcopy(self._dataset_settings.pipeline))
         with tempfile.TemporaryDirectory() as folder:
             standard = str(Path(folder) / "cloud.bin")
-            write_cloud(standard, points)
+            points.astype("<f4").tofile(standard)
             data: dict[str, Any] = pipeline(
                 {
                     "lidar_points": {"lidar_path": standard},
@@ -188,5 +207,21 @@ class FrameInference:
 
 
 def _frame_id(info: dict[str, Any]) -> str:
-    """The frame's name: the name of its cloud, since the host renumbers frames."""
-    return Path(info["lidar_points"]["lidar_path"]).stem
+    """The sample's token, or the name of its cloud, since the host renumbers frames."""
+    return info.get("token") or _stem(info["lidar_points"]["lidar_path"])
+
+
+def _stem(path: str | Path) -> str:
+    """The name of a cloud's file without its type."""
+    name = Path(path).name
+    return name.removesuffix(cloud_suffix(name) or "")
+
+
+def _lag_column(pipeline: Sequence[dict[str, Any]]) -> int | None:
+    """Which column of the model's points is their time lag; None if there is none."""
+    for step in pipeline:
+        if step["type"] == "LoadPointsFromMultiSweeps":
+            columns = step.get("use_dim", _HOST_COLUMNS)
+            columns = list(range(columns)) if isinstance(columns, int) else list(columns)
+            return columns.index(_LAG) if _LAG in columns else None
+    return None

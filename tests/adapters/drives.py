@@ -13,7 +13,8 @@ from ebm3d.datasets.nuscenes.classes import CLASSES
 from ebm3d.datasets.nuscenes.poses import rotation_matrices
 
 FloatArray = NDArray[np.float64]
-WALL_Y = 12.0  # m ahead in the global frame
+# Returns of the ego car in the frame of its sensor, m: roof, hood, tail.
+EGO_RETURNS = np.array([[0.0, 0.2, -0.3], [0.4, 2.3, -0.9], [-0.9, -1.5, -0.8]])
 _SIZES = {  # length, width, height
     "car": (4.6, 1.95, 1.73),
     "truck": (6.9, 2.5, 2.8),

@@ -24,7 +24,7 @@ from ebm3d.adapters.checkpoints import check_file, load_weights
 from ebm3d.adapters.engine.settings import load_settings
 from ebm3d.adapters.parts import features_of, part_of
 from ebm3d.adapters.refinement_heads import EBMRefinementHead
-from ebm3d.datasets import CloudLayout, read_cloud
+from ebm3d.datasets import CloudLayout, read_cloud, write_cloud
 from ebm3d.datasets.point_clouds import CLOUD_SUFFIXES, cloud_suffix, intensity_problem
 from ebm3d.errors import input_error
 from ebm3d.visualization import RefinedFrame
@@ -180,19 +180,16 @@ class FrameInference:
     def _data_of_cloud(self, path: Path) -> dict[str, Any]:
         """Model input of a cloud without annotations."""
         points = read_cloud(path, self._cloud_layout)
-        columns = next(
-            step.load_dim for step in self._dataset_settings.pipeline if "load_dim" in step
-        )
-        if columns == points.shape[1]:  # intensities of nuScenes, which has a ring too, reach 255
+        columns = next(s.load_dim for s in self._dataset_settings.pipeline if "load_dim" in s)
+        if columns == points.shape[1]:  # KITTI; nuScenes has a ring, too, and intensities to 255
             problem = intensity_problem(path, float(points[:, 3].min()), float(points[:, 3].max()))
             if problem is not None:
                 print_log(str(problem), logger="current", level=logging.WARNING)
-        points = np.pad(points, ((0, 0), (0, columns - points.shape[1])))
         box_type, box_mode = get_box_type(self._dataset_settings.get("box_type_3d", "LiDAR"))
         pipeline = Compose(deepcopy(self._dataset_settings.pipeline))
         with tempfile.TemporaryDirectory() as folder:
             standard = str(Path(folder) / "cloud.bin")
-            points.astype("<f4").tofile(standard)
+            write_cloud(standard, points, columns)
             data: dict[str, Any] = pipeline(
                 {
                     "lidar_points": {"lidar_path": standard},

@@ -97,11 +97,15 @@ def resolve_layout(suffix: str, layout: CloudLayout) -> tuple[CloudLayout, bool]
     return replace(layout, columns=_NUSCENES if is_nuscenes else STANDARD), is_nuscenes
 
 
-def write_cloud(path: str | Path, points: NDArray[np.float32]) -> None:
-    """Write points ``(P, 4)`` to a ``.bin`` file; its folder must exist."""
+def write_cloud(
+    path: str | Path, points: NDArray[np.float32], num_columns: int = NUM_FEATURES
+) -> None:
+    """Write points ``(P, 4)``, and zeros for further columns, to a file in a folder that exists."""
     if points.ndim != 2 or points.shape[1] != NUM_FEATURES:
         raise shape_error("points", "(P, 4) with columns (x, y, z, intensity)", points)
-    write_into_set(path, np.ascontiguousarray(points, dtype="<f4").tobytes())
+    table = np.zeros((len(points), num_columns), dtype="<f4")
+    table[:, :NUM_FEATURES] = points
+    write_into_set(path, table.tobytes())
 
 
 def intensity_problem(path: Path, low: float, high: float) -> Problem | None:

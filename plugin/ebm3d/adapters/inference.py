@@ -87,14 +87,16 @@ class FrameInference:
         self._dataset_settings = cfg.test_dataloader.dataset
         self._classes = tuple(cfg.test_dataloader.dataset.metainfo["classes"])
         self._dataset: Any = None
+        self._ids: list[str] = []
+        self._rows: dict[str, int] = {}
         self._cloud_layout = cloud_layout or CloudLayout()
         is_nuscenes = issubclass(DATASETS.get(self._dataset_settings.type), NuScenesDataset)
         self._forward = "y" if is_nuscenes else "x"
 
     def frame_ids(self) -> list[str]:
         """Return the frames of the config's test data, in its order."""
-        dataset = self._test_data()
-        return [_frame_id(dataset.get_data_info(i)) for i in range(len(dataset))]
+        self._test_data()
+        return list(self._ids)
 
     def __call__(self, source: str | Path) -> InferredFrame:
         """Run the model on one frame.
@@ -156,15 +158,19 @@ class FrameInference:
         if self._dataset is None:
             self._dataset = DATASETS.build(deepcopy(self._dataset_settings))
             self._dataset.full_init()
+            infos = map(self._dataset.get_data_info, range(len(self._dataset)))
+            names = [
+                (info.get("token"), _stem(info["lidar_points"]["lidar_path"])) for info in infos
+            ]
+            # The token of a sample, or its cloud's name, since the host renumbers frames.
+            self._ids = [token or stem for token, stem in names]
+            self._rows = {name: row for row, pair in enumerate(names) for name in pair if name}
         return self._dataset
 
     def _data_of_frame(self, source: str) -> tuple[str, dict[str, Any], np.ndarray | None]:
         """Id, model input and true boxes of the evaluated classes of one frame of the test data."""
-        dataset, ids = self._test_data(), self.frame_ids()
-        paths = [dataset.get_data_info(i)["lidar_points"]["lidar_path"] for i in range(len(ids))]
-        rows = {_stem(path): row for row, path in enumerate(paths)}
-        rows |= {frame_id: row for row, frame_id in enumerate(ids)}
-        index = rows.get(_stem(source))
+        dataset, ids = self._test_data(), self._ids
+        index = self._rows.get(_stem(source))
         if index is None:
             known = ", ".join(ids[:_SHOWN_IDS]) + (", ..." if len(ids) > _SHOWN_IDS else "")
             expected = f"a frame of the config's test data ({known}) or a file: "
@@ -201,11 +207,6 @@ class FrameInference:
                 }
             )
         return data
-
-
-def _frame_id(info: dict[str, Any]) -> str:
-    """The sample's token, or the name of its cloud, since the host renumbers frames."""
-    return info.get("token") or _stem(info["lidar_points"]["lidar_path"])
 
 
 def _stem(path: str | Path) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -119,9 +120,9 @@ def test_a_file_written_in_parts_is_the_pickle_of_the_whole(
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_the_host_reads_infos_below_any_root(tmp_path: Path) -> None:
     pytest.importorskip("mmdet3d")
+    import_module("ebm3d.register")  # operators, where mmcv has none
     from mmdet3d.datasets import NuScenesDataset
 
-    import ebm3d.register  # noqa: F401 (operators where mmcv has none)
     from ebm3d.datasets.nuscenes import prepare_nuscenes
 
     root = tmp_path / "my samples"

@@ -72,11 +72,13 @@ def match_boxes(
 
 def match_in_band(matching: NuScenesMatching, low: float, high: float) -> NuScenesMatching:
     """Match anew what lies at distances from the ego pose in ``[low, high)``, meters."""
-    parts = []
-    for boxes in (matching.labels, matching.detections):
+
+    def inside(boxes: NuScenesBoxes) -> NuScenesBoxes:
         distances = matching.truth.ego_distances(boxes)
-        parts.append(boxes.select((low <= distances) & (distances < high)))
-    return _matching(matching.truth, *parts, matching.protocol, {})
+        return boxes.select((low <= distances) & (distances < high))
+
+    labels, detections = inside(matching.labels), inside(matching.detections)
+    return _matching(matching.truth, labels, detections, matching.protocol, {})
 
 
 def _matching(

@@ -58,9 +58,7 @@ def test_infos_hold_what_the_tables_hold(drives: Path) -> None:
     np.testing.assert_array_equal(tables.racks.translation, infos.racks.translation)
 
 
-def test_infos_of_the_host_tell_what_they_lack(
-    drives: Path, rng: np.random.Generator
-) -> None:
+def test_infos_of_the_host_tell_what_they_lack(drives: Path, rng: np.random.Generator) -> None:
     tables, infos = read_ground_truth(drives), read_ground_truth(as_host(own_infos(drives)))
     assert [note.split(",")[0].split(":")[0] for note in infos.notes] == [
         "The infos have no attr_label",

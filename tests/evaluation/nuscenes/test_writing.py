@@ -94,10 +94,13 @@ def test_boxes_of_other_columns_are_refused(rng: np.random.Generator) -> None:
 def test_boxes_and_attributes_are_those_of_the_host(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    metrics = pytest.importorskip("mmdet3d.evaluation.metrics.nuscenes_metric")
+    pytest.importorskip("mmdet3d")
     import torch
+    from mmdet3d.evaluation.metrics import nuscenes_metric as metrics
     from mmdet3d.structures import LiDARInstance3DBoxes
     from nuscenes.eval.common.config import config_factory
+
+    import ebm3d.register  # noqa: F401, first: operators in place of compiled mmcv
 
     values, lidar_to_ego, ego_to_global = frame(rng, 60), pose(rng), pose(rng)
     lidar_to_ego[:3, 3] /= 500  # the host drops boxes beyond the range

@@ -24,8 +24,7 @@ from ebm3d.datasets import (
 from ebm3d.datasets.atomic import new_folder
 from ebm3d.datasets.label_table import ClassSummary
 from ebm3d.datasets.lidar_labels import ORIGINS
-from ebm3d.datasets.nuscenes.preparation import prepare_nuscenes
-from ebm3d.datasets.nuscenes.report import NuScenesReport
+from ebm3d.datasets.nuscenes import NuScenesReport, prepare_nuscenes
 from ebm3d.simulation import SENSORS, write_dataset
 from ebm3d.simulation.drives import VERSION, write_drives
 
@@ -42,6 +41,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "simulated":
             report = _simulate(options)
+        elif options.command == "nuscenes":
+            report = prepare_nuscenes(
+                options.root,
+                version=options.version,
+                out=options.out,
+                splits=options.splits,
+                max_sweeps=options.max_sweeps,
+                workers=options.workers,
+                progress=True,
+            )
         else:
             report = prepare_kitti(
                 options.root,
@@ -98,6 +107,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="take labels that do not fit the clouds: warnings in place of errors",
     )
     add_cloud_options(kitti)
+    nuscenes = commands.add_parser("nuscenes", help="nuScenes, or any set in its layout")
+    nuscenes.add_argument("--root", type=Path, required=True, help="folder with VERSION, samples/")
+    nuscenes.add_argument("--version", required=True, help="folder of the tables: v1.0-mini, ...")
+    nuscenes.add_argument("--out", type=Path, help="folder of the outputs (default: the root)")
+    nuscenes.add_argument(
+        "--splits", type=Path, help='JSON file of splits: {"my_train": ["scene-0001", ...], ...}'
+    )
+    nuscenes.add_argument(
+        "--max-sweeps", type=int, default=10, help="before a key frame (default: %(default)s)"
+    )
     simulated = commands.add_parser("simulated", help="make simulated LiDAR frames, prepare them")
     simulated.add_argument("--out", type=Path, required=True, help="folder to write to")
     simulated.add_argument("--train", type=int, default=400, help="number of training frames")
@@ -112,7 +131,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     simulated.add_argument(
         "--sensor", choices=tuple(SENSORS), help="of the layout of KITTI (default: 64-beam)"
     )
-    for command in (kitti, simulated):
+    for command in (kitti, nuscenes, simulated):
         workers = len(os.sched_getaffinity(0))
         help_text = "number of processes (default: the cores there are, %(default)s)"
         command.add_argument("--workers", type=int, default=workers, help=help_text)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ebm3d.datasets.nuscenes import prepare_nuscenes
 from ebm3d.datasets.nuscenes.classes import CLASS_OF_CATEGORY, CLASSES
 from ebm3d.datasets.nuscenes.poses import headings, rotation_matrices
-from ebm3d.datasets.nuscenes.preparation import prepare_nuscenes
 from ebm3d.simulation.dataset import frame_seed
 from ebm3d.simulation.drives import VERSION, dataset, draw_drive, write_drives
 from ebm3d.simulation.drives.drive import SWEEPS

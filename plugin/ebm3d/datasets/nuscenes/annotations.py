@@ -98,6 +98,8 @@ def read_annotations(
     size = columns["size"]
     bad = ~(np.isfinite(size) & (size > 0)).all(axis=1)
     reader.check(_TABLE, bad, columns, "positive finite 'size'", size)
+    bad = (columns["num_lidar_pts"] < 0) | (columns["num_radar_pts"] < 0)
+    reader.check(_TABLE, bad, columns, "no negative numbers of points")
     reader.stop_at_problems()
     names = [CLASS_OF_CATEGORY.get(name) for name in categories["name"]]
     label_of = [-1 if name is None else CLASSES.index(name) for name in names]

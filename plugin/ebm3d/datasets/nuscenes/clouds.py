@@ -57,7 +57,8 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
 
 def without_close(points: NDArray[np.float32]) -> NDArray[np.float32]:
     """Points beyond 1 m along x or y, as the host's ``remove_close``."""
-    return points[(np.abs(points[:, :2]) >= _CLOSE).any(axis=1)]
+    x, y = np.abs(points[:, :2].T)
+    return points[(x >= _CLOSE) | (y >= _CLOSE)]
 
 
 def _problem(root: Path, name: str) -> Problem | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebm3d.datasets.nuscenes.records import RELOAD, Kind, Numbers, Rows, read_columns
+from ebm3d.datasets.nuscenes.records import Kind, Numbers, Rows, read_columns
 from ebm3d.datasets.problems import DataError, Problem, missing_folder
 
 Columns = dict[str, Any]
@@ -112,7 +112,8 @@ class TableReader:
         ]
         got = f"others in {len(rows):,} of {len(bad):,} records: {', '.join(named)}"
         got += ", ..." if len(rows) > 3 else ""
-        self.problems.append(Problem(self._path(table), None, expected, got, RELOAD))
+        remedy = "correct these records, or unpack the tables again"
+        self.problems.append(Problem(self._path(table), None, expected, got, remedy))
 
     def stop_at_problems(self) -> None:
         """Raise what was noted, if anything was."""

@@ -109,10 +109,11 @@ def read_tables(root: str | Path, version: str) -> NuScenesTables:
     and radars are passed over.
 
     Raises:
-        DataError: with all missing tables, or all kinds of defects: tokens that are not in their
-            table or in it twice, numbers that are not finite, sizes that are not positive,
-            rotations that are no unit quaternions, samples without one LiDAR key frame, labels of
-            a class with more than one attribute or an unknown one, links back in time.
+        DataError: with all missing tables, or the defects of tables that belong together: tokens
+            that are not in their table or in it twice, numbers that are not finite, sizes that are
+            not positive, rotations that are no unit quaternions, samples without one LiDAR key
+            frame, labels of a class with more than one attribute or an unknown one, links back in
+            time.
     """
     is_test = version.endswith("test")
     reader = TableReader(Path(root) / version, _TABLES if is_test else _TABLES + LABEL_TABLES)

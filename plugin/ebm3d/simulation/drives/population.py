@@ -19,16 +19,16 @@ from ebm3d.simulation.street import draw_tint
 FloatArray = NDArray[np.float64]
 # Objects drawn per annotation of a key frame: some find no place, some are never seen.
 SURPLUS = {
-    "car": 2.3,
+    "car": 2.2,
     "truck": 1.5,
     "trailer": 1.8,
     "bus": 1.3,
     "construction_vehicle": 1.8,
     "bicycle": 1.8,
-    "motorcycle": 2.2,
-    "pedestrian": 1.9,
-    "traffic_cone": 2.2,
-    "barrier": 2.5,
+    "motorcycle": 2.6,
+    "pedestrian": 1.8,
+    "traffic_cone": 3.2,
+    "barrier": 3.6,
 }
 _ZONE_SHARE = 0.7  # of drives past a work zone
 _SMALL_INSET = 25.0  # m; small objects are annotated, and so drawn, less far away

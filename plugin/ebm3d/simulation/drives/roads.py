@@ -49,12 +49,12 @@ class Terrain(NamedTuple):
 def draw_road(generator: np.random.Generator, start: FloatArray) -> tuple[Road, float]:
     """Draw a straight, curved or turning road and the smallest radius of its curve, meters."""
     s = np.arange(-160.0, 260.0, _STEP)
-    kind = generator.choice(["straight", "curve", "turn"], p=[0.4, 0.35, 0.25])
+    kind = generator.choice(["straight", "curve", "turn"], p=[0.35, 0.4, 0.25])
     curvature, radius = np.zeros_like(s), np.inf
     if kind != "straight":
         radius = generator.uniform(30, 90) if kind == "curve" else generator.uniform(14, 20)
         length = generator.uniform(25, 60) if kind == "curve" else radius * np.pi / 2
-        first = generator.uniform(-10, 25)
+        first = generator.uniform(-25, 15)
         curvature[(s >= first) & (s < first + length)] = generator.choice([-1.0, 1.0]) / radius
         window = np.hanning(19)
         curvature = np.convolve(curvature, window / window.sum(), mode="same")

@@ -134,10 +134,11 @@ class FrameInference:
         head = getattr(dense, "refinement_head", None)
         if not isinstance(head, EBMRefinementHead):
             return InferredFrame(frame, None, velocities)
+        columns = getattr(head, "num_columns", 7)  # of the boxes that f is a density of
         bev, points, labels = features.maps[0], features.points, result.labels_3d.long()
 
         def energy(row: int) -> Callable[[Tensor], Tensor]:
-            box, label = boxes[row : row + 1, : head.num_columns].to(bev), labels[row : row + 1]
+            box, label = boxes[row : row + 1, :columns].to(bev), labels[row : row + 1]
             f = head.make_energy(bev, points, [box], [label.to(bev.device)])
 
             def near(variants: Tensor) -> Tensor:

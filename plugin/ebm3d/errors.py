@@ -6,6 +6,8 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+_NAMES = {7: "x, y, z, dx, dy, dz, yaw", 9: "x, y, z, dx, dy, dz, yaw, vx, vy"}
+
 
 def input_error(name: str, expected: str, got: Any, remedy: str = "") -> ValueError:
     """Build the ``ValueError`` for a bad value.
@@ -41,43 +43,59 @@ def can_read(*tensors: Any) -> bool:
     return all(tensor.device.type == "cpu" for tensor in tensors)
 
 
-def check_boxes(boxes: Any, name: str = "boxes") -> None:
-    """Raise unless an array or tensor has shape ``(N, 7)``."""
-    if getattr(boxes, "ndim", None) != 2 or boxes.shape[-1] != 7:
-        has_more = getattr(boxes, "ndim", None) == 2 and boxes.shape[-1] > 7
-        remedy = f"pass {name}[:, :7] if the rest are velocities" if has_more else ""
-        raise shape_error(name, "(N, 7) with columns (x, y, z, dx, dy, dz, yaw)", boxes, remedy)
+def check_boxes(boxes: Any, name: str = "boxes", columns: tuple[int, ...] = (7,)) -> None:
+    """Raise unless an array or tensor has shape ``(N, D)``.
+
+    Args:
+        boxes: the array or tensor.
+        name: the argument.
+        columns: the D that fit: 7, and 9 where velocities vx, vy (m/s) are taken.
+    """
+    number = boxes.shape[-1] if getattr(boxes, "ndim", None) == 2 else 0
+    if number not in columns:
+        remedy = ""
+        if number > 7 and columns == (7,):
+            remedy = f"pass {name}[:, :7] if the rest are velocities"
+        elif number == 7:
+            remedy = "append vx and vy (m/s), or use tables of standard deviations of 7 numbers"
+        expected = " or ".join(f"(N, {count}) with columns ({_NAMES[count]})" for count in columns)
+        raise shape_error(name, expected, boxes, remedy)
 
 
-def check_floating_boxes(boxes: Any, name: str = "boxes") -> None:
-    """Raise unless ``boxes`` is a floating-point tensor of shape ``(N, 7)``."""
-    check_boxes(boxes, name)
+def check_floating_boxes(boxes: Any, name: str = "boxes", columns: tuple[int, ...] = (7,)) -> None:
+    """Raise unless ``boxes`` is a floating-point tensor; shapes as :func:`check_boxes`."""
+    check_boxes(boxes, name, columns)
     if not hasattr(boxes, "is_floating_point"):
         raise input_error(name, "a torch.Tensor", type(boxes).__name__, "use torch.as_tensor")
     if not boxes.is_floating_point():
         raise input_error(name, "of a floating-point type", boxes.dtype, f"pass {name}.float()")
 
 
-def is_valid_box(boxes: Any) -> Any:
-    """Whether boxes ``(N, >= 7)`` are finite and of positive size, ``(N,)``."""
-    return boxes[:, :7].isfinite().all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
+def is_valid_box(boxes: Any, num_columns: int = 7) -> Any:
+    """Whether boxes ``(N, >= 7)`` are of positive size and their first columns finite, ``(N,)``."""
+    return boxes[:, :num_columns].isfinite().all(dim=1) & (boxes[:, 3:6] > 0).all(dim=1)
 
 
-def check_valid_boxes(boxes: Any, name: str = "boxes", *, wait: bool = False) -> None:
-    """Raise unless floating-point boxes ``(N, 7)`` are finite and of positive size.
+def check_valid_boxes(
+    boxes: Any, name: str = "boxes", columns: tuple[int, ...] = (7,), *, wait: bool = False
+) -> None:
+    """Raise unless floating-point boxes are finite, velocities included, and of positive size.
 
     Args:
         boxes: the tensor.
         name: the argument.
+        columns: see :func:`check_boxes`.
         wait: read values on any device; otherwise only in main memory.
     """
-    check_floating_boxes(boxes, name)
+    check_floating_boxes(boxes, name, columns)
     if wait or can_read(boxes):
-        valid = is_valid_box(boxes)
+        valid = is_valid_box(boxes, boxes.shape[1])
         if not bool(valid.all()):
             row = int((~valid).nonzero()[0, 0])
             got = f"{name}[{row}] = {boxes[row].tolist()}"
-            raise input_error(name, "finite, of positive size", got)
+            unknown = bool(is_valid_box(boxes[row : row + 1]))
+            remedy = "leave out boxes of unknown velocity" if unknown else ""
+            raise input_error(name, "finite, of positive size", got, remedy)
 
 
 def check_labels(

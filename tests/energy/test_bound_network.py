@@ -21,14 +21,25 @@ _OUTPUTS = 5
 
 
 class _Model:
-    """Pools of map and points, networks of one and five outputs, two frames; float64."""
+    """Pools of map and points, networks of one and five outputs, two frames; float64.
 
-    def __init__(self) -> None:
-        points = PointBoxPool(channels=(8, 8), max_points=10_000, max_box_shift=1.0)
+    With nine columns boxes have velocities, and the fourth column of the points is their lag.
+    """
+
+    def __init__(self, columns: int = 7) -> None:
+        moves = columns == 9
+        points = PointBoxPool(
+            channels=(8, 8),
+            max_points=10_000,
+            max_box_shift=1.0,
+            time_feature=3 if moves else None,
+        )
         self.pools = nn.ModuleList([BEVGridPool(6, projection=4), points]).double()
         self.channels = sum(int(pool.out_channels) for pool in self.pools)
-        self.network = EnergyNetwork(self.channels, _SIZES, hidden_channels=(16,)).double()
-        self.regression = RegressionNetwork(self.channels, _OUTPUTS, _SIZES, (16,)).double()
+        self.network = EnergyNetwork(self.channels, _SIZES, (16,), velocities=moves).double()
+        self.regression = RegressionNetwork(
+            self.channels, _OUTPUTS, _SIZES, (16,), velocities=moves
+        ).double()
         for network in (self.network, self.regression):
             nn.init.normal_(network.layers[-1].weight)  # type: ignore[arg-type]
         low = torch.tensor([6.0, -8, -2, 2, 1.2, 1, -3], dtype=torch.float64)
@@ -39,6 +50,11 @@ class _Model:
         self.bev = torch.randn(2, 6, 40, 40, dtype=torch.float64)
         noise = torch.randn(2, 6, 40, 4, dtype=torch.float64)
         noise[..., :3] = noise[..., :3] * torch.tensor([1.5, 1.0, 0.5]) + self.boxes[:, None, :3]
+        if moves:
+            velocities = 2 * torch.randn(6, 2, dtype=torch.float64)
+            noise[..., 3] = torch.rand(2, 6, 40) / 2
+            noise[..., :2] -= noise[..., 3:] * velocities[:, None]
+            self.boxes = torch.cat((self.boxes, velocities), dim=1)
         self.clouds = [noise[0].reshape(-1, 4), noise[1].reshape(-1, 4)]
 
     def energy(self, rows: Any = slice(None), max_evaluations: int | None = None) -> BoxEnergy:
@@ -60,20 +76,26 @@ class _Model:
         )
 
     def variants(self) -> Tensor:
-        return self.boxes[:, None] + 0.1 * torch.randn(6, 5, 7, dtype=torch.float64)
+        return self.boxes[:, None] + 0.1 * torch.randn(
+            6, 5, self.boxes.shape[1], dtype=torch.float64
+        )
 
     def parameters(self) -> list[Tensor]:
         return [*self.pools.parameters(), *self.network.parameters()]
 
 
-def test_gradient_through_everything_equals_central_differences():
-    model = _Model()
+with_velocities = pytest.mark.parametrize("columns", [7, 9])
+
+
+@with_velocities
+def test_gradient_through_everything_equals_central_differences(columns: int):
+    model = _Model(columns)
     f = model.energy()
     boxes = model.boxes.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(f(boxes).sum(), boxes)
     step = 1e-6
-    for d in range(7):
-        shift = torch.zeros(7, dtype=torch.float64)
+    for d in range(columns):
+        shift = torch.zeros(columns, dtype=torch.float64)
         shift[d] = step
         with torch.no_grad():
             difference = (f(model.boxes + shift) - f(model.boxes - shift)) / (2 * step)
@@ -107,8 +129,9 @@ def test_order_of_boxes_and_what_else_is_in_the_batch_do_not_matter():
         torch.testing.assert_close(alone(bound[0]), f[rows])
 
 
-def test_every_variant_is_a_box_by_itself():
-    model = _Model()
+@with_velocities
+def test_every_variant_is_a_box_by_itself(columns: int):
+    model = _Model(columns)
     variants = model.variants()
     for bound, shape in ((model.energy(), (6, 5)), (model.outputs(), (6, 5, _OUTPUTS))):
         together = bound(variants)
@@ -123,6 +146,15 @@ def test_f_does_not_depend_on_where_the_crops_were_made():
     target = model.boxes.clone()
     model.boxes = target + torch.tensor([0.5, -0.4, 0.3, 0.2, 0.1, 0.1, 0.02])
     torch.testing.assert_close(model.energy()(target), expected)
+
+
+def test_variants_without_velocities_have_those_of_the_bound_boxes():
+    model = _Model(9)
+    f, variants = model.energy(), model.variants()
+    complete = torch.cat((variants[..., :7], model.boxes[:, None, 7:].expand(-1, 5, -1)), dim=-1)
+    assert torch.equal(f(variants[..., :7]), f(complete))
+    assert torch.equal(f.pooled(variants[..., :7]), f.pooled(complete))
+    assert not torch.allclose(f(variants), f(complete))
 
 
 @pytest.mark.parametrize("max_evaluations", [1, 7, 18])

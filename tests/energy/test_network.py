@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm3d.energy import EnergyNetwork, Paper2020EnergyNetwork, RegressionNetwork
+from ebm3d.energy.box_features import velocity_features
 
 _SIZES = [[3.9, 1.6, 1.56], [0.8, 0.6, 1.73]]
 _LABELS = torch.arange(6) % 2
@@ -54,6 +55,15 @@ def test_box_enters_by_sizes_z_distance_and_observation_angle():
     network(_pooled(), boxes, _LABELS)
     # Mean sizes are stored in float32.
     torch.testing.assert_close(seen[0][..., 5:13], expected, atol=1e-6, rtol=0)
+
+
+def test_velocities_enter_along_and_across_the_heading():
+    boxes = torch.zeros(1, 1, 9)
+    boxes[..., 6:] = torch.tensor([torch.pi / 2, -3.0, 0.5])  # heading along y
+    expected = torch.asinh(torch.tensor([[[0.5, 3.0]]]))
+    torch.testing.assert_close(velocity_features(boxes), expected)
+    with pytest.raises(ValueError, match=r"boxes must have shape \(N, S, 7\)"):
+        _network()(_pooled(1, 1), boxes + 1, torch.zeros(1, dtype=torch.int64))
 
 
 def test_f_has_period_two_pi_in_the_yaw():

@@ -15,23 +15,26 @@ from ebm3d.boxes.local import local_offsets
 from ebm3d.noise import BoundNoise, BoxNoise
 
 _STDS = (0.3, 0.2, 0.1, 0.08, 0.06, 0.05, 0.07)
+_MOVING_STDS = (*_STDS, 1.1, 0.3)
 
+with_and_without_velocity = pytest.mark.parametrize("stds", [_STDS, _MOVING_STDS])
 both_kinds = pytest.mark.parametrize(("axes", "sizes"), [("box", "log"), ("world", "metric")])
 
 
-def _boxes(count: int = 5) -> Tensor:
-    low = torch.tensor([3.0, -4, -2, 3, 1.4, 1.2, -3], dtype=torch.float64)
-    return low + torch.rand(count, 7, dtype=torch.float64) * torch.tensor([7, 8, 0.5, 1.5, 1, 1, 6])
+def _boxes(count: int = 5, columns: int = 7) -> Tensor:
+    low = torch.tensor([3.0, -4, -2, 3, 1.4, 1.2, -3, -8, -8], dtype=torch.float64)
+    spread = torch.tensor([7, 8, 0.5, 1.5, 1, 1, 6, 16, 16])
+    return (low + torch.rand(count, 9, dtype=torch.float64) * spread)[:, :columns]
 
 
 def _labels(count: int) -> Tensor:
     return torch.zeros(count, dtype=torch.int64)
 
 
-def _bound(count: int = 5, seed: int = 0) -> BoundNoise:
+def _bound(count: int = 5, seed: int = 0, stds: tuple[float, ...] = _STDS) -> BoundNoise:
     torch.manual_seed(1)
     generator = torch.Generator().manual_seed(seed)
-    return BoxNoise(_STDS).around(_boxes(count), _labels(count), generator=generator)
+    return BoxNoise(stds).around(_boxes(count, len(stds)), _labels(count), generator=generator)
 
 
 def test_samples_of_frames_are_those_of_each_frame_drawn_in_turn():
@@ -76,8 +79,11 @@ def test_reference_is_a_draw_of_the_noise():
     assert abs(float(squared.mean()) - expected) < 5 * float(squared.std()) / math.sqrt(4000)
 
 
-def test_density_is_that_of_the_noise_at_samples_and_around_other_centers():
-    bound = _bound()
+@with_and_without_velocity
+def test_density_is_that_of_the_noise_at_samples_and_around_other_centers(
+    stds: tuple[float, ...],
+):
+    bound = _bound(stds=stds)
     drawn = bound.sample(6)
     torch.testing.assert_close(bound.log_prob(drawn.boxes), drawn.log_q)
     around = bound.log_prob_around(drawn.boxes)
@@ -87,13 +93,14 @@ def test_density_is_that_of_the_noise_at_samples_and_around_other_centers():
         torch.testing.assert_close(around[:, s], expected)
 
 
+@with_and_without_velocity
 @pytest.mark.parametrize("factor", [0.1, 2.5])
-def test_scaled_noise_has_offsets_times_the_factor(factor: float):
-    plain, scaled = _bound(seed=3), _bound(seed=3).scale_std(factor)
+def test_scaled_noise_has_offsets_times_the_factor(factor: float, stds: tuple[float, ...]):
+    plain, scaled = _bound(seed=3, stds=stds), _bound(seed=3, stds=stds).scale_std(factor)
     one, other = plain.sample(8).boxes, scaled.sample(8).boxes
     center = plain.boxes[:, None]
     offsets, scaled_offsets = local_offsets(center, one), local_offsets(center, other)
-    for part in (slice(0, 3), slice(6, 7)):
+    for part in (slice(0, 3), slice(6, 9)):
         torch.testing.assert_close(scaled_offsets[..., part], factor * offsets[..., part])
     torch.testing.assert_close(
         torch.log(other[..., 3:6] / center[..., 3:6]),
@@ -101,15 +108,18 @@ def test_scaled_noise_has_offsets_times_the_factor(factor: float):
     )
     torch.testing.assert_close(scaled.noise_std, factor * plain.noise_std)
     torch.testing.assert_close(
-        scaled.log_prob(center), plain.log_prob(center) - 7 * math.log(factor)
+        scaled.log_prob(center), plain.log_prob(center) - len(stds) * math.log(factor)
     )
 
 
 @both_kinds
-def test_noise_std_is_the_deviation_of_local_residuals(axes: str, sizes: str):
+@with_and_without_velocity
+def test_noise_std_is_the_deviation_of_local_residuals(
+    axes: str, sizes: str, stds: tuple[float, ...]
+):
     # One component; small deviations, so that metric sizes are log ratios to first order.
-    boxes, count = _boxes(3), 20_000
-    noise = BoxNoise([0.01 * s for s in _STDS], (1.0,), axes=axes, sizes=sizes)
+    boxes, count = _boxes(3, len(stds)), 20_000
+    noise = BoxNoise([0.01 * s for s in stds], (1.0,), axes=axes, sizes=sizes)
     bound = noise.around(boxes, _labels(3))
     drawn = bound.sample(count).boxes[:, 1:]
     z = LocalCoding(boxes, bound.noise_std).encode(drawn)

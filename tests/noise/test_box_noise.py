@@ -18,32 +18,37 @@ from scipy.special import logsumexp
 from ebm3d.noise import BoxNoise, NoiseSamples
 
 _STDS = (0.3, 0.2, 0.1, 0.08, 0.06, 0.05, 0.07)
+_MOVING_STDS = (*_STDS, 1.1, 0.3)
 _MULTIPLIERS = (0.5, 1.0, 2.0)
 _BOX = (12.0, -4.0, -1.7, 4.2, 1.8, 1.5, 2.9)
+_MOVING_BOX = (*_BOX, -6.0, 2.5)
 _KINDS = [("box", "log"), ("world", "metric"), ("box", "metric"), ("world", "log")]
 _P_VALUE = 1e-4
 _ZERO = torch.zeros(1, dtype=torch.int64)
 
 every_kind = pytest.mark.parametrize(("axes", "sizes"), _KINDS)
+with_and_without_velocity = pytest.mark.parametrize("columns", [7, 9])
 
 
-def _noise(axes: str = "box", sizes: str = "log", **options: Any) -> BoxNoise:
-    return BoxNoise(_STDS, _MULTIPLIERS, axes=axes, sizes=sizes, **options)
+def _noise(axes: str = "box", sizes: str = "log", columns: int = 7, **options: Any) -> BoxNoise:
+    return BoxNoise(_MOVING_STDS[:columns], _MULTIPLIERS, axes=axes, sizes=sizes, **options)
 
 
 def _samples(noise: BoxNoise, generator: torch.Generator, count: int = 4000) -> NoiseSamples:
-    return noise.sample(torch.tensor([_BOX], dtype=torch.float64), _ZERO, count, generator)
+    box = torch.tensor([_MOVING_BOX[: noise.num_columns]], dtype=torch.float64)
+    return noise.sample(box, _ZERO, count, generator)
 
 
 def _offsets_by_hand(other: Any, axes: str, sizes: str) -> NDArray[np.float64]:
-    """Drawn coordinates of boxes ``(S, 7)`` relative to the box, in numpy."""
-    box, other = np.asarray(_BOX), np.asarray(other, float)
+    """Drawn coordinates of boxes ``(S, D)`` relative to the box, in numpy."""
+    other = np.asarray(other, float)
+    box = np.asarray(_MOVING_BOX[: other.shape[1]])
     shift = other - box
     shift[:, 6] = np.angle(np.exp(1j * shift[:, 6]))
-    if axes == "box":
-        x, y = shift[:, 0].copy(), shift[:, 1].copy()
-        shift[:, 0] = math.cos(box[6]) * x + math.sin(box[6]) * y
-        shift[:, 1] = -math.sin(box[6]) * x + math.cos(box[6]) * y
+    for first in range(0, len(box), 7) if axes == "box" else ():  # x and y, vx and vy
+        x, y = shift[:, first].copy(), shift[:, first + 1].copy()
+        shift[:, first] = math.cos(box[6]) * x + math.sin(box[6]) * y
+        shift[:, first + 1] = -math.sin(box[6]) * x + math.cos(box[6]) * y
     if sizes == "log":
         shift[:, 3:6] = np.log(other[:, 3:6] / box[3:6])
     return shift
@@ -52,8 +57,10 @@ def _offsets_by_hand(other: Any, axes: str, sizes: str) -> NDArray[np.float64]:
 def _log_density_by_scipy(other: Any, axes: str, sizes: str) -> NDArray[np.float64]:
     """Mixture density in meters and radians: one Gaussian and one component at a time."""
     shift = _offsets_by_hand(other, axes, sizes)
+    stds = _MOVING_STDS[: shift.shape[1]]
     log_components = [
-        sum(stats.norm(0, m * _STDS[d]).logpdf(shift[:, d]) for d in range(7)) for m in _MULTIPLIERS
+        sum(stats.norm(0, m * s).logpdf(shift[:, d]) for d, s in enumerate(stds))
+        for m in _MULTIPLIERS
     ]
     log_q = logsumexp(log_components, axis=0) - math.log(len(_MULTIPLIERS))
     if sizes == "log":  # du = ds / s
@@ -62,27 +69,32 @@ def _log_density_by_scipy(other: Any, axes: str, sizes: str) -> NDArray[np.float
 
 
 @every_kind
-def test_density_is_the_mixture_by_scipy(axes: str, sizes: str, generator: torch.Generator):
-    noise = _noise(axes, sizes)
+@with_and_without_velocity
+def test_density_is_the_mixture_by_scipy(
+    axes: str, sizes: str, columns: int, generator: torch.Generator
+):
+    noise = _noise(axes, sizes, columns)
     drawn = _samples(noise, generator, 500)
     expected = _log_density_by_scipy(drawn.boxes[0], axes, sizes)
     np.testing.assert_allclose(drawn.log_q[0], expected, atol=1e-9)
-    boxes = torch.tensor([_BOX], dtype=torch.float64)
-    other = boxes + 0.2 * torch.randn(300, 7, dtype=torch.float64)
+    boxes = torch.tensor([_MOVING_BOX[:columns]], dtype=torch.float64)
+    other = boxes + 0.2 * torch.randn(300, columns, dtype=torch.float64)
     expected = _log_density_by_scipy(other, axes, sizes)
     np.testing.assert_allclose(noise.log_prob(boxes, other[None], _ZERO)[0], expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("dimension", [0, 4, 6])
+@pytest.mark.parametrize("dimension", [0, 4, 6, 7, 8])
 @every_kind
 def test_density_integrates_to_one(axes: str, sizes: str, dimension: int):
-    # One component, yaw 0: the density is a product, and its other six factors at the center are
+    # One component, yaw 0: the density is a product, and its other factors at the center are
     # Gaussian peaks, of a log size divided by the size.
-    noise = BoxNoise(_STDS, (1.0,), axes=axes, sizes=sizes)
-    box = torch.tensor([[*_BOX[:6], 0.0]], dtype=torch.float64)
+    columns = 9 if dimension > 6 else 7
+    noise = BoxNoise(_MOVING_STDS[:columns], (1.0,), axes=axes, sizes=sizes)
+    box = torch.tensor([_MOVING_BOX[:columns]], dtype=torch.float64)
+    box[:, 6] = 0
     log_peak = 0.0
-    for other in set(range(7)) - {dimension}:
-        log_peak -= math.log(math.sqrt(2 * math.pi) * _STDS[other])
+    for other in set(range(columns)) - {dimension}:
+        log_peak -= math.log(math.sqrt(2 * math.pi) * _MOVING_STDS[other])
         if sizes == "log" and 3 <= other < 6:
             log_peak -= math.log(_BOX[other])
 
@@ -92,25 +104,26 @@ def test_density_integrates_to_one(axes: str, sizes: str, dimension: int):
         return math.exp(float(noise.log_prob(box, at, _ZERO)) - log_peak)
 
     center = float(box[0, dimension])
-    reach = 12 * _STDS[dimension] * (_BOX[dimension] if dimension == 4 else 1)
+    reach = 12 * _MOVING_STDS[dimension] * (_BOX[dimension] if dimension == 4 else 1)
     mass, _ = integrate.quad(density, center - reach, center + reach, points=[center], limit=200)
     assert mass == pytest.approx(1.0, abs=1e-6)
 
 
 @every_kind
-def test_samples_fit_the_density(axes: str, sizes: str, generator: torch.Generator):
-    drawn = _samples(_noise(axes, sizes), generator)
-    shift = _offsets_by_hand(drawn.boxes[0, 1:], axes, sizes) / np.array(_STDS)
+@with_and_without_velocity
+def test_samples_fit_the_density(axes: str, sizes: str, columns: int, generator: torch.Generator):
+    drawn = _samples(_noise(axes, sizes, columns), generator)
+    shift = _offsets_by_hand(drawn.boxes[0, 1:], axes, sizes) / np.array(_MOVING_STDS[:columns])
 
     def marginal(value: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.mean([stats.norm(0, m).cdf(value) for m in _MULTIPLIERS], axis=0)
 
-    for dimension in range(7):
+    for dimension in range(columns):
         assert stats.kstest(shift[:, dimension], marginal).pvalue > _P_VALUE
 
     # With a component index per dimension this would not be a mixture of three chi-squares.
     def radius(value: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.mean([stats.chi2(7).cdf(value / m**2) for m in _MULTIPLIERS], axis=0)
+        return np.mean([stats.chi2(columns).cdf(value / m**2) for m in _MULTIPLIERS], axis=0)
 
     assert stats.kstest((shift**2).sum(axis=1), radius).pvalue > _P_VALUE
 
@@ -126,11 +139,12 @@ def test_first_sample_is_the_true_box_and_log_q_is_log_prob(
 
 @pytest.mark.parametrize(("axes", "wide"), [("box", 1), ("world", 0)])
 def test_along_is_along_the_heading_or_along_x(axes: str, wide: int, generator: torch.Generator):
-    boxes = torch.tensor([[0.0, 0, 0, 4, 2, 1.5, math.pi / 2]], dtype=torch.float64)
-    noise = BoxNoise((1.0, 1e-6, 0.1, 0.1, 0.1, 0.1, 0.1), (1.0,), axes=axes)
+    boxes = torch.tensor([[0.0, 0, 0, 4, 2, 1.5, math.pi / 2, 0, 0]], dtype=torch.float64)
+    noise = BoxNoise((1.0, 1e-6, 0.1, 0.1, 0.1, 0.1, 0.1, 1.0, 1e-6), (1.0,), axes=axes)
     drawn = noise.sample(boxes, _ZERO, 200, generator).boxes[0]
-    assert float(drawn[:, wide].std()) > 0.8
-    assert float(drawn[:, 1 - wide].abs().max()) < 1e-5
+    for pair in (drawn[:, :2], drawn[:, 7:]):
+        assert float(pair[:, wide].std()) > 0.8
+        assert float(pair[:, 1 - wide].abs().max()) < 1e-5
 
 
 def test_log_sizes_are_positive_and_yaws_wrapped_however_wide_the_noise(generator: torch.Generator):
@@ -227,6 +241,7 @@ def test_constants_first_used_in_inference_mode_take_part_in_gradients():
     ("options", "name"),
     [
         ({"stds": (0.1,) * 6}, "stds"),
+        ({"stds": (0.1,) * 8}, "stds"),
         ({"stds": (0.1,) * 6 + (0.0,)}, "stds"),
         ({"stds": (0.1,) * 6 + (math.nan,)}, "stds"),
         ({"stds": "wide"}, "stds"),
@@ -244,12 +259,20 @@ def test_constants_out_of_range_are_refused(options: dict[str, Any], name: str):
         BoxNoise(**{"stds": _STDS, **options})
 
 
-@pytest.mark.parametrize(("column", "value"), [(3, 0.0), (5, -1.0), (4, math.nan), (0, math.inf)])
+@pytest.mark.parametrize(
+    ("column", "value"), [(3, 0.0), (5, -1.0), (4, math.nan), (0, math.inf), (8, math.nan)]
+)
 def test_invalid_true_boxes_are_refused_by_number(column: int, value: float):
-    boxes = torch.tensor([_BOX, _BOX, _BOX])
+    boxes = torch.tensor([_MOVING_BOX] * 3)
     boxes[1, column] = value
     with pytest.raises(ValueError, match=r"boxes\[1\]"):
-        _noise().sample(boxes, torch.zeros(3, dtype=torch.int64), 5)
+        _noise(columns=9).sample(boxes, torch.zeros(3, dtype=torch.int64), 5)
+
+
+@pytest.mark.parametrize(("columns", "remedy"), [(7, r"boxes\[:, :7\]"), (9, "append vx and vy")])
+def test_boxes_of_other_columns_than_the_stds_are_refused(columns: int, remedy: str):
+    with pytest.raises(ValueError, match=rf"^boxes must have shape \(N, {columns}\).*{remedy}"):
+        _noise(columns=columns).sample(torch.ones(2, 16 - columns), torch.zeros(2).long(), 5)
 
 
 @pytest.mark.parametrize(

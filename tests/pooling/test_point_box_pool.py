@@ -67,6 +67,28 @@ def test_pooled_features_of_one_point_by_hand():
     torch.testing.assert_close(_pooled(pool, [cloud], box)[0], expected)
 
 
+@on_both_paths
+def test_points_of_sweeps_are_seen_where_the_velocity_has_moved_them(path: Context):
+    """Intensities of 0 to 255 and lags in seconds are scaled for the network."""
+    boxes = _boxes()
+    boxes = torch.cat((boxes, 5 * torch.randn(4, 2)), dim=1)
+    still = _cloud_around(boxes)
+    lag = torch.rand(len(still), 1) / 2
+    moving = torch.cat((still, lag), dim=1)
+    moving[:, 3] *= 255
+    moving[:, :2] -= lag * boxes[:, 7:].repeat_interleave(60, dim=0)
+    options: dict[str, Any] = {"num_features": 5}
+    pool = _pool(**options, time_feature=4, feature_scales=(1 / 255, 2.0))
+    expected = _pool(**options)
+    expected.load_state_dict(pool.state_dict())
+    with path():
+        pooled = [_pooled(pool, [moving[60 * n : 60 * n + 60]], boxes[n : n + 1]) for n in range(4)]
+        twins = torch.cat((still, 2 * lag), dim=1)
+        for n in range(4):
+            alone = _pooled(expected, [twins[60 * n : 60 * n + 60]], boxes[n : n + 1, :7])
+            torch.testing.assert_close(pooled[n], alone)
+
+
 def test_features_depend_on_the_crop_only_where_the_box_leaves_it():
     boxes, pool = _boxes(), _pool(max_box_shift=0.6)
     clouds = [_cloud_around(boxes, 400)]
@@ -201,6 +223,11 @@ def test_clouds_that_do_not_fit_are_refused_with_the_remedy():
         {"max_box_shift": -0.1},
         {"max_points": 0},
         {"num_features": 2},
+        {"time_feature": 4},
+        {"time_feature": 2},
+        {"feature_scales": (1.0, 1.0)},
+        {"feature_scales": (math.nan,)},
+        {"max_velocity_shift": -1.0},
     ],
 )
 def test_constants_out_of_range_are_refused(options: dict[str, Any]):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -115,14 +118,47 @@ def test_no_points_and_no_boxes_give_empty_crops():
     assert none.points.shape == (0, 20, 4)
 
 
-def test_search_by_kernel_equals_its_twin_and_its_source():
+@pytest.mark.parametrize(("columns", "time", "shift"), [(7, -1, 0.0), (9, 3, 0.5), (9, -1, 0.0)])
+def test_search_by_kernel_equals_its_twin_and_its_source(columns: int, time: int, shift: float):
     clouds, boxes, _ = _scene()
+    boxes = torch.cat((boxes, 4 * torch.randn(12, columns - 7).double()), dim=1)
     clouds[0][:3, :3] = torch.eye(3).double() * torch.nan  # near no box
-    compiled = near_kernel(clouds[0].numpy(), boxes.numpy(), np.array(_MARGIN))
-    interpreted = near_kernel.py_func(clouds[0][:300].numpy(), boxes.numpy(), np.array(_MARGIN))
-    twin = is_near(clouds[0][None], boxes, _MARGIN).nonzero(as_tuple=True)
+    options = np.array(_MARGIN), time, shift
+    compiled = near_kernel(clouds[0].numpy(), boxes.numpy(), *options)
+    interpreted = near_kernel.py_func(clouds[0][:300].numpy(), boxes.numpy(), *options)
+    twin = is_near(clouds[0][None], boxes, _MARGIN, time, shift).nonzero(as_tuple=True)
     among_first = compiled[1] < 300
     for kernel, in_torch, source in zip(compiled, twin, interpreted, strict=True):
         np.testing.assert_array_equal(kernel, in_torch.numpy())
         np.testing.assert_array_equal(kernel[among_first], source)
     assert len(compiled[0]) > 256  # the first size of the kernel's lists
+
+
+@pytest.mark.parametrize("path", [nullcontext, forced_torch])
+def test_crop_of_a_moving_box_is_that_of_the_points_its_velocity_has_moved(
+    path: Callable[[], AbstractContextManager[None]],
+):
+    """The fourth column is the lag, in [0, 1] s."""
+    clouds, boxes, scene = _scene()
+    for n in range(12):
+        velocity = 5 * torch.randn(2).double()
+        moved = clouds[int(scene[n])].clone()
+        moved[:, :2] += moved[:, 3:] * velocity
+        near = {point[2:] for point in _near_by_hand(moved, boxes[n])}
+        box = torch.cat((boxes[n], velocity))[None]
+        with path():
+            crops = crop_points(clouds, box, scene[n : n + 1], _MARGIN, 5000, time_feature=3)
+        points = _points_of(crops, 0)
+        assert {point[2:] for point in points} == near
+        assert sum(crops.lag.flatten().tolist()) == pytest.approx(sum(p[3] for p in points))
+
+
+def test_crop_holds_every_point_that_a_velocity_within_the_shift_brings_near():
+    clouds, boxes, _ = _scene()
+    cloud, zero = clouds[0], torch.zeros(1, dtype=torch.int64)
+    box = torch.cat((boxes[0], torch.tensor([3.0, -2.0])))[None]
+    wide = crop_points([cloud], box, zero, _MARGIN, 5000, 3, 2.0)
+    kept = set(_points_of(wide, 0))
+    for angle in np.linspace(0, 2 * np.pi, 8):
+        other = box + 2.0 * torch.tensor([[*[0.0] * 7, np.cos(angle), np.sin(angle)]])
+        assert kept >= set(_points_of(crop_points([cloud], other, zero, _MARGIN, 5000, 3), 0))

@@ -27,17 +27,23 @@ _OWNER = torch.tensor([3, 0, 0, 3, 1, 0, 3, 1, 1, 1])  # no row belongs to segme
 def _at(u: float, v: float, w: float) -> PointCrops:
     """A crop of one point, in the frame of the box (yaw 90 degrees), intensity 0.3."""
     point = torch.tensor([[5.0 - v, 3.0 + u, -1.0 + w, 0.3]], dtype=torch.float64)
-    return PointCrops(point, torch.tensor([0]), torch.ones(1).double())
+    one = torch.ones(1).double()
+    return PointCrops(point, torch.tensor([0]), one, 0 * one)
 
 
-def _many(dtype: torch.dtype = torch.float64) -> tuple[PointCrops, Tensor]:
+def _many(dtype: torch.dtype = torch.float64, columns: int = 7) -> tuple[PointCrops, Tensor]:
     """Forty points around each of three boxes, two variants of each box."""
     boxes = torch.rand(3, 1, 7, dtype=dtype) + torch.tensor([1, 2, -1, 3, 1.5, 1, 0], dtype=dtype)
     boxes = boxes + 0.2 * torch.randn(3, 2, 7, dtype=dtype)
     points = torch.randn(120, 5, dtype=dtype) * torch.tensor([2.0, 2, 1, 1, 1], dtype=dtype)
     owner = torch.arange(3).repeat_interleave(40)
     points[:, :3] += boxes[owner, 0, :3]
-    return PointCrops(points, owner, torch.ones(3, dtype=dtype)), boxes
+    lag = torch.rand(120, dtype=dtype) / 2
+    velocities = 4 * torch.randn(3, 2, columns - 7, dtype=dtype)
+    if columns > 7:
+        points[:, :2] -= lag[:, None] * velocities[owner, 0]
+    boxes = torch.cat((boxes, velocities), dim=-1)
+    return PointCrops(points, owner, torch.ones(3, dtype=dtype), lag), boxes
 
 
 def test_features_of_one_point_by_hand():
@@ -67,14 +73,18 @@ def test_coordinates_relative_to_a_small_box_are_bounded():
     np.testing.assert_allclose(features[0, :3], [3.0, 3.0, 0.0], atol=1e-12)
 
 
+@pytest.mark.parametrize("columns", [7, 9])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_features_are_those_of_the_twin_of_all_pairs_whose_window_is_not_zero(dtype: torch.dtype):
-    crops, boxes = _many(dtype)
+def test_features_are_those_of_the_twin_of_all_pairs_whose_window_is_not_zero(
+    dtype: torch.dtype, columns: int
+):
+    crops, boxes = _many(dtype, columns)
     point = torch.arange(120).repeat_interleave(2)
     owner = 2 * crops.owner[point] + torch.arange(2).repeat(120)
     order = torch.argsort(owner, stable=True)
     point, owner = point[order], owner[order]
-    inside = features_by_torch(crops.points, boxes.view(-1, 7), point, owner, _MARGIN)[1] > 1e-20
+    points = crops.points, crops.lag
+    inside = features_by_torch(*points, boxes.flatten(0, 1), point, owner, _MARGIN)[1] > 1e-20
     assert 0 < int(inside.sum()) < 240
     grads = torch.randn(int(inside.sum()), 12, dtype=dtype), torch.randn(6, 2, dtype=dtype)
     results = []
@@ -85,7 +95,7 @@ def test_features_are_those_of_the_twin_of_all_pairs_whose_window_is_not_zero(dt
             assert torch.equal(rows, owner[inside])
         else:
             pairs = point[inside], owner[inside]
-            out = features_by_torch(crops.points, leaf.view(-1, 7), *pairs, _MARGIN)
+            out = features_by_torch(*points, leaf.flatten(0, 1), *pairs, _MARGIN)
         weights = grads[0], torch.ones_like(out[1]), grads[1]
         results.append((*(t.detach() for t in out), *torch.autograd.grad(out, leaf, weights)))
     # The kernel computes in float64 and rounds once, its twin after each operation.
@@ -94,13 +104,28 @@ def test_features_are_those_of_the_twin_of_all_pairs_whose_window_is_not_zero(dt
         torch.testing.assert_close(kernel, twin, rtol=tolerance, atol=tolerance)
 
 
-def test_features_are_differentiable_twice_in_boxes():
-    crops, boxes = _many()
+@pytest.mark.parametrize("columns", [7, 9])
+def test_features_are_differentiable_twice_in_boxes(columns: int):
+    crops, boxes = _many(columns=columns)
     leaf = boxes[:1].clone().requires_grad_()
-    crops = PointCrops(crops.points[:20], crops.owner[:20], crops.weight[:1])
+    crops = PointCrops(crops.points[:20], crops.owner[:20], crops.weight[:1], crops.lag[:20])
     assert len(point_features(crops, leaf, _MARGIN)[1]) > 5
     assert torch.autograd.gradcheck(lambda b: point_features(crops, b, _MARGIN)[:3], leaf)
     assert torch.autograd.gradgradcheck(lambda b: point_features(crops, b, _MARGIN)[:3], leaf)
+
+
+def test_a_point_of_the_past_is_seen_where_the_velocity_has_moved_it():
+    crops, boxes = _many(columns=9)
+    moved = crops.points.clone()
+    moved[:, :2] += crops.lag[:, None] * boxes[crops.owner, 0, 7:]
+    at_once = PointCrops(moved, crops.owner, crops.weight, torch.zeros_like(crops.lag))
+    results = (
+        point_features(crops, boxes[:, :1], _MARGIN),
+        point_features(at_once, boxes[:, :1, :7], _MARGIN),
+    )
+    assert len(results[0][3]) > 20
+    for motion, still in zip(*results, strict=True):
+        torch.testing.assert_close(motion, still)
 
 
 def test_sums_and_maxima_of_each_segment_by_hand():
@@ -144,10 +169,15 @@ def test_value_that_is_not_a_number_is_not_hidden():
     )
 
 
-def test_compiled_and_interpreted_kernels_agree():
-    crops, boxes = _many()
-    flat, margin = boxes.view(-1, 7).numpy(), np.array(_MARGIN)
-    points, start, results = crops.points.numpy(), np.array([0, 40, 80, 120]), []
+@pytest.mark.parametrize("columns", [7, 9])
+def test_compiled_and_interpreted_kernels_agree(columns: int):
+    crops, boxes = _many(columns=columns)
+    flat, margin = boxes.flatten(0, 1).numpy(), np.array(_MARGIN)
+    points, start, results = (
+        (crops.points.numpy(), crops.lag.numpy()),
+        np.array([0, 40, 80, 120]),
+        [],
+    )
     kernels = (
         select_kernel,
         features_kernel,
@@ -155,16 +185,16 @@ def test_compiled_and_interpreted_kernels_agree():
         pool_kernel,
         pool_backward_kernel,
     )
-    size = len(select_kernel(points, start, flat, 2, margin)[0])
+    size = len(select_kernel(*points, start, flat, 2, margin)[0])
     grads = [np.random.standard_normal(s) for s in ((size, 12), size, (6, 2))]
     for select, features, features_backward, pool, pool_backward in (
         kernels,
         [kernel.py_func for kernel in kernels],
     ):
-        rows = select(points, start, flat, 2, margin)
-        out = np.empty((size, 12)), np.empty(size), np.zeros((6, 2)), np.zeros((6, 7))
-        features(flat, points, *rows, margin, *out[:3])
-        features_backward(flat, points, *rows, *grads, margin, out[3])
+        rows = select(*points, start, flat, 2, margin)
+        out = np.empty((size, 12)), np.empty(size), np.zeros((6, 2)), np.zeros(flat.shape)
+        features(flat, *points, *rows, margin, *out[:3])
+        features_backward(flat, *points, *rows, *grads, margin, out[3])
         values, pooled = np.abs(out[0]), (np.zeros((6, 24)), np.full((6, 12), size))
         pool(values, out[1], rows[1], *pooled)
         back = np.empty_like(values), np.empty(size)

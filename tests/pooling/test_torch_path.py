@@ -32,6 +32,9 @@ _POOLS: dict[str, Any] = {
     "thinned points": lambda: PointBoxPool((6, 5), max_points=7),
     "points without intensity": lambda: PointBoxPool((6, 5), num_features=3),
     "tied points": _tied_points,
+    "points in motion": lambda: PointBoxPool(
+        (6, 5), time_feature=3, feature_scales=[2.0], max_velocity_shift=1.0
+    ),
 }
 
 
@@ -54,7 +57,11 @@ def _run(
     pool: nn.Module, scenes: Scenes, boxes: Tensor, scene: Tensor, second: bool
 ) -> list[Tensor]:
     """Features, their gradients in everything, or those of a gradient in the boxes."""
-    noise = torch.randn(8, 3, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    if getattr(pool, "time_feature", None) is not None:
+        velocities = torch.randn(8, 2, dtype=torch.float64, generator=generator)
+        boxes = torch.cat((boxes, velocities.to(boxes)), dim=1)
+    noise = torch.randn(8, 3, boxes.shape[1], dtype=torch.float64, generator=generator)
     variants = (boxes[:, None] + 0.1 * noise.to(boxes)).requires_grad_()
     scenes.bev.requires_grad_(isinstance(pool, BEVGridPool))
     pooled = pool(pool.prepare(scenes, boxes, scene), variants)
@@ -63,7 +70,8 @@ def _run(
     value = (pooled * weight.view_as(pooled)).sum()
     if second:
         (gradient,) = torch.autograd.grad(value, variants, create_graph=True)
-        value = (gradient * torch.arange(1.0, 8).to(gradient)).sum()
+        weights = torch.arange(1.0, boxes.shape[1] + 1)
+        value = (gradient * weights.to(gradient)).sum()
     elif scenes.bev.requires_grad:
         of.append(scenes.bev)
     return [pooled.detach(), *torch.autograd.grad(value, of, allow_unused=True)]

@@ -11,7 +11,7 @@ from torch.distributions import MultivariateNormal
 
 from ebm3d.boxes.codings import LocalCoding
 
-UNITS = (0.25, 0.12, 0.08, 0.06, 0.05, 0.07, 0.04)
+UNITS = (0.25, 0.12, 0.08, 0.06, 0.05, 0.07, 0.04, 0.9, 0.3)
 LOG_Z = 3.7
 
 
@@ -19,7 +19,7 @@ LOG_Z = 3.7
 class KnownGaussian:
     """Correlated, half as wide as the units, off the boxes; one box heads along -x.
 
-    Called with ``(N, S, 7)`` it gives ``(N, S)``, with ``(N, 7)`` ``(N,)``.
+    Called with ``(N, S, D)`` it gives ``(N, S)``, with ``(N, D)`` ``(N,)``.
     """
 
     boxes: Tensor
@@ -35,7 +35,8 @@ class KnownGaussian:
     @property
     def modes(self) -> Tensor:
         """Where the density in meters is highest: the volume moves it to smaller sizes."""
-        volume = torch.cat((torch.zeros(3), torch.ones(3), torch.zeros(1))) * self.noise_std
+        volume = torch.zeros_like(self.noise_std)
+        volume[:, 3:6] = self.noise_std[:, 3:6]
         return self.coding.decode(self.mean - (self.covariance @ volume[..., None])[..., 0])
 
     def __call__(self, boxes: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ class KnownGaussian:
         return log_p + LOG_Z
 
 
-def known_gaussian(count: int = 4) -> KnownGaussian:
+def known_gaussian(count: int = 4, columns: int = 7) -> KnownGaussian:
     """Fixed boxes, float64."""
     generator = torch.Generator().manual_seed(11)
     options = {"generator": generator, "dtype": torch.float64}
@@ -55,7 +56,10 @@ def known_gaussian(count: int = 4) -> KnownGaussian:
     spread = torch.tensor([20.0, 20, 1, 2, 1, 1, 6], dtype=torch.float64)
     boxes = low + spread * torch.rand(count, 7, **options)
     boxes[:1, 6] = math.pi - 1e-3
-    mean = 0.3 * torch.randn(count, 7, **options)
-    root = 0.3 * torch.eye(7, dtype=torch.float64) + 0.06 * torch.randn(count, 7, 7, **options)
-    noise_std = torch.tensor(UNITS, dtype=torch.float64).expand(count, 7)
+    mean = 0.3 * torch.randn(count, columns, **options)
+    root = 0.06 * torch.randn(count, columns, columns, **options)
+    root = root + 0.3 * torch.eye(columns, dtype=torch.float64)
+    noise_std = torch.tensor(UNITS[:columns], dtype=torch.float64).expand(count, columns)
+    if columns > 7:
+        boxes = torch.cat((boxes, 8 * torch.randn(count, 2, **options)), dim=1)
     return KnownGaussian(boxes, noise_std, mean, root @ root.transpose(1, 2))

@@ -14,10 +14,20 @@ from torch import Tensor
 
 from ebm3d.boxes import local_offsets, wrap_to_pi
 from ebm3d.refiners import GradientAscent, QuasiNewtonAscent
-from tests.refiners.hills import CURVATURE, MODE, SCALE, quadratic, rugged, starts
+from tests.refiners.hills import (
+    CURVATURE,
+    MODE,
+    MOVING_MODE,
+    MOVING_SCALE,
+    SCALE,
+    quadratic,
+    rugged,
+    starts,
+)
 
 both = pytest.mark.parametrize("kind", [GradientAscent, QuasiNewtonAscent])
 both_axes = pytest.mark.parametrize("axes", ["box", "world"])
+with_and_without_velocity = pytest.mark.parametrize("columns", [7, 9])
 
 
 @both
@@ -41,8 +51,10 @@ def test_f_never_falls(kind: Any, seed: int, step_size: float, axes: str, limit:
 
 
 @both
-def test_each_box_is_refined_alone(kind: Any):
-    start, ascent = starts(), kind(6, 0.02, axes="box", step_scale=SCALE)
+@with_and_without_velocity
+def test_each_box_is_refined_alone(kind: Any, columns: int):
+    start = starts(columns=columns)
+    ascent = kind(6, 0.02, axes="box", step_scale=MOVING_SCALE[:columns])
     together = ascent(rugged, start)
     for row in range(8):
         alone = ascent(rugged, start[row : row + 1])
@@ -136,32 +148,67 @@ def _displacement(start: Tensor, boxes: Tensor, axes: str) -> Tensor:
     """From the start along and across, or along x and y."""
     if axes == "box":
         return local_offsets(start, boxes)
-    yaw = wrap_to_pi(boxes[:, 6:] - start[:, 6:])
-    return torch.cat((boxes[:, :6] - start[:, :6], yaw), dim=1)
+    moved = boxes - start
+    moved[:, 6] = wrap_to_pi(moved[:, 6])
+    return moved
 
 
 @both
 @both_axes
-def test_one_step_is_at_most_max_step_in_units_of_the_scale(kind: Any, axes: str):
-    start = starts()
-    options = {"step_scale": SCALE, "axes": axes, "max_step": 0.5, "max_displacement": None}
+@with_and_without_velocity
+def test_one_step_is_at_most_max_step_in_units_of_the_scale(kind: Any, axes: str, columns: int):
+    start, scale = starts(columns=columns), MOVING_SCALE[:columns]
+    options = {"step_scale": scale, "axes": axes, "max_step": 0.5, "max_displacement": None}
     result = kind(1, 1e3, **options)(lambda b: b.sum(dim=1), start)
-    limit = 0.5 * torch.tensor(SCALE, dtype=torch.float64)
+    limit = 0.5 * torch.tensor(scale, dtype=torch.float64)
     moved = _displacement(start, result.boxes, axes)
-    torch.testing.assert_close(moved.abs(), limit.expand(8, 7))
+    torch.testing.assert_close(moved.abs(), limit.expand(8, columns))
 
 
 @both
 @both_axes
-def test_displacement_is_at_most_max_displacement_in_units_of_the_scale(kind: Any, axes: str):
-    start = starts()
+@with_and_without_velocity
+def test_displacement_is_at_most_max_displacement_in_units_of_the_scale(
+    kind: Any, axes: str, columns: int
+):
+    start, scale = starts(columns=columns), MOVING_SCALE[:columns]
     start[:, 6] = math.pi - 0.01  # the yaw crosses pi
-    ascent = kind(50, 1.0, step_scale=SCALE, axes=axes, max_displacement=2.0)
-    result = ascent(lambda b: 100 * (b[:, :6].sum(dim=1) + torch.sin(b[:, 6] + 1.7)), start)
+    ascent = kind(50, 1.0, step_scale=scale, axes=axes, max_displacement=2.0)
+    slope = torch.ones(columns, dtype=torch.float64)
+    slope[6] = 0
+    result = ascent(lambda b: 100 * (b @ slope + torch.sin(b[:, 6] + 1.7)), start)
     moved = _displacement(start, result.boxes, axes)
-    limit = 2 * torch.tensor(SCALE, dtype=torch.float64)
+    limit = 2 * torch.tensor(scale, dtype=torch.float64)
     assert bool((moved.abs() <= limit + 1e-9).all())
     torch.testing.assert_close(moved[:, 2:6], limit[2:6].expand(8, 4))
+
+
+@both
+@both_axes
+def test_velocities_of_a_quadratic_are_climbed_to_their_maximum(kind: Any, axes: str):
+    ascent = kind(60, 1.0, step_scale=MOVING_SCALE, axes=axes, max_displacement=50.0)
+    result = ascent(quadratic, starts(columns=9))
+    torch.testing.assert_close(result.boxes[:, 7:], MOVING_MODE[7:].expand(8, 2), atol=1e-3, rtol=0)
+
+
+@both
+def test_what_f_does_not_see_stays_bit_by_bit_and_the_rest_moves_as_without(kind: Any):
+    start = starts(columns=9)
+    options = {"axes": "box", "max_displacement": 2.0}
+    moving = kind(5, 0.2, step_scale=MOVING_SCALE, **options)
+    result = moving(lambda boxes: rugged(boxes[:, :7]), start)
+    expected = kind(5, 0.2, step_scale=SCALE, **options)(rugged, start[:, :7])
+    assert torch.equal(result.boxes[:, 7:], start[:, 7:])
+    torch.testing.assert_close(result.boxes[:, :7], expected.boxes)
+    assert torch.equal(result.num_accepted, expected.num_accepted)
+
+
+@both
+@pytest.mark.parametrize("columns", [7, 9])
+def test_scale_of_other_columns_than_the_boxes_is_refused(kind: Any, columns: int):
+    ascent = kind(step_scale=MOVING_SCALE[: 16 - columns])
+    with pytest.raises(ValueError, match=rf"^step_scale must have shape \({columns},\)"):
+        ascent(quadratic, starts(columns=columns))
 
 
 @both
@@ -185,6 +232,7 @@ def test_class_picks_the_row_of_the_scale(kind: Any):
         ("step_decay", 1.0),
         ("axes", "camera"),
         ("step_scale", (1.0,) * 6),
+        ("step_scale", (1.0,) * 8),
         ("step_scale", "box"),
         ("max_step", 0.0),
         ("max_displacement", "3"),

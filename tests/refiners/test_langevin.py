@@ -92,11 +92,13 @@ def test_boxes_from_a_wrong_gaussian_reach_the_density_of_f():
     assert bool(((covariance - expected).abs() <= 5 * (products / chains).sqrt()).all())
 
 
-def test_no_steps_draw_boxes_from_the_approximation():
-    g = known_gaussian(2)
+@pytest.mark.parametrize("columns", [7, 9])
+def test_no_steps_draw_boxes_from_the_approximation(columns: int):
+    g = known_gaussian(2, columns)
     laplace = laplace_approximation(g, g.boxes, g.noise_std)
-    boxes = sample_boxes(g, laplace, 3, 0, generator=torch.Generator().manual_seed(5))
-    normal = torch.randn(2, 3, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    first, second = (torch.Generator().manual_seed(5) for _ in range(2))
+    boxes = sample_boxes(g, laplace, 3, 0, generator=first)
+    normal = torch.randn(2, 3, columns, dtype=torch.float64, generator=second)
     roots = torch.linalg.cholesky(g.covariance)
     expected = g.coding.decode(g.mean[:, None] + torch.einsum("nij,nkj->nki", roots, normal))
     torch.testing.assert_close(boxes, expected, rtol=1e-6, atol=1e-6)

@@ -18,14 +18,16 @@ from ebm3d.refiners import (
 from tests.refiners.gaussians import LOG_Z, KnownGaussian, known_gaussian
 
 METHODS = {"differences": 1.25, "short differences": 1e-2, "exact": None}
+with_and_without_velocity = pytest.mark.parametrize("columns", [7, 9])
 every_method = pytest.mark.parametrize("radius", METHODS.values(), ids=METHODS)
 both_expansions = pytest.mark.parametrize("expand", [expand_by_differences, expand_exactly])
 
 
 def _smooth(boxes: Tensor) -> Tensor:
-    """No quadratic, all dimensions coupled, period 2 pi in the yaw: ``(N, S, 7) -> (N, S)``."""
+    """No quadratic, all dimensions coupled, period 2 pi in the yaw: ``(N, S, D) -> (N, S)``."""
     sizes = torch.log(boxes[..., 3:6]).sum(-1)
-    return (
+    speed = torch.cos(boxes[..., 7:].sum(-1) + boxes[..., 0])
+    return speed + (
         torch.sin(boxes[..., 0]) * torch.cos(boxes[..., 6])
         + torch.cos(boxes[..., 1] * boxes[..., 3] / 4)
         - (boxes[..., 2] * boxes[..., 4] - boxes[..., 5]).square()
@@ -40,8 +42,9 @@ def _expand(f: Any, g: KnownGaussian, radius: float | None) -> Expansion:
 
 
 @every_method
-def test_expansion_of_a_gaussian_is_the_closed_form(radius: float | None):
-    g = known_gaussian()
+@with_and_without_velocity
+def test_expansion_of_a_gaussian_is_the_closed_form(radius: float | None, columns: int):
+    g = known_gaussian(columns=columns)
     precision = torch.linalg.inv(g.covariance)
     expansion = _expand(g, g, radius)
     torch.testing.assert_close(expansion.hessian, -precision, rtol=1e-7, atol=1e-7)
@@ -51,9 +54,10 @@ def test_expansion_of_a_gaussian_is_the_closed_form(radius: float | None):
     torch.testing.assert_close(expansion.value, log_p)
 
 
-def test_fit_weighs_values_and_slopes_of_a_simplex_as_least_squares():
+@pytest.mark.parametrize(("columns", "count"), [(7, 8), (9, 12)])
+def test_fit_weighs_values_and_slopes_at_balanced_points_as_least_squares(columns: int, count: int):
     # An independent solution, box by box, from the points f was evaluated at.
-    g, evaluated = known_gaussian(2), []
+    g, evaluated, end = known_gaussian(2, columns), [], columns + 1
 
     def recording(boxes: Tensor) -> Tensor:
         evaluated.append((boxes.detach(), boxes.requires_grad))
@@ -61,12 +65,15 @@ def test_fit_weighs_values_and_slopes_of_a_simplex_as_least_squares():
 
     radius = 0.7
     fit = _expand(recording, g, radius)
-    assert [(boxes.shape[1], grad) for boxes, grad in evaluated] == [(8, True), (1, False)]
+    assert [(boxes.shape[1], grad) for boxes, grad in evaluated] == [(count, True), (1, False)]
     for n in range(2):
         coding = g.coding[n : n + 1]
         points = coding.encode(evaluated[0][0][n : n + 1])[0]
         lengths = points.norm(dim=1)
-        torch.testing.assert_close(lengths, torch.full((8,), radius, dtype=torch.float64))
+        torch.testing.assert_close(lengths, torch.full((count,), radius, dtype=torch.float64))
+        products = count / columns * radius**2 * torch.eye(columns, dtype=torch.float64)
+        torch.testing.assert_close(points.T @ points, products)
+        torch.testing.assert_close(points.sum(dim=0), torch.zeros_like(points[0]))
         rows, targets = [], []
         for t in points:
 
@@ -77,20 +84,22 @@ def test_fit_weighs_values_and_slopes_of_a_simplex_as_least_squares():
             leaf = t.clone().requires_grad_()
             value = log_density(leaf)
             (slope,) = torch.autograd.grad(value, leaf)
-            row = torch.zeros(8, 1 + 7 + 49, dtype=torch.float64)
+            row = torch.zeros(end, end + columns**2, dtype=torch.float64)
             row[0] = torch.cat((torch.ones(1), t, 0.5 * torch.outer(t, t).flatten()))
-            for d in range(7):
+            for d in range(columns):
                 row[1 + d, 1 + d] = radius
-                row[1 + d, 8 + 7 * d : 15 + 7 * d] = radius * t
+                row[1 + d, end + columns * d : end + columns * (d + 1)] = radius * t
             rows.append(row)
             targets.append(torch.cat((value.detach()[None], radius * slope)))
-        symmetric = torch.zeros(57, 36, dtype=torch.float64)
-        symmetric[:8, :8] = torch.eye(8)
-        for k, (i, j) in enumerate(torch.triu_indices(7, 7).T.tolist()):
-            symmetric[8 + 7 * i + j, 8 + k] = symmetric[8 + 7 * j + i, 8 + k] = 1
+        pairs = torch.triu_indices(columns, columns).T.tolist()
+        symmetric = torch.zeros(end + columns**2, end + len(pairs), dtype=torch.float64)
+        symmetric[:end, :end] = torch.eye(end)
+        for k, (i, j) in enumerate(pairs):
+            symmetric[end + columns * i + j, end + k] = 1
+            symmetric[end + columns * j + i, end + k] = 1
         solved = torch.linalg.lstsq(torch.cat(rows) @ symmetric, torch.cat(targets)).solution
-        torch.testing.assert_close(fit.gradient[n], solved[1:8])
-        expected = (symmetric @ solved)[8:].view(7, 7)
+        torch.testing.assert_close(fit.gradient[n], solved[1:end])
+        expected = (symmetric @ solved)[end:].view(columns, columns)
         torch.testing.assert_close(fit.hessian[n], expected)
 
 
@@ -101,8 +110,11 @@ def _hessians(f: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
 
 
 @every_method
-def test_approximation_of_a_gaussian_is_the_gaussian_and_its_mass(radius: float | None):
-    g = known_gaussian()
+@with_and_without_velocity
+def test_approximation_of_a_gaussian_is_the_gaussian_and_its_mass(
+    radius: float | None, columns: int
+):
+    g = known_gaussian(columns=columns)
     laplace = laplace_approximation(g, g.boxes, g.noise_std, radius)
     torch.testing.assert_close(laplace.mean, g.mean, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(laplace.covariance, g.covariance, rtol=1e-6, atol=1e-6)
@@ -112,7 +124,7 @@ def test_approximation_of_a_gaussian_is_the_gaussian_and_its_mass(radius: float 
     distribution = laplace.distribution()
     torch.testing.assert_close(distribution.boxes, g.boxes)
     # The density in meters is exp f over its mass.
-    at = g.coding.decode(g.mean[:, None] + 0.2 * torch.randn(4, 5, 7, dtype=torch.float64))
+    at = g.coding.decode(g.mean[:, None] + 0.2 * torch.randn(4, 5, columns, dtype=torch.float64))
     torch.testing.assert_close(distribution.log_prob(at), g(at) - LOG_Z, rtol=1e-5, atol=1e-5)
 
 

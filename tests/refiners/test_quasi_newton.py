@@ -9,21 +9,22 @@ import torch
 from torch import Tensor
 
 from ebm3d.refiners import GradientAscent, QuasiNewtonAscent
-from tests.refiners.hills import MODE, SCALE, rugged, starts
+from tests.refiners.hills import MODE, MOVING_MODE, SCALE, rugged, starts
 
 
-def _bowl(condition: float = 10.0) -> Tensor:
+def _bowl(condition: float, size: int) -> Tensor:
     """A precision of largest eigenvalue 3, no axis of which is a coordinate's."""
     generator = torch.Generator().manual_seed(1)
-    basis, _ = torch.linalg.qr(torch.randn(7, 7, dtype=torch.float64, generator=generator))
-    levels = 3.0 * torch.logspace(-math.log10(condition), 0, 7, dtype=torch.float64)
+    basis, _ = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=generator))
+    levels = 3.0 * torch.logspace(-math.log10(condition), 0, size, dtype=torch.float64)
     return basis @ torch.diag(levels) @ basis.T
 
 
 def _quadratic(boxes: Tensor, condition: float = 10.0) -> Tensor:
     """-1/2 (y - mode)' P (y - mode)."""
-    offset = boxes - MODE.to(boxes)
-    return -0.5 * torch.einsum("ni,ij,nj->n", offset, _bowl(condition).to(boxes), offset)
+    size = boxes.shape[1]
+    offset = boxes - MOVING_MODE[:size].to(boxes)
+    return -0.5 * torch.einsum("ni,ij,nj->n", offset, _bowl(condition, size).to(boxes), offset)
 
 
 def _round(boxes: Tensor) -> Tensor:
@@ -43,6 +44,11 @@ def _unlimited(num_steps: int, **options: Any) -> QuasiNewtonAscent:
 def test_eighth_step_on_a_quadratic_is_exact(scale: tuple[float, ...] | None):
     result = _unlimited(8, step_size=0.3, step_scale=scale)(_round, starts())
     torch.testing.assert_close(result.boxes, MODE.expand(8, 7), atol=1e-4, rtol=0)
+
+
+def test_tenth_step_on_a_quadratic_of_nine_dimensions_is_exact():
+    result = _unlimited(10, step_size=0.3)(_round, starts(columns=9))
+    torch.testing.assert_close(result.boxes, MOVING_MODE.expand(8, 9), atol=1e-3, rtol=0)
 
 
 def test_first_step_is_that_of_gradient_ascent():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmdet3d.datasets import NuScenesDataset
 from mmdet3d.registry import DATASETS, MODELS
 from mmdet3d.structures import get_box_type
 from mmengine.dataset import Compose, pseudo_collate
@@ -29,6 +30,8 @@ from ebm3d.errors import input_error
 from ebm3d.visualization import RefinedFrame
 
 _SHOWN_IDS = 5
+_LAG = 4  # column in which the host's sweeps hold their time lag, before it takes use_dim
+_HOST_COLUMNS = (0, 1, 2, 4)  # its default of use_dim
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,15 @@ class InferredFrame:
 
     Attributes:
         frame: points, boxes before and after refinement, scores, f, true boxes if known.
-        energy: from a row of ``frame.refined`` to f near that box, a callable from ``(S, 7)`` to
-            ``(S,)`` for boxes on any device, of the velocity of that row's box; ``None`` for a
-            model without an energy. f is the model's exactly as long as a box stays within
-            ``max_box_shift`` of that row's box.
-        velocities: ``(N, 2)`` vx, vy (m/s) of ``frame.refined``; ``None`` for a model without.
+        energy: from a row of ``frame.refined`` to f near that box, a callable from ``(S, D)`` to
+            ``(S,)`` for boxes on any device; ``None`` for a model without an energy. f is the
+            model's exactly as long as a box stays within ``max_box_shift`` of that row's box.
+        energy_columns: D, 9 for an f of the velocity too.
     """
 
     frame: RefinedFrame
     energy: Callable[[int], Callable[[Tensor], Tensor]] | None
-    velocities: np.ndarray | None = None
+    energy_columns: int = 7
 
 
 class FrameInference:
@@ -85,19 +87,24 @@ class FrameInference:
         self._dataset_settings = cfg.test_dataloader.dataset
         self._classes = tuple(cfg.test_dataloader.dataset.metainfo["classes"])
         self._dataset: Any = None
+        self._ids: list[str] = []
+        self._rows: dict[str, int] = {}
         self._cloud_layout = cloud_layout or CloudLayout()
+        is_nuscenes = issubclass(DATASETS.get(self._dataset_settings.type), NuScenesDataset)
+        self._forward = "y" if is_nuscenes else "x"
 
     def frame_ids(self) -> list[str]:
         """Return the frames of the config's test data, in its order."""
-        dataset = self._test_data()
-        return [_frame_id(dataset.get_data_info(i)) for i in range(len(dataset))]
+        self._test_data()
+        return list(self._ids)
 
     def __call__(self, source: str | Path) -> InferredFrame:
         """Run the model on one frame.
 
         Args:
-            source: the id of a frame of the config's test data, such as ``"000008"``, or a file
-                that :func:`ebm3d.datasets.read_cloud` reads.
+            source: a frame of the config's test data: its id, such as ``"000008"`` or nuScenes'
+                sample token, or its cloud's name; or a file that :func:`ebm3d.datasets.read_cloud`
+                reads, without sweeps before it.
 
         Returns:
             Boxes before and after refinement; equal, with f NaN, where the model refines nothing.
@@ -106,9 +113,9 @@ class FrameInference:
             DataError: if the cloud is missing or cannot be read.
             ValueError: if the test data has no such frame.
         """
-        suffix = cloud_suffix(source)
-        if suffix is not None:
-            frame_id = Path(source).name[: -len(suffix)]
+        suffix, is_name = cloud_suffix(source), Path(source).name == str(source)
+        if suffix is not None and (not is_name or Path(source).exists()):
+            frame_id = _stem(source)
             data, true = self._data_of_cloud(Path(source)), None
         else:
             frame_id, data, true = self._data_of_frame(str(source))
@@ -117,61 +124,64 @@ class FrameInference:
             features = features_of(self.model, batch["inputs"], batch["data_samples"])
             dense = part_of(self.model, "bbox_head")
             result = dense.predict(features, batch["data_samples"])[0].to("cpu")
-        boxes = result.bboxes_3d.tensor
-        velocities = boxes[:, 7:].numpy() if boxes.shape[1] > 7 else None
-        blank = torch.full((len(boxes),), torch.nan)
+        refined, labels = result.bboxes_3d.tensor, result.labels_3d.long()
+        blank = torch.full((len(refined),), torch.nan)
+        points = batch["inputs"]["points"][0].cpu().numpy()
+        lag = _lag_column(self._dataset_settings.pipeline)
         frame = RefinedFrame(
             frame_id=frame_id,
-            points=batch["inputs"]["points"][0].cpu().numpy(),
-            initial=result.get("initial_bboxes_3d", result.bboxes_3d).tensor[:, :7].numpy(),
-            refined=boxes[:, :7].numpy(),
+            points=points,
+            initial=result.get("initial_bboxes_3d", result.bboxes_3d).tensor.numpy(),
+            refined=refined.numpy(),
             scores=result.scores_3d.numpy(),
-            names=tuple(self._classes[label] for label in result.labels_3d),
+            names=tuple(self._classes[label] for label in labels),
             f_initial=result.get("f_initial", blank).numpy(),
             f_refined=result.get("f_refined", blank).numpy(),
-            ground_truth=true,
+            ground_truth=None if true is None else true[:, : refined.shape[1]],
+            lags=None if lag is None else points[:, lag],
+            forward=self._forward,
         )
         head = getattr(dense, "refinement_head", None)
         if not isinstance(head, EBMRefinementHead):
-            return InferredFrame(frame, None, velocities)
-        columns = getattr(head, "num_columns", 7)  # of the boxes that f is a density of
-        bev, points, labels = features.maps[0], features.points, result.labels_3d.long()
+            return InferredFrame(frame, None)
+        bev, clouds, columns = features.maps[0], features.points, head.box_columns
 
         def energy(row: int) -> Callable[[Tensor], Tensor]:
-            box, label = boxes[row : row + 1, :columns].to(bev), labels[row : row + 1]
-            f = head.make_energy(bev, points, [box], [label.to(bev.device)])
+            box, label = refined[row : row + 1, :columns].to(bev), labels[row : row + 1]
+            f = head.make_energy(bev, clouds, [box], [label.to(bev.device)])
+            return lambda variants: f(variants.to(box)[None])[0].to(variants.device)
 
-            def near(variants: Tensor) -> Tensor:
-                rest = box[:, 7:].expand(len(variants), -1)
-                return f(torch.cat((variants.to(box), rest), dim=1)[None])[0].to(variants.device)
-
-            return near
-
-        return InferredFrame(frame, energy, velocities)
+        return InferredFrame(frame, energy, columns)
 
     def _test_data(self) -> Any:
         """The data set of the config's tests, read when first needed."""
         if self._dataset is None:
             self._dataset = DATASETS.build(deepcopy(self._dataset_settings))
             self._dataset.full_init()
+            infos = map(self._dataset.get_data_info, range(len(self._dataset)))
+            names = [
+                (info.get("token"), _stem(info["lidar_points"]["lidar_path"])) for info in infos
+            ]
+            # The token of a sample, or its cloud's name, since the host renumbers frames.
+            self._ids = [token or stem for token, stem in names]
+            self._rows = {name: row for row, pair in enumerate(names) for name in pair if name}
         return self._dataset
 
-    def _data_of_frame(self, frame_id: str) -> tuple[str, dict[str, Any], np.ndarray | None]:
+    def _data_of_frame(self, source: str) -> tuple[str, dict[str, Any], np.ndarray | None]:
         """Id, model input and true boxes of the evaluated classes of one frame of the test data."""
-        ids = self.frame_ids()
-        if frame_id not in ids:
+        dataset, ids = self._test_data(), self._ids
+        index = self._rows.get(_stem(source))
+        if index is None:
             known = ", ".join(ids[:_SHOWN_IDS]) + (", ..." if len(ids) > _SHOWN_IDS else "")
             expected = f"a frame of the config's test data ({known}) or a file: "
             expected += ", ".join(CLOUD_SUFFIXES)
-            raise input_error("frame", expected, repr(frame_id))
-        dataset = self._test_data()
-        index = ids.index(frame_id)
+            raise input_error("frame", expected, repr(source))
         annotation = dataset.get_data_info(index).get("eval_ann_info")
         true = None
         if annotation is not None:
-            boxes = annotation["gt_bboxes_3d"].tensor[:, :7].numpy()
+            boxes = annotation["gt_bboxes_3d"].tensor.numpy()
             true = boxes[np.asarray(annotation["gt_labels_3d"]) >= 0]
-        return frame_id, dataset[index], true
+        return ids[index], dataset[index], true
 
     def _data_of_cloud(self, path: Path) -> dict[str, Any]:
         """Model input of a cloud without annotations."""
@@ -199,6 +209,17 @@ class FrameInference:
         return data
 
 
-def _frame_id(info: dict[str, Any]) -> str:
-    """The frame's name: the name of its cloud, since the host renumbers frames."""
-    return Path(info["lidar_points"]["lidar_path"]).stem
+def _stem(path: str | Path) -> str:
+    """The name of a cloud's file without its type."""
+    name = Path(path).name
+    return name.removesuffix(cloud_suffix(name) or "")
+
+
+def _lag_column(pipeline: Sequence[dict[str, Any]]) -> int | None:
+    """Which column of the model's points is their time lag; None if there is none."""
+    for step in pipeline:
+        if step["type"] == "LoadPointsFromMultiSweeps":
+            columns = step.get("use_dim", _HOST_COLUMNS)
+            columns = list(range(columns)) if isinstance(columns, int) else list(columns)
+            return columns.index(_LAG) if _LAG in columns else None
+    return None

@@ -70,14 +70,14 @@ def write_pictures(
     files = [out / f"{name}_bev.png", out / f"{name}.ply"]
     scene = scene_of_frame(frame, min_score=min_score)
     write_bev_picture(files[0], frame, min_score=min_score)
-    write_ply(files[1], scene)
+    write_ply(files[1], scene, frame.forward)
     moved = [row for row in frame.most_changed(len(frame.scores)) if frame.scores[row] >= min_score]
     if inferred.energy is None:
         problems.append(f"The model has no f to draw around the boxes of frame {name}.")
     elif not moved:
         problems.append(f"No refined box of frame {name} has a score of {min_score} or more.")
     else:
-        box = torch.as_tensor(frame.refined[moved[0]])
+        box = torch.as_tensor(frame.refined[moved[0], : inferred.energy_columns])
         landscape = energy_landscape(inferred.energy(moved[0]), box)
         files.append(out / f"{name}_energy.png")
         write_energy_picture(files[-1], landscape, frame, moved[0])

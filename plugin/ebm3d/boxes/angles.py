@@ -19,6 +19,11 @@ def wrap_to_pi(angle: Tensor) -> Tensor:
     return torch.sub(angle, turns, alpha=2 * math.pi)
 
 
+def wrap_yaw(boxes: Tensor) -> Tensor:
+    """Return boxes or local offsets ``(..., D)``, D >= 7, with the yaw in (-pi, pi]."""
+    return torch.cat((boxes[..., :6], wrap_to_pi(boxes[..., 6:7]), boxes[..., 7:]), dim=-1)
+
+
 def observation_angle(boxes: Tensor) -> Tensor:
     """Return ``yaw - atan2(y, x)`` of boxes ``(..., 7)``, radians in (-pi, pi].
 

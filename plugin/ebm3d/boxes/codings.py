@@ -1,21 +1,21 @@
 """Residual codings: boxes as residuals from anchors or from other boxes, and back.
 
-N reference boxes; S samples of each, if any. :meth:`BoxCoding.log_volume` makes a density of
-residuals one of boxes (meters and radians), :meth:`BoxCoding.jacobian` a covariance.
+N reference boxes; S samples of each, if any; D columns of the boxes, 9 with velocities.
+:meth:`BoxCoding.log_volume` makes a density of residuals one of boxes (meters, radians, m/s),
+:meth:`BoxCoding.jacobian` a covariance.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from ebm3d.boxes.angles import wrap_to_pi
-from ebm3d.boxes.frames import rotate_about_z
-from ebm3d.boxes.local import add_local_offsets, local_offsets
+from ebm3d.boxes.local import add_local_offsets, local_offsets, rotate_offsets
 from ebm3d.errors import check_boxes, shape_error
 from ebm3d.records import TensorRecord
 
@@ -27,28 +27,29 @@ class BoxCoding(TensorRecord, ABC):
     """Boxes as residuals from reference boxes.
 
     Attributes:
-        reference: ``(N, 7)`` anchors or boxes, LiDAR frame, sizes positive.
+        reference: ``(N, D)`` anchors or boxes, LiDAR frame, sizes positive.
 
     Raises:
         ValueError: for another shape, here and where boxes or residuals come in.
     """
 
+    columns: ClassVar[tuple[int, ...]] = (7,)
     reference: Tensor
 
     def __post_init__(self) -> None:
-        check_boxes(self.reference, "reference")
+        check_boxes(self.reference, "reference", self.columns)
 
     @abstractmethod
     def encode(self, boxes: Tensor) -> Tensor:
-        """Return residuals of boxes ``(N, 7)`` or ``(N, S, 7)``, same shape."""
+        """Return residuals of boxes ``(N, D)`` or ``(N, S, D)``, same shape."""
 
     @abstractmethod
     def decode(self, residuals: Tensor) -> Tensor:
-        """Return boxes of residuals ``(N, 7)`` or ``(N, S, 7)``, same shape, yaw in (-pi, pi]."""
+        """Return boxes of residuals ``(N, D)`` or ``(N, S, D)``, same shape, yaw in (-pi, pi]."""
 
     @abstractmethod
     def jacobian(self, residuals: Tensor) -> Tensor:
-        """Return the derivatives of the boxes by the residuals, ``(N, 7, 7)`` at ``(N, 7)``."""
+        """Return the derivatives of the boxes by the residuals, ``(N, D, D)`` at ``(N, D)``."""
 
     @abstractmethod
     def log_volume(self, boxes: Tensor) -> Tensor:
@@ -63,18 +64,19 @@ class BoxCoding(TensorRecord, ABC):
         """Return the coding whose references, and decoded boxes, are rotated by yaws ``(N,)``.
 
         Centers of decoded boxes stay in :class:`AnchorCoding`; in :class:`LocalCoding` along and
-        across rotate with the reference.
+        across rotate with the reference, velocities of references stay.
         """
         if yaw.shape != self.reference.shape[:1]:
             raise shape_error("yaw", f"({len(self.reference)},), one per reference box", yaw)
-        reference = torch.cat((self.reference[:, :6], self.reference[:, 6:] + yaw[:, None]), dim=1)
+        rest, turned = self.reference[:, :6], self.reference[:, 6:7] + yaw[:, None]
+        reference = torch.cat((rest, turned, self.reference[:, 7:]), dim=1)
         return replace(self, reference=reference)
 
     def _reference_of(self, name: str, values: Tensor) -> Tensor:
-        """References, broadcastable to boxes or residuals ``(N, 7)`` or ``(N, S, 7)``."""
-        rows = len(self.reference)
-        if values.ndim not in (2, 3) or (values.shape[0], values.shape[-1]) != (rows, 7):
-            expected = f"({rows}, 7) or ({rows}, S, 7), a row per reference box"
+        """References, broadcastable to boxes or residuals ``(N, D)`` or ``(N, S, D)``."""
+        rows, columns = self.reference.shape
+        if values.ndim not in (2, 3) or (values.shape[0], values.shape[-1]) != (rows, columns):
+            expected = f"({rows}, {columns}) or ({rows}, S, {columns}), a row per reference box"
             raise shape_error(name, expected, values)
         return rows_like(self.reference, values)
 
@@ -139,13 +141,15 @@ class LocalCoding(BoxCoding):
     """Residuals along the axes of reference boxes, in standard deviations of the noise.
 
     Along, across and up from bottom center to bottom center, log ratios of the sizes, the wrapped
-    difference of the yaws: the coordinates the noise is drawn in (docs/method.md, M-2).
+    difference of the yaws, the difference of the velocities along and across if D is 9: the
+    coordinates the noise is drawn in (docs/method.md, M-2).
 
     Attributes:
-        noise_std: ``(N, 7)``: along, across, up (m); length, width, height (log ratio); yaw (rad).
-            Positive.
+        noise_std: ``(N, D)``: along, across, up (m); length, width, height (log ratio); yaw (rad);
+            velocity along and across (m/s). Positive.
     """
 
+    columns: ClassVar[tuple[int, ...]] = (7, 9)
     noise_std: Tensor
 
     def __post_init__(self) -> None:
@@ -171,11 +175,11 @@ class LocalCoding(BoxCoding):
         return torch.cat((moved[..., :3], sizes, moved[..., 6:]), dim=-1)
 
     def jacobian(self, residuals: Tensor) -> Tensor:
-        """See :meth:`BoxCoding.jacobian`; x and y share those of along and across."""
+        """See :meth:`BoxCoding.jacobian`; x and y share those of along and across, as vx and vy."""
         sizes = self.reference[:, 3:6] * torch.exp(residuals[..., 3:6] * self.noise_std[:, 3:6])
         std = self.noise_std
         stretch = torch.cat((std[:, :3], sizes * std[:, 3:6], std[:, 6:]), dim=-1)
-        columns = rotate_about_z(torch.diag_embed(stretch), self.reference[:, 6:])
+        columns = rotate_offsets(torch.diag_embed(stretch), self.reference[:, 6:7])
         return columns.transpose(-1, -2)
 
     def log_volume(self, boxes: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ebm3d.records import TensorRecord
 
 @dataclass(frozen=True)
 class BoxDistribution(TensorRecord):
-    r"""Densities of N boxes over meters and radians.
+    r"""Densities of N boxes of D columns over meters, radians and m/s.
 
     .. math::
         p(y) = \left|\det \partial t/\partial y\right|
@@ -41,37 +41,38 @@ class BoxDistribution(TensorRecord):
 
     @property
     def boxes(self) -> Tensor:
-        """The point estimates ``(N, 7)``, yaw in (-pi, pi]."""
+        """The point estimates ``(N, D)``, yaw in (-pi, pi]."""
         return self.coding.decode(self.density.point)
 
     @property
     def covariance(self) -> Tensor:
-        """Covariance of the boxes ``(N, 7, 7)``, LiDAR axes, to first order at the point."""
+        """Covariance of the boxes ``(N, D, D)``, LiDAR axes, to first order at the point."""
         jacobian = self.coding.jacobian(self.density.point)
         return jacobian @ self.density.covariance @ jacobian.transpose(-1, -2)
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of each dimension ``(N, 7)``."""
+        """Standard deviation of each dimension ``(N, D)``."""
         return torch.diagonal(self.covariance, dim1=-2, dim2=-1).clamp_min(0).sqrt()
 
     def residuals(self, boxes: Tensor) -> Tensor:
-        """Residuals of boxes ``(N, 7)`` or ``(N, S, 7)``, yaw the image nearest to the point's."""
+        """Residuals of boxes ``(N, D)`` or ``(N, S, D)``, yaw the image nearest to the point's."""
         residuals = self.coding.encode(boxes)
         period = rows_like(self.yaw_period / self.coding.yaw_unit, residuals[..., 6])
         point = rows_like(self.density.point[:, 6], residuals[..., 6])
         yaw = residuals[..., 6] - torch.round((residuals[..., 6] - point) / period) * period
-        return torch.cat((residuals[..., :6], yaw[..., None]), dim=-1)
+        return torch.cat((residuals[..., :6], yaw[..., None], residuals[..., 7:]), dim=-1)
 
     def log_prob(self, boxes: Tensor) -> Tensor:
-        """Log densities ``(N,)`` or ``(N, S)`` of boxes ``(N, 7)`` or ``(N, S, 7)``, nats."""
+        """Log densities ``(N,)`` or ``(N, S)`` of boxes ``(N, D)`` or ``(N, S, D)``, nats."""
         if boxes.ndim == 2:
             return self.log_prob(boxes[:, None])[:, 0]
         nearest = self.residuals(boxes)[:, None]
         period = self.yaw_period / self.coding.yaw_unit
         shift = period[:, None] * constant((-1.0, 0.0, 1.0), nearest)
         yaw = nearest[..., 6] + shift[..., None]
-        images = torch.cat((nearest[..., :6].expand(*yaw.shape, 6), yaw[..., None]), dim=-1)
+        rest = nearest.expand(*yaw.shape, -1)
+        images = torch.cat((rest[..., :6], yaw[..., None], rest[..., 7:]), dim=-1)
         log_p = self.density.log_prob(images.flatten(1, 2)).unflatten(1, yaw.shape[1:])
         return torch.logsumexp(log_p, dim=1) - self.coding.log_volume(boxes)
 
@@ -82,7 +83,7 @@ class BoxDistribution(TensorRecord):
     def squared_mahalanobis(self, boxes: Tensor) -> Tensor:
         """Squared distances ``(N,)`` or ``(N, S)`` from the mean, in the residuals' covariance.
 
-        Of a Gaussian, chi-squared with 7 degrees of freedom. NaN without an inverse.
+        Of a Gaussian, chi-squared with D degrees of freedom. NaN without an inverse.
         """
         if boxes.ndim == 2:
             return self.squared_mahalanobis(boxes[:, None])[:, 0]
@@ -93,7 +94,7 @@ class BoxDistribution(TensorRecord):
 
     @torch.no_grad()
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw boxes ``(N, S, 7)``; see :meth:`Density.sample`."""
+        """Draw boxes ``(N, S, D)``; see :meth:`Density.sample`."""
         return self.coding.decode(self.density.sample(num_samples, generator))
 
     def rescaled(self, factors: Tensor | float) -> BoxDistribution:

@@ -1,4 +1,4 @@
-"""Densities of residuals: N boxes, one density each; S samples; D residuals (7 for boxes)."""
+"""Densities of residuals: N boxes, one density each; S samples; D residuals (of boxes 7 or 9)."""
 
 from __future__ import annotations
 

@@ -17,11 +17,12 @@ def relative_uncertainty(std: Tensor, boxes: Tensor) -> Tensor:
             + \tfrac14 (d_x^2 + d_y^2)\, \sigma_\theta^2}{d_x^2 + d_y^2 + d_z^2}
 
     the mean over the eight corners, to first order and for uncorrelated dimensions. Ours;
-    docs/method.md, M-18. Standard deviations ``(N, 7)`` in m and rad; returns ``(N,)``.
+    docs/method.md, M-18. Standard deviations ``(N, D)`` in m and rad; returns ``(N,)``. Velocities
+    and their deviations do not enter.
     """
-    check_boxes(boxes)
+    check_boxes(boxes, columns=(7, 9))
     if std.shape != boxes.shape:
-        raise shape_error("std", f"({len(boxes)}, 7), as boxes", std)
+        raise shape_error("std", f"{tuple(boxes.shape)}, as boxes", std)
     variance, squares = std.square(), boxes[:, 3:6].square()
     rotation = squares[:, :2].sum(1) * variance[:, 6] / 4
     sizes = variance[:, 3:5].sum(1) / 4 + variance[:, 5] / 2
@@ -35,8 +36,8 @@ def decayed_scores(scores: Tensor, std: Tensor, boxes: Tensor, decay: float) -> 
 
     Args:
         scores: ``(N,)``, or ``(N, K)`` of K classes.
-        std: ``(N, 7)``, m and rad; a box keeps its scores where one is not finite.
-        boxes: ``(N, 7)``.
+        std: ``(N, D)``, m and rad; a box keeps its scores where one is not finite.
+        boxes: ``(N, D)``.
         decay: kappa, at least 0: at 10, a displacement of 5 % of the diagonal takes 39 %.
     """
     if len(scores) != len(boxes) or scores.ndim > 2:

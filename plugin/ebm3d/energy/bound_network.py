@@ -25,7 +25,7 @@ from ebm3d.pooling.scene import BoxPool, Scenes
 
 
 class Network(Protocol):
-    """From features ``(N, S, F)`` and boxes ``(N, S, 7)`` to outputs ``(N, S, *output_shape)``."""
+    """From features ``(N, S, F)`` and boxes ``(N, S, D)`` to outputs ``(N, S, *output_shape)``."""
 
     output_shape: tuple[int, ...]
 
@@ -48,7 +48,7 @@ class BoundNetwork:
         pools: their features are joined.
         network: from features to outputs.
         scenes: frames that the pools read.
-        boxes: ``(N, 7)`` boxes near which the network will be evaluated.
+        boxes: ``(N, 7)`` boxes near which the network will be evaluated, or ``(N, 9)``.
         labels: ``(N,)`` class indices.
         scene_index: ``(N,)`` frame of each box; all zero if left out.
         max_evaluations: about how many boxes are evaluated at a time; activations are recomputed
@@ -75,7 +75,7 @@ class BoundNetwork:
         required, shape = self.required_output_shape, network.output_shape
         if required is not None and shape != required:
             raise input_error("network.output_shape", str(required), shape, "use EnergyNetwork")
-        check_floating_boxes(boxes)
+        check_floating_boxes(boxes, columns=(7, 9))
         check_labels(labels, len(boxes), network.num_classes or 1, "mean_sizes")
         if scene_index is None:
             scene_index = torch.zeros_like(labels)
@@ -84,8 +84,8 @@ class BoundNetwork:
         if max_evaluations is not None:
             check_count("max_evaluations", max_evaluations)
         _check_devices(scenes, boxes, labels, scene_index)
-        self.labels = labels
-        self._pools, self._network, self._dtype = tuple(pools), network, boxes.dtype
+        self.labels, self._bound_boxes = labels, boxes
+        self._pools, self._network = tuple(pools), network
         self._contexts: list[Any] = []
         if len(boxes) == 0:  # perhaps without a frame, too: nothing will be read
             return
@@ -99,7 +99,8 @@ class BoundNetwork:
         """Evaluate the network.
 
         Args:
-            boxes: ``(N, 7)``, or ``(N, S, 7)`` for S variants of each.
+            boxes: ``(N, D)``, or ``(N, S, D)`` for S variants of each, D as of the bound boxes; or
+                D = 7 where that is nine: these variants have the velocities of the bound boxes.
 
         Returns:
             ``(N, *output_shape)`` or ``(N, S, *output_shape)``; differentiable in boxes,
@@ -110,7 +111,7 @@ class BoundNetwork:
         """
         if boxes.ndim == 2:
             return self(boxes[:, None])[:, 0]
-        self._check_variants(boxes)
+        boxes = self._variants(boxes)
         if boxes.numel() == 0:
             return boxes.new_zeros((*boxes.shape[:2], *self._network.output_shape))
         parts = self._split(boxes)
@@ -121,36 +122,40 @@ class BoundNetwork:
 
     @torch.no_grad()
     def pooled(self, boxes: Tensor) -> Tensor:
-        """Return the joined features ``(N, S, F)`` of boxes ``(N, S, 7)``, without a graph.
+        """Return the joined features ``(N, S, F)`` of boxes ``(N, S, D)``, without a graph.
 
         Raises:
             ValueError: if the number or the type of boxes is not the bound one.
         """
-        self._check_variants(boxes)
+        boxes = self._variants(boxes)
         if boxes.numel() == 0:
             return boxes.new_zeros(*boxes.shape[:2], sum(p.out_channels for p in self._pools))
         return torch.cat([self._pool(part) for part in self._split(boxes)], dim=1)
 
-    def _check_variants(self, boxes: Tensor) -> None:
-        """Raise unless boxes are ``(N, S, 7)`` of the bound type."""
-        num = len(self.labels)
-        if boxes.ndim != 3 or boxes.shape[::2] != (num, 7):
-            raise shape_error("boxes", f"({num}, S, 7)", boxes)
-        if boxes.dtype != self._dtype:
-            expected = f"of the type of the boxes bound to, {self._dtype}"
+    def _variants(self, boxes: Tensor) -> Tensor:
+        """Variants of the bound type and number, with the bound velocities where they have none."""
+        num, columns = self._bound_boxes.shape
+        if boxes.ndim != 3 or boxes.shape[0] != num or boxes.shape[2] not in (7, columns):
+            raise shape_error("boxes", f"({num}, S, {columns})", boxes)
+        if boxes.dtype != self._bound_boxes.dtype:
+            expected = f"of the type of the boxes bound to, {self._bound_boxes.dtype}"
             raise input_error("boxes", expected, boxes.dtype, "pass boxes.to(that type)")
+        if boxes.shape[2] == columns:
+            return boxes
+        velocities = self._bound_boxes[:, None, 7:].expand(-1, boxes.shape[1], -1)
+        return torch.cat((boxes, velocities), dim=-1)
 
     def _split(self, boxes: Tensor) -> tuple[Tensor, ...]:
-        """Variants ``(N, S, 7)``, N at least 1, in parts of about the bound on evaluations."""
+        """Variants ``(N, S, D)``, N at least 1, in parts of about the bound on evaluations."""
         return boxes.split(max(1, self._max_evaluations // len(boxes)), dim=1)
 
     def _pool(self, boxes: Tensor) -> Tensor:
-        """Features of ``(N, S, 7)`` boxes."""
+        """Features of ``(N, S, D)`` boxes."""
         pooled = [p(c, boxes) for p, c in zip(self._pools, self._contexts, strict=True)]
         return torch.cat(pooled, dim=-1)
 
     def _evaluate(self, boxes: Tensor) -> Tensor:
-        """Outputs of ``(N, S, 7)`` boxes at once."""
+        """Outputs of ``(N, S, D)`` boxes at once."""
         return self._network(self._pool(boxes), boxes, self.labels)
 
     def _evaluate_twice(self, boxes: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """A learned proposal around true boxes: its samples, density and loss.
 
-N boxes; M noise samples and S variants of each.
+N boxes of D columns; M noise samples and S variants of each.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ class BoundProposal:
 
     @property
     def noise_std(self) -> Tensor:
-        """``(N, 7)``, that of the base noise; see :meth:`ebm3d.noise.BoxNoise.noise_std`."""
+        """``(N, D)``, that of the base noise; see :meth:`ebm3d.noise.BoxNoise.noise_std`."""
         return self._base.noise_std
 
     @property
     def reference(self) -> Tensor:
-        """``(N, 7)`` boxes at which the proposal was predicted."""
+        """``(N, D)`` boxes at which the proposal was predicted."""
         return self._base.reference
 
     @property
     def reference_noise_std(self) -> Tensor:
-        """``(N, 7)`` :attr:`noise_std` at the reference."""
+        """``(N, D)`` :attr:`noise_std` at the reference."""
         return self._base.reference_noise_std
 
     @torch.no_grad()
@@ -64,7 +64,7 @@ class BoundProposal:
 
     @torch.no_grad()
     def log_prob(self, boxes: Tensor) -> Tensor:
-        """Log density ``(N, S)`` at boxes ``(N, S, 7)``, nats, meters and radians; no graph."""
+        """Log density ``(N, S)`` at boxes ``(N, S, D)``, nats; no graph."""
         learned = self.distribution.log_prob(boxes)
         if self._base_share == 0:
             return learned

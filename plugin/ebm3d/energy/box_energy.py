@@ -6,7 +6,7 @@ from ebm3d.energy.bound_network import BoundNetwork
 
 
 class BoxEnergy(BoundNetwork):
-    """The unnormalized log density f of boxes: ``(N, 7) -> (N,)``, ``(N, S, 7) -> (N, S)``.
+    """The unnormalized log density f of boxes: ``(N, D) -> (N,)``, ``(N, S, D) -> (N, S)``.
 
     Arguments and errors as :class:`BoundNetwork`; the network gives one value per box.
     """

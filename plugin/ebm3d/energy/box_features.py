@@ -1,4 +1,4 @@
-"""How the box enters the network directly: z, sizes (height included), distance, viewing angle.
+"""How the box enters the network directly: z, sizes, distance, viewing angle, velocity.
 
 N boxes; S variants of each.
 """
@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ebm3d.boxes.frames import rotate_about_z
 from ebm3d.devices import constant
 from ebm3d.pooling.twins import apply, gradients
 
 NUM_BOX_FEATURES = 8
+NUM_VELOCITY_FEATURES = 2
 _SIZE_SCALE = 4.0
 _DISTANCE_SCALE = 25.0  # meters
 _SCALE = (*(_SIZE_SCALE,) * 3, 1.0, 1 / _DISTANCE_SCALE, 1.0, 1.0, 1.0)
@@ -45,6 +47,20 @@ def box_features(boxes: Tensor, shift: Tensor) -> Tensor:
     """
     features: Tensor = apply(_BoxFeatures, boxes, shift[:, None])
     return features
+
+
+def velocity_features(boxes: Tensor) -> Tensor:
+    """Inverse hyperbolic sines of the velocity along and across the heading, m/s.
+
+    Linear below 1 m/s, where a parked car and a slow one differ, logarithmic above.
+
+    Args:
+        boxes: ``(N, S, 9)``.
+
+    Returns:
+        ``(N, S, 2)``, differentiable in boxes, twice.
+    """
+    return torch.asinh(rotate_about_z(boxes[..., 7:9], -boxes[..., 6]))
 
 
 def _by_torch(boxes: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Noise drawn in part from a mixture density network that is trained beside the energy.
 
-N boxes; K components; F pooled features.
+N boxes; D residuals, as the rows of the base noise's stds; K components; F pooled features.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from ebm3d.energy.network import RegressionNetwork
 from ebm3d.errors import check_count, check_positive, input_error, is_number
 from ebm3d.noise import BoundNoise, BoxNoise
 from ebm3d.registry import register
-
-_PER_COMPONENT = 15  # a weight, seven means, seven log variances
 
 
 @register
@@ -86,9 +84,9 @@ class LearnedProposal(nn.Module):
         self.base, self.num_components = base, num_components
         self.base_share, self.nll_weight, self.max_mean = base_share, nll_weight, max_mean
         self.log_std_range = (math.log(std_range[0]), math.log(std_range[1]))
-        self.network = RegressionNetwork(
-            in_channels, num_components * _PER_COMPONENT, mean_sizes, hidden_channels
-        )
+        # Per component a weight, D means and D log variances.
+        num_outputs = num_components * (1 + 2 * base.num_columns)
+        self.network = RegressionNetwork(in_channels, num_outputs, mean_sizes, hidden_channels)
         self._init_stds()
 
     def around(self, noise: BoundNoise, f: BoundNetwork) -> BoundProposal:
@@ -108,14 +106,15 @@ class LearnedProposal(nn.Module):
         )
 
     def _mixture(self, outputs: Tensor) -> MixtureDensity:
-        """The mixture of residuals of the network's outputs ``(N, 15 K)``."""
-        count = self.num_components
-        log_weights, means, levels = outputs.split((count, 7 * count, 7 * count), dim=1)
+        """The mixture of residuals of the network's outputs ``(N, (1 + 2 D) K)``."""
+        count, columns = self.num_components, self.base.num_columns
+        parts = count, columns * count, columns * count
+        log_weights, means, levels = outputs.split(parts, dim=1)
         low, high = self.log_std_range
         log_variances = 2 * (low + (high - low) * torch.sigmoid(levels))
         return MixtureDensity(
-            self.max_mean * torch.tanh(means.reshape(-1, count, 7) / self.max_mean),
-            log_variances.reshape(-1, count, 7),
+            self.max_mean * torch.tanh(means.reshape(-1, count, columns) / self.max_mean),
+            log_variances.reshape(-1, count, columns),
             log_weights=log_weights,
         )
 
@@ -127,7 +126,8 @@ class LearnedProposal(nn.Module):
         low, high = self.log_std_range
         level = ((log_stds - low) / (high - low)).clamp(0.01, 0.99)
         last: nn.Linear = self.network.layers[-1]  # type: ignore[assignment]
-        last.bias[-7 * self.num_components :] = torch.logit(level).repeat_interleave(7)
+        columns = self.base.num_columns
+        last.bias[-columns * self.num_components :] = torch.logit(level).repeat_interleave(columns)
 
 
 def _is_range(pair: Any) -> bool:

@@ -49,14 +49,14 @@ class LogDensity:
     def __call__(
         self, normalized: NormalizedEnergy, f: Tensor, detected: Tensor, criterion: Any
     ) -> Tensor:
-        """Return log p ``(N,)`` of refined boxes, nats, meters and radians.
+        """Return log p ``(N,)`` of refined boxes, nats, meters, radians and m/s.
 
         NaN where f or log Z is not finite.
 
         Args:
             normalized: f around N refined boxes.
             f: ``(N,)`` at them.
-            detected: ``(N, 7)``.
+            detected: ``(N, D)``.
             criterion: the training method.
         """
         if len(f) == 0:

@@ -13,8 +13,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ebm3d.energy.box_features import NUM_BOX_FEATURES, box_features, class_shift
-from ebm3d.errors import check_count, input_error
+from ebm3d.energy.box_features import (
+    NUM_BOX_FEATURES,
+    NUM_VELOCITY_FEATURES,
+    box_features,
+    class_shift,
+    velocity_features,
+)
+from ebm3d.errors import check_count, input_error, shape_error
 from ebm3d.registry import register
 
 
@@ -29,6 +35,7 @@ class BoxNetwork(nn.Module):
         mean_sizes: ``(num_classes, 3)`` mean length, width, height per class, meters.
         hidden_channels: widths of the hidden layers.
         embedding_channels: length of the class embedding.
+        velocities: whether boxes have nine columns, with velocities.
     """
 
     output_std: ClassVar[float] = 0.01  # of the last layer's initial weights
@@ -40,6 +47,7 @@ class BoxNetwork(nn.Module):
         mean_sizes: Sequence[Sequence[float]],
         hidden_channels: Sequence[int] = (256, 256),
         embedding_channels: int = 8,
+        velocities: bool = False,
     ) -> None:
         super().__init__()
         sizes = torch.as_tensor(mean_sizes, dtype=torch.float32)
@@ -53,12 +61,14 @@ class BoxNetwork(nn.Module):
         for width in hidden_channels:
             check_count("hidden_channels", width)
         self.output_shape: tuple[int, ...] = (num_outputs,)
+        self.velocities = velocities
         self.register_buffer("log_mean_sizes", torch.log(sizes), persistent=False)
         self.log_mean_sizes: Tensor
         self.register_buffer("class_shift", class_shift(self.log_mean_sizes), persistent=False)
         self.class_shift: Tensor
         self.embedding = nn.Embedding(len(sizes), embedding_channels)
-        widths = [in_channels + NUM_BOX_FEATURES + embedding_channels, *hidden_channels]
+        of_box = NUM_BOX_FEATURES + velocities * NUM_VELOCITY_FEATURES
+        widths = [in_channels + of_box + embedding_channels, *hidden_channels]
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):
             layers += [nn.Linear(width, next_width), nn.SiLU()]
@@ -77,17 +87,25 @@ class BoxNetwork(nn.Module):
 
         Args:
             pooled: ``(N, S, in_channels)``.
-            boxes: ``(N, S, 7)``, sizes positive.
+            boxes: ``(N, S, 7)``, sizes positive; ``(N, S, 9)`` with ``velocities``.
             labels: ``(N,)`` class indices, int64, which :class:`ebm3d.energy.BoundNetwork` checks.
 
         Returns:
             ``(N, S, *output_shape)``.
+
+        Raises:
+            ValueError: for another number of columns.
         """
+        columns = 9 if self.velocities else 7
+        if boxes.shape[-1] != columns:
+            raise shape_error("boxes", f"(N, S, {columns})", boxes, "set velocities of the network")
         shift, embedded = (
             table.index_select(0, labels) for table in (self.class_shift, self.embedding.weight)
         )
         embedded = embedded[:, None].expand(-1, boxes.shape[1], -1)
-        parts = (pooled, box_features(boxes, shift.to(boxes.dtype)), embedded)
+        parts = [pooled, box_features(boxes[..., :7], shift.to(boxes.dtype)), embedded]
+        if self.velocities:
+            parts.append(velocity_features(boxes))
         outputs: Tensor = self.layers(torch.cat(parts, dim=-1))
         return outputs
 
@@ -104,8 +122,11 @@ class EnergyNetwork(BoxNetwork):
         mean_sizes: Sequence[Sequence[float]],
         hidden_channels: Sequence[int] = (256, 256),
         embedding_channels: int = 8,
+        velocities: bool = False,
     ) -> None:
-        super().__init__(in_channels, 1, mean_sizes, hidden_channels, embedding_channels)
+        super().__init__(
+            in_channels, 1, mean_sizes, hidden_channels, embedding_channels, velocities
+        )
         self.output_shape = ()
 
     def forward(self, pooled: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ class NormalizedEnergy:
 
     Args:
         energy: bound to N boxes.
-        boxes: ``(N, 7)`` near modes of f.
+        boxes: ``(N, D)`` near modes of f.
         noise: as wide as the errors f can tell apart.
     """
 
@@ -28,7 +28,7 @@ class NormalizedEnergy:
         self._posteriors: dict[tuple[int, int], ImportanceSamples] = {}
 
     def noise_std(self, boxes: Tensor) -> Tensor:
-        """Return the noise's standard deviations ``(N, 7)`` around boxes ``(N, 7)``."""
+        """Return the noise's standard deviations ``(N, D)`` around boxes ``(N, D)``."""
         return self._noise.noise_std(boxes, self.energy.labels)
 
     @cached_property

@@ -1,6 +1,6 @@
 """The normalizer of exp f near boxes, by adaptive importance sampling.
 
-N boxes; K weighted samples of each; D = 7 residuals.
+N boxes; K weighted samples of each; D residuals: 7, or 9 with velocities.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class ImportanceSamples(TensorRecord):
 
     Attributes:
         coding: residuals around the boxes the samples were drawn around.
-        samples: ``(N, K, 7)`` boxes.
+        samples: ``(N, K, D)`` boxes.
         f: ``(N, K)`` at the samples.
-        log_q: ``(N, K)`` log density of q there, nats, meters and radians.
+        log_q: ``(N, K)`` log density of q there, nats, meters, radians and m/s.
         temperature: tau.
     """
 
@@ -69,17 +69,17 @@ class ImportanceSamples(TensorRecord):
 
     @property
     def residuals(self) -> Tensor:
-        """Residuals of the samples ``(N, K, 7)``."""
+        """Residuals of the samples ``(N, K, D)``."""
         return self.coding.encode(self.samples)
 
     @property
     def mean_residuals(self) -> Tensor:
-        """Weighted mean of the residuals ``(N, 7)``."""
+        """Weighted mean of the residuals ``(N, D)``."""
         return _moments(self.weights, self.residuals)[0]
 
     @property
     def residual_covariance(self) -> Tensor:
-        """Weighted covariance of the residuals ``(N, 7, 7)``."""
+        """Weighted covariance of the residuals ``(N, D, D)``."""
         return _moments(self.weights, self.residuals)[1]
 
     def log_prob(self, f: Tensor) -> Tensor:
@@ -89,17 +89,19 @@ class ImportanceSamples(TensorRecord):
         return f / self.temperature - self.log_normalizer
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw boxes ``(N, num_samples, 7)`` from the weighted ones; NaN where weights are NaN."""
+        """Draw boxes ``(N, num_samples, D)`` from the weighted ones; NaN where weights are NaN."""
         check_count("num_samples", num_samples, least=0)
         check_generator(generator, self.f)
         if len(self.f) == 0 or num_samples == 0:
-            return self.samples.new_zeros(len(self.f), num_samples, 7)
+            return self.samples.new_zeros(len(self.f), num_samples, self.samples.shape[2])
         weights = self.weights
         # On a GPU a weight that is NaN fails an assertion, after which the process cannot use it.
         finite = torch.isfinite(weights).all(dim=1, keepdim=True)
         weights = torch.where(finite, weights, 1.0)
         drawn = torch.multinomial(weights, num_samples, replacement=True, generator=generator)
-        boxes = torch.gather(self.samples, 1, drawn[..., None].expand(-1, -1, 7))
+        boxes = torch.gather(
+            self.samples, 1, drawn[..., None].expand(-1, -1, self.samples.shape[2])
+        )
         return torch.where(finite[..., None], boxes, math.nan)
 
     def gaussian(self, yaw_period: float = 2 * math.pi) -> BoxDistribution:
@@ -107,12 +109,12 @@ class ImportanceSamples(TensorRecord):
 
         .. math:: \frac{\mathrm{ESS}\, \Sigma + I}{\mathrm{ESS} + 1}
 
-        of the residuals: the moments of few effective samples are too narrow, those of fewer than
-        eight not invertible.
+        of the residuals: the moments of few effective samples are too narrow, those of at most
+        D not invertible.
         """
         mean, covariance = _moments(self.weights, self.residuals)
         size = self.effective_sample_size[:, None, None]
-        unit = torch.eye(7, dtype=size.dtype, device=size.device)
+        unit = torch.eye(mean.shape[1], dtype=size.dtype, device=size.device)
         root = torch.linalg.cholesky_ex((size * covariance + unit) / (size + 1))[0]
         return BoxDistribution(MultivariateGaussianDensity(mean, root), self.coding, yaw_period)
 
@@ -147,8 +149,8 @@ def sample_posterior(
     batch, and errors of different boxes are not independent.
 
     Args:
-        f: evaluates S boxes near each of ``boxes``, ``(N, S, 7) -> (N, S)``.
-        boxes: ``(N, 7)``, refined ones: near modes of f.
+        f: evaluates S boxes near each of ``boxes``, ``(N, S, D) -> (N, S)``.
+        boxes: ``(N, D)``, refined ones: near modes of f.
         labels: ``(N,)``.
         noise: first proposal; as wide as the errors f can tell apart.
         num_samples: K of each round.
@@ -172,7 +174,7 @@ def sample_posterior(
     for _ in range(num_rounds - 1 if len(boxes) else 0):
         gaussian = adapted_gaussian(posterior.log_weights, posterior.residuals)
         drawn = noise.sample(wide, labels, num_samples, generator)
-        normal = standard_normal((num_samples, 7), wide, generator)
+        normal = standard_normal((num_samples, wide.shape[1]), wide, generator)
         shift = torch.einsum("nij,kj->nki", gaussian.scale_tril, normal)
         from_gaussian = gaussian.location[:, None] + shift
         from_noise = coding.encode(drawn.boxes[:, 1:])
@@ -239,7 +241,7 @@ def _weigh(
     log_q: Tensor,
     dtype: torch.dtype,
 ) -> ImportanceSamples:
-    """Evaluate f, in ``dtype``, at samples ``(N, K, 7)``."""
+    """Evaluate f, in ``dtype``, at samples ``(N, K, D)``."""
     values = f(samples.to(dtype))
     if getattr(values, "shape", None) != samples.shape[:2]:
         raise shape_error("f(boxes)", f"{tuple(samples.shape[:2])}, one value per box", values)

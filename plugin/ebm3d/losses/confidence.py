@@ -40,9 +40,10 @@ class ConfidenceLoss:
     Logs ``confidence_error``, the mean absolute error of sigmoid(f).
 
     Args:
-        target: "iou" for the 3D IoU with the true box; "gaussian" for exp(-|t|^2 / 2) of the
-            residuals t in units of ``noise_std``.
-        noise_std: seven standard deviations for "gaussian": m, log ratios, rad.
+        target: "iou" for the 3D IoU with the true box, which no velocity changes; "gaussian" for
+            exp(-|t|^2 / 2) of the residuals t in units of ``noise_std``.
+        noise_std: seven standard deviations for "gaussian": m, log ratios, rad; nine of boxes with
+            velocities, m/s.
         num_noise_samples: M per true box.
     """
 
@@ -57,8 +58,8 @@ class ConfidenceLoss:
         check_count("num_noise_samples", num_noise_samples)
         if target not in ("iou", "gaussian"):
             raise input_error("target", "'iou' or 'gaussian'", repr(target))
-        if (target == "gaussian") != (noise_std is not None and len(noise_std) == 7):
-            expected = "seven numbers with target='gaussian', and None otherwise"
+        if (target == "gaussian") != (noise_std is not None and len(noise_std) in (7, 9)):
+            expected = "seven or nine numbers with target='gaussian', and None otherwise"
             raise input_error("noise_std", expected, noise_std)
         for std in noise_std or ():
             check_positive("noise_std", std)
@@ -74,10 +75,14 @@ class ConfidenceLoss:
         return TrainingLoss(confidence_loss(logits, targets), {"confidence_error": error})
 
     def confidences(self, boxes: Tensor) -> Tensor:
-        """Targets ``(N, S)`` of boxes ``(N, S, 7)``, of which the first are the true ones."""
-        true = boxes[:, :1].expand_as(boxes).reshape(-1, 7)
-        flat = boxes.reshape(-1, 7)
+        """Targets ``(N, S)`` of boxes ``(N, S, D)``, of which the first are the true ones."""
+        columns = boxes.shape[-1]
+        true = boxes[:, :1].expand_as(boxes).reshape(-1, columns)
+        flat = boxes.reshape(-1, columns)
         if self.noise_std is None:
-            return iou_3d(flat, true, aligned=True).reshape(boxes.shape[:2])
+            return iou_3d(flat[:, :7], true[:, :7], aligned=True).reshape(boxes.shape[:2])
+        if len(self.noise_std) != columns:
+            expected = f"{columns} numbers, as boxes have columns"
+            raise input_error("noise_std", expected, self.noise_std)
         residuals = LocalCoding(true, constant(self.noise_std, true).expand_as(true)).encode(flat)
         return torch.exp(-0.5 * residuals.square().sum(-1)).reshape(boxes.shape[:2])

@@ -137,7 +137,8 @@ class KLDISLoss:
         return TrainingLoss(loss, logged, samples, values.detach())
 
     def target_log_prob(self, noise: NoiseAround, boxes: Tensor) -> Tensor:
-        """Log density p ``(N, S)`` of boxes ``(N, S, 7)``, nats, in meters and radians."""
+        """Log density p ``(N, S)`` of boxes ``(N, S, D)``, nats, in meters, radians and m/s."""
         coding = LocalCoding(noise.boxes, noise.noise_std * self.target_std)
         residuals, log_volume = coding.encode(boxes), coding.log_volume(boxes)
-        return -0.5 * residuals.square().sum(-1) - 3.5 * math.log(2 * math.pi) - log_volume
+        log_peak = -boxes.shape[-1] / 2 * math.log(2 * math.pi)
+        return -0.5 * residuals.square().sum(-1) + log_peak - log_volume

@@ -50,7 +50,8 @@ class MLMCMCLoss:
     def __call__(self, f: Scorer, noise: NoiseAround) -> TrainingLoss:
         """Evaluate the loss per true box; no noise is drawn."""
         log_density = ResidualDensity(f, LocalCoding(noise.boxes, noise.noise_std))
-        start = noise.boxes.new_zeros(len(noise.boxes), self.num_chains, 7)
+        num, columns = noise.boxes.shape
+        start = noise.boxes.new_zeros(num, self.num_chains, columns)
         sizes = self.step_size, self.num_steps
         chains = langevin(log_density, start, *sizes, generator=noise.generator)
         values = log_density(torch.cat((start[:, :1], chains), dim=1))

@@ -137,7 +137,7 @@ class ScoreMatchingLoss:
     def __call__(self, f: Scorer, noise: NoiseAround) -> TrainingLoss:
         """Evaluate the loss per true box."""
         log_density = ResidualDensity(f, LocalCoding(noise.boxes, noise.noise_std))
-        points = noise.boxes.new_zeros(len(noise.boxes), 1, 7)
+        points = torch.zeros_like(noise.boxes)[:, None]
         if self.kind == "exact":
             loss = score_matching_loss(log_density, points)
         else:
@@ -149,7 +149,7 @@ class ScoreMatchingLoss:
 class DSMLoss:
     """Trains f by :func:`dsm_loss` on Gaussian residuals around the true boxes.
 
-    Residuals are in standard deviations of the perturbation: the expected loss of a flat f is 7.
+    Residuals are in standard deviations of the perturbation: the expected loss of a flat f is D.
 
     Args:
         std: of the perturbation, in standard deviations of the noise.
@@ -166,7 +166,8 @@ class DSMLoss:
     def __call__(self, f: Scorer, noise: NoiseAround) -> TrainingLoss:
         """Evaluate the loss per true box, the mean over its perturbed boxes."""
         log_density = ResidualDensity(f, LocalCoding(noise.boxes, noise.noise_std * self.std))
-        shape = (len(noise.boxes), self.num_noise_samples, 7)
+        num, columns = noise.boxes.shape
+        shape = (num, self.num_noise_samples, columns)
         residuals = standard_normal(shape, noise.boxes, noise.generator)
         loss = dsm_loss(gradient_of(log_density, residuals), residuals, 1.0)
         return TrainingLoss(loss.mean(dim=1))

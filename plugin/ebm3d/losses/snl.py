@@ -51,9 +51,10 @@ class SNLLoss(nn.Module):
     r"""Trains f and its log normalizer b by :func:`snl_loss`; f - b is a normalized log density.
 
     b is a small network g on the pooled features of a noisy (or detected) box :math:`y'`, its log
-    sizes and the log scales :math:`\sigma` of the noise there,
+    sizes and the log scales :math:`\sigma` of the noise there (seven also of boxes with velocities,
+    whose scales enter by the volume),
 
-    .. math:: b = g(\phi(y'), \log d', \log\sigma) + \tfrac72 \log 2\pi
+    .. math:: b = g(\phi(y'), \log d', \log\sigma) + \tfrac D2 \log 2\pi
         + \log\left|\det\frac{\partial y}{\partial t}\right|_{y'}
 
     g starts at zero; no gradient flows from b into the features. docs/method.md, M-25. Logs
@@ -104,13 +105,14 @@ class SNLLoss(nn.Module):
         return TrainingLoss(loss, logged, samples, values.detach())
 
     def log_normalizer(self, f: FeatureScorer, reference: Tensor, noise_std: Tensor) -> Tensor:
-        """b ``(N,)``, nats in meters and radians, with a graph to its parameters alone.
+        """b ``(N,)``, nats in meters, radians and m/s, with a graph to its parameters alone.
 
-        ``reference`` ``(N, 7)`` are noisy or detected boxes, ``noise_std`` ``(N, 7)`` the standard
+        ``reference`` ``(N, D)`` are noisy or detected boxes, ``noise_std`` ``(N, D)`` the standard
         deviations of the noise around them.
         """
         reference, noise_std = reference.detach(), noise_std.detach()
-        inputs = (f.pooled(reference[:, None])[:, 0], reference[:, 3:6].log(), noise_std.log())
+        scales = reference[:, 3:6].log(), noise_std[:, :7].log()
+        inputs = (f.pooled(reference[:, None])[:, 0], *scales)
         learned: Tensor = self.network(torch.cat(inputs, dim=1))[:, 0]
         volume = LocalCoding(reference, noise_std).log_volume(reference)
-        return learned + volume + 3.5 * math.log(2 * math.pi)
+        return learned + volume + reference.shape[1] / 2 * math.log(2 * math.pi)

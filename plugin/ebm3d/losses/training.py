@@ -1,6 +1,7 @@
 """The contract of training methods: ``(f, noise) -> TrainingLoss``.
 
-N true boxes; M noise samples of each; S variants of each; F pooled features.
+N true boxes of D columns, 9 with velocities; M noise samples and S variants of each; F pooled
+features.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 
 
 class FeatureScorer(Protocol):
-    """f ``(N, S)`` of boxes ``(N, S, 7)`` near the true ones (:class:`ebm3d.energy.BoxEnergy`)."""
+    """f ``(N, S)`` of boxes ``(N, S, D)`` near the true ones (:class:`ebm3d.energy.BoxEnergy`)."""
 
     def __call__(self, boxes: Tensor) -> Tensor:
         """Evaluate f, differentiable in boxes and parameters."""
@@ -27,7 +28,7 @@ class Samples(Protocol):
 
     @property
     def boxes(self) -> Tensor:
-        """``(N, M + 1, 7)``; index 0 of the second axis is the true box."""
+        """``(N, M + 1, D)``; index 0 of the second axis is the true box."""
 
     @property
     def log_q(self) -> Tensor:
@@ -39,19 +40,19 @@ class NoiseAround(Protocol):
 
     @property
     def boxes(self) -> Tensor:
-        """``(N, 7)`` true boxes."""
+        """``(N, D)`` true boxes."""
 
     @property
     def noise_std(self) -> Tensor:
-        """``(N, 7)`` standard deviations of the residuals of a ``LocalCoding`` around them."""
+        """``(N, D)`` standard deviations of the residuals of a ``LocalCoding`` around them."""
 
     @property
     def reference(self) -> Tensor:
-        """``(N, 7)`` a draw of the noise in place of a detection, the same at each call."""
+        """``(N, D)`` a draw of the noise in place of a detection, the same at each call."""
 
     @property
     def reference_noise_std(self) -> Tensor:
-        """``(N, 7)`` standard deviations of the noise around the reference, not the true box."""
+        """``(N, D)`` standard deviations of the noise around the reference, not the true box."""
 
     @property
     def generator(self) -> torch.Generator | None:
@@ -61,7 +62,7 @@ class NoiseAround(Protocol):
         """Draw M = ``num_samples`` boxes around each true box."""
 
     def log_prob(self, boxes: Tensor) -> Tensor:
-        """Log densities ``(N, S)`` at boxes ``(N, S, 7)``, nats, in meters and radians."""
+        """Log densities ``(N, S)`` at boxes ``(N, S, D)``, nats, in meters, radians and m/s."""
 
     def scale_std(self, factor: float) -> CenteredNoise:
         """Noise centered on the true boxes, all standard deviations times ``factor``."""
@@ -71,10 +72,10 @@ class CenteredNoise(NoiseAround, Protocol):
     """Noise of one kind around any box (:class:`ebm3d.noise.BoundNoise`)."""
 
     def with_centers(self, boxes: Tensor) -> CenteredNoise:
-        """The same noise around boxes ``(N, 7)`` of the same classes."""
+        """The same noise around boxes ``(N, D)`` of the same classes."""
 
     def log_prob_around(self, centers: Tensor) -> Tensor:
-        """Log densities ``(N, S)`` of ``boxes`` under noise around ``(N, S, 7)``."""
+        """Log densities ``(N, S)`` of ``boxes`` under noise around ``(N, S, D)``."""
 
 
 @dataclass(frozen=True)

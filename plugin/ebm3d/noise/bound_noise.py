@@ -1,6 +1,6 @@
 """Noise around true boxes, and samples of it.
 
-N true boxes; M noise samples of each; S variants of each.
+N true boxes of D columns; M noise samples of each; S variants of each.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class NoiseSamples:
     """True boxes with their noise samples.
 
     Attributes:
-        boxes: ``(N, M + 1, 7)``; index 0 of the second axis is the true box.
-        log_q: ``(N, M + 1)`` log density of the noise there, nats, in meters and radians.
+        boxes: ``(N, M + 1, D)``; index 0 of the second axis is the true box.
+        log_q: ``(N, M + 1)`` log density of the noise there, nats, in meters, radians and m/s.
     """
 
     boxes: Tensor
@@ -37,11 +37,11 @@ class BoundNoise:
 
     Args:
         noise: drawn around each box.
-        boxes: ``(N, 7)`` true boxes.
+        boxes: ``(N, D)`` true boxes, D as the rows of the noise's stds; velocities known.
         labels: ``(N,)`` class indices.
         frame_sizes: number of boxes of each frame, whose samples are drawn together; one frame if
             left out.
-        reference: ``(N, 7)``, or None to draw it.
+        reference: ``(N, D)``, or None to draw it.
         generator: source of randomness on the device of ``boxes``.
 
     Raises:
@@ -60,7 +60,7 @@ class BoundNoise:
         reference: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        check_valid_boxes(boxes)
+        check_valid_boxes(boxes, columns=(noise.num_columns,))
         check_labels(labels, len(boxes), len(noise.stds), "stds")
         sizes = list(frame_sizes or [len(boxes)])
         for size in sizes:
@@ -75,12 +75,12 @@ class BoundNoise:
 
     @property
     def noise_std(self) -> Tensor:
-        """``(N, 7)``; see :meth:`BoxNoise.noise_std`."""
+        """``(N, D)``; see :meth:`BoxNoise.noise_std`."""
         return self._noise.noise_std(self.boxes, self.labels)
 
     @property
     def reference(self) -> Tensor:
-        """``(N, 7)`` boxes as a detector might predict the true ones, the same at each call.
+        """``(N, D)`` boxes as a detector might predict the true ones, the same at each call.
 
         A log-normalizer or a proposal is conditioned on them. Drawn from the noise when first
         asked for, so that samples drawn before are the same with and without it.
@@ -91,7 +91,7 @@ class BoundNoise:
 
     @property
     def reference_noise_std(self) -> Tensor:
-        """``(N, 7)`` :attr:`noise_std` at the reference: independent of the true box."""
+        """``(N, D)`` :attr:`noise_std` at the reference: independent of the true box."""
         return self._noise.noise_std(self.reference, self.labels)
 
     def sample(self, num_samples: int) -> NoiseSamples:
@@ -101,17 +101,18 @@ class BoundNoise:
         )
 
     def log_prob(self, boxes: Tensor) -> Tensor:
-        """Log densities ``(N, S)`` at boxes ``(N, S, 7)``; see :meth:`BoxNoise.log_prob`."""
+        """Log densities ``(N, S)`` at boxes ``(N, S, D)``; see :meth:`BoxNoise.log_prob`."""
         return self._noise.log_prob(self.boxes, boxes, self.labels)
 
     def log_prob_around(self, centers: Tensor) -> Tensor:
-        """Log densities ``(N, S)`` of the true boxes under noise around ``(N, S, 7)``, nats."""
+        """Log densities ``(N, S)`` of the true boxes under noise around ``(N, S, D)``, nats."""
         if centers.ndim != 3 or centers.shape[::2] != self.boxes.shape:
-            raise shape_error("centers", f"({len(self.boxes)}, S, 7)", centers)
-        num, variants = centers.shape[:2]
-        at = self.boxes[:, None].expand_as(centers).reshape(-1, 1, 7)
+            num, columns = self.boxes.shape
+            raise shape_error("centers", f"({num}, S, {columns})", centers)
+        num, variants, columns = centers.shape
+        at = self.boxes[:, None].expand_as(centers).reshape(-1, 1, columns)
         labels = self.labels[:, None].expand(num, variants).reshape(-1)
-        return self._noise.log_prob(centers.reshape(-1, 7), at, labels).reshape(num, variants)
+        return self._noise.log_prob(centers.reshape(-1, columns), at, labels).reshape(num, variants)
 
     def scale_std(self, factor: float) -> BoundNoise:
         """Return noise of scaled deviations around the same boxes, with another reference."""
@@ -119,7 +120,7 @@ class BoundNoise:
         return noise.around(self.boxes, self.labels, self._frame_sizes, generator=self.generator)
 
     def with_centers(self, boxes: Tensor) -> BoundNoise:
-        """Return the noise around other boxes ``(N, 7)`` of the same classes and frames."""
+        """Return the noise around other boxes ``(N, D)`` of the same classes and frames."""
         if boxes.shape != self.boxes.shape:
             raise shape_error("boxes", f"{tuple(self.boxes.shape)} like the bound ones", boxes)
         return self._noise.around(boxes, self.labels, self._frame_sizes, generator=self.generator)

@@ -1,6 +1,7 @@
 """Gaussian mixture noise around boxes, with standard deviations per class.
 
-N true boxes; M noise samples and S variants of each; K mixture components.
+N true boxes of D columns, 9 with velocities; M noise samples and S variants of each; K mixture
+components.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ebm3d.boxes.angles import wrap_to_pi
+from ebm3d.boxes.angles import wrap_yaw
 from ebm3d.boxes.local import add_local_offsets, local_offsets
 from ebm3d.devices import standard_normal, whole_numbers
 from ebm3d.errors import (
@@ -35,7 +36,7 @@ _SIZES = ("log", "metric")
 
 @register
 class BoxNoise:
-    r"""Mixture of Gaussians around each true box, one component index for all seven dimensions.
+    r"""Mixture of Gaussians around each true box, one component index for all D dimensions.
 
     .. math::
         q(\tilde y\,|\,y_i) = \frac1K\sum_{k=1}^{K} N\!\left(T(\tilde y; y_i);\, 0,\,
@@ -49,11 +50,11 @@ class BoxNoise:
     the yaw (beyond pi).
 
     Args:
-        stds: standard deviations, one row of 7 for all classes or ``(num_classes, 7)``: along,
+        stds: standard deviations, one row of D for all classes or ``(num_classes, D)``: along,
             across, up (m); length, width, height (dimensionless log ratio, or m for "metric"); yaw
-            (rad).
+            (rad); for boxes with velocities also those along and across the heading (m/s).
         multipliers: :math:`m_k`, one per component.
-        axes: "box" or "world", the axes of the center offsets.
+        axes: "box" or "world", the axes of the offsets of center and velocity.
         sizes: "log" or "metric".
         shared_in_scene: draw one set of M offsets for all boxes of a frame (the paper); cheaper,
             but the samples of a frame are then not independent.
@@ -75,8 +76,8 @@ class BoxNoise:
     ) -> None:
         table, factors = _as_table("stds", stds), _as_table("multipliers", multipliers)
         table = table[None] if table.ndim == 1 else table
-        if table.ndim != 2 or table.shape[1] != 7:
-            raise shape_error("stds", "(7,) or (num_classes, 7)", table)
+        if table.ndim != 2 or table.shape[1] not in (7, 9):
+            raise shape_error("stds", "(7,) or (num_classes, 7), or 9 with velocities", table)
         if factors.ndim != 1:
             raise shape_error("multipliers", "(K,), one per component", factors)
         for name, value in (("stds", table), ("multipliers", factors)):
@@ -88,6 +89,7 @@ class BoxNoise:
             raise input_error("sizes", f"one of {_SIZES}", repr(sizes))
         check_positive("min_size", min_size)
         self.stds, self.multipliers = table, factors
+        self.num_columns = table.shape[1]
         self._constants = tuple(map(tuple, table.tolist())), tuple(factors.tolist())
         self.axes, self.sizes = axes, sizes
         self.shared_in_scene, self.min_size = shared_in_scene, min_size
@@ -98,23 +100,25 @@ class BoxNoise:
         return self
 
     def noise_std(self, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Return standard deviations ``(N, 7)`` for a ``LocalCoding`` around boxes ``(N, 7)``.
+        """Return standard deviations ``(N, D)`` for a ``LocalCoding`` around boxes ``(N, D)``.
 
         Along, across, up (m); length, width, height (log ratio, to first order where the noise is
-        metric); yaw (rad).
+        metric); yaw (rad); velocity along and across (m/s).
         """
         self._check(boxes, labels)
         stds = self._tables(boxes).class_stds(labels)
         if self.axes == "box" and self.sizes == "log":
             return stds
-        plane, sizes = stds[:, :2], stds[:, 3:6]
+        plane, sizes, velocity = stds[:, :2], stds[:, 3:6], stds[:, 7:]
         if self.axes == "world":
-            cos, sin = torch.cos(boxes[:, 6:]), torch.sin(boxes[:, 6:])
+            cos, sin = torch.cos(boxes[:, 6:7]), torch.sin(boxes[:, 6:7])
             squared = torch.cat((cos, sin, sin, cos), dim=1).reshape(-1, 2, 2).square()
             plane = (squared @ plane.square()[..., None])[..., 0].sqrt()
+            if self.num_columns > 7:
+                velocity = (squared @ velocity.square()[..., None])[..., 0].sqrt()
         if self.sizes == "metric":
             sizes = sizes / boxes[:, 3:6]
-        return torch.cat((plane, stds[:, 2:3], sizes, stds[:, 6:]), dim=1)
+        return torch.cat((plane, stds[:, 2:3], sizes, stds[:, 6:7], velocity), dim=1)
 
     def scale_std(self, factor: float) -> BoxNoise:
         """Return the noise with all standard deviations times a positive factor."""
@@ -127,6 +131,11 @@ class BoxNoise:
             self.shared_in_scene,
             self.min_size,
         )
+
+    def without_velocity(self) -> BoxNoise:
+        """Return the noise of the first seven columns, its marginal."""
+        options = self.axes, self.sizes, self.shared_in_scene, self.min_size
+        return BoxNoise(self.stds[:, :7].tolist(), self.multipliers.tolist(), *options)
 
     def shared(self) -> BoxNoise:
         """Return the noise with ``shared_in_scene``: no box depends on the number of others."""
@@ -183,11 +192,11 @@ class BoxNoise:
         return NoiseSamples(torch.cat((moved[..., :3], sizes, moved[..., 6:]), dim=-1), log_q)
 
     def log_prob(self, boxes: Tensor, samples: Tensor, labels: Tensor) -> Tensor:
-        """Return log densities ``(N, S)`` at ``samples``, nats, in meters and radians.
+        """Return log densities ``(N, S)`` at ``samples``, nats, in meters, radians and m/s.
 
         Args:
-            boxes: ``(N, 7)`` true boxes.
-            samples: ``(N, S, 7)``.
+            boxes: ``(N, D)`` true boxes.
+            samples: ``(N, S, D)``.
             labels: ``(N,)`` class indices.
 
         Raises:
@@ -195,7 +204,7 @@ class BoxNoise:
         """
         self._check(boxes, labels)
         if samples.ndim != 3 or samples.shape[::2] != boxes.shape:
-            raise shape_error("samples", f"({len(boxes)}, S, 7)", samples)
+            raise shape_error("samples", f"({len(boxes)}, S, {self.num_columns})", samples)
         center = boxes[:, None]
         offsets = self._offsets(center, samples)
         tables = self._tables(boxes)
@@ -214,29 +223,27 @@ class BoxNoise:
     def _draw_frame(
         self, size: int, num_samples: int, like: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Components ``(size, M)`` and standard normal numbers ``(size, M, 7)`` of a frame."""
+        """Components ``(size, M)`` and standard normal numbers ``(size, M, D)`` of a frame."""
         shape = (1 if self.shared_in_scene and size else size, num_samples)
         component = whole_numbers(len(self.multipliers), shape, like, generator)
-        normal = standard_normal((*shape, 7), like, generator)
+        normal = standard_normal((*shape, self.num_columns), like, generator)
         return component.expand(size, -1), normal.expand(size, -1, -1)
 
     def _add_offsets(self, center: Tensor, offsets: Tensor) -> Tensor:
-        """Boxes ``(N, 1, 7)`` moved by ``(N, S, 7)`` along the configured axes."""
+        """Boxes ``(N, 1, D)`` moved by ``(N, S, D)`` along the configured axes."""
         if self.axes == "box":
             return add_local_offsets(center, offsets)
-        moved = center + offsets
-        return torch.cat((moved[..., :6], wrap_to_pi(moved[..., 6:])), dim=-1)
+        return wrap_yaw(center + offsets)
 
     def _offsets(self, center: Tensor, samples: Tensor) -> Tensor:
-        """Offsets of ``(N, S, 7)`` boxes from ``(N, 1, 7)`` along the configured axes."""
+        """Offsets of ``(N, S, D)`` boxes from ``(N, 1, D)`` along the configured axes."""
         if self.axes == "box":
             return local_offsets(center, samples)
-        offsets = samples - center
-        return torch.cat((offsets[..., :6], wrap_to_pi(offsets[..., 6:])), dim=-1)
+        return wrap_yaw(samples - center)
 
     def _check(self, boxes: Tensor, labels: Tensor) -> None:
-        """Raise unless boxes are ``(N, 7)``, of a floating-point type, and labels have rows."""
-        check_floating_boxes(boxes)
+        """Raise unless boxes are ``(N, D)``, of a floating-point type, and labels have rows."""
+        check_floating_boxes(boxes, columns=(self.num_columns,))
         check_labels(labels, len(boxes), len(self.stds), "stds")
 
 

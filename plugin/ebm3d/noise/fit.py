@@ -9,7 +9,13 @@ from torch import Tensor
 
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.local import local_offsets
-from ebm3d.errors import check_valid_boxes, shape_error
+from ebm3d.errors import (
+    can_read,
+    check_floating_boxes,
+    check_valid_boxes,
+    input_error,
+    shape_error,
+)
 
 # Of a Gaussian, 68.27 % lie within one standard deviation of zero.
 _ONE_SIGMA = math.erf(1 / math.sqrt(2))
@@ -23,22 +29,32 @@ def fit_noise_stds(true: Tensor, detected: Tensor) -> Tensor:
     is an error of the direction classifier, which no noise should cover.
 
     Args:
-        true: ``(N, 7)`` true boxes, N >= 1.
-        detected: ``(N, 7)`` the boxes detected for them.
+        true: ``(N, D)`` true boxes, N >= 1, D of 7 or 9 columns; velocities of NaN are unknown.
+        detected: ``(N, D)`` the boxes detected for them.
 
     Returns:
-        ``(7,)``: along, across, up (m); length, width, height (log ratio); yaw (rad). Errors are
-        taken about zero: a bias of the detector widens the noise.
+        ``(D,)``: along, across, up (m); length, width, height (log ratio); yaw (rad); velocity
+        along and across (m/s), over the pairs where it is known. Errors are taken about zero: a
+        bias of the detector widens the noise.
 
     Raises:
-        ValueError: for wrong shapes, no pairs, or boxes that are not finite and of positive size.
+        ValueError: for wrong shapes, no pairs (of known velocity), or boxes that are not finite and
+            of positive size.
     """
-    check_valid_boxes(true, "true")
-    check_valid_boxes(detected, "detected")
+    for name, boxes in (("true", true), ("detected", detected)):
+        check_floating_boxes(boxes, name, (7, 9))
+        known = torch.cat(
+            (boxes[:, :7], boxes[:, 7:].masked_fill(boxes[:, 7:].isnan(), 0.0)), dim=1
+        )
+        check_valid_boxes(known, name, (7, 9))
     if true.shape != detected.shape or len(true) == 0:
-        raise shape_error("detected", f"(N, 7) with N >= 1, as true {tuple(true.shape)}", detected)
+        expected = f"{tuple(true.shape)}, as true, of at least one box (N >= 1)"
+        raise shape_error("detected", expected, detected)
     offsets = local_offsets(true, detected)
     ratio = torch.log(detected[:, 3:6] / true[:, 3:6])
-    yaw = 0.5 * wrap_to_pi(2 * offsets[:, 6:])
-    errors = torch.cat((offsets[:, :3], ratio, yaw), dim=1).abs()
-    return torch.quantile(errors.double(), _ONE_SIGMA, dim=0).to(errors.dtype)
+    yaw = 0.5 * wrap_to_pi(2 * offsets[:, 6:7])
+    errors = torch.cat((offsets[:, :3], ratio, yaw, offsets[:, 7:]), dim=1).abs()
+    fitted = torch.nanquantile(errors.double(), _ONE_SIGMA, dim=0).to(errors.dtype)
+    if can_read(fitted) and bool(fitted.isnan().any()):
+        raise input_error("velocities", "known in at least one pair", "NaN in all of them")
+    return fitted

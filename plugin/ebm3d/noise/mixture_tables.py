@@ -1,6 +1,7 @@
 """Constants of the Gaussian mixture of :class:`ebm3d.noise.BoxNoise` on one device.
 
-N boxes; S variants of each; C classes, or one row for all of them; K mixture components.
+N boxes of D columns; S variants of each; C classes, or one row for all of them; K mixture
+components.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class MixtureTables:
     """Constants of one type on one device; not to be changed in place.
 
     Attributes:
-        stds: ``(C, 7)`` standard deviations.
+        stds: ``(C, D)`` standard deviations.
         multipliers: ``(K,)`` factors of ``stds``, one per component.
         curvatures: ``(K,)`` second derivative of a component's log density, in units of ``stds``.
         log_peaks: ``(C, K)`` log of a component's share times its density at the center.
@@ -43,17 +44,18 @@ class MixtureTables:
         with torch.inference_mode(False):
             rows = torch.tensor(stds, dtype=torch.float64)
             factors = torch.tensor(multipliers, dtype=torch.float64)
-            constant = -3.5 * math.log(2 * math.pi) - math.log(len(multipliers))
-            log_peaks = constant - rows.log().sum(1, keepdim=True) - 7 * factors.log()
+            size = rows.shape[1]
+            constant = -size / 2 * math.log(2 * math.pi) - math.log(len(multipliers))
+            log_peaks = constant - rows.log().sum(1, keepdim=True) - size * factors.log()
             tables = (rows, factors, -factors.square().reciprocal(), log_peaks)
             return cls(*(table.to(device, dtype) for table in tables))
 
     def class_stds(self, labels: Tensor) -> Tensor:
-        """Standard deviations ``(N, 7)`` of classes ``(N,)``."""
+        """Standard deviations ``(N, D)`` of classes ``(N,)``."""
         return _rows(self.stds, labels)
 
     def log_density(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Log density ``(N, S)`` per unit volume of offsets, at ``(N, S, 7)`` offsets over stds."""
+        """Log density ``(N, S)`` per unit volume of offsets, at ``(N, S, D)`` offsets over stds."""
         squared = z.square().sum(-1, keepdim=True)
         log_peaks = _rows(self.log_peaks, labels)[:, None]
         components = torch.addcmul(log_peaks, squared, self.curvatures, value=0.5)

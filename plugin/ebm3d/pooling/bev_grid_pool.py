@@ -100,13 +100,13 @@ class BEVGridPool(nn.Module):
         return context.maps.evaluations_at_once
 
     def forward(self, context: BEVContext, boxes: Tensor) -> Tensor:
-        """Return ``(N, S, out_channels)`` of boxes ``(N, S, 7)``.
+        """Return ``(N, S, out_channels)`` of boxes ``(N, S, 7)``; velocities do not enter.
 
         Differentiable in boxes, map and projection, twice.
         """
         maps = context.maps
         scale, origin = context.geometry.meters_to_map(maps.scale, maps.shift, self.center_offset)
-        return maps.read(grid_positions(boxes, self.template.to(boxes), scale, origin))
+        return maps.read(grid_positions(boxes[..., :7], self.template.to(boxes), scale, origin))
 
 
 def grid_positions(boxes: Tensor, template: Tensor, scale: Pair, origin: Pair) -> Tensor:

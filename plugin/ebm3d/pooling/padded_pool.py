@@ -25,6 +25,7 @@ class PaddedContext:
     Attributes:
         xyz: ``(N, K, 3)`` the points, meters.
         extra: ``(N, K, F - 3)`` their features.
+        lag: ``(N, K)`` seconds.
         weight: ``(N, 1, 1)`` points of the cloud that each stands for, and one over it.
         inverse_weight: ``(N, 1, 1)``.
         first: ``(D, H + 2)`` of :func:`fold_first_layer`.
@@ -34,6 +35,7 @@ class PaddedContext:
 
     xyz: Tensor
     extra: Tensor
+    lag: Tensor
     weight: Tensor
     inverse_weight: Tensor
     first: Tensor
@@ -49,6 +51,7 @@ class PaddedContext:
         return cls(
             crops.points[..., :3],
             crops.points[..., 3:],
+            crops.lag,
             weight,
             weight.reciprocal(),
             fold_first_layer(first.weight, first.bias),
@@ -62,13 +65,13 @@ def pool_padded(context: PaddedContext, boxes: Tensor) -> Tensor:
 
     Args:
         context: points near N boxes, and the layers.
-        boxes: ``(N, S, 7)``.
+        boxes: ``(N, S, 7)`` or ``(N, S, 9)``.
 
     Returns:
         ``(N, S, 2 C + 2)``, differentiable in boxes and layers, twice. The first point of a crop
         that reaches a maximum gets its gradient.
     """
-    hidden = weighted_basis(boxes, context.xyz, context.extra, context.margin)
+    hidden = weighted_basis(boxes, context.xyz, context.extra, context.lag, context.margin)
     hidden = torch.relu_(torch.relu_(hidden @ context.first) @ context.second)
     pooled: Tensor = apply(_PoolPadded, hidden, context.weight, context.inverse_weight)
     return pooled

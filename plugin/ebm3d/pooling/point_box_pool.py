@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from ebm3d.boxes.kernels import kernels_serve
-from ebm3d.errors import check_count, input_error
+from ebm3d.devices import constant
+from ebm3d.errors import check_count, input_error, is_number
 from ebm3d.pooling.padded_pool import PaddedContext, pool_padded
 from ebm3d.pooling.point_crops import PaddedCrops, PointCrops, crop_points
 from ebm3d.pooling.point_features import point_features
@@ -37,6 +39,10 @@ class PointBoxPool(nn.Module):
     ``max_points`` the choice depends weakly on the crop. Source: docs/method.md, M-5 (the 2020
     paper sees the height only through the map).
 
+    Points of several sweeps, with their lag in the column ``time_feature``, are moved by the
+    velocity of the evaluated box, so that f sees it: those of a moving object fall on one shape at
+    its true velocity.
+
     Args:
         channels: widths of the two point layers.
         margin: how far outside the box points count, meters: along, across, vertically.
@@ -44,6 +50,10 @@ class PointBoxPool(nn.Module):
             above the reach of the noise and of the refiner. It costs only the crop.
         max_points: largest number of points kept per crop, those out of the window included.
         num_features: F, columns of the clouds used, x, y, z included (4: with intensity).
+        time_feature: the column that holds a point's lag, the time of the frame less that of the
+            point, seconds; None: all points are of the frame's time.
+        feature_scales: factors of the columns after z, before the network; 1 if left out.
+        max_velocity_shift: how far a velocity may move from that of the crop, m/s.
     """
 
     def __init__(
@@ -53,6 +63,9 @@ class PointBoxPool(nn.Module):
         max_box_shift: float = 1.5,
         max_points: int = 256,
         num_features: int = 4,
+        time_feature: int | None = None,
+        feature_scales: Sequence[float] | None = None,
+        max_velocity_shift: float = 3.0,
     ) -> None:
         super().__init__()
         if len(margin) != 3 or not all(0 < value < math.inf for value in margin):
@@ -61,6 +74,17 @@ class PointBoxPool(nn.Module):
             raise input_error("max_box_shift", "at least 0 and finite", max_box_shift)
         check_count("max_points", max_points)
         check_count("num_features", num_features, least=3)
+        if time_feature is not None and time_feature not in range(3, num_features):
+            expected = f"None or a column after z, 3 to {num_features - 1}"
+            raise input_error("time_feature", expected, repr(time_feature))
+        scales = tuple(feature_scales or (1.0,) * (num_features - 3))
+        if len(scales) != num_features - 3 or not all(map(is_number, scales)):
+            expected = f"{num_features - 3} finite numbers, one per column after z"
+            raise input_error("feature_scales", expected, repr(feature_scales))
+        if not is_number(max_velocity_shift) or max_velocity_shift < 0:
+            raise input_error("max_velocity_shift", "at least 0 and finite", max_velocity_shift)
+        self.time_feature, self.max_velocity_shift = time_feature, max_velocity_shift
+        self._scales = None if set(scales) <= {1.0} else (1.0, 1.0, 1.0, *map(float, scales))
         self.margin, self.max_box_shift = tuple(margin), max_box_shift
         self.max_points, self.num_features = max_points, num_features
         self.first = nn.Linear(NUM_GEOMETRIC + num_features - 3, channels[0])
@@ -74,7 +98,8 @@ class PointBoxPool(nn.Module):
 
         Args:
             scenes: must have points.
-            boxes: ``(N, 7)``; later calls may move each by up to ``max_box_shift``.
+            boxes: ``(N, 7)``; later calls may move each by up to ``max_box_shift``. With nine
+                columns points are looked for where the velocity moves them.
             scene_index: ``(N,)`` frame of each box.
 
         Raises:
@@ -85,7 +110,8 @@ class PointBoxPool(nn.Module):
                 "points",
                 f"one cloud per frame ({len(scenes.bev)})",
                 f"{len(scenes.points)} clouds",
-                "set model.type to 'RefinedVoxelNet', which hands them on",
+                "set model.type to 'RefinedVoxelNet' (or the Refined... type of your detector), "
+                "which hands them on",
             )
         clouds = [p[:, : self.num_features].detach().to(boxes.dtype) for p in scenes.points]
         if any(cloud.shape[1] < self.num_features for cloud in clouds):
@@ -96,7 +122,17 @@ class PointBoxPool(nn.Module):
                 "set num_features of PointBoxPool to the columns of your clouds",
             )
         reach = [m + self.max_box_shift for m in self.margin]
-        crops = crop_points(clouds, boxes.detach(), scene_index, reach, self.max_points)
+        crops = crop_points(
+            clouds,
+            boxes.detach(),
+            scene_index,
+            reach,
+            self.max_points,
+            self.time_feature,
+            self.max_velocity_shift,
+        )
+        if self._scales is not None:
+            crops = replace(crops, points=crops.points * constant(self._scales, crops.points))
         if isinstance(crops, PaddedCrops):
             return PaddedContext.of(crops, self.first, self.second, self.margin)
         return crops
@@ -111,7 +147,7 @@ class PointBoxPool(nn.Module):
         return max(1, MAX_BYTES // (context.xyz.shape[1] * point))
 
     def forward(self, context: PointCrops | PaddedContext, boxes: Tensor) -> Tensor:
-        """Return ``(N, S, out_channels)`` of boxes ``(N, S, 7)``.
+        """Return ``(N, S, out_channels)`` of boxes ``(N, S, 7)`` or ``(N, S, 9)``.
 
         Mean and maximum of the point features, and the logarithms of one plus the number of points
         in the window and inside the box. Differentiable in boxes and parameters, twice. Memory

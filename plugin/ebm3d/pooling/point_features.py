@@ -37,7 +37,8 @@ def point_features(
 
     Args:
         crops: points near N boxes.
-        boxes: ``(N, S, 7)`` evaluated boxes.
+        boxes: ``(N, S, 7)`` evaluated boxes, or ``(N, S, 9)``: a point is moved by the velocity
+            times its lag.
         margin: of the window along, across, up, meters.
 
     Returns:
@@ -45,12 +46,13 @@ def point_features(
         inside the box, NaN for a box that is not finite; the evaluated box of each row ``(R,)``,
         int64. The first three are differentiable in boxes, twice.
     """
-    flat = boxes.reshape(-1, 7)
+    flat = boxes.flatten(0, 1)
     start = np.searchsorted(crops.owner.numpy(), np.arange(boxes.shape[0] + 1))
-    arrays = crops.points.numpy(), start, flat.detach().contiguous().numpy(), boxes.shape[1]
-    point, owner = (torch.from_numpy(i) for i in select_kernel(*arrays, np.asarray(margin)))
-    features, window, counts = apply(_PointFeatures, flat, crops.points, point, owner, margin)
-    return features, window, counts, owner
+    points = crops.points.numpy(), crops.lag.numpy(), start
+    arrays = *points, flat.detach().contiguous().numpy(), boxes.shape[1]
+    rows = [torch.from_numpy(i) for i in select_kernel(*arrays, np.asarray(margin))]
+    features, window, counts = apply(_PointFeatures, flat, crops.points, crops.lag, *rows, margin)
+    return features, window, counts, rows[1]
 
 
 class _PointFeatures(torch.autograd.Function):
@@ -58,14 +60,20 @@ class _PointFeatures(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, boxes: Tensor, points: Tensor, point: Tensor, owner: Tensor, margin: Vector
+        ctx: Any,
+        boxes: Tensor,
+        points: Tensor,
+        lag: Tensor,
+        point: Tensor,
+        owner: Tensor,
+        margin: Vector,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Features, window and counts."""
-        ctx.save_for_backward(boxes, points, point, owner)
+        ctx.save_for_backward(boxes, points, lag, point, owner)
         ctx.margin = margin
         features = boxes.new_empty(len(owner), NUM_GEOMETRIC + points.shape[1] - 3)
         window, counts = boxes.new_empty(len(owner)), _zero_if_finite(boxes, 2)
-        arrays = (t.detach().contiguous().numpy() for t in (boxes, points, point, owner))
+        arrays = (t.detach().contiguous().numpy() for t in (boxes, points, lag, point, owner))
         outputs = (t.numpy() for t in (features, window, counts))
         features_kernel(*arrays, np.asarray(margin), *outputs)
         return features, window, counts
@@ -73,28 +81,29 @@ class _PointFeatures(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of the boxes."""
-        boxes, points, point, owner = ctx.saved_tensors
+        boxes, points, lag, point, owner = ctx.saved_tensors
         if torch.is_grad_enabled():
-            outputs = features_by_torch(points, boxes, point, owner, ctx.margin)
-            return (*gradients(outputs, (boxes,), grads, ctx.needs_input_grad), *[None] * 4)
-        grad_boxes = _zero_if_finite(boxes, 7)
-        arrays = (t.detach().contiguous().numpy() for t in (boxes, points, point, owner, *grads))
+            outputs = features_by_torch(points, lag, boxes, point, owner, ctx.margin)
+            return (*gradients(outputs, (boxes,), grads, ctx.needs_input_grad), *[None] * 5)
+        grad_boxes = _zero_if_finite(boxes, boxes.shape[1])
+        tensors = boxes, points, lag, point, owner, *grads
+        arrays = (t.detach().contiguous().numpy() for t in tensors)
         features_backward_kernel(*arrays, np.asarray(ctx.margin), grad_boxes.numpy())
-        return (grad_boxes, *[None] * 4)
+        return (grad_boxes, *[None] * 5)
 
 
 def _zero_if_finite(boxes: Tensor, columns: int) -> Tensor:
-    """Zeros ``(E, columns)``, NaN for boxes ``(E, 7)`` that are not finite."""
+    """Zeros ``(E, columns)``, NaN for boxes ``(E, >= 7)`` that are not finite."""
     return (0 * boxes.detach().sum(dim=1, keepdim=True)).repeat(1, columns)
 
 
 def features_by_torch(
-    points: Tensor, boxes: Tensor, point: Tensor, owner: Tensor, margin: Vector
+    points: Tensor, lag: Tensor, boxes: Tensor, point: Tensor, owner: Tensor, margin: Vector
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Features, window and counts of given rows, for torch to differentiate."""
-    rows = points.index_select(0, point)[:, None]
+    rows, times = points.index_select(0, point)[:, None], lag.index_select(0, point)[:, None]
     each = boxes.index_select(0, owner)[:, None]
-    basis, window = basis_by_torch(each, rows[..., :3], rows[..., 3:], margin)
+    basis, window = basis_by_torch(each, rows[..., :3], rows[..., 3:], times, margin)
     basis, window = basis[:, 0, 0], window[:, 0, 0]
     num_features = NUM_GEOMETRIC + points.shape[1] - 3
     matrix = constant(feature_matrix(points.shape[1] - 3), boxes)[:, :num_features]
@@ -104,9 +113,11 @@ def features_by_torch(
 
 
 @numba.njit(cache=True, nogil=True)
-def place_kernel(point: Array, box: Array, out: Array) -> None:
+def place_kernel(point: Array, lag: float, box: Array, out: Array) -> None:
     """Write u, v, height over the center, and the distances beyond the faces along u, v, up."""
     x, y = float(point[0]) - box[0], float(point[1]) - box[1]
+    if len(box) > 7:
+        x, y = x + lag * box[7], y + lag * box[8]
     cosine, sine = math.cos(box[6]), math.sin(box[6])
     out[0] = cosine * x + sine * y
     out[1] = cosine * y - sine * x
@@ -117,18 +128,21 @@ def place_kernel(point: Array, box: Array, out: Array) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def select_kernel(
-    points: Array, start: Array, boxes: Array, variants: int, margin: Array
+    points: Array, lag: Array, start: Array, boxes: Array, variants: int, margin: Array
 ) -> tuple[Array, Array]:
     """Point and evaluated box of every row; crop n is ``start[n]`` to ``start[n + 1]``."""
     size = (start[1:] - start[:-1]).sum() * variants
     point, owner = np.empty(size, np.int64), np.empty(size, np.int64)
-    count = 0
+    count, vx, vy = 0, 0.0, 0.0
     for e in range(len(boxes)):
         n = e // variants
+        if boxes.shape[1] > 7:
+            vx, vy = boxes[e, 7], boxes[e, 8]
         cosine, sine = math.cos(boxes[e, 6]), math.sin(boxes[e, 6])
         for q in range(start[n], start[n + 1]):
             up = float(points[q, 2]) - boxes[e, 2] - 0.5 * boxes[e, 5]
-            x, y = float(points[q, 0]) - boxes[e, 0], float(points[q, 1]) - boxes[e, 1]
+            x = float(points[q, 0]) - boxes[e, 0] + lag[q] * vx
+            y = float(points[q, 1]) - boxes[e, 1] + lag[q] * vy
             if (
                 abs(up) - 0.5 * boxes[e, 5] < margin[2]
                 and abs(cosine * x + sine * y) - 0.5 * boxes[e, 3] < margin[0]
@@ -143,6 +157,7 @@ def select_kernel(
 def features_kernel(
     boxes: Array,
     points: Array,
+    lag: Array,
     point: Array,
     owner: Array,
     margin: Array,
@@ -154,7 +169,7 @@ def features_kernel(
     place = np.empty(6)
     for r in range(len(owner)):
         q, e = point[r], owner[r]
-        place_kernel(points[q], boxes[e], place)
+        place_kernel(points[q], lag[q], boxes[e], place)
         weight, inside = 1.0, 1.0
         for d in range(3):
             ramp = 1 - max(place[3 + d], 0.0) / margin[d]
@@ -178,6 +193,7 @@ def features_kernel(
 def features_backward_kernel(
     boxes: Array,
     points: Array,
+    lag: Array,
     point: Array,
     owner: Array,
     grad_features: Array,
@@ -186,12 +202,12 @@ def features_backward_kernel(
     margin: Array,
     grad_boxes: Array,
 ) -> None:
-    """Add to ``grad_boxes`` ``(E, 7)`` what :func:`features_kernel` hands back."""
+    """Add to ``grad_boxes``, shaped as ``boxes``, what :func:`features_kernel` hands back."""
     place, ramp, smooth, sigmoid = np.empty(6), np.empty(3), np.empty(3), np.empty(3)
     grad_place = np.empty(3)
     for r in range(len(owner)):
         q, e = point[r], owner[r]
-        place_kernel(points[q], boxes[e], place)
+        place_kernel(points[q], lag[q], boxes[e], place)
         for d in range(3):
             ramp[d] = max(1 - max(place[3 + d], 0.0) / margin[d], 0.0)
             smooth[d] = ramp[d] * ramp[d] * (3 - 2 * ramp[d])
@@ -218,7 +234,12 @@ def features_backward_kernel(
                 grad_half -= METRIC_SCALE * (above + below) + grad_place[2]
             grad_boxes[e, 3 + d] += 0.5 * grad_half
         cosine, sine = math.cos(boxes[e, 6]), math.sin(boxes[e, 6])
-        grad_boxes[e, 0] -= cosine * grad_place[0] - sine * grad_place[1]
-        grad_boxes[e, 1] -= sine * grad_place[0] + cosine * grad_place[1]
+        grad_x = cosine * grad_place[0] - sine * grad_place[1]
+        grad_y = sine * grad_place[0] + cosine * grad_place[1]
+        grad_boxes[e, 0] -= grad_x
+        grad_boxes[e, 1] -= grad_y
+        if boxes.shape[1] > 7:
+            grad_boxes[e, 7] += lag[q] * grad_x
+            grad_boxes[e, 8] += lag[q] * grad_y
         grad_boxes[e, 2] -= grad_place[2]
         grad_boxes[e, 6] += grad_place[0] * place[1] - grad_place[1] * place[0]

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ebm3d.devices import Matrix, Vector, constant
 from ebm3d.pooling.twins import apply, gradients, sparse_matrix
@@ -39,19 +40,22 @@ _CUBIC = -2.0 / (3.0 * _ROOT)
 _LEAST = 1e-15
 
 
-def weighted_basis(boxes: Tensor, xyz: Tensor, extra: Tensor, margin: Vector) -> Tensor:
+def weighted_basis(
+    boxes: Tensor, xyz: Tensor, extra: Tensor, lag: Tensor, margin: Vector
+) -> Tensor:
     """Basis of the features of each point, times its window.
 
     Args:
-        boxes: ``(N, S, 7)``.
+        boxes: ``(N, S, 7)``, or ``(N, S, 9)``: a point is moved by the velocity times its lag.
         xyz: ``(N, K, 3)`` points near each box, meters.
         extra: ``(N, K, F - 3)`` their features.
+        lag: ``(N, K)``, seconds.
         margin: of the window along, across, up, meters.
 
     Returns:
         ``(N, S, K, D)``, differentiable in boxes, twice.
     """
-    result: Tensor = apply(_WeightedBasis, boxes, xyz, extra, margin)
+    result: Tensor = apply(_WeightedBasis, boxes, xyz, extra, lag, margin)
     return result
 
 
@@ -59,8 +63,10 @@ class _WeightedBasis(torch.autograd.Function):
     """:func:`basis_by_torch`, its factors multiplied, with its gradient in closed form."""
 
     @staticmethod
-    def forward(ctx: Any, boxes: Tensor, xyz: Tensor, extra: Tensor, margin: Vector) -> Tensor:
-        metric, distance, half, turn, ratio, arguments = _place(boxes, xyz, margin)
+    def forward(
+        ctx: Any, boxes: Tensor, xyz: Tensor, extra: Tensor, lag: Tensor, margin: Vector
+    ) -> Tensor:
+        metric, distance, half, turn, ratio, arguments = _place(boxes, xyz, lag, margin)
         ramp = arguments[..., 0, :].clamp(_LEAST, _ROOT)
         square = ramp * ramp
         factors = torch.empty_like(arguments)
@@ -69,20 +75,20 @@ class _WeightedBasis(torch.autograd.Function):
         window_inside = factors.prod(dim=-1)
         basis = _join(ratio, distance, metric, half, extra, window_inside[..., 1:])
         ctx.save_for_backward(
-            boxes, xyz, extra, metric, half, turn, ratio, ramp, square, factors, window_inside,
-            basis,
+            boxes, xyz, extra, lag, metric, half, turn, ratio, ramp, square, factors,
+            window_inside, basis,
         )  # fmt: skip
         ctx.margin = margin
         return basis * window_inside[..., :1]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None]:
-        boxes, xyz, extra, metric, half, turn, ratio, ramp, square, *rest = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None]:
+        boxes, xyz, extra, lag, metric, half, turn, ratio, ramp, square, *rest = ctx.saved_tensors
         factors, products, basis = rest
         if torch.is_grad_enabled():
-            basis, window = basis_by_torch(boxes, xyz, extra, ctx.margin)
+            basis, window = basis_by_torch(boxes, xyz, extra, lag, ctx.margin)
             grads = gradients(basis * window, (boxes,), grad, ctx.needs_input_grad)
-            return grads[0], None, None, None
+            return grads[0], None, None, None, None
         grad_window = (grad * basis).sum(dim=-1, keepdim=True)
         grad = grad * products[..., :1]
         grad_products = torch.cat((grad_window, grad[..., -1:]), dim=-1) * products
@@ -109,14 +115,18 @@ class _WeightedBasis(torch.autograd.Function):
         center = (turn @ sums[:, 12:, None])[..., 0]
         by_parameter = torch.cat((center, torque, sums[:, :12]), dim=1)
         grad_boxes = by_parameter @ constant(_to_boxes(ctx.margin), boxes)
-        return grad_boxes.view_as(boxes), None, None, None
+        if boxes.shape[-1] > 7:
+            moved = (grad_metric * lag[:, None, :, None]).sum(dim=2).flatten(0, 1)
+            grad_velocity = (turn @ moved[..., None])[:, :2, 0]
+            grad_boxes = torch.cat((grad_boxes, grad_velocity), dim=1)
+        return grad_boxes.view_as(boxes), None, None, None, None
 
 
 def basis_by_torch(
-    boxes: Tensor, xyz: Tensor, extra: Tensor, margin: Vector
+    boxes: Tensor, xyz: Tensor, extra: Tensor, lag: Tensor, margin: Vector
 ) -> tuple[Tensor, Tensor]:
     """Basis ``(N, S, K, D)`` and window ``(N, S, K, 1)``, for torch to differentiate."""
-    metric, distance, half, _, ratio, arguments = _place(boxes, xyz, margin)
+    metric, distance, half, _, ratio, arguments = _place(boxes, xyz, lag, margin)
     ramp = arguments[..., 0, :].clamp(_LEAST, _ROOT)
     window = _product(ramp * ramp * (1.0 + _CUBIC * ramp))
     share = _product(torch.sigmoid(arguments[..., 1, :]))
@@ -128,7 +138,7 @@ def _product(factors: Tensor) -> Tensor:
     return factors[..., :1] * factors[..., 1:2] * factors[..., 2:]
 
 
-def _place(boxes: Tensor, xyz: Tensor, margin: Vector) -> tuple[Tensor, ...]:
+def _place(boxes: Tensor, xyz: Tensor, lag: Tensor, margin: Vector) -> tuple[Tensor, ...]:
     """What everything else is made of; NaN for a box of which any number is not finite.
 
     Returns:
@@ -138,13 +148,15 @@ def _place(boxes: Tensor, xyz: Tensor, margin: Vector) -> tuple[Tensor, ...]:
     """
     matrix, shift = _linear_in_sizes_and_yaw(margin)
     columns = torch.addmm(
-        constant(shift, boxes), boxes[..., 3:].flatten(0, 1), constant(matrix, boxes)
+        constant(shift, boxes), boxes[..., 3:7].flatten(0, 1), constant(matrix, boxes)
     )
     half, limits, lift, angles = columns.split((3, 6, 3, 2), dim=1)
     rows, rest = (constant(part, boxes) for part in _ROTATION)
     turn = torch.addmm(rest, torch.cos(angles), rows).view(-1, 3, 3)
     # Not by a product: under TF32, which users may allow, it would round 70 m to 3 cm.
     offsets = xyz[:, None] - boxes[:, :, None, :3]
+    if boxes.shape[-1] > 7:
+        offsets = offsets + lag[:, None, :, None] * pad(boxes[..., 7:9], (0, 1))[:, :, None]
     metric = torch.baddbmm(lift[:, None], offsets.flatten(0, 1), turn).view_as(offsets)
     distance = metric.abs()
     half = half.view(*boxes.shape[:2], 3)

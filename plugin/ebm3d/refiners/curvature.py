@@ -1,6 +1,7 @@
 """Curvature of the log density around boxes.
 
-N boxes; S variants of each; D = 7 residuals t in units of the noise, along the axes of the box.
+N boxes; S variants of each; D residuals t in units of the noise, along the axes of the box: 7, or 9
+with velocities.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Expansion(TensorRecord):
         h(t) = f(y(t)) + \log\left|\det \tfrac{\partial y}{\partial t}\right|
         \approx h_0 + g^\top t + \tfrac12 t^\top H t
 
-    with :math:`h_0` ``(N,)``, g ``(N, 7)`` and H ``(N, 7, 7)``. docs/method.md, M-30.
+    with :math:`h_0` ``(N,)``, g ``(N, D)`` and H ``(N, D, D)``. docs/method.md, M-30.
     """
 
     coding: LocalCoding
@@ -41,28 +42,30 @@ class Expansion(TensorRecord):
 def expand_by_differences(
     f: Scorer, boxes: Tensor, noise_std: Tensor, radius: float = 1.25
 ) -> Expansion:
-    r"""Expand h by its values and slopes at the vertices of a simplex around each box.
+    r"""Expand h by its values and slopes at balanced points around each box.
 
     .. math::
         \min_{c,\, g,\, H} \sum_k \left(h_k - c - g^\top t_k - \tfrac12 t_k^\top H t_k\right)^2
             + \rho^2 \left|\nabla h_k - g - H t_k\right|^2, \qquad
-        t_k = \tfrac{\rho}{\sqrt7} (\pm1, \dots, \pm1)
+        t_k = \tfrac{\rho}{\sqrt D} (\pm1, \dots, \pm1)
 
-    The eight :math:`t_k`, rows of a Hadamard matrix, are a regular simplex: 8 values and 56 slopes
-    for 36 numbers. Exact where h is a quadratic; off by terms of the order :math:`\rho` where it is
-    smooth. The radius is as wide as the noise, so that the fit spans many kinks of a bilinearly
-    read map (docs/method.md, M-30).
+    The :math:`t_k` are rows of a Hadamard matrix, balanced and uncorrelated from dimension to
+    dimension: eight for D = 7, a regular simplex (8 values and 56 slopes for 36 numbers); twelve
+    for D = 9, a design of Plackett and Burman (12 and 108 for 55). Exact where h is a quadratic;
+    off by terms of the order :math:`\rho` where it is smooth. The radius is as wide as the noise,
+    so that the fit spans many kinks of a bilinearly read map (docs/method.md, M-30).
 
     Args:
-        f: evaluates boxes ``(N, S, 7)``.
-        boxes: ``(N, 7)``; their dtype is that of the result.
-        noise_std: ``(N, 7)``: along, across, up (m); length, width, height (log ratio); yaw (rad).
+        f: evaluates boxes ``(N, S, D)``.
+        boxes: ``(N, D)``; their dtype is that of the result.
+        noise_std: ``(N, D)``, see :class:`ebm3d.boxes.codings.LocalCoding`.
         radius: :math:`\rho`, in ``noise_std``.
     """
     check_positive("radius", radius)
     coding = _coding(boxes, noise_std)
     log_density = ResidualDensity(f, coding)
-    points, solution, entries = _simplex(boxes.dtype, boxes.device)
+    size = boxes.shape[1]
+    points, solution, entries = _design(size, boxes.dtype, boxes.device)
     at = radius * points.expand(len(boxes), -1, -1)
     in_parts = boxes.device.type == "cpu"
     chunk = max(1, _MAX_EVALUATIONS // max(len(boxes), 1)) if in_parts else len(points)
@@ -72,8 +75,8 @@ def expand_by_differences(
         value = log_density(torch.zeros_like(at[:, :1]))[:, 0]
     targets = torch.cat(((values - value[:, None])[..., None], radius * gradients), dim=-1)
     fit = (targets.flatten(1) @ solution.to(targets).T).to(boxes)
-    hessian = fit[:, 8:].index_select(1, entries).view(-1, 7, 7) / radius**2
-    return Expansion(coding, value, fit[:, 1:8] / radius, hessian)
+    hessian = fit[:, size + 1 :].index_select(1, entries).view(-1, size, size) / radius**2
+    return Expansion(coding, value, fit[:, 1 : size + 1] / radius, hessian)
 
 
 def expand_exactly(f: Scorer, boxes: Tensor, noise_std: Tensor) -> Expansion:
@@ -84,7 +87,8 @@ def expand_exactly(f: Scorer, boxes: Tensor, noise_std: Tensor) -> Expansion:
         value = ResidualDensity(f, coding)(at[:, None])[:, 0]
         (gradient,) = torch.autograd.grad(value.sum(), at, create_graph=True)
         rows = [
-            torch.autograd.grad(gradient[:, d].sum(), at, retain_graph=True)[0] for d in range(7)
+            torch.autograd.grad(slope.sum(), at, retain_graph=True)[0]
+            for slope in gradient.unbind(dim=1)
         ]
     hessian = torch.stack(rows, dim=1)
     hessian = (hessian + hessian.transpose(1, 2)) / 2
@@ -92,37 +96,45 @@ def expand_exactly(f: Scorer, boxes: Tensor, noise_std: Tensor) -> Expansion:
 
 
 @functools.cache
-def _simplex(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Vertices ``(8, 7)`` of unit length, and the least squares fit of a quadratic there.
+def _design(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Points ``(K, D)`` of unit length, and the least squares fit of a quadratic there.
 
-    The fit ``(36, 64)`` maps a value and seven slopes per vertex to the constant, the gradient and
-    the upper triangle of the Hessian; ``(49,)`` are the indices of its entries in the triangle.
+    The fit maps a value and D slopes per point, ``K (D + 1)``, to the constant, the gradient and
+    the upper triangle of the Hessian; ``(D^2,)`` are the indices of its entries in the triangle.
     """
     with torch.inference_mode(False):
-        hadamard = torch.ones(1, 1, dtype=torch.float64)
-        two = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
-        for _ in range(3):
-            hadamard = torch.kron(two, hadamard)
-        points = hadamard[:, 1:] / math.sqrt(7)
-        row, column = torch.triu_indices(7, 7)
-        index = torch.arange(28)
-        design = points.new_zeros(8, 8, 36)
+        points = _hadamard(size)[:, :size] / math.sqrt(size)
+        row, column = torch.triu_indices(size, size)
+        index, begin = torch.arange(len(row)), size + 1
+        design = points.new_zeros(len(points), begin, begin + len(row))
         design[:, 0, 0] = 1
-        design[:, 0, 1:8] = points
+        design[:, 0, 1:begin] = points
         half = torch.where(row == column, 0.5, 1.0)
-        design[:, 0, 8:] = points[:, row] * points[:, column] * half
-        design[:, 1:, 1:8] = torch.eye(7, dtype=torch.float64)
-        design[:, 1 + row, 8 + index] = points[:, column]
-        design[:, 1 + column, 8 + index] = points[:, row]
+        design[:, 0, begin:] = points[:, row] * points[:, column] * half
+        design[:, 1:, 1:begin] = torch.eye(size, dtype=torch.float64)
+        design[:, 1 + row, begin + index] = points[:, column]
+        design[:, 1 + column, begin + index] = points[:, row]
         solution = torch.linalg.pinv(design.flatten(0, 1))
-        entries = torch.empty(7, 7, dtype=torch.int64)
+        entries = torch.empty(size, size, dtype=torch.int64)
         entries[row, column] = entries[column, row] = index
         return points.to(device, dtype), solution.to(device, dtype), entries.flatten().to(device)
 
 
+def _hadamard(size: int) -> Tensor:
+    """At least D columns of a Hadamard matrix, of 8 rows (Sylvester) or 12 (Paley), less ones."""
+    if size > 7:
+        first = torch.tensor([1.0, 1, -1, 1, 1, 1, -1, -1, -1, 1, -1], dtype=torch.float64)
+        return torch.stack((*(first.roll(shift) for shift in range(11)), -torch.ones_like(first)))
+    hadamard = torch.ones(1, 1, dtype=torch.float64)
+    two = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
+    for _ in range(3):
+        hadamard = torch.kron(two, hadamard)
+    return hadamard[:, 1:]
+
+
 def _coding(boxes: Tensor, noise_std: Tensor) -> LocalCoding:
     """Residuals around boxes; raises for invalid boxes or scales that can be read."""
-    check_valid_boxes(boxes)
+    check_valid_boxes(boxes, columns=(7, 9))
     coding = LocalCoding(boxes.detach(), noise_std.to(boxes))
     if can_read(noise_std):
         valid = ((noise_std > 0) & torch.isfinite(noise_std)).all(dim=1)

@@ -30,7 +30,8 @@ class GradientAscent(Ascent):
         step_size: :math:`\lambda`; dimensionless with ``step_scale``.
         step_decay: :math:`\eta`, in (0, 1).
         step_growth: factor of :math:`\lambda` after an accepted step, at least 1.
-        step_scale: S, seven numbers in m and rad, or one row per class; None for ones.
+        step_scale: S, seven numbers in m and rad (nine with those of velocities along and across,
+            m/s), or one row per class; None for ones.
         axes: "box" measures S along and across the input box; "world" along x and y.
         max_step: largest move per dimension in one step, in units of S; None for no limit.
         max_displacement: largest move per dimension in all, in units of S; None for no limit.

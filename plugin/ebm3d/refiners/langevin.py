@@ -1,6 +1,6 @@
 """Langevin dynamics: samples of exp f from its gradient.
 
-N boxes; K samples of each; D = 7 residuals t in units of the noise.
+N boxes; K samples of each; D residuals t in units of the noise: 7, or 9 with velocities.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def sample_boxes(
     default. docs/method.md, M-23 and M-30.
 
     Args:
-        f: evaluates boxes ``(N, K, 7)``.
+        f: evaluates boxes ``(N, K, D)``.
         laplace: of N boxes.
-        num_samples: K, chains of each box; returns ``(N, K, 7)``, yaw in (-pi, pi].
+        num_samples: K, chains of each box; returns ``(N, K, D)``, yaw in (-pi, pi].
         num_steps: of each chain; 0 draws from the approximation.
         step_size: lambda, at most 2 in theory.
         generator: source of randomness on the device of the boxes.
@@ -85,6 +85,6 @@ def sample_boxes(
     def residuals(z: Tensor) -> Tensor:
         return mean + z @ root.mT
 
-    start = standard_normal((len(mean), num_samples, 7), mean, generator)
+    start = standard_normal((len(mean), num_samples, mean.shape[-1]), mean, generator)
     z = langevin(lambda z: log_density(residuals(z)), start, step_size, num_steps, 1.0, generator)
     return laplace.coding.decode(residuals(z))

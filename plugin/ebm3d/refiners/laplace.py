@@ -1,6 +1,6 @@
 """Laplace's approximation: the Gaussian of the curvature of f.
 
-N boxes; D = 7 residuals t in units of the noise, along the axes of the box.
+N boxes; D residuals t in units of the noise, along the axes of the box: 7, or 9 with velocities.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LaplaceApproximation(TensorRecord):
 
     .. math:: e^{h(t)} \approx Z\, \mathcal N(t;\, \mu, \Sigma)
 
-    with mu ``(N, 7)``, a triangular root of Sigma ``(N, 7, 7)`` and log Z ``(N,)``, nats. The width
+    with mu ``(N, D)``, a triangular root of Sigma ``(N, D, D)`` and log Z ``(N,)``, nats. The width
     of ``num_projected`` ``(N,)`` principal directions is a limit. docs/method.md, M-30.
     """
 
@@ -37,7 +37,7 @@ class LaplaceApproximation(TensorRecord):
 
     @property
     def covariance(self) -> Tensor:
-        """Sigma of the residuals, ``(N, 7, 7)``."""
+        """Sigma of the residuals, ``(N, D, D)``."""
         return self.scale_tril @ self.scale_tril.transpose(-1, -2)
 
     def distribution(self, yaw_period: float = 2 * math.pi) -> BoxDistribution:
@@ -76,7 +76,7 @@ def approximate_by_gaussian(
 
     .. math::
         \Sigma = (-H)^{-1}, \quad \mu = \Sigma g, \quad
-        \log Z = h_0 + g^\top\mu - \tfrac12 \mu^\top \Sigma^{-1} \mu + \tfrac72 \log 2\pi
+        \log Z = h_0 + g^\top\mu - \tfrac12 \mu^\top \Sigma^{-1} \mu + \tfrac D2 \log 2\pi
             + \tfrac12 \log\det\Sigma
 
     The standard deviation along each eigenvector of H is bounded: where f does not fall within the
@@ -109,7 +109,8 @@ def approximate_by_gaussian(
     # With mu = share * Sigma g: g' mu = share * |slope|^2 and mu' Sigma^-1 mu = share^2 |slope|^2.
     rise = (share - share.square() / 2) * slope.square().sum(dim=1)
     log_det_root = -0.5 * precision.log().sum(dim=1)
-    log_normalizer = wide.value + rise + 3.5 * math.log(2 * math.pi) + log_det_root
+    log_peak = slope.shape[1] / 2 * math.log(2 * math.pi)
+    log_normalizer = wide.value + rise + log_peak + log_det_root
     return LaplaceApproximation(
         expansion.coding,
         torch.where(known[:, None], share[:, None] * shift, math.nan).to(dtype),

@@ -26,10 +26,11 @@ class QuasiNewtonAscent(Ascent):
 
     in units z, with g the gradient, s a step that was tried, and B, at first :math:`\lambda I`, an
     estimate of the inverse of minus the Hessian: the symmetric rank-one update, Nocedal and Wright,
-    "Numerical Optimization", 2006, section 6.2; docs/method.md, M-28. On a quadratic the eighth
-    step is exact. Deviations: a refused step updates B as well; :math:`\alpha` is a number per box,
-    one until a refusal; an update whose divisor is next to nothing, or whose f or gradient is not
-    finite, is left out; where B g does not climb, the step is :math:`\alpha\lambda g`.
+    "Numerical Optimization", 2006, section 6.2; docs/method.md, M-28. On a quadratic of D
+    dimensions step D + 1 is exact. Deviations: a refused step updates B as well; :math:`\alpha` is
+    a number per box, one until a refusal; an update whose divisor is next to nothing, or whose f or
+    gradient is not finite, is left out; where B g does not climb, the step is
+    :math:`\alpha\lambda g`.
 
     Args:
         num_steps: T; the arguments not listed here are those of :class:`GradientAscent`.
@@ -61,10 +62,10 @@ class QuasiNewtonAscent(Ascent):
 
 
 class _QuasiNewtonSteps(StepRule):
-    """B ``(N, 7, 7)`` and alpha ``(N, 1)`` of each box."""
+    """B ``(N, D, D)`` and alpha ``(N, 1)`` of each box."""
 
     def __init__(self, boxes: Tensor, size: float, decay: float) -> None:
-        identity = torch.eye(7, dtype=boxes.dtype, device=boxes.device)
+        identity = torch.eye(boxes.shape[1], dtype=boxes.dtype, device=boxes.device)
         self._inverse = size * identity.repeat(len(boxes), 1, 1)
         self._alpha = torch.ones_like(boxes[:, :1])
         self._size = size

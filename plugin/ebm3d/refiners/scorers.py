@@ -1,6 +1,6 @@
 """f as a callable: its values, its gradient, and the log density of residuals that it is.
 
-N boxes; S variants of each; D = 7 residuals.
+N boxes; S variants of each; D residuals: 7, or 9 with velocities.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ebm3d.devices import constant
 from ebm3d.errors import input_error, shape_error
 
 # f ``(...)`` of points ``(..., D)``, each by itself; where they are boxes, of period 2 pi in the
-# yaw. A bound energy takes boxes ``(N, 7)``, or ``(N, S, 7)`` for S variants of each.
+# yaw. A bound energy takes boxes ``(N, D)``, or ``(N, S, D)`` for S variants of each.
 Scorer: TypeAlias = Callable[[Tensor], Tensor]
 
 
@@ -59,14 +59,14 @@ class ResidualDensity:
 
     .. math:: h(t) = f(y(t)) + \log\left|\det\frac{\partial y}{\partial t}\right|
 
-    of an f of boxes ``(N, S, 7)`` and residuals t around N boxes. docs/method.md, M-23.
+    of an f of boxes ``(N, S, D)`` and residuals t around N boxes. docs/method.md, M-23.
     """
 
     def __init__(self, f: Scorer, coding: LocalCoding) -> None:
         self._f, self._coding = f, coding
 
     def __call__(self, residuals: Tensor) -> Tensor:
-        """Return h ``(N, S)`` of residuals ``(N, S, 7)``."""
+        """Return h ``(N, S)`` of residuals ``(N, S, D)``."""
         variants = self._coding.decode(residuals)
         # The volume has a graph: an f without one would go unnoticed.
         if variants.requires_grad:

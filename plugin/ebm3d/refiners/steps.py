@@ -1,7 +1,8 @@
-"""Steps of N boxes: in units, along the axes of the input boxes, within limits."""
+"""Steps of N boxes of D columns: in units, along the axes of the input boxes, within limits."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,16 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ebm3d.devices import constant
-from ebm3d.errors import check_labels, check_positive, input_error
+from ebm3d.devices import Vector, constant
+from ebm3d.errors import check_labels, check_positive, input_error, shape_error
 
-# From cosine and sine of the axes' yaw to the rotation of seven dimensions, row by row: along and
-# across in x and y; the others stay.
-_ROTATION = (
-    (1.0, *(0.0,) * 7, 1.0, *(0.0,) * 40),
-    (0.0, 1.0, *(0.0,) * 5, -1.0, *(0.0,) * 41),
-)
-_OTHERS = tuple(float(i == j and i > 1) for i in range(7) for j in range(7))
+# First of the pairs of columns that rotate: x and y; vx and vy.
+_PAIRS = (0, 7)
 
 
 class StepLimits:
@@ -44,21 +40,26 @@ class StepLimits:
         self.max_step, self.max_displacement = max_step, max_displacement
 
     def frame(self, boxes: Tensor, labels: Tensor | None) -> StepFrame:
-        """Coordinates of steps from boxes ``(N, 7)`` of classes ``(N,)``."""
-        yaw = boxes[:, 6:] if self.axes == "box" else torch.zeros_like(boxes[:, 6:])
+        """Coordinates of steps from boxes ``(N, D)`` of classes ``(N,)``."""
+        yaw = boxes[:, 6:7] if self.axes == "box" else torch.zeros_like(boxes[:, 6:7])
         cos_sin = torch.cat((torch.cos(yaw), torch.sin(yaw)), dim=1)
-        rotation = torch.addmm(constant(_OTHERS, boxes), cos_sin, constant(_ROTATION, boxes))
-        axes = rotation.view(-1, 7, 7)
+        columns = boxes.shape[1]
+        others, parts = _rotation(columns)
+        rotation = torch.addmm(constant(others, boxes), cos_sin, constant(parts, boxes))
+        axes = rotation.view(-1, columns, columns)
         if self.scale is not None:
             axes = self._scale_of(boxes, labels)[..., None] * axes
         return StepFrame(boxes, axes, self)
 
     def _scale_of(self, boxes: Tensor, labels: Tensor | None) -> Tensor:
-        """S ``(N, 7)``."""
+        """S ``(N, D)``."""
         assert self.scale is not None
+        if self.scale.shape[1] != boxes.shape[1]:
+            expected = f"({boxes.shape[1]},), or a row of as many per class, as boxes have columns"
+            raise shape_error("step_scale", expected, self.scale)
         rows = constant(tuple(map(tuple, self.scale.tolist())), boxes)
         if len(rows) == 1:
-            return rows.expand(len(boxes), 7)
+            return rows.expand(len(boxes), -1)
         if labels is None:
             raise input_error("labels", "given where step_scale has a row per class", None)
         check_labels(labels, len(boxes), len(rows), "step_scale")
@@ -66,9 +67,9 @@ class StepLimits:
 
 
 class StepFrame(NamedTuple):
-    """Coordinates z ``(N, 7)`` of steps: the displacement from the input boxes in units.
+    """Coordinates z ``(N, D)`` of steps: the displacement from the input boxes in units.
 
-    Row by row, ``axes`` ``(N, 7, 7)`` are what one unit of each coordinate adds to a box.
+    Row by row, ``axes`` ``(N, D, D)`` are what one unit of each coordinate adds to a box.
     """
 
     start: Tensor
@@ -76,7 +77,7 @@ class StepFrame(NamedTuple):
     limits: StepLimits
 
     def boxes(self, z: Tensor) -> Tensor:
-        """Boxes ``(N, 7)`` at z; the yaw is not wrapped."""
+        """Boxes ``(N, D)`` at z; the yaw is not wrapped."""
         return torch.baddbmm(self.start[:, None], z[:, None], self.axes)[:, 0]
 
     def gradient(self, gradient: Tensor) -> Tensor:
@@ -94,19 +95,33 @@ class StepFrame(NamedTuple):
         return z
 
 
+@functools.cache
+def _rotation(columns: int) -> tuple[Vector, tuple[Vector, Vector]]:
+    """Rotations of D dimensions, row by row: the part that stays, those by cosine and sine."""
+    others, cos, sin = ([0.0] * columns**2 for _ in range(3))
+    for i in range(columns):
+        others[i * (columns + 1)] = 1.0
+    for i in (first for first in _PAIRS if first < columns):
+        j = i + 1
+        others[i * columns + i] = others[j * columns + j] = 0.0
+        cos[i * columns + i] = cos[j * columns + j] = 1.0
+        sin[i * columns + j], sin[j * columns + i] = 1.0, -1.0
+    return tuple(others), (tuple(cos), tuple(sin))
+
+
 def _finite(values: Tensor) -> Tensor:
     """Zero in place of what is not finite."""
     return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _scale_table(values: Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
-    """``(1 or num_classes, 7)``, float64, on the CPU."""
-    expected = "seven positive numbers (a row per class)"
+    """``(1 or num_classes, 7 or 9)``, float64, on the CPU."""
+    expected = "seven positive numbers, or nine with velocities (a row per class)"
     try:
         table = torch.atleast_2d(torch.as_tensor(values, dtype=torch.float64))
     except (TypeError, ValueError) as error:
         raise input_error("step_scale", expected, repr(values)) from error
     positive = table.numel() > 0 and bool(((table > 0) & (table < math.inf)).all())
-    if table.ndim != 2 or table.shape[1] != 7 or not positive:
+    if table.ndim != 2 or table.shape[1] not in (7, 9) or not positive:
         raise input_error("step_scale", expected, values)
     return table

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 
 from ebm3d.boxes import corners_3d
 from ebm3d.boxes.iou import iou_3d
-from ebm3d.errors import check_boxes, shape_error
+from ebm3d.errors import check_boxes, input_error, shape_error
 
 FloatArray = NDArray[Any]
 MIN_SCORE = 0.3  # detections below are left out of pictures unless the threshold is lowered
 _SEVERAL = 3  # boxes for which the threshold of a weak detector is lowered
+_COLUMNS = (7, 9)  # of boxes
+# Directions of x and y by the axis that is ahead.
+AXES = {"x": ("forward", "to the left"), "y": ("to the right", "forward")}
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,20 @@ INITIAL = BoxStyle("detected", "#D55E00", "--", 1.6, "X")
 REFINED = BoxStyle("refined", "#0072B2", "-", 1.6, "o")
 STYLES = (GROUND_TRUTH, INITIAL, REFINED)
 
+# Form and color of a class of nuScenes; kin share a color. Classes without a mark have none drawn.
+CLASS_MARKS = {
+    "car": ("o", "#56B4E9"),
+    "truck": ("s", "#E69F00"),
+    "trailer": ("D", "#E69F00"),
+    "bus": ("s", "#F0E442"),
+    "construction_vehicle": ("P", "#F0E442"),
+    "bicycle": ("v", "#CC79A7"),
+    "motorcycle": ("^", "#CC79A7"),
+    "pedestrian": ("o", "#FFFFFF"),
+    "traffic_cone": ("^", "#000000"),
+    "barrier": ("s", "#000000"),
+}
+
 
 @dataclass(frozen=True)
 class RefinedFrame:
@@ -59,14 +76,18 @@ class RefinedFrame:
     Args:
         frame_id: shown in titles.
         points: ``(P, >= 3)`` x, y, z.
-        initial: ``(N, 7)`` detected boxes.
-        refined: ``(N, 7)`` the same boxes after refinement, in the same order.
+        initial: ``(N, 7)`` detected boxes, or ``(N, 9)`` with velocities.
+        refined: ``(N, 7)`` or ``(N, 9)``: the same boxes after refinement, in the same order.
         scores: ``(N,)`` of the detector.
         names: N class names.
         f_initial: ``(N,)`` f of ``initial``; NaN where a box was not refined.
         f_refined: ``(N,)`` f of ``refined``; NaN likewise.
-        ground_truth: ``(G, 7)`` true boxes, or None where they are not known.
+        ground_truth: ``(G, 7)`` or ``(G, 9)`` true boxes, with as many columns as the others and
+            an unknown velocity NaN; None where they are not known.
         min_score: score below which detections were left out.
+        lags: ``(P,)`` seconds of each point before the key frame, or None where not known.
+        forward: the LiDAR frame's axis that is ahead: "x" (KITTI; y is to the left) or "y"
+            (nuScenes; x is to the right).
 
     Raises:
         ValueError: if shapes do not fit together.
@@ -82,12 +103,14 @@ class RefinedFrame:
     f_refined: FloatArray
     ground_truth: FloatArray | None = None
     min_score: float = 0.0
+    lags: FloatArray | None = None
+    forward: str = "x"
 
     def __post_init__(self) -> None:
         """Check the shapes."""
         if self.points.ndim != 2 or self.points.shape[1] < 3:
             raise shape_error("points", "(P, 3) with columns (x, y, z), or more", self.points)
-        check_boxes(self.initial, "initial")
+        check_boxes(self.initial, "initial", _COLUMNS)
         if self.refined.shape != self.initial.shape:
             raise shape_error("refined", f"of initial, {self.initial.shape}", self.refined)
         for name in ("scores", "names", "f_initial", "f_refined"):
@@ -95,7 +118,11 @@ class RefinedFrame:
             if values.shape != (len(self.initial),):
                 raise shape_error(name, f"({len(self.initial)},)", values)
         if self.ground_truth is not None:
-            check_boxes(self.ground_truth, "ground_truth")
+            check_boxes(self.ground_truth, "ground_truth", self.initial.shape[1:])
+        if self.lags is not None and self.lags.shape != self.points.shape[:1]:
+            raise shape_error("lags", f"({len(self.points)},), one per point", self.lags)
+        if self.forward not in AXES:
+            raise input_error("forward", '"x" or "y"', repr(self.forward))
 
     def above(self, score: float) -> RefinedFrame:
         """Return the frame with only the boxes whose score is at least ``score``."""
@@ -115,6 +142,16 @@ class RefinedFrame:
         lowered = f", threshold lowered from {MIN_SCORE:g}" if self.min_score < MIN_SCORE else ""
         return f"{title} (score \N{GREATER-THAN OR EQUAL TO} {self.min_score:.2g}{lowered})"
 
+    @property
+    def longest_lag(self) -> float:
+        """Of all points, seconds; 0 where all are of one sweep, or lags are not known."""
+        return float(self.lags.max()) if self.lags is not None and len(self.lags) else 0.0
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether classes are told apart: any has a mark."""
+        return not CLASS_MARKS.keys().isdisjoint(self.names)
+
     def kinds(self) -> list[tuple[FloatArray, BoxStyle]]:
         """Return the boxes of each kind with their style, in the order of drawing."""
         kinds = [(self.initial, INITIAL), (self.refined, REFINED)]
@@ -122,7 +159,7 @@ class RefinedFrame:
 
     def corner_shift(self) -> FloatArray:
         """Return the mean distance by which refinement moved the corners of each box, ``(N,)``."""
-        both = (torch.as_tensor(boxes).double() for boxes in (self.initial, self.refined))
+        both = (torch.as_tensor(boxes[:, :7]).double() for boxes in (self.initial, self.refined))
         before, after = map(corners_3d, both)
         return (after - before).norm(dim=-1).mean(dim=-1).numpy()
 
@@ -139,7 +176,8 @@ class RefinedFrame:
         truth = self.ground_truth
         if truth is None or not len(truth):
             return None
-        pairs = (iou_3d(b.astype(float), truth.astype(float)) for b in (self.initial, self.refined))
+        truth = truth[:, :7].astype(float)
+        pairs = (iou_3d(b[:, :7].astype(float), truth) for b in (self.initial, self.refined))
         before, after = (iou.max(axis=1) for iou in pairs)
         return before, after
 

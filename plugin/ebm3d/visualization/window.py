@@ -23,6 +23,7 @@ from ebm3d.visualization.frame import (
     BoxStyle,
     RefinedFrame,
 )
+from ebm3d.visualization.motion import lag_colors
 from ebm3d.visualization.perspective import front_camera
 from ebm3d.visualization.rendering import LIBRARIES, RenderingError, add_scene
 from ebm3d.visualization.scene import scene_of_frame
@@ -32,6 +33,7 @@ _HELP = (
     "n, right   next frame",
     "p, left    previous frame",
     "t, d, r    show or hide boxes",
+    "c          show or hide class names",
     "v          view from behind the sensor",
     "h          hide or show this help",
     "q          close",
@@ -57,6 +59,7 @@ class FrameBrowser:
     min_score: float = MIN_SCORE
     index: int = 0
     shows_help: bool = True
+    shows_names: bool = False
     hidden: set[str] = field(default_factory=set)
     frame: RefinedFrame = field(init=False)
 
@@ -65,7 +68,7 @@ class FrameBrowser:
         self._go_to(self.index)
 
     def press(self, key: str) -> str:
-        """Do what a key says; return what changed: frame, boxes, view, help, close, or nothing."""
+        """Do what a key says; return what changed: frame, boxes, names, view, help, close or ""."""
         if key in ("n", "right"):
             return self._go_to(self.index + 1)
         if key in ("p", "left"):
@@ -76,10 +79,13 @@ class FrameBrowser:
         if key == "h":
             self.shows_help = not self.shows_help
             return "help"
+        if key == "c":
+            self.shows_names = not self.shows_names
+            return "names"
         return {"v": "view", "q": "close"}.get(key, "")
 
     def legend(self) -> list[tuple[str, str]]:
-        """Return lines and their colors: the frame, each kind of box, mean IoUs, keys."""
+        """Return lines and their colors: frame, kinds of boxes, mean IoUs, time, keys."""
         place = f"{self.index + 1} of {len(self.frame_ids)}"
         lines = [(f"Frame {self.frame.frame_id} ({place})", "#000000")]
         counts = {style.label: len(boxes) for boxes, style in self.frame.kinds()}
@@ -88,7 +94,11 @@ class FrameBrowser:
         for key, style in _TOGGLES.items():
             lines.append(self._legend_line(key, style, counts.get(style.label), means))
         lines.append((f"score from {self.min_score:g}", "#000000"))
-        return lines + [(line, "#444444") for line in (_HELP if self.shows_help else _HELP[4:5])]
+        if longest := self.frame.longest_lag:
+            colors = lag_colors(np.linspace(0.0, longest, 3), longest)
+            text = f"points: dark in the key frame, light {longest:.2f} s before"
+            lines.append((text, f"#{colors[1].tobytes().hex()}"))
+        return lines + [(line, "#444444") for line in (_HELP if self.shows_help else _HELP[5:6])]
 
     def _legend_line(
         self, key: str, style: BoxStyle, count: int | None, means: dict[str, Any]
@@ -162,13 +172,14 @@ class _Window:
         self.em = self.window.theme.font_size
         self.panel = gui.Vert(0.25 * self.em, gui.Margins(*4 * [0.5 * self.em]))
         self.panel.background_color = gui.Color(1.0, 1.0, 1.0, 0.9)
-        self.lines = [gui.Label("") for _ in range(len(_HELP) + len(_TOGGLES) + 2)]
+        self.lines = [gui.Label("") for _ in range(len(_HELP) + len(_TOGGLES) + 3)]
+        self.names: list[Any] = []
         self.window.add_child(self.view)
         self.window.add_child(self.panel)
         for line in self.lines:
             self.panel.add_child(line)
         names = {int(getattr(gui.KeyName, name.upper())): name for name in ("left", "right")}
-        self.keys = names | {ord(letter): letter for letter in "npvhq" + "".join(_TOGGLES)}
+        self.keys = names | {ord(letter): letter for letter in "npvhcq" + "".join(_TOGGLES)}
         self.window.set_on_layout(self._lay_out)
         self.window.set_on_key(self._on_key)
         self.change("frame")
@@ -190,6 +201,8 @@ class _Window:
             bounds = scene.bounding_box
             self.view.setup_camera(FIELD_OF_VIEW, bounds, camera.target)
             self.view.look_at(camera.target, camera.eye, np.array((0.0, 0.0, 1.0)))
+        if what in ("frame", "names"):
+            self._write_names()
         for style in _TOGGLES.values():
             scene.show_geometry(style.label, style.label not in browser.hidden)
         scene.show_geometry("faces", GROUND_TRUTH.label not in browser.hidden)
@@ -202,6 +215,16 @@ class _Window:
         self.window.set_needs_layout()
         self.view.force_redraw()
         self.window.post_redraw()  # of the legend
+
+    def _write_names(self) -> None:
+        """Class names above the refined boxes, if they are shown."""
+        for label in self.names:
+            self.view.remove_3d_label(label)
+        frame, self.names = self.browser.frame, []
+        if self.browser.shows_names:
+            tops = frame.refined[:, :3] + frame.refined[:, 5:6] * (0.0, 0.0, 1.0)
+            pairs = zip(tops.astype(np.float64), frame.names, strict=True)
+            self.names = [self.view.add_3d_label(place, name) for place, name in pairs]
 
     def _lay_out(self, context: Any) -> None:
         """The view fills the window; the legend lies on its upper left corner."""

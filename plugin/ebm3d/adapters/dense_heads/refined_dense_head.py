@@ -168,7 +168,8 @@ def _set_refined(result: InstanceData, refined: dict[str, Any]) -> None:
     initial = result.bboxes_3d
     result.initial_bboxes_3d = initial
     result.bboxes_3d = initial.clone()
-    result.bboxes_3d.tensor = torch.cat((refined.pop("boxes"), initial.tensor[:, 7:]), dim=1)
+    boxes = refined.pop("boxes")  # of seven columns, or nine with velocities
+    result.bboxes_3d.tensor = torch.cat((boxes, initial.tensor[:, boxes.shape[1] :]), dim=1)
     if "scores_3d" in refined:
         result.set_field(result.scores_3d, INITIAL_SCORES)
     for name, value in refined.items():

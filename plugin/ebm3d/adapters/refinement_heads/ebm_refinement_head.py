@@ -11,7 +11,10 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.inputs import select_best, select_labeled
-from ebm3d.adapters.refinement_heads.pooled_refinement_head import PooledRefinementHead
+from ebm3d.adapters.refinement_heads.pooled_refinement_head import (
+    PooledRefinementHead,
+    rows_by_class,
+)
 from ebm3d.energy import BoundProposal, BoxEnergy, LearnedProposal
 from ebm3d.energy.log_density import LogDensity
 from ebm3d.energy.normalized_energy import NormalizedEnergy
@@ -45,6 +48,9 @@ class EBMRefinementHead(PooledRefinementHead):
         max_refined: largest number of boxes refined in a frame, those of the highest scores; the
             others stay as detected.
         max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
+        class_names: in the order of the labels, for tables by class name.
+        refine_velocity: False keeps detected velocities; f still sees them, and is trained on nine
+            columns. Without effect on boxes of seven columns.
         loss_weight: factor of the loss.
         init_cfg: as in mmengine.
 
@@ -67,6 +73,8 @@ class EBMRefinementHead(PooledRefinementHead):
         score_decay: float = 0.0,
         max_refined: int = 100,
         max_evaluations: int | None = None,
+        class_names: Sequence[str] | None = None,
+        refine_velocity: bool = True,
         loss_weight: float = 1.0,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
@@ -79,6 +87,7 @@ class EBMRefinementHead(PooledRefinementHead):
             score_decay,
             max_refined,
             max_evaluations,
+            class_names,
             init_cfg,
         )
         if not is_number(loss_weight) or loss_weight < 0:
@@ -88,7 +97,8 @@ class EBMRefinementHead(PooledRefinementHead):
         if score_decay > 0 and uncertainty is None:
             raise input_error("uncertainty", f"one of {METHODS}, for a score_decay", None)
         self.criterion = self.build_on_features("loss", loss, "is_density", "returns_samples")
-        self.refiner = self.build_on_features("refiner", refiner, "__call__")
+        self.refine_velocity = refine_velocity
+        self.refiner = self.build_on_features("refiner", self._steps_of(refiner), "__call__")
         self._check_rows("refiner.step_scale", getattr(self.refiner, "scale", None))
         proposal = self.noise if isinstance(self.noise, LearnedProposal) else None
         if not self.criterion.is_density and (proposal is not None or uncertainty is not None):
@@ -103,6 +113,14 @@ class EBMRefinementHead(PooledRefinementHead):
             self.log_density.check(self.criterion)
         self.loss_weight, self.uncertainty = loss_weight, uncertainty
 
+    def _steps_of(self, refiner: dict[str, Any]) -> dict[str, Any]:
+        """The refiner's config, its steps those of the dimensions that are refined."""
+        if self.refine_velocity or not isinstance(refiner, dict) or "step_scale" not in refiner:
+            return refiner
+        rows = rows_by_class("refiner", refiner, self.class_names)["step_scale"]
+        first = [row[:7] if isinstance(row, list | tuple) else row for row in rows]
+        return {**refiner, "step_scale": first[:7] if is_number(first[0]) else first}
+
     def make_energy(
         self,
         bev: Tensor,
@@ -115,7 +133,7 @@ class EBMRefinementHead(PooledRefinementHead):
         Args:
             bev: ``(B, C, H, W)``.
             points: B clouds ``(P, F)``, or none.
-            boxes: B tensors ``(N_b, 7)``; values are not checked.
+            boxes: B tensors ``(N_b, D)``; values are not checked.
             labels: B tensors ``(N_b,)``.
         """
         return self._bound(BoxEnergy, bev, points, boxes, labels)
@@ -135,7 +153,10 @@ class EBMRefinementHead(PooledRefinementHead):
             NCE, the share of true boxes ranked before all their noise samples.
         """
         with torch.autocast(bev.device.type, enabled=False):
-            true, classes = select_labeled(boxes, labels, self.num_classes)
+            # A density of nine numbers needs all nine.
+            true, classes = select_labeled(
+                boxes, labels, self.num_classes, self.box_columns, drop_unknown=True
+            )
             f = self.make_energy(bev, points, true, classes)
             noise = self.noise_around(f, true, classes)
             result = self.criterion(f, noise)
@@ -153,7 +174,7 @@ class EBMRefinementHead(PooledRefinementHead):
     def noise_around(
         self, f: BoxEnergy, boxes: Sequence[Tensor], labels: Sequence[Tensor]
     ) -> BoundNoise | BoundProposal:
-        """Return the noise around B tensors of true boxes ``(N_b, 7)`` of labels ``(N_b,)``."""
+        """Return the noise around B tensors of true boxes ``(N_b, D)`` of labels ``(N_b,)``."""
         sizes = [len(rows) for rows in boxes]
         joined, classes = torch.cat(list(boxes)), torch.cat(list(labels))
         base: BoundNoise = self.noise.base.around(joined, classes, sizes)
@@ -174,11 +195,12 @@ class EBMRefinementHead(PooledRefinementHead):
         rounding; samples are drawn from a fixed seed.
 
         Returns:
-            Per frame ``boxes`` ``(N_b, 7)``, ``f_initial`` and ``f_refined`` ``(N_b,)``, nowhere
+            Per frame ``boxes`` ``(N_b, D)``, ``f_initial`` and ``f_refined`` ``(N_b,)``, nowhere
             lower; ``log_density`` ``(N_b,)`` of the refined boxes with the option of that name.
-            With ``uncertainty`` ``box_std`` ``(N_b, 7)`` in meters and radians, ``box_covariance``
-            ``(N_b, 7, 7)`` and ``box_distribution`` (:class:`ebm3d.densities.BoxDistribution`).
-            NaN where a box was not refined. With ``score_decay`` ``scores_3d``.
+            With ``uncertainty`` ``box_std`` ``(N_b, D)`` in meters, radians and m/s,
+            ``box_covariance`` ``(N_b, D, D)`` and ``box_distribution``
+            (:class:`ebm3d.densities.BoxDistribution`). D is 7 without ``refine_velocity``. NaN
+            where a box was not refined. With ``score_decay`` ``scores_3d``.
         """
         # Tensors of inference mode cannot take part in a gradient; copies made outside it can.
         with (
@@ -187,14 +209,18 @@ class EBMRefinementHead(PooledRefinementHead):
             torch.autocast(bev.device.type, enabled=False),
         ):
             bev, *points = (t.clone() if t.is_inference() else t for t in (bev, *points))
-            chosen = select_best(boxes, labels, scores, self.max_refined, self.num_classes)
-            start = [b[i, :7].float() for b, i in zip(boxes, chosen, strict=True)]
+            chosen = select_best(
+                boxes, labels, scores, self.max_refined, self.num_classes, self.box_columns
+            )
+            start = [b[i, : self.box_columns].float() for b, i in zip(boxes, chosen, strict=True)]
             classes = [lab[i] for lab, i in zip(labels, chosen, strict=True)]
             energy = self.make_energy(bev, points, start, classes)
-            detected = torch.cat(start)
+            detected, noise = torch.cat(start), self.noise.base
+            if not self.refine_velocity:
+                detected, noise = detected[:, :7], noise.without_velocity()
             result: RefinementResult = self.refiner(energy, detected, torch.cat(classes))
             fields = {"f_initial": result.f_initial, "f_refined": result.f_final}
-            normalized = NormalizedEnergy(energy, result.boxes, self.noise.base)
+            normalized = NormalizedEnergy(energy, result.boxes, noise)
             if self.log_density is not None:
                 fields["log_density"] = self.log_density(
                     normalized, result.f_final, detected, self.criterion

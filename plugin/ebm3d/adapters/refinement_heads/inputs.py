@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ebm3d.errors import input_error, is_valid_box
+from ebm3d.errors import input_error, is_valid_box, shape_error
 
 
 def frame_index(sizes: Sequence[int], device: torch.device) -> Tensor:
@@ -20,7 +20,11 @@ def frame_index(sizes: Sequence[int], device: torch.device) -> Tensor:
 
 
 def select_labeled(
-    boxes: Sequence[Tensor], labels: Sequence[Tensor], num_classes: int | None
+    boxes: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    num_classes: int | None,
+    columns: int = 7,
+    drop_unknown: bool = False,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Select the true boxes that are of a class.
 
@@ -28,20 +32,26 @@ def select_labeled(
         boxes: B tensors of true boxes ``(N_b, >= 7)``.
         labels: B tensors ``(N_b,)``; boxes with a negative label are left out.
         num_classes: number of classes; None for any.
+        columns: D, 7, or 9 with velocities, which may be NaN where they are unknown.
+        drop_unknown: leave out boxes of unknown velocity.
 
     Returns:
-        Boxes ``(N_b, 7)`` float32 and labels of each frame.
+        Boxes ``(N_b, D)`` float32 and labels of each frame.
 
     Raises:
-        ValueError: for a label of no class, or a labeled box that is not valid.
+        ValueError: for a label of no class, a labeled box that is not valid, or too few columns.
     """
+    _check_columns(boxes, columns)
     is_labeled = [classes >= 0 for classes in labels]
+    if drop_unknown:
+        known = [rows[:, 7:columns].isfinite().all(dim=1) for rows in boxes]
+        is_labeled = [mask & finite for mask, finite in zip(is_labeled, known, strict=True)]
     invalid = [mask & ~is_valid_box(rows) for mask, rows in zip(is_labeled, boxes, strict=True)]
     counts = _read([mask.sum() for mask in is_labeled], invalid, labels, num_classes)
     if counts is None:
         raise _error(invalid, boxes, labels, num_classes)
     chosen = [_first(mask, count) for mask, count in zip(is_labeled, counts, strict=True)]
-    true = [rows[index, :7].float() for rows, index in zip(boxes, chosen, strict=True)]
+    true = [rows[index, :columns].float() for rows, index in zip(boxes, chosen, strict=True)]
     return true, [classes[index] for classes, index in zip(labels, chosen, strict=True)]
 
 
@@ -51,6 +61,7 @@ def select_best(
     scores: Sequence[Tensor],
     limit: int,
     num_classes: int | None,
+    columns: int = 7,
 ) -> list[Tensor]:
     """Select the boxes to refine: the valid ones of the highest scores.
 
@@ -60,15 +71,17 @@ def select_best(
         scores: B tensors ``(N_b,)``.
         limit: largest number of boxes of a frame.
         num_classes: number of classes; None for any.
+        columns: 7, or 9 where velocities must be finite, too.
 
     Returns:
         Indices of each frame, from the highest score down.
 
     Raises:
-        ValueError: for a label of no class.
+        ValueError: for a label of no class, or too few columns.
     """
+    _check_columns(boxes, columns)
     orders = [values.argsort(descending=True, stable=True) for values in scores]
-    valid = [is_valid_box(rows)[order] for rows, order in zip(boxes, orders, strict=True)]
+    valid = [_is_valid(rows, columns)[order] for rows, order in zip(boxes, orders, strict=True)]
     negative = [classes < 0 for classes in labels]
     counts = _read([mask.sum() for mask in valid], negative, labels, num_classes)
     if counts is None:
@@ -77,6 +90,20 @@ def select_best(
         order[_first(mask, count)][:limit]
         for order, mask, count in zip(orders, valid, counts, strict=True)
     ]
+
+
+def _check_columns(boxes: Sequence[Tensor], columns: int) -> None:
+    """Raise unless every frame's boxes have at least so many columns."""
+    for rows in boxes:
+        if rows.shape[1] < columns:
+            remedy = "give noise.stds seven numbers a class, for boxes without velocities"
+            raise shape_error("boxes", f"(N, {columns})", rows, remedy)
+
+
+def _is_valid(boxes: Tensor, columns: int) -> Tensor:
+    """Whether boxes are valid, their velocities too, ``(N,)``."""
+    valid: Tensor = is_valid_box(boxes)
+    return valid if columns == 7 else valid & boxes[:, 7:columns].isfinite().all(dim=1)
 
 
 def _read(

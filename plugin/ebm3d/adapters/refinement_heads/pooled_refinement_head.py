@@ -20,6 +20,7 @@ from ebm3d.errors import check_count, input_error, is_number
 from ebm3d.pooling import Scenes
 
 Bound = TypeVar("Bound", bound=BoundNetwork)
+_TABLES = ("mean_sizes", "stds", "step_scale")
 
 
 class PooledRefinementHead(RefinementHead):
@@ -36,11 +37,13 @@ class PooledRefinementHead(RefinementHead):
         max_refined: largest number of boxes refined in a frame, those of the highest scores; the
             others stay as detected.
         max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
+        class_names: in the order of the labels; tables by class (``mean_sizes``, ``stds``,
+            ``step_scale``) may then be dicts of rows by class name.
         init_cfg: as in mmengine.
 
     Raises:
-        ValueError: if there is no pool, a config does not fit its class, or tables by class differ
-            in their number of rows.
+        ValueError: if there is no pool, a config does not fit its class, tables by class differ
+            in their number of rows, lack a class, or differ from the network in velocities.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class PooledRefinementHead(RefinementHead):
         score_decay: float,
         max_refined: int,
         max_evaluations: int | None,
+        class_names: Sequence[str] | None,
         init_cfg: dict[str, Any] | None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -70,19 +74,27 @@ class PooledRefinementHead(RefinementHead):
         self.point_cloud_range = tuple(point_cloud_range)
         self.max_refined, self.max_evaluations = max_refined, max_evaluations
         self.score_decay = score_decay
+        self.class_names = None if class_names is None else tuple(class_names)
         pools: list[Any] = [
             build(f"pooling[{index}]", pool, in_channels=in_channels)
             for index, pool in enumerate(pooling)
         ]
         self.pools = torch.nn.ModuleList(pools)
-        self._features = {"in_channels": sum(pool.out_channels for pool in pools)}
+        self._features: dict[str, Any] = {"in_channels": sum(pool.out_channels for pool in pools)}
+        self._features["velocities"] = columns_of(noise) == 9
         if isinstance(network, dict) and "mean_sizes" in network:
+            network = rows_by_class("network", network, self.class_names)
             self._features["mean_sizes"] = network["mean_sizes"]
         self.network = self.build_on_features("network", network, "output_shape")
         self.noise = self.build_on_features("noise", noise, "around", "base")
         sizes = getattr(self.network, "log_mean_sizes", None)
         self.num_classes = None if sizes is None else len(sizes)
-        self._check_rows("noise.stds", getattr(getattr(self.noise, "base", None), "stds", None))
+        stds = getattr(getattr(self.noise, "base", None), "stds", None)
+        self._check_rows("noise.stds", stds)
+        self.box_columns = 7 if stds is None else stds.shape[1]
+        if (self.box_columns == 9) != getattr(self.network, "velocities", False):
+            expected = f"{self.box_columns == 9} for rows of {self.box_columns} noise.stds"
+            raise input_error("network.velocities", expected, self.box_columns != 9)
 
     def build_on_features(self, name: str, config: dict[str, Any], *attributes: str) -> Any:
         """Build a part that may read pooled features, its ``base`` first.
@@ -90,12 +102,15 @@ class PooledRefinementHead(RefinementHead):
         Args:
             name: of the argument, for messages.
             config: of a network, a noise, a loss or a refiner; gets ``in_channels`` (the length of
-                the pooled features) and the network's ``mean_sizes`` where its class takes them.
+                the pooled features), ``velocities`` (whether the noise has nine columns) and the
+                network's ``mean_sizes`` where its class takes them.
             *attributes: that such a part has.
 
         Raises:
             ValueError: if the config does not fit its class, or the class lacks an attribute.
         """
+        if isinstance(config, dict):
+            config = rows_by_class(name, config, self.class_names)
         if isinstance(config, dict) and "base" in config:
             config = {**config, "base": self.build_on_features(f"{name}.base", config["base"])}
         part = build(name, config, **self._features)
@@ -140,14 +155,14 @@ class PooledRefinementHead(RefinementHead):
             boxes: B tensors ``(N_b, >= 7)``.
             scores: B tensors ``(N_b,)``.
             chosen: indices of the refined boxes of each frame.
-            refined: ``(N, 7)``, frame after frame.
+            refined: ``(N, D)``, frame after frame.
             fields: ``(N,)`` each; NaN where a box was not refined.
             densities: N of them, likewise, or None.
         """
         frames, begin = [], 0
         for frame_boxes, frame_scores, index in zip(boxes, scores, chosen, strict=True):
             rows, begin = slice(begin, begin + len(index)), begin + len(index)
-            new = frame_boxes[:, :7].clone()
+            new = frame_boxes[:, : refined.shape[1]].clone()
             new[index] = refined[rows].to(new.dtype)
             frame: dict[str, Any] = {"boxes": new}
             for name, value in fields.items():
@@ -182,6 +197,36 @@ class PooledRefinementHead(RefinementHead):
         if len(table) != self.num_classes:
             expected = f"1 or {self.num_classes}, as network.mean_sizes"
             raise input_error(f"rows of {name}", expected, len(table))
+
+
+def columns_of(noise: dict[str, Any]) -> int:
+    """D of the boxes of a noise's config, 7 where it does not say."""
+    part = noise.get("base", noise) if isinstance(noise, dict) else {}
+    stds = part.get("stds", ()) if isinstance(part, dict) else ()
+    rows = list(stds.values() if isinstance(stds, dict) else stds)
+    row = rows[0] if rows and isinstance(rows[0], list | tuple) else rows
+    return 9 if len(row) == 9 else 7
+
+
+def rows_by_class(
+    name: str, config: dict[str, Any], class_names: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return a config whose tables by class name are lists in the order of the labels.
+
+    Raises:
+        ValueError: if there are no class names, or a class has no row.
+    """
+    tables = {k: v for k, v in config.items() if k in _TABLES and isinstance(v, dict)}
+    for key, table in tables.items():
+        if class_names is None:
+            expected = f"given, for the rows of {name}.{key} by class name"
+            raise input_error("class_names", expected, None, "list the classes of the labels")
+        missing = [repr(c) for c in class_names if c not in table]
+        if missing:
+            got = f"none for {', '.join(missing)}"
+            raise input_error(f"{name}.{key}", "a row for each of class_names", got)
+        config = {**config, key: [table[c] for c in class_names]}
+    return config
 
 
 def _is_range(values: Any) -> bool:

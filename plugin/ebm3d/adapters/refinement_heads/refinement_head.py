@@ -53,7 +53,8 @@ class RefinementHead(BaseModule):
             scores: B tensors ``(N_b,)``.
 
         Returns:
-            Per frame ``boxes`` ``(N_b, 7)`` in the order of the input, and further fields of
-            length N_b (tensors, or :class:`ebm3d.records.TensorRecord`), which become fields of
+            Per frame ``boxes`` ``(N_b, 7)``, or ``(N_b, 9)`` with velocities, in the order of the
+            input, and further fields of length N_b (tensors, or
+            :class:`ebm3d.records.TensorRecord`), which become fields of
             the predictions. ``scores_3d`` among them replaces the detector's scores.
         """

@@ -12,7 +12,10 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.inputs import select_best, select_labeled
-from ebm3d.adapters.refinement_heads.pooled_refinement_head import PooledRefinementHead
+from ebm3d.adapters.refinement_heads.pooled_refinement_head import (
+    PooledRefinementHead,
+    columns_of,
+)
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution
 from ebm3d.energy import BoundNetwork
@@ -44,6 +47,7 @@ class RegressionRefinementHead(PooledRefinementHead):
         max_refined: largest number of boxes refined in a frame, those of the highest scores; the
             others stay as detected.
         max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
+        class_names: in the order of the labels, for tables by class name.
         init_cfg: as in mmengine.
 
     Raises:
@@ -64,8 +68,11 @@ class RegressionRefinementHead(PooledRefinementHead):
         score_decay: float = 0.0,
         max_refined: int = 100,
         max_evaluations: int | None = None,
+        class_names: Sequence[str] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
+        if columns_of(noise) == 9:
+            regression = {"num_residuals": 9, **regression}
         built: BoxRegression = MODELS.build(regression)
         super().__init__(
             in_channels,
@@ -76,6 +83,7 @@ class RegressionRefinementHead(PooledRefinementHead):
             score_decay,
             max_refined,
             max_evaluations,
+            class_names,
             init_cfg,
         )
         check_count("num_noise_samples", num_noise_samples)
@@ -100,12 +108,16 @@ class RegressionRefinementHead(PooledRefinementHead):
             true boxes of all processes; and the regression's regularizers.
         """
         with torch.autocast(bev.device.type, enabled=False):
-            true, classes = select_labeled(boxes, labels, self.num_classes)
+            true, classes = select_labeled(boxes, labels, self.num_classes, self.box_columns)
             joined, sizes = torch.cat(classes), [len(rows) for rows in true]
-            noise = self.noise.around(torch.cat(true), joined, sizes)
+            # Where a velocity is unknown, samples lie around zero, and its residuals are NaN.
+            known = [rows.nan_to_num() for rows in true]
+            noise = self.noise.around(torch.cat(known), joined, sizes)
             samples = noise.sample(self.num_noise_samples).boxes
-            noisy, target = samples[:, 1:], samples[:, :1].expand_as(samples[:, 1:])
-            network = self._bound(BoundNetwork, bev, points, true, classes)
+            noisy = samples[:, 1:]
+            target = torch.cat((samples[:, :1, :7], torch.cat(true)[:, None, 7:]), dim=-1)
+            target = target.expand_as(noisy)
+            network = self._bound(BoundNetwork, bev, points, known, classes)
             outputs = network(noisy).flatten(0, 1)
             coding = self._coding(noisy.flatten(0, 1), joined.repeat_interleave(noisy.shape[1]))
             residuals = coding.encode(target.flatten(0, 1))
@@ -129,15 +141,17 @@ class RegressionRefinementHead(PooledRefinementHead):
         it was detected.
 
         Returns:
-            Per frame ``boxes`` ``(N_b, 7)``, ``box_std`` ``(N_b, 7)`` in meters and radians,
-            ``box_covariance`` ``(N_b, 7, 7)`` and ``box_distribution`` (a
+            Per frame ``boxes`` ``(N_b, D)``, ``box_std`` ``(N_b, D)`` in meters, radians and m/s,
+            ``box_covariance`` ``(N_b, D, D)`` and ``box_distribution`` (a
             :class:`ebm3d.densities.BoxDistribution`); NaN where a box was not refined. With
             ``score_decay`` ``scores_3d``.
         """
         with torch.no_grad(), torch.autocast(bev.device.type, enabled=False):
-            chosen = select_best(boxes, labels, scores, self.max_refined, self.num_classes)
+            chosen = select_best(
+                boxes, labels, scores, self.max_refined, self.num_classes, self.box_columns
+            )
             classes = [lab[i] for lab, i in zip(labels, chosen, strict=True)]
-            start = [b[i, :7].float() for b, i in zip(boxes, chosen, strict=True)]
+            start = [b[i, : self.box_columns].float() for b, i in zip(boxes, chosen, strict=True)]
             network = self._bound(BoundNetwork, bev, points, start, classes)
             current = torch.cat(start)
             for _ in range(self.num_iterations):

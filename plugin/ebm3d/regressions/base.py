@@ -45,12 +45,13 @@ class BoxRegression(nn.Module, ABC):
         losses = self.residual_loss(outputs, targets, known)
         return torch.where(known, losses, 0.0) if losses.shape == known.shape else losses
 
-    @abstractmethod
     def residual_loss(self, outputs: Tensor, targets: Tensor, known: Tensor) -> Tensor:
         """Return :meth:`loss` of checked arguments; per residual, any number where not known.
 
         Targets are zero where not ``known`` ``(N, D)``; a shared loss leaves them out.
+        A regression that needs no mask may override :meth:`loss` instead.
         """
+        raise NotImplementedError
 
     @abstractmethod
     def density(self, outputs: Tensor) -> Density:

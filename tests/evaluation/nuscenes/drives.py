@@ -81,7 +81,9 @@ def _add_scene(
         time = {"token": token, "timestamp": 1_000_000 + 500_000 * i, "prev": before, "next": after}
         tables["sample"].append({**time, "scene_token": scene})
         place = [*(ego + i * np.array([3.0, 1.0, 0.0])).tolist()]
-        tables["ego_pose"].append({"token": token, "translation": place, "rotation": quaternion(rng)})
+        tables["ego_pose"].append(
+            {"token": token, "translation": place, "rotation": quaternion(rng)}
+        )
         keys = {"ego_pose_token": token, "calibrated_sensor_token": "calibration"}
         file = {"filename": f"samples/LIDAR_TOP/{token}.pcd.bin", "is_key_frame": True}
         tables["sample_data"].append({**time, "sample_token": token, **keys, **file})

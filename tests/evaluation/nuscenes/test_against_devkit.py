@@ -22,7 +22,9 @@ def figures(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, floa
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from figures(value, f"{path}{name}/")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool) and name != "eval_time":
+        elif (
+            isinstance(value, (int, float)) and not isinstance(value, bool) and name != "eval_time"
+        ):
             yield path + name, value
 
 

@@ -63,31 +63,28 @@ def compare_nuscenes(
     weights = np.concatenate(
         [np.ones((1, num_scenes), np.int32), draw_weights(num_scenes, num_replicates, seed)]
     )
-    sides = [_figures(matching, weights) for matching in (first, second)]
-    means, classes = ({n: _change(a, b) for n, a, b in _both(*sides, i)} for i in (0, 1))
+    means, classes = _figures(first, weights)
+    other_means, other_classes = _figures(second, weights)
     by_class: dict[str, Any] = {name: {} for name in first.protocol.class_range}
-    for (class_name, name), change in classes.items():
-        by_class[class_name][name] = change
+    for (class_name, name), values in classes.items():
+        by_class[class_name][name] = _change(values, other_classes[class_name, name])
     return {
         "num_scenes": num_scenes,
         "num_replicates": num_replicates,
-        "means": means,
+        "means": {name: _change(values, other_means[name]) for name, values in means.items()},
         "classes": by_class,
         "same_pairs": _compare_pairs(first, second, weights),
     }
 
 
-def _both(first: Any, second: Any, index: int) -> Any:
-    """Names and replicates of the figures of both sides."""
-    return ((name, values, second[index][name]) for name, values in first[index].items())
-
-
-def _figures(matching: NuScenesMatching, weights: Weights) -> tuple[dict[Any, FloatArray], ...]:
+def _figures(
+    matching: NuScenesMatching, weights: Weights
+) -> tuple[dict[str, FloatArray], dict[tuple[str, str], FloatArray]]:
     """Replicates ``(B,)`` of the figures over all classes, and by class and name."""
     figures = weighted_figures(matching, weights)
     iou_aps = iou_average_precisions(matching, weights)
     means = {"nd_score": figures.nd_score, "mean_ap": figures.mean_ap}
-    classes: dict[Any, FloatArray] = {}
+    classes: dict[tuple[str, str], FloatArray] = {}
     for k, distance in enumerate(matching.protocol.dist_ths):
         means[f"mean_ap_{distance}"] = figures.aps[:, :, k].mean(axis=1)
     means |= dict(zip(TP_ERRORS, figures.tp_errors.T, strict=True))
@@ -119,12 +116,18 @@ def _compare_pairs(
 ) -> dict[str, Any]:
     """Mean 3D IoU and absolute errors of the labels that both sets match."""
     sides = [find_pairs(matching) for matching in (first, second)]
-    _, *rows = np.intersect1d(*(side.matched.labels for side in sides), return_indices=True)
-    sides = [side.select(row) for side, row in zip(sides, rows, strict=True)]
+    labels = [side.matched.labels for side in sides]
+    _, rows, other_rows = np.intersect1d(labels[0], labels[1], return_indices=True)
+    sides = [sides[0].select(rows), sides[1].select(other_rows)]
     scenes = first.truth.scene[first.labels.sample[sides[0].matched.labels]]
     tables = [
         np.column_stack(
-            [s.matched.iou_3d, s.matched.iou_bev, np.abs(s.matched.errors), np.abs(s.velocity_errors)]
+            [
+                s.matched.iou_3d,
+                s.matched.iou_bev,
+                np.abs(s.matched.errors),
+                np.abs(s.velocity_errors),
+            ]
         )
         for s in sides
     ]

@@ -9,7 +9,6 @@ the scenes, of which the official figures take one, ones, and a bootstrap many.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,9 +190,7 @@ def _labels_of_scenes(
     return np.bincount(label_scenes[of_class], minlength=matching.truth.num_scenes)
 
 
-def pair_errors(
-    class_name: str, labels: NuScenesBoxes, detections: NuScenesBoxes
-) -> FloatArray:
+def pair_errors(class_name: str, labels: NuScenesBoxes, detections: NuScenesBoxes) -> FloatArray:
     """Return the errors of pairs, columns ``TP_ERRORS``, ``(P, 5)``; NaN where one is unknown."""
     delta = detections.translation[:, :2] - labels.translation[:, :2]
     common = np.minimum(labels.size, detections.size).prod(axis=1)

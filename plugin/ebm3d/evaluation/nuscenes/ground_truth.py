@@ -34,7 +34,9 @@ def read_ground_truth(
         return read_table_truth(path, version, split)
     if path.suffix == ".json":
         remedy = "give the folder that holds the tables"
-        raise DataError([Problem(path, None, "a folder of tables or a .pkl of infos", "a .json", remedy)])
+        raise DataError(
+            [Problem(path, None, "a folder of tables or a .pkl of infos", "a .json", remedy)]
+        )
     truth = read_info_truth(path)
     for name, asked, held in (("version", version, truth.version), ("split", split, truth.split)):
         if asked is not None and held and asked != held:

@@ -202,7 +202,7 @@ def _scan(block: Bytes, at: int, state: IntArray, found: IntArray) -> tuple[int,
     while at < len(block) and num < len(found):
         byte = int(block[at])
         if in_string:
-            if not (escaped or byte == _QUOTE or byte == _BACKSLASH):
+            if not (escaped or byte in (_QUOTE, _BACKSLASH)):
                 at += 1
                 continue
             in_string = escaped or byte != _QUOTE

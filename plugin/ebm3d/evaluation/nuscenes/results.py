@@ -152,7 +152,9 @@ def _list(piece: Piece, part: Any) -> list[Any]:
 def _columns(boxes: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
     """Columns of ``NuScenesBoxes`` without ``sample``; any defect of types raises."""
     vectors = {name: _vectors([box[name] for box in boxes], n) for name, n in _VECTORS.items()}
-    names = [(_CLASS_INDEX[b["detection_name"]], _ATTRIBUTE_INDEX[b["attribute_name"]]) for b in boxes]
+    names = [
+        (_CLASS_INDEX[b["detection_name"]], _ATTRIBUTE_INDEX[b["attribute_name"]]) for b in boxes
+    ]
     class_index, attribute = np.array(names, dtype=np.int64).reshape(-1, 2).T
     rotation = vectors.pop("rotation")
     with np.errstate(invalid="ignore"):  # a quaternion of zeros has no heading: NaN

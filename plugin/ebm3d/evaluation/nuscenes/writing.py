@@ -82,7 +82,9 @@ def _check(boxes: NuScenesBoxes) -> None:
         bad = ~(np.isfinite(values) & (values >= least))
         if bad.any():
             row = int(np.argwhere(bad)[0, 0])
-            expected = "finite" + {"size": " and positive", "score": " and at least 0"}.get(name, "")
+            expected = "finite" + {"size": " and positive", "score": " and at least 0"}.get(
+                name, ""
+            )
             got = f"{values[row].tolist()} in row {row}"
             raise input_error(name, expected, got, "leave the box out")
     if np.isinf(boxes.velocity).any():

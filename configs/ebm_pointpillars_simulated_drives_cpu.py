@@ -1,5 +1,5 @@
-# EBM refinement on the frozen detector of pointpillars_simulated_drives_cpu.py: its newest checkpoint, or
-# --cfg-options load_from=CHECKPOINT; without either both are trained in one run.
+# EBM refinement on the frozen detector of pointpillars_simulated_drives_cpu.py: its newest
+# checkpoint, or --cfg-options load_from=CHECKPOINT; without either both are trained in one run.
 _base_ = [
     "./pointpillars_simulated_drives_cpu.py",
     "./_base_/heads/ebm_nuscenes.py",

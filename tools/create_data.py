@@ -24,7 +24,9 @@ from ebm3d.datasets import (
 from ebm3d.datasets.atomic import new_folder
 from ebm3d.datasets.label_table import ClassSummary
 from ebm3d.datasets.lidar_labels import ORIGINS
+from ebm3d.datasets.nuscenes import NuScenesReport, prepare_nuscenes
 from ebm3d.simulation import SENSORS, write_dataset
+from ebm3d.simulation.drives import VERSION, write_drives
 
 _ERRORS = Console(stderr=True)
 _MAX_SHOWN = 20  # defects of one kind
@@ -35,19 +37,20 @@ _CAPTION = "database: training objects; points, l w h (m): medians; empty: witho
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; 0 if all went well, 1 if the data is at fault."""
     options = _parse(arguments)
+    report: PreparationReport | NuScenesReport
     try:
         if options.command == "simulated":
-            with new_folder(options.out) as folder:
-                write_dataset(
-                    folder,
-                    num_train=options.train,
-                    num_val=options.val,
-                    seed=options.seed,
-                    workers=options.workers,
-                    sensor=options.sensor,
-                )
-                report = prepare_kitti(folder, workers=options.workers, progress=True)
-            report = replace(report, out=options.out)
+            report = _simulate(options)
+        elif options.command == "nuscenes":
+            report = prepare_nuscenes(
+                options.root,
+                version=options.version,
+                out=options.out,
+                splits=options.splits,
+                max_sweeps=options.max_sweeps,
+                workers=options.workers,
+                progress=True,
+            )
         else:
             report = prepare_kitti(
                 options.root,
@@ -67,6 +70,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     _show_report(report)
     return 0
+
+
+def _simulate(options: argparse.Namespace) -> PreparationReport | NuScenesReport:
+    """Write simulated data and prepare it; an interrupted run leaves nothing."""
+    counts = {"num_train": options.train, "num_val": options.val, "seed": options.seed}
+    workers = options.workers
+    with new_folder(options.out) as folder:
+        if options.layout == "nuscenes":
+            write_drives(folder, **counts, workers=workers)
+            report = prepare_nuscenes(folder, version=VERSION, workers=workers, progress=True)
+        else:
+            write_dataset(folder, **counts, workers=workers, sensor=options.sensor or "64-beam")
+            report = prepare_kitti(folder, workers=workers, progress=True)
+    return replace(report, out=options.out)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -90,19 +107,39 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="take labels that do not fit the clouds: warnings in place of errors",
     )
     add_cloud_options(kitti)
+    nuscenes = commands.add_parser("nuscenes", help="nuScenes, or any set in its layout")
+    nuscenes.add_argument("--root", type=Path, required=True, help="folder with VERSION, samples/")
+    nuscenes.add_argument("--version", required=True, help="folder of the tables: v1.0-mini, ...")
+    nuscenes.add_argument("--out", type=Path, help="folder of the outputs (default: the root)")
+    nuscenes.add_argument(
+        "--splits", type=Path, help='JSON file of splits: {"my_train": ["scene-0001", ...], ...}'
+    )
+    nuscenes.add_argument(
+        "--max-sweeps", type=int, default=10, help="before a key frame (default: %(default)s)"
+    )
     simulated = commands.add_parser("simulated", help="make simulated LiDAR frames, prepare them")
     simulated.add_argument("--out", type=Path, required=True, help="folder to write to")
     simulated.add_argument("--train", type=int, default=400, help="number of training frames")
     simulated.add_argument("--val", type=int, default=200, help="number of validation frames")
     simulated.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
-    simulated.add_argument("--sensor", choices=tuple(SENSORS), default="64-beam")
-    for command in (kitti, simulated):
+    simulated.add_argument(
+        "--layout",
+        choices=("kitti", "nuscenes"),
+        default="kitti",
+        help="nuscenes: drives with sweeps, ten classes; frames are key frames, ten to a drive",
+    )
+    simulated.add_argument(
+        "--sensor", choices=tuple(SENSORS), help="of the layout of KITTI (default: 64-beam)"
+    )
+    for command in (kitti, nuscenes, simulated):
         workers = len(os.sched_getaffinity(0))
         help_text = "number of processes (default: the cores there are, %(default)s)"
         command.add_argument("--workers", type=int, default=workers, help=help_text)
     options = parser.parse_args(arguments)
     if options.workers < 1:
         parser.error(f"--workers must be at least 1, but got {options.workers}")
+    if options.command == "simulated" and options.layout == "nuscenes" and options.sensor:
+        parser.error("--sensor belongs to --layout kitti: nuScenes has 32 beams")
     if options.command == "kitti" and options.box_origin and not options.no_calibration:
         parser.error("--box-origin belongs to --no-calibration: KITTI's labels have their own")
     return options
@@ -138,9 +175,20 @@ def _show_problem(problem: Problem, color: str) -> None:
     )
 
 
-def _show_report(report: PreparationReport) -> None:
+def _show_report(report: PreparationReport | NuScenesReport) -> None:
     """Print what there is now."""
     console = Console(width=max(Console().width, 110))  # no figure is cut off
+    if isinstance(report, NuScenesReport):
+        console.print(report.table())
+        console.print(report.summary(), highlight=False)
+    else:
+        _show_kitti(console, report)
+    for problem in report.warnings:
+        _show_problem(problem, "yellow")
+
+
+def _show_kitti(console: Console, report: PreparationReport) -> None:
+    """Print figures by class, and numbers of frames."""
     table = Table("class", title=f"{report.out}", title_justify="left", caption=_CAPTION)
     for column in _COLUMNS:
         table.add_column(column, justify="right", no_wrap=True)
@@ -161,8 +209,6 @@ def _show_report(report: PreparationReport) -> None:
         f"{report.seconds:.1f} s, {sum(frames.values()) / report.seconds:,.0f} frames/s",
         highlight=False,
     )
-    for problem in report.warnings:
-        _show_problem(problem, "yellow")
 
 
 def _figures(summary: ClassSummary) -> list[str]:

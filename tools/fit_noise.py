@@ -33,7 +33,10 @@ def main() -> None:
         cfg_options=args.cfg_options,
     )
     console = Console()
-    console.print("noise.stds: along, across, up (m); length, width, height (log); yaw (rad)")
+    columns = "along, across, up (m); length, width, height (log); yaw (rad)"
+    if any(len(row) == 9 for row in stds.values()):
+        columns += "; velocity along, across (m/s)"
+    console.print(f"noise.stds: {columns}")
     for name, row in stds.items():
         console.print(f"{name}: {row}")
     if args.json is not None:

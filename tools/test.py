@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument("--work-dir", help="folder of the logs")
     parser.add_argument("--no-refine", action="store_true", help="evaluate the detector's boxes")
-    parser.add_argument("--out", metavar="RESULTS_DIR", help="folder for KITTI result files")
+    parser.add_argument("--out", metavar="RESULTS_DIR", help="folder for result files")
     parser.add_argument("--json", metavar="FILE", help="file for all figures")
     parser.add_argument(
         "--calibration-figures", metavar="DIR", help="folder for pictures of predicted densities"

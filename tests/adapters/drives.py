@@ -1,4 +1,4 @@
-"""A tiny data set in the host's nuScenes infos: a static world seen from a moving, tilted sensor."""
+"""A tiny data set in the host's nuScenes infos, and sweeps from a moving sensor."""
 
 from __future__ import annotations
 

@@ -100,11 +100,14 @@ def build_head(**options: Any) -> Any:
     return head
 
 
-def build_regression_head(regression: str = "GaussianBoxRegression", **options: Any) -> Any:
+def build_regression_head(
+    regression: str | dict[str, Any] = "GaussianBoxRegression", **options: Any
+) -> Any:
     """A :class:`RegressionRefinementHead` whose outputs vary from the start."""
     from mmdet3d.registry import MODELS
 
-    head = MODELS.build({**REGRESSION_HEAD, "regression": {"type": regression}, **options})
+    config = {"type": regression} if isinstance(regression, str) else regression
+    head = MODELS.build({**REGRESSION_HEAD, "regression": config, **options})
     nn.init.normal_(head.network.layers[-1].weight, std=0.5)
     return head
 

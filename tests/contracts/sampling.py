@@ -20,9 +20,10 @@ from ebm3d.refiners import (
     laplace_approximation,
     sample_boxes,
 )
+from ebm3d.regressions import PROPELBoxRegression
 from tests.contracts.cases import case, numbers, tensors_of
 from tests.contracts.places import Place, gradients
-from tests.losses.examples import STDS, random_boxes
+from tests.losses.examples import MOVING_STDS, STDS, random_boxes
 
 UNITS = [0.25, 0.12, 0.08, 0.06, 0.05, 0.07, 0.04]
 
@@ -83,6 +84,28 @@ for _axes in ("box", "world"):
 def _fit(place: Place) -> dict[str, Tensor]:
     true = random_boxes(20)
     return {"stds": fit_noise_stds(place(true), place(true + 0.1 * numbers(20, 7)))}
+
+
+@case("boxes with velocities", "noise.BoxNoise")
+def _moving(place: Place) -> dict[str, Tensor]:
+    boxes, labels = place(random_boxes(4, 9)), place(torch.arange(4) % 2)
+    noise, f = BoxNoise(MOVING_STDS, axes="world"), Hill(boxes, labels)
+    laplace = laplace_approximation(f, boxes, noise.noise_std(boxes, labels))
+    scale = [0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.5, 0.2]
+    regression = place(PROPELBoxRegression(num_residuals=9))
+    targets = 0.1 * numbers(4, 9)
+    targets[1:3, 7:] = math.nan
+    outputs = place.leaf(numbers(4, regression.num_outputs))
+    loss = regression.loss(outputs, place(targets))
+    return {
+        **tensors_of(noise.around(boxes, labels).sample(5)),
+        **tensors_of(QuasiNewtonAscent(3, step_scale=scale)(f, boxes + 0.05)),
+        "covariance": laplace.distribution(math.pi).covariance,
+        "log_prob": laplace.distribution(math.pi).log_prob(boxes + 0.01),
+        "fit": fit_noise_stds(boxes, boxes + place(targets)),
+        "loss": loss,
+        **gradients(loss, outputs=outputs),
+    }
 
 
 @case(

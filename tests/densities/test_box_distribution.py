@@ -71,7 +71,7 @@ def _every_density(rows: int) -> list[Density]:
 
 
 def _rotated(boxes: Tensor, angle: float | Tensor) -> Tensor:
-    return torch.cat((boxes[..., :6], boxes[..., 6:] + angle), dim=-1)
+    return torch.cat((boxes[..., :6], boxes[..., 6:7] + angle, boxes[..., 7:]), dim=-1)
 
 
 @every_coding
@@ -248,3 +248,50 @@ def test_wrong_parts_are_refused():
     for period in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError, match="yaw_period must be positive"):
             BoxDistribution(_gaussian(), _coding("anchor"), period)
+
+
+def _moving(period: float = 2 * math.pi) -> tuple[BoxDistribution, BoxDistribution, Tensor]:
+    """Densities of boxes with velocities, the same without, and deviations along and across."""
+    coding, std, spread = _coding("local", 2), _tensor([1.5, 0.4]), _tensor([0.3, 0.6])
+    velocity = _tensor([[6.0, -2.0], [0.5, 3.0]])
+    parts = (coding.reference, velocity), (coding.noise_std, std.expand(2, 2))
+    moving = LocalCoding(*(torch.cat(part, dim=1) for part in parts))
+    seven, points = _gaussian(2), _tensor([[0.1, -0.2]] * 2)
+    location = torch.cat((seven.location, points), dim=1)
+    log_variance = torch.cat((seven.log_variance, 2 * torch.log(spread).expand(2, 2)), dim=1)
+    density = GaussianDensity(location, log_variance)
+    with_velocity = BoxDistribution(density, moving, period)
+    return with_velocity, BoxDistribution(seven, coding, period), std * spread
+
+
+@every_period
+def test_independent_velocities_are_a_factor_in_meters_per_second(period: float):
+    moving, seven, std = _moving(period)
+    boxes = _rotated(moving.sample(6), period)
+    yaw = seven.coding.reference[:, None, 6]
+    offset = boxes[..., 7:] - moving.boxes[:, None, 7:]
+    along = yaw.cos() * offset[..., 0] + yaw.sin() * offset[..., 1]
+    across = yaw.cos() * offset[..., 1] - yaw.sin() * offset[..., 0]
+    factor = stats.norm(0, std.numpy()).logpdf(torch.stack((along, across), dim=-1)).sum(-1)
+    expected = seven.log_prob(boxes[..., :7]) + _tensor(factor)
+    torch.testing.assert_close(moving.log_prob(boxes), expected)
+    torch.testing.assert_close(moving.cdf(boxes)[..., :7], seven.cdf(boxes[..., :7]))
+
+
+def test_covariance_of_velocities_is_rotated_into_the_lidar_frame():
+    moving, seven, std = _moving()
+    covariance = moving.covariance
+    torch.testing.assert_close(covariance[:, :7, :7], seven.covariance)
+    assert bool((covariance[:, :7, 7:] == 0).all())
+    for n, yaw in enumerate(seven.coding.reference[:, 6].tolist()):
+        rotation = _tensor([[math.cos(yaw), -math.sin(yaw)], [math.sin(yaw), math.cos(yaw)]])
+        expected = rotation @ torch.diag(std.square()) @ rotation.T
+        torch.testing.assert_close(covariance[n, 7:, 7:], expected)
+        deviations = torch.diagonal(expected).sqrt()
+        torch.testing.assert_close(moving.std[n, 7:], deviations)
+
+
+def test_samples_of_velocities_follow_the_cdf(generator: torch.Generator):
+    moving, _, _ = _moving()
+    levels = moving.cdf(moving.sample(4000, generator))[0].numpy()
+    assert min(stats.kstest(levels[:, d], "uniform").pvalue for d in range(9)) > _P_VALUE

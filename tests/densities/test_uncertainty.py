@@ -65,6 +65,13 @@ def test_unknown_uncertainty_is_refused_with_its_row_and_the_remedy():
         check_std(std, "box_std")
 
 
+def test_velocities_do_not_enter():
+    boxes, std = torch.cat((_boxes(), torch.randn(4, 2)), dim=1), torch.rand(4, 9)
+    std[:2, 7:] = math.nan
+    expected = relative_uncertainty(std[:, :7], boxes[:, :7])
+    assert torch.equal(relative_uncertainty(std, boxes), expected)
+
+
 def test_shapes_that_differ_are_refused():
     boxes = torch.ones(2, 7)
     with pytest.raises(ValueError, match="std must have shape"):

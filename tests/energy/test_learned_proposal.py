@@ -32,6 +32,9 @@ class _Features:
         return self.values[:, None].expand(-1, boxes.shape[1], -1)
 
 
+_MOVING = BoxNoise((*_STDS, 0.9, 0.3))
+
+
 def _boxes(count: int) -> Tensor:
     low = torch.tensor([5.0, -10, -2, 3, 1.4, 1.2, -3], dtype=torch.float64)
     spread = torch.tensor([20.0, 20, 1, 2, 1, 1, 6], dtype=torch.float64)
@@ -58,10 +61,23 @@ def _bound(proposal: LearnedProposal, count: int = 4) -> BoundProposal:
     return proposal.around(_noise(count, generator=generator), features)
 
 
+def _moving(count: int, **options: Any) -> BoundProposal:
+    """A proposal around boxes with velocities."""
+    boxes = torch.cat((_boxes(count), 8 * torch.randn(count, 2, dtype=torch.float64)), dim=1)
+    proposal = LearnedProposal(_CHANNELS, _SIZES, _MOVING, 3, (16,), **options).double()
+    torch.nn.init.normal_(proposal.network.layers[-1].weight, std=0.1)  # type: ignore[arg-type]
+    features: Any = _Features(count)
+    return proposal.around(_MOVING.around(boxes, torch.arange(count) % 2), features)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25])
-def test_samples_fit_the_density(share: float):
+@pytest.mark.parametrize("columns", [7, 9])
+def test_samples_fit_the_density(share: float, columns: int):
     # The mean of g / q over samples of q is the integral of g, one for a density.
-    bound = _bound(_proposal(0.1, base_share=share))
+    if columns == 7:
+        bound = _bound(_proposal(0.1, base_share=share))
+    else:
+        bound = _moving(4, base_share=share)
     count, std = 20_000, 0.5
     samples = bound.sample(count)
     mean, coding = bound.distribution.density.mean.detach(), bound.distribution.coding

@@ -15,7 +15,7 @@ from ebm3d.densities import BoxDistribution, GaussianDensity
 from ebm3d.energy import LogDensity, NormalizedEnergy, energy_distribution
 from ebm3d.energy.uncertainty import METHODS
 from ebm3d.noise import BoxNoise
-from tests.energy.gaussian_energy import CONSTANT, NOISE, STD, GaussianEnergy
+from tests.energy.gaussian_energy import CONSTANT, MOVING_NOISE, NOISE, STD, GaussianEnergy
 
 METRIC_NOISE = BoxNoise([0.25, 0.12, 0.08, 0.2, 0.1, 0.1, 0.04], axes="world", sizes="metric")
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -76,7 +76,9 @@ def test_what_is_asked_for_twice_is_computed_once():
     ],
     ids=["importance", "laplace"],
 )
-@pytest.mark.parametrize("noise", [NOISE, METRIC_NOISE], ids=["log", "metric"])
+@pytest.mark.parametrize(
+    "noise", [NOISE, METRIC_NOISE, MOVING_NOISE], ids=["log", "metric", "moving"]
+)
 def test_log_density_of_a_gaussian_energy_is_that_of_the_gaussian(
     options: Any, tolerance: float, noise: BoxNoise
 ):
@@ -119,8 +121,11 @@ def test_training_method_whose_f_cannot_be_normalized_so_is_refused():
     ("method", "tolerance"),
     [("laplace", 1e-6), ("importance", 5 / math.sqrt(2 * 150))],  # five errors of a spread
 )
-def test_uncertainty_of_a_gaussian_energy_is_that_of_the_gaussian(method: str, tolerance: float):
-    f = GaussianEnergy(3)
+@pytest.mark.parametrize("noise", [NOISE, MOVING_NOISE], ids=["seven", "nine"])
+def test_uncertainty_of_a_gaussian_energy_is_that_of_the_gaussian(
+    method: str, tolerance: float, noise: BoxNoise
+):
+    f = GaussianEnergy(3, noise)
     log_variance = torch.full_like(f.boxes, 2 * math.log(STD))
     density = GaussianDensity(torch.zeros_like(f.boxes), log_variance)
     expected = BoxDistribution(density, f.coding, math.pi)

@@ -14,7 +14,7 @@ from ebm3d.boxes.codings import LocalCoding
 from ebm3d.energy import ImportanceSamples, sample_posterior
 from ebm3d.noise import BoxNoise
 
-_STDS = [0.25, 0.12, 0.08, 0.06, 0.05, 0.07, 0.04]
+_STDS = [0.25, 0.12, 0.08, 0.06, 0.05, 0.07, 0.04, 0.9, 0.3]
 _CONSTANT = 17.3
 
 
@@ -57,16 +57,18 @@ def _posterior(
     return sample_posterior(f, g.boxes, g.labels, g.noise, num_samples, num_rounds, generator)
 
 
-def _gaussian(count: int = 4) -> _Gaussian:
+def _gaussian(count: int = 4, columns: int = 7) -> _Gaussian:
     """Correlated, half as wide as the noise, off its center; one box heads along -x."""
     low = torch.tensor([5.0, -10, -2, 3, 1.4, 1.2, -3], dtype=torch.float64)
     spread = torch.tensor([20.0, 20, 1, 2, 1, 1, 6])
     boxes = low + spread * torch.rand(count, 7, dtype=torch.float64)
     boxes[:1, 6] = math.pi - 1e-3
-    mean = 0.4 * torch.randn(count, 7, dtype=torch.float64)
-    root = torch.randn(count, 7, 7, dtype=torch.float64)
-    root = 0.35 * torch.eye(7, dtype=torch.float64) + 0.08 * root
-    return _Gaussian(boxes, mean, root @ root.transpose(1, 2), BoxNoise(_STDS))
+    mean = 0.4 * torch.randn(count, columns, dtype=torch.float64)
+    root = torch.randn(count, columns, columns, dtype=torch.float64)
+    root = 0.35 * torch.eye(columns, dtype=torch.float64) + 0.08 * root
+    velocities = 8 * torch.randn(count, columns - 7, dtype=torch.float64)
+    boxes = torch.cat((boxes, velocities), dim=1)
+    return _Gaussian(boxes, mean, root @ root.transpose(1, 2), BoxNoise(_STDS[:columns]))
 
 
 def _assert_within(value: Tensor, expected: Tensor, standard_error: Tensor) -> None:
@@ -85,8 +87,9 @@ def _assert_moments(posterior: ImportanceSamples, mean: Tensor, covariance: Tens
 
 
 @pytest.mark.parametrize("num_rounds", [1, 4])
-def test_normalizer_of_a_density_times_a_constant_is_the_constant(num_rounds: int):
-    posterior = _gaussian().posterior(num_rounds=num_rounds)
+@pytest.mark.parametrize("columns", [7, 9])
+def test_normalizer_of_a_density_times_a_constant_is_the_constant(num_rounds: int, columns: int):
+    posterior = _gaussian(columns=columns).posterior(num_rounds=num_rounds)
     error = (1 / posterior.effective_sample_size - 1 / posterior.f.shape[1]).sqrt()
     if num_rounds > 1:
         assert float(error.max()) < 0.05
@@ -97,7 +100,7 @@ def test_normalizer_of_a_density_times_a_constant_is_the_constant(num_rounds: in
 def test_f_of_the_noise_has_equal_weights_and_unit_deviations(axes: str, sizes: str):
     # One component; small deviations, so that metric sizes are log ratios to first order.
     g, count = _gaussian(), 20_000
-    g.noise = BoxNoise([0.01 * s for s in _STDS], (1.0,), axes=axes, sizes=sizes)
+    g.noise = BoxNoise([0.01 * s for s in _STDS[:7]], (1.0,), axes=axes, sizes=sizes)
     f = lambda boxes: g.noise.log_prob(g.boxes, boxes, g.labels) - 2.5  # noqa: E731
     posterior = _posterior(f, g, count, 1)
     ones = torch.ones(4, dtype=torch.float64)
@@ -108,8 +111,9 @@ def test_f_of_the_noise_has_equal_weights_and_unit_deviations(axes: str, sizes: 
     np.testing.assert_allclose(variances, 1, atol=5 * math.sqrt(2 / count))
 
 
-def test_mean_and_covariance_are_those_of_the_density():
-    g = _gaussian()
+@pytest.mark.parametrize("columns", [7, 9])
+def test_mean_and_covariance_are_those_of_the_density(columns: int):
+    g = _gaussian(columns=columns)
     _assert_moments(g.posterior(), g.mean, g.covariance)
 
 
@@ -134,10 +138,11 @@ def test_adapted_proposal_wastes_far_fewer_samples_than_the_noise():
     assert bool((alone >= 1).all())
 
 
-def test_drawn_boxes_follow_the_weights():
-    posterior = _gaussian().posterior(512)
+@pytest.mark.parametrize("columns", [7, 9])
+def test_drawn_boxes_follow_the_weights(columns: int):
+    posterior = _gaussian(columns=columns).posterior(512)
     drawn = posterior.sample(4000, torch.Generator().manual_seed(0))
-    assert drawn.shape == (4, 4000, 7)
+    assert drawn.shape == (4, 4000, columns)
     residuals = posterior.coding.encode(drawn)
     variance = posterior.residual_covariance.diagonal(dim1=1, dim2=2)
     _assert_within(residuals.mean(1), posterior.mean_residuals, (variance / 4000).sqrt())

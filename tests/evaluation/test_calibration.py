@@ -17,19 +17,22 @@ from ebm3d.evaluation.calibration import (
 )
 
 STD = np.array([0.3, 0.2, 0.1, 0.25, 0.1, 0.15, 0.05])
+VELOCITY_STD = np.array([0.4, 0.3])
 
 
-def gaussian_pairs(rng: np.random.Generator, num: int, spread: float = 1.0) -> CalibrationPairs:
-    """Truths with standard deviations STD; predictions that claim ``spread`` times as much."""
-    truths = STD * rng.normal(size=(num, 7))
-    claimed = spread * STD
+def gaussian_pairs(
+    rng: np.random.Generator, num: int, spread: float = 1.0, std: np.ndarray = STD
+) -> CalibrationPairs:
+    """Truths with some standard deviations; predictions that claim ``spread`` times as much."""
+    truths = std * rng.normal(size=(num, len(std)))
+    claimed = spread * std
     density = stats.norm(0.0, claimed)
-    samples = claimed * rng.normal(size=(num, 8, 7))
+    samples = claimed * rng.normal(size=(num, 8, len(std)))
     return CalibrationPairs(
         log_prob=density.logpdf(truths).sum(axis=1),
         pit=density.cdf(truths),
         squared_mahalanobis=np.square(truths / claimed).sum(axis=1),
-        std=np.broadcast_to(claimed, (num, 7)).copy(),
+        std=np.broadcast_to(claimed, (num, len(std))).copy(),
         errors=-truths,
         energy_scores=energy_scores(samples, truths),
         entropies=np.full(num, density.entropy().sum()),
@@ -63,6 +66,23 @@ def test_errors_of_true_densities_fall_with_the_root_of_their_number(rng, num):
         error = values.std(ddof=1) / math.sqrt(len(values))
         assert abs(values.mean() - reports[0].ece_by_chance) < 5 * error
     assert reports[0].ece_by_chance * math.sqrt(num) == pytest.approx(0.329, abs=0.003)
+
+
+@pytest.mark.parametrize("spread", [0.5, 2.0])
+def test_the_miscalibration_area_is_that_of_the_closed_form(rng, spread):
+    std = np.concatenate([STD, VELOCITY_STD])
+    report = report_calibration(gaussian_pairs(rng, 20000, spread, std))
+    shares = np.linspace(0.0, 1.0, 10001)
+    inside = 2 * stats.norm.cdf(spread * stats.norm.ppf((1 + shares) / 2)) - 1
+    joint = stats.chi2.cdf(spread**2 * stats.chi2.ppf(shares, 9), 9)
+    tree = report.as_dict()
+    assert list(tree["mca"]) == ["xyz", "size", "yaw", "v"]
+    assert list(tree["sharpness"]) == ["x", "y", "z", "dx", "dy", "dz", "yaw", "vx", "vy"]
+    area = np.abs(inside - shares).mean()
+    np.testing.assert_allclose(list(tree["mca"].values()), area, atol=0.02)
+    areas = report.miscalibration_area
+    np.testing.assert_allclose(areas[:-1], area, atol=0.02)
+    assert areas[-1] == pytest.approx(np.abs(joint - shares).mean(), abs=0.02)
 
 
 def test_claims_of_twice_the_spread_give_the_closed_form_of_every_figure(rng):

@@ -72,10 +72,11 @@ def test_nothing_is_fitted_to_nothing(num, value):
         fit_temperature(lambda s: value, num)
 
 
-def test_factors_are_read_as_they_were_written(tmp_path, rng):
-    z = rng.normal(size=(50, 7))
+@pytest.mark.parametrize("num", [7, 9])
+def test_factors_are_read_as_they_were_written(tmp_path, rng, num):
+    z = rng.normal(size=(50, num))
     z[:, 0] = 0.0  # its factor is the smallest there is
-    fitted = fit_temperature(lambda s: -stats.norm.logpdf(z, scale=s).sum(axis=1).mean(), 50)
+    fitted = fit_temperature(lambda s: -stats.norm.logpdf(z, scale=s).sum(axis=1).mean(), 50, num)
     path = tmp_path / "new" / "temperature.json"
     write_temperature(path, fitted)
     assert tuple(read_temperature(path)) == fitted.factors

@@ -26,13 +26,17 @@ from ebm3d.losses import (
 from ebm3d.noise import BoxNoise, NoiseSamples
 
 STDS = [[0.25, 0.12, 0.08, 0.06, 0.05, 0.07, 0.04], [0.1, 0.1, 0.1, 0.1, 0.08, 0.05, 0.15]]
+MOVING_STDS = [[*STDS[0], 0.9, 0.3], [*STDS[1], 0.4, 0.4]]
 
 
-def random_boxes(count: int) -> Tensor:
-    """Boxes ``(count, 7)`` of any heading, float64."""
+def random_boxes(count: int, columns: int = 7) -> Tensor:
+    """Boxes ``(count, columns)`` of any heading, float64."""
     low = torch.tensor([5.0, -10, -2, 3, 1.4, 1.2, -3], dtype=torch.float64)
     spread = torch.tensor([20.0, 20, 1, 2, 1, 1, 6], dtype=torch.float64)
-    return low + spread * torch.rand(count, 7, dtype=torch.float64)
+    boxes = low + spread * torch.rand(count, 7, dtype=torch.float64)
+    if columns == 7:
+        return boxes
+    return torch.cat((boxes, 8 * torch.randn(count, columns - 7, dtype=torch.float64)), dim=1)
 
 
 @dataclass
@@ -94,21 +98,25 @@ class ResidualEnergy:
 class SmallEnergy(nn.Module):
     """A network on the numbers of a box and its class."""
 
-    def __init__(self, labels: Tensor, dtype: torch.dtype = torch.float64) -> None:
+    def __init__(
+        self, labels: Tensor, dtype: torch.dtype = torch.float64, columns: int = 7
+    ) -> None:
         super().__init__()
         self.labels = labels
-        self.layers = nn.Sequential(nn.Linear(8, 16), nn.SiLU(), nn.Linear(16, 1)).to(dtype)
+        layers = nn.Linear(columns + 1, 16), nn.SiLU(), nn.Linear(16, 1)
+        self.layers = nn.Sequential(*layers).to(dtype)
 
     def _features(self, boxes: Tensor) -> Tensor:
         classes = self.labels[:, None, None].expand(-1, boxes.shape[1], 1).to(boxes)
-        return torch.cat((boxes[..., :6], torch.sin(boxes[..., 6:]), classes), dim=-1)
+        sine = torch.sin(boxes[..., 6:7])
+        return torch.cat((boxes[..., :6], sine, classes, boxes[..., 7:]), dim=-1)
 
     def forward(self, boxes: Tensor) -> Tensor:
         values: Tensor = self.layers(self._features(boxes))[..., 0]
         return values
 
     def pooled(self, boxes: Tensor) -> Tensor:
-        return self._features(boxes).detach()
+        return self._features(boxes)[..., :8].detach()
 
 
 def quadratic(curvature: float, mean: Tensor | float = 0.0) -> Callable[[Tensor], Tensor]:

@@ -40,6 +40,19 @@ def test_targets_are_the_iou_of_rational_arithmetic():
     torch.testing.assert_close(targets[:, 0], torch.ones(3, dtype=torch.float64))
 
 
+def test_velocities_change_gaussian_targets_alone():
+    boxes = _noise().drawn.boxes
+    moving = torch.cat((boxes, torch.randn(*boxes.shape[:2], 2, dtype=torch.float64)), dim=-1)
+    iou = ConfidenceLoss("iou")
+    assert torch.equal(iou.confidences(moving), iou.confidences(boxes))
+    offset = (moving - moving[:, :1])[..., 7:].square().sum(-1)
+    confidences = ConfidenceLoss("gaussian", [*_STDS, 0.5, 0.5]).confidences(moving)
+    expected = ConfidenceLoss("gaussian", _STDS).confidences(boxes) * torch.exp(-2 * offset)
+    torch.testing.assert_close(confidences, expected)
+    with pytest.raises(ValueError, match="noise_std must be 9 numbers"):
+        ConfidenceLoss("gaussian", _STDS).confidences(moving)
+
+
 def test_gaussian_targets_fall_with_the_residuals_in_their_units():
     boxes = _noise().drawn.boxes
     targets = ConfidenceLoss("gaussian", _STDS).confidences(boxes)

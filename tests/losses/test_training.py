@@ -31,6 +31,7 @@ from ebm3d.noise import BoxNoise
 from tests.losses.examples import (
     LOG_2PI,
     METHODS,
+    MOVING_STDS,
     STDS,
     FixedNoise,
     ResidualEnergy,
@@ -43,6 +44,7 @@ from tests.losses.examples import (
 # Their evaluations train a proposal.
 _SHARING = {"nce", "nce+", "conditional nce", "ml-is", "kld-is", "snl"}
 every_method = pytest.mark.parametrize("name", METHODS)
+with_and_without_velocity = pytest.mark.parametrize("columns", [7, 9])
 
 
 def _labels(count: int) -> Tensor:
@@ -54,8 +56,10 @@ def _method(name: str, dtype: torch.dtype = torch.float64) -> Any:
     return method.to(dtype) if isinstance(method, nn.Module) else method
 
 
-def _noise(count: int = 4, num_samples: int = 64) -> FixedNoise:
-    return fixed_noise(random_boxes(count), _labels(count), num_samples=num_samples)
+def _noise(count: int = 4, num_samples: int = 64, columns: int = 7) -> FixedNoise:
+    noise = BoxNoise([row[:columns] for row in MOVING_STDS])
+    boxes = random_boxes(count, columns)
+    return fixed_noise(boxes, _labels(count), noise, num_samples)
 
 
 @every_method
@@ -75,9 +79,12 @@ def test_loss_is_one_finite_number_per_box_in_the_dtype_of_the_boxes(
 
 
 @every_method
-def test_gradient_reaches_every_parameter_of_f_but_a_constant(name: str):
-    labels, f = _labels(4), SmallEnergy(_labels(4))
-    result = _method(name)(f, BoxNoise(STDS).around(random_boxes(4), labels))
+@with_and_without_velocity
+def test_gradient_reaches_every_parameter_of_f_but_a_constant(name: str, columns: int):
+    labels, f = _labels(4), SmallEnergy(_labels(4), columns=columns)
+    noise = BoxNoise([row[:columns] for row in MOVING_STDS])
+    result = _method(name)(f, noise.around(random_boxes(4, columns), labels))
+    assert result.per_box.shape == (4,)
     result.per_box.sum().backward()
     *inner, constant = f.parameters()
     assert all(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in inner)
@@ -150,10 +157,11 @@ def test_perturbed_positive_has_the_density_of_the_wide_noise(scales: str, facto
     assert bool((offsets < 5 * 2 * factor * noise.noise_std[:, 2]).all())
 
 
-def test_target_of_the_divergence_is_the_noise_of_one_component_made_narrower():
-    noise = _noise(num_samples=4000)
+@with_and_without_velocity
+def test_target_of_the_divergence_is_the_noise_of_one_component_made_narrower(columns: int):
+    noise = _noise(num_samples=4000, columns=columns)
     boxes, log_q = noise.drawn.boxes, noise.drawn.log_q
-    alone = BoxNoise((0.3 * torch.tensor(STDS, dtype=torch.float64)).tolist(), multipliers=(1.0,))
+    alone = BoxNoise((0.3 * noise.noise.stds).tolist(), multipliers=(1.0,))
     expected = alone.log_prob(noise.boxes, boxes, noise.labels)
     log_p = KLDISLoss(target_std=0.3).target_log_prob(noise, boxes)
     torch.testing.assert_close(log_p, expected)
@@ -162,30 +170,32 @@ def test_target_of_the_divergence_is_the_noise_of_one_component_made_narrower():
     assert 2 < float(weights.max()) <= 3
 
 
-def test_likelihoods_recover_the_normalizer_of_a_gaussian_energy():
-    # h = -|t|^2 / 2: log Z = 7/2 log 2 pi, whatever the boxes and units.
-    noise = _noise(2, 20_000)
+@with_and_without_velocity
+def test_likelihoods_recover_the_normalizer_of_a_gaussian_energy(columns: int):
+    # h = -|t|^2 / 2: log Z = D/2 log 2 pi, whatever the boxes and units.
+    noise = _noise(2, 20_000, columns)
     f = ResidualEnergy(noise, quadratic(1.0))
     result = MLISLoss(20_000)(f, noise)
     log_z = result.per_box + result.f[:, 0]
     weights = torch.exp(result.f - result.samples.log_q)[:, 1:]
     error = weights.std(dim=1) / weights.mean(dim=1) / math.sqrt(20_000)
-    assert bool(((log_z - 3.5 * LOG_2PI).abs() < 5 * error).all())
+    assert bool(((log_z - columns / 2 * LOG_2PI).abs() < 5 * error).all())
     share = result.logged["effective_share"]
     torch.testing.assert_close(share, weights.sum(1).square() / weights.square().sum(1) / 20_000)
 
 
-def test_chains_reach_the_variance_of_a_quadratic_in_units_of_the_noise():
+@with_and_without_velocity
+def test_chains_reach_the_variance_of_a_quadratic_in_units_of_the_noise(columns: int):
     # On h = -k/2 |t|^2: t' = a t + lambda eps, so that the variance after L steps from the true
     # box is lambda^2 (1 - a^(2 L)) / (1 - a^2), a = 1 - k lambda^2 / 2.
-    noise, step, steps, num = _noise(2), 0.5, 6, 3000
+    noise, step, steps, num = _noise(2, columns=columns), 0.5, 6, 3000
     f = ResidualEnergy(noise, quadratic(2.0))
     result = MLMCMCLoss(steps, step, num)(f, noise)
     a = 1 - step**2
     variance = step**2 * (1 - a ** (2 * steps)) / (1 - a**2)
     mean_square = result.logged["displacement"].square()
-    assert bool(((mean_square / variance - 1).abs() < 5 * math.sqrt(2 / (7 * num))).all())
-    torch.testing.assert_close(result.per_box, -7 * mean_square)
+    assert bool(((mean_square / variance - 1).abs() < 5 * math.sqrt(2 / (columns * num))).all())
+    torch.testing.assert_close(result.per_box, -columns * mean_square)
 
 
 @pytest.mark.parametrize(
@@ -197,28 +207,31 @@ def test_f_without_a_graph_is_refused_where_its_gradient_is_needed(name: str):
         METHODS[name]()(lambda boxes: boxes.detach().sum(-1), _noise())
 
 
-def test_score_matching_at_the_true_box_is_that_of_the_residuals():
-    noise = _noise(3)
-    mean = torch.linspace(-0.5, 0.9, 7, dtype=torch.float64)
+@with_and_without_velocity
+def test_score_matching_at_the_true_box_is_that_of_the_residuals(columns: int):
+    noise = _noise(3, columns=columns)
+    mean = torch.linspace(-0.5, 0.9, columns, dtype=torch.float64)
     f = ResidualEnergy(noise, quadratic(1.7, mean))
-    expected = (-7 * 1.7 + 0.5 * 1.7**2 * mean.square().sum()).expand(3)
+    expected = (-columns * 1.7 + 0.5 * 1.7**2 * mean.square().sum()).expand(3)
     torch.testing.assert_close(ScoreMatchingLoss()(f, noise).per_box, expected)
     torch.testing.assert_close(ScoreMatchingLoss("sliced")(f, noise).per_box, expected)
 
 
 @pytest.mark.parametrize("std", [0.3, 1.0])
-def test_denoising_loss_is_zero_at_the_density_of_the_perturbation(std: float):
-    noise = _noise(3)
+@with_and_without_velocity
+def test_denoising_loss_is_zero_at_the_density_of_the_perturbation(std: float, columns: int):
+    noise = _noise(3, columns=columns)
     loss = DSMLoss(std)(ResidualEnergy(noise, quadratic(1 / std**2)), noise).per_box
     torch.testing.assert_close(loss, torch.zeros_like(loss), atol=1e-18, rtol=0)
 
 
-def test_normalizer_starts_as_that_of_a_gaussian_of_the_noise_with_its_peak_at_zero():
-    noise = _noise(3)
+@with_and_without_velocity
+def test_normalizer_starts_as_that_of_a_gaussian_of_the_noise_with_its_peak_at_zero(columns: int):
+    noise = _noise(3, columns=columns)
     f = ResidualEnergy(noise, quadratic(1.0))
     b = SNLLoss(1).double().log_normalizer(f, noise.boxes, noise.noise_std)
     # Raised by the log volume at the true box, f is zero there and log Z grows by as much.
-    expected = 3.5 * LOG_2PI - f(noise.boxes[:, None])[:, 0]
+    expected = columns / 2 * LOG_2PI - f(noise.boxes[:, None])[:, 0]
     torch.testing.assert_close(b, expected)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from ebm3d.evaluation.calibration import LEVELS, report_calibration
 from ebm3d.visualization import calibration_figure, write_calibration_picture
-from tests.evaluation.test_calibration import gaussian_pairs
+from tests.evaluation.test_calibration import STD, VELOCITY_STD, gaussian_pairs
 
 
 def panels(figure):
@@ -48,3 +48,11 @@ def test_a_picture_of_hardly_any_pairs_is_written(rng, tmp_path, num):
     report = report_calibration(gaussian_pairs(rng, num))
     write_calibration_picture(tmp_path / "new" / "c.png", report, "Car")
     assert (tmp_path / "new" / "c.png").stat().st_size > 10_000
+
+
+def test_velocities_have_two_panels_more(rng):
+    std = np.concatenate([STD, VELOCITY_STD])
+    figure = calibration_figure(report_calibration(gaussian_pairs(rng, 50, 1.0, std)), "car")
+    titles = [axes.get_title(loc="left") for block in figure.subfigs for axes in block.axes]
+    assert [title for title in titles if title][-3:] == ["vx", "vy", "joint (all)"]
+    assert len(titles) == 20

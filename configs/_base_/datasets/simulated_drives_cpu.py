@@ -25,7 +25,7 @@ db_sampler = dict(
     data_root=data_root,
     info_path=data_root + "nuscenes_dbinfos_train.pkl",
     rate=1.0,  # 0 switches the sampling of objects off
-    prepare=dict(filter_by_difficulty=[-1], filter_by_min_points={name: 5 for name in class_names}),
+    prepare=dict(filter_by_difficulty=[-1], filter_by_min_points=dict.fromkeys(class_names, 5)),
     classes=class_names,
     sample_groups=dict(  # of the stock CenterPoint
         car=2,

@@ -16,8 +16,8 @@ refinement_head = dict(
         codebook="johnson",
         loss="ce",
         num_levels=64,
-        lower=[-5.0] * 7,  # standard deviations of the noise, see rlel.py
-        upper=[5.0] * 7,
+        lower=-5.0,  # standard deviations of the noise, see rlel.py
+        upper=5.0,
     ),
     num_iterations=3,  # of 1, 2, 3, on design frames (docs/results.md)
 )

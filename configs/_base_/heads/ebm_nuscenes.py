@@ -23,6 +23,7 @@ refinement_head = dict(
     ],
     network=dict(
         mean_sizes=dict(  # m, of the annotations of nuScenes
+            _delete_=True,
             car=[4.61, 1.95, 1.72],
             truck=[6.74, 2.46, 2.73],
             trailer=[12.01, 2.87, 3.82],
@@ -37,6 +38,7 @@ refinement_head = dict(
     ),
     noise=dict(
         stds=dict(
+            _delete_=True,
             car=[0.25, 0.12, 0.12, 0.10, 0.07, 0.08, 0.10, 0.6, 0.3],
             truck=[0.45, 0.20, 0.18, 0.14, 0.08, 0.10, 0.10, 0.6, 0.3],
             trailer=[0.70, 0.30, 0.25, 0.14, 0.08, 0.10, 0.12, 0.5, 0.3],
@@ -51,6 +53,7 @@ refinement_head = dict(
     ),
     refiner=dict(
         step_scale=dict(
+            _delete_=True,
             car=[0.25, 0.12, 0.12, 0.45, 0.14, 0.14, 0.10, 0.6, 0.3],
             truck=[0.45, 0.20, 0.18, 0.95, 0.20, 0.27, 0.10, 0.6, 0.3],
             trailer=[0.70, 0.30, 0.25, 1.70, 0.23, 0.38, 0.12, 0.5, 0.3],

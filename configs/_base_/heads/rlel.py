@@ -19,8 +19,8 @@ refinement_head = dict(
         type="RLELBoxRegression",
         num_levels=64,
         num_bits=32,
-        lower=[-5.0] * 7,
-        upper=[5.0] * 7,
+        lower=-5.0,
+        upper=5.0,
         distance_weight=1e-4,  # both chosen on made-up targets (docs/results.md)
         smoothness_weight=1e-2,
     ),

@@ -189,8 +189,8 @@ def common_height(box: FloatArray, other: FloatArray) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _iou(box: FloatArray, other: FloatArray, volumes: bool) -> float:
-    """IoU of one pair, of areas or volumes."""
+def pair_iou(box: FloatArray, other: FloatArray, volumes: bool) -> float:
+    """IoU of two boxes ``(7,)``, of their volumes or their outlines seen from above."""
     height = common_height(box, other) if volumes else 1.0
     if height == 0.0:
         return 0.0
@@ -207,7 +207,7 @@ def _pairwise_iou(boxes: FloatArray, others: FloatArray, volumes: bool) -> Float
     iou = np.empty((len(boxes), len(others)))
     for i in prange(len(boxes)):
         for j in range(len(others)):
-            iou[i, j] = _iou(boxes[i], others[j], volumes)
+            iou[i, j] = pair_iou(boxes[i], others[j], volumes)
     return iou
 
 
@@ -216,5 +216,5 @@ def _aligned_iou(boxes: FloatArray, others: FloatArray, volumes: bool) -> FloatA
     """IoU of box i with other i, shape (N,)."""
     iou = np.empty(len(boxes))
     for i in prange(len(boxes)):
-        iou[i] = _iou(boxes[i], others[i], volumes)
+        iou[i] = pair_iou(boxes[i], others[i], volumes)
     return iou

@@ -1,8 +1,8 @@
 r"""Calibration of predicted box densities.
 
-P pairs of a predicted density and a true box; D = 7 dimensions of the residuals; S samples; J
-levels. x, y and z are the axes of the LiDAR where residuals are taken from anchors, and along,
-across and up where they are taken from a box that is refined. docs/method.md, M-16.
+P pairs of a predicted density and a true box; D dimensions of the residuals, 7 or with velocities
+9; S samples; J levels. x, y and z are the axes of the LiDAR where residuals are taken from anchors,
+and along, across and up where they are taken from a box that is refined. docs/method.md, M-16.
 """
 
 from __future__ import annotations
@@ -22,11 +22,20 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 DIMENSIONS = ("x", "y", "z", "dx", "dy", "dz", "yaw")
-ROWS = (*DIMENSIONS, "joint")
+VELOCITIES = ("vx", "vy")
+"""What boxes of nine columns have beside ``DIMENSIONS``."""
+GROUPS = {"xyz": DIMENSIONS[:3], "size": DIMENSIONS[3:6], "yaw": DIMENSIONS[6:], "v": VELOCITIES}
+"""Dimensions whose miscalibration is averaged."""
 # Without 0 and 1, where every prediction is calibrated.
 LEVELS: FloatArray = np.arange(1, 16) / 16
+_FINE_LEVELS: FloatArray = np.arange(1, 100) / 100
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 NUM_BINS = 20
+
+
+def dimensions_of(num_columns: int) -> tuple[str, ...]:
+    """Return the names of the dimensions of boxes of seven columns, or of nine."""
+    return (*DIMENSIONS, *VELOCITIES) if num_columns > len(DIMENSIONS) else DIMENSIONS
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +46,13 @@ class CalibrationPairs:
     without a density.
 
     Args:
-        log_prob: log density of the true box, nats, in meters and radians, ``(P,)``.
-        pit: marginal distribution functions at the true box, ``(P, 7)``, in [0, 1].
+        log_prob: log density of the true box, nats, in meters, radians and m/s, ``(P,)``.
+        pit: marginal distribution functions at the true box, ``(P, D)``, in [0, 1].
         squared_mahalanobis: of the true box under mean and covariance of the density, ``(P,)``.
-        std: standard deviations, LiDAR frame, ``(P, 7)``, meters and radians.
-        errors: predicted box minus true box, ``(P, 7)``, meters and radians.
+        std: standard deviations, LiDAR frame, ``(P, D)``, meters, radians and m/s.
+        errors: predicted box minus true box, ``(P, D)``.
         energy_scores: of :func:`energy_scores`, ``(P,)``.
-        entropies: of the densities, nats, in meters and radians, ``(P,)``.
+        entropies: of the densities, nats, in the units of ``log_prob``, ``(P,)``.
 
     Raises:
         ValueError: if a shape does not fit.
@@ -60,8 +69,9 @@ class CalibrationPairs:
     def __post_init__(self) -> None:
         """Check the shapes."""
         num = len(self.log_prob)
+        width = len(dimensions_of(np.shape(self.pit)[-1]))
         for name, value in vars(self).items():
-            expected = (num, 7) if name in ("pit", "std", "errors") else (num,)
+            expected = (num, width) if name in ("pit", "std", "errors") else (num,)
             if np.shape(value) != expected:
                 raise shape_error(name, f"{expected} for {num} pairs", value)
 
@@ -94,19 +104,21 @@ class CalibrationReport:
         num_pairs: n, pairs with a density; all figures are of these.
         num_without_density: pairs left out for want of a density.
         num_flipped: pairs of the n whose predicted heading is flipped by pi.
-        nll: mean negative log density of the true boxes, nats, in meters and radians.
+        nll: mean negative log density of the true boxes, nats, in meters, radians and m/s.
         nll_median: the median.
         nll_standard_error: of the mean, pairs taken as independent.
         nll_not_flipped: mean over the pairs whose heading is not flipped.
         entropy: mean entropy, in the units of ``nll``, which it equals if the densities are true.
         energy_score: mean of :func:`energy_scores`.
-        observed: share of true values at or below each level of ``LEVELS``, ``(8, 15)``: rows as
-            in ``ROWS``, the last one for the squared Mahalanobis distance.
-        pit_counts: histogram over [0, 1] of the probability integral transforms, ``(8, 20)``.
+        observed: share of true values at or below each level of ``LEVELS``, ``(D + 1, 15)``, the
+            last row for the squared Mahalanobis distance.
+        pit_counts: histogram over [0, 1] of the probability integral transforms, ``(D + 1, 20)``.
         coverage: share of true values in the central interval (last row: the ellipsoid) of each
-            probability in ``COVERAGES``, ``(8, 4)``.
-        sharpness: mean standard deviation of each dimension, ``(7,)``, meters and radians.
-        rms_standardized_error: root mean square of error over standard deviation, ``(7,)``; 1 if
+            probability in ``COVERAGES``, ``(D + 1, 4)``.
+        miscalibration_area: area between the share of true values in central intervals (last row:
+            ellipsoids), as a function of their probability, and the diagonal, ``(D + 1,)``.
+        sharpness: mean standard deviation of each dimension, ``(D,)``, meters, radians and m/s.
+        rms_standardized_error: root mean square of error over standard deviation, ``(D,)``; 1 if
             the variances are true.
     """
 
@@ -122,33 +134,49 @@ class CalibrationReport:
     observed: FloatArray
     pit_counts: IntArray
     coverage: FloatArray
+    miscalibration_area: FloatArray
     sharpness: FloatArray
     rms_standardized_error: FloatArray
 
     @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Names of the D dimensions."""
+        return dimensions_of(len(self.sharpness))
+
+    @property
     def calibration_error(self) -> FloatArray:
-        """Mean absolute difference of share and level, ``(8,)``; rows as in ``ROWS``."""
+        """Mean absolute difference of share and level, ``(D + 1,)``; the last one is joint."""
         return np.abs(self.observed - LEVELS).mean(axis=1)
 
     @property
     def squared_calibration_error(self) -> FloatArray:
-        """Mean squared difference, ``(8,)``."""
+        """Mean squared difference, ``(D + 1,)``."""
         return np.square(self.observed - LEVELS).mean(axis=1)
 
     @property
     def max_calibration_error(self) -> FloatArray:
-        """Largest absolute difference, ``(8,)``."""
+        """Largest absolute difference, ``(D + 1,)``."""
         return np.abs(self.observed - LEVELS).max(axis=1)
 
     @property
     def ece(self) -> float:
-        """The absolute calibration error, mean over the seven dimensions."""
+        """The absolute calibration error, mean over the dimensions."""
         return float(self.calibration_error[:-1].mean())
 
     @property
     def qce(self) -> float:
         """The absolute calibration error of the squared Mahalanobis distance."""
         return float(self.calibration_error[-1])
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Those of ``GROUPS`` that the densities have."""
+        return tuple(name for name, part in GROUPS.items() if part[0] in self.dimensions)
+
+    def mca(self, group: str) -> float:
+        """Return the miscalibration area, mean over the dimensions of one of ``GROUPS``."""
+        rows = [self.dimensions.index(name) for name in GROUPS[group]]
+        return float(self.miscalibration_area[rows].mean())
 
     @property
     def ece_by_chance(self) -> float:
@@ -166,9 +194,10 @@ class CalibrationReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all figures as a tree of numbers; ``None`` where there are no pairs."""
+        rows = (*self.dimensions, "joint")
 
         def by_row(values: FloatArray, with_mean: bool = False) -> dict[str, float | None]:
-            row = {name: _number(v) for name, v in zip(ROWS, values, strict=False)}
+            row = {name: _number(v) for name, v in zip(rows, values, strict=False)}
             return row | ({"mean": _number(values.mean())} if with_mean else {})
 
         levels = [f"{level:.4f}" for level in LEVELS]
@@ -191,12 +220,13 @@ class CalibrationReport:
             "ece_by_chance": _number(self.ece_by_chance),
             "qce": _number(self.qce),
             "qce_max": _number(self.max_calibration_error[-1]),
+            "mca": {name: _number(self.mca(name)) for name in self.groups},
             "sharpness": by_row(self.sharpness),
             "rms_standardized_error": by_row(self.rms_standardized_error),
             "coverage": dict(zip(coverages, map(by_row, self.coverage.T), strict=True)),
             "reliability": dict(zip(levels, map(by_row, self.observed.T), strict=True)),
             "pit_histogram": {
-                f"{i / NUM_BINS:.2f}": dict(zip(ROWS, counts, strict=True))
+                f"{i / NUM_BINS:.2f}": dict(zip(rows, counts, strict=True))
                 for i, counts in enumerate(self.pit_counts.T.tolist())
             },
         }
@@ -206,20 +236,21 @@ def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
     r"""Measure the calibration of predicted densities.
 
     With :math:`u_{nd}` the marginal distribution functions at the true boxes and
-    :math:`u_{n8} = F_{\chi^2_7}(m_n^2)` that of the squared Mahalanobis distance,
+    :math:`u_{n,D+1} = F_{\chi^2_D}(m_n^2)` that of the squared Mahalanobis distance,
 
     .. math::
         \hat p_{jd} = \frac1n \sum_n [u_{nd} \le p_j], \qquad
         \mathrm{ECE}_d = \frac1J \sum_j |\hat p_{jd} - p_j|, \qquad p_j = \frac{j}{J + 1}
 
-    and QCE is the same of d = 8. Sources: Kuleshov, Fenner, Ermon, ICML 2018 (their calibration
+    and QCE is the same of d = D + 1. Sources: Kuleshov, Fenner, Ermon, ICML 2018 (their calibration
     error is the weighted squared form, reported beside); Küppers, Schneider, Haselhoff, 2022 (QCE).
     Our deviations: 15 levels inside (0, 1); the absolute form is the one called ECE. The joint
-    figures suppose a Gaussian, of which :math:`m^2` is chi-squared. docs/method.md, M-16.
+    figures suppose a Gaussian, of which :math:`m^2` is chi-squared. The miscalibration area is that
+    of Chung et al., Uncertainty Toolbox, 2021: central intervals, 99 levels. docs/method.md, M-16.
     """
     known = pairs.select(pairs.is_known)
     num = len(known)
-    joint = chi2.cdf(known.squared_mahalanobis, df=len(DIMENSIONS))
+    joint = chi2.cdf(known.squared_mahalanobis, df=known.pit.shape[1])
     pit = np.column_stack([np.clip(known.pit, 0.0, 1.0), joint])
     inside = np.column_stack([np.abs(2 * known.pit - 1), joint])
     nll = -known.log_prob
@@ -238,6 +269,7 @@ def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
         observed=_means(pit.T[:, None] <= LEVELS[:, None]),
         pit_counts=counts,
         coverage=_means(inside.T[:, None] <= np.array(COVERAGES)[:, None]),
+        miscalibration_area=_areas(inside),
         sharpness=_means(known.std.T),
         rms_standardized_error=np.sqrt(_means(np.square(known.errors / known.std).T)),
     )
@@ -251,19 +283,20 @@ def energy_scores(
     .. math:: \frac1S \sum_k \|s_k - y\| - \frac{1}{S (S - 1)} \sum_{k < l} \|s_k - s_l\|
 
     Source: Gneiting, Raftery, JASA 2007, section 4.3, beta = 1. The second term is over pairs of
-    *different* samples, so that the score is unbiased for any S. Norms are Euclidean, a radian
-    counting as much as a meter. Time grows with S^2 P, memory with S P. docs/method.md, M-16.
+    *different* samples, so that the score is unbiased for any S. Norms are Euclidean; a meter, a
+    radian and a meter per second count alike. Time grows with S^2 P, memory with S P.
+    docs/method.md, M-16.
 
     Args:
-        samples: boxes, ``(P, S, 7)``, S at least 2.
-        truths: true boxes in the same frame, ``(P, 7)``.
+        samples: boxes, ``(P, S, D)``, S at least 2.
+        truths: true boxes in the same frame, ``(P, D)``.
         yaw_period: differences of yaws are taken in half a period on either side of 0, radians.
 
     Raises:
         ValueError: if the shapes do not fit, or S is below 2.
     """
-    if samples.ndim != 3 or samples[:, 0].shape != truths.shape or truths.shape[1:] != (7,):
-        raise shape_error("samples", f"(P, S, 7) for truths of shape {truths.shape}", samples)
+    if samples.ndim != 3 or samples[:, 0].shape != truths.shape or truths.shape[1] not in (7, 9):
+        raise shape_error("samples", f"(P, S, D) for truths of shape {truths.shape}", samples)
     num_samples = samples.shape[1]
     if num_samples < 2:
         raise input_error("samples", "at least two a pair", num_samples)
@@ -271,6 +304,7 @@ def energy_scores(
     def norms(differences: FloatArray) -> FloatArray:
         yaw = wrap(differences[..., 6], yaw_period)
         squares = np.square(differences[..., :6]).sum(axis=-1) + np.square(yaw)
+        squares += np.square(differences[..., 7:]).sum(axis=-1)
         return np.asarray(np.sqrt(squares).sum(axis=1))
 
     between = np.zeros(len(truths))
@@ -278,6 +312,15 @@ def energy_scores(
         between += norms(samples[:, lag:] - samples[:, :-lag])
     to_truth = norms(samples - truths[:, None]) / num_samples
     return np.asarray(to_truth - between / (num_samples * (num_samples - 1)))
+
+
+def _areas(inside: FloatArray) -> FloatArray:
+    """Areas between distribution functions of values ``(P, R)`` in [0, 1] and the diagonal."""
+    if len(inside) == 0:
+        return np.full(inside.shape[1], np.nan)
+    columns = np.sort(inside, axis=0).T
+    shares = [np.searchsorted(c, _FINE_LEVELS, side="right") / len(inside) for c in columns]
+    return np.asarray(np.abs(np.stack(shares) - _FINE_LEVELS).mean(axis=1))
 
 
 def _mean(values: FloatArray) -> float:

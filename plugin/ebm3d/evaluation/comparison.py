@@ -148,7 +148,7 @@ def _compare_ap(
                     "first": float(before[0]),
                     "second": float(after[0]),
                     "difference": float(after[0] - before[0]),
-                    **_interval(after[1:] - before[1:]),
+                    **interval(after[1:] - before[1:]),
                 }
     return tree
 
@@ -174,7 +174,7 @@ def _compare_pairs(
         sums = weights @ np.bincount(frames, change, minlength=len(problem.labels))
         num_pairs = weights @ np.bincount(frames, minlength=len(problem.labels))
         figures["mean_iou_3d_difference"] = float(change.mean())
-        figures |= _interval(sums[num_pairs > 0] / num_pairs[num_pairs > 0])
+        figures |= interval(sums[num_pairs > 0] / num_pairs[num_pairs > 0])
     return figures
 
 
@@ -196,7 +196,7 @@ def _changed_boxes(
     ]
 
 
-def _interval(samples: FloatArray) -> dict[str, float]:
+def interval(samples: FloatArray) -> dict[str, float]:
     """The percentiles that hold ``CONFIDENCE`` of the samples between them."""
     low, high = np.quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return {"low": float(low), "high": float(high)}

@@ -138,13 +138,18 @@ def summarize(pairs: MatchedPairs, num_labels: int) -> dict[str, Any]:
         "mean_iou_bev": _mean(pairs.iou_bev),
         "quantiles_iou_3d": _quantiles(pairs.iou_3d),
         "errors": {
-            name: {
-                "mean": _mean(errors),
-                "mean_abs": _mean(np.abs(errors)),
-                "quantiles": _quantiles(np.abs(errors)),
-            }
+            name: summarize_errors(errors)
             for name, errors in zip(ERRORS, pairs.errors.T, strict=True)
         },
+    }
+
+
+def summarize_errors(errors: FloatArray) -> dict[str, Any]:
+    """Summarize signed errors ``(P,)``: bias, mean and quantiles of the absolute values."""
+    return {
+        "mean": _mean(errors),
+        "mean_abs": _mean(np.abs(errors)),
+        "quantiles": _quantiles(np.abs(errors)),
     }
 
 

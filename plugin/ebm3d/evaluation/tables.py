@@ -11,7 +11,7 @@ from rich import box as box_styles
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from ebm3d.evaluation.calibration import COVERAGES, DIMENSIONS, CalibrationReport
+from ebm3d.evaluation.calibration import COVERAGES, VELOCITIES, CalibrationReport
 from ebm3d.evaluation.comparison import KittiComparison
 from ebm3d.evaluation.kitti_evaluation import KittiEvaluation, format_threshold
 from ebm3d.evaluation.kitti_protocol import DIFFICULTIES
@@ -21,7 +21,7 @@ from ebm3d.evaluation.localization import ERRORS, MIN_OVERLAP
 
 _TITLES = {"bbox": "2D box", "bev": "BEV", "3d": "3D", "aos": "AOS"}
 _ANGLES = ("yaw", "yaw_mod_pi")
-_WIDTH = 120
+_WIDTH = 140
 
 
 def render(*tables: RenderableType) -> str:
@@ -52,7 +52,7 @@ def precision_table(evaluation: KittiEvaluation, class_name: str, title: str = "
     num = evaluation.num_detections[class_name]
     names = "/".join(d.name for d in DIFFICULTIES)
     metrics = (*evaluation.metrics, *(["aos"] if "bbox" in evaluation.metrics else []))
-    table = _table(
+    table = make_table(
         f"{title}{class_name}: average precision, {names}\nlabels: {counts}; detections: {num}",
         ("IoU", "", *(_TITLES[metric] for metric in metrics)),
     )
@@ -73,7 +73,7 @@ def precision_table(evaluation: KittiEvaluation, class_name: str, title: str = "
 def distance_table(report: KittiReport, class_name: str, title: str = "") -> Table:
     """Return AP R40 of one class by distance, moderate difficulty."""
     bands = report.by_distance
-    table = _table(
+    table = make_table(
         f"{title}{class_name}: AP R40 by distance in meters, moderate",
         ("IoU", *(f"{_TITLES[m]} {name}" for m in ("bev", "3d") for name in bands)),
     )
@@ -92,7 +92,7 @@ def distance_table(report: KittiReport, class_name: str, title: str = "") -> Tab
 def localization_table(summary: Mapping[str, Any], class_name: str, title: str = "") -> Table:
     """Return overlaps and errors of matched pairs, of ``KittiReport.localization``."""
     overlap = MIN_OVERLAP[class_name.lower()]
-    table = _table(
+    table = make_table(
         f"{title}{class_name}: pairs with BEV IoU > {overlap:g}; mean IoU, "
         "median absolute error and bias in cm and degrees",
         ("", "matched", "3D", "BEV", *(name.replace("yaw_mod_pi", "mod pi") for name in ERRORS)),
@@ -117,7 +117,7 @@ def localization_table(summary: Mapping[str, Any], class_name: str, title: str =
 
 def left_out_tables(left_out: Mapping[str, Any], title: str = "") -> Iterator[RenderableType]:
     """Yield what was left out of ``KittiReport.left_out``: a line by reason, a column by class."""
-    table = _table(f"{title}Left out, easy/moderate/hard", ("", *left_out))
+    table = make_table(f"{title}Left out, easy/moderate/hard", ("", *left_out))
     for kind in ("labels", "detections"):
         for reason, name in REASONS.items():
             nums = [figures[kind].get(reason, 0) for figures in left_out.values()]
@@ -135,15 +135,9 @@ def left_out_tables(left_out: Mapping[str, Any], title: str = "") -> Iterator[Re
         yield f"{title}Left out, labeled frames without predictions: {figures['frames']}."
 
 
-def calibration_table(
-    reports: Mapping[str, CalibrationReport], class_name: str, title: str = ""
-) -> Table:
-    """Return the calibration of predicted densities, reports by difficulty: a column for each."""
-    overlap = MIN_OVERLAP[class_name.lower()]
-    table = _table(
-        f"{title}{class_name}: predicted densities on the pairs with BEV IoU > {overlap:g}",
-        ("", *reports),
-    )
+def calibration_table(reports: Mapping[str, CalibrationReport], title: str) -> Table:
+    """Return the calibration of predicted densities: a column for each report."""
+    table = make_table(title, ("", *reports))
     columns = list(map(_calibration_cells, reports.values()))
     for name in _calibration_cells(next(iter(reports.values()))):
         table.add_row(name, *(cells[name].replace("nan", "-") for cells in columns))
@@ -167,8 +161,11 @@ def _calibration_cells(r: CalibrationReport) -> dict[str, str]:
     }
     for share, inside in zip(COVERAGES, r.coverage[-1], strict=True):
         cells[f"in the ellipsoid of {100 * share:g} %"] = f"{100 * inside:.1f} %"
-    for i, name in enumerate(DIMENSIONS):
+    for group in r.groups:
+        cells[f"miscalibration area, {group}"] = f"{100 * r.mca(group):.2f} %"
+    for i, name in enumerate(r.dimensions):
         scale, unit = (math.degrees(1.0), "deg") if name == "yaw" else (100.0, "cm")
+        unit = "cm/s" if name in VELOCITIES else unit
         cells[f"{name}: ECE, mean std ({unit}), error / std"] = (
             f"{r.calibration_error[i]:.3f}, {scale * r.sharpness[i]:.1f}, "
             f"{r.rms_standardized_error[i]:.2f}"
@@ -182,7 +179,7 @@ def comparison_tables(
     """Yield differences with intervals, and the boxes that changed most; names of both sets."""
     first, second = names
     for class_name, figures in comparison.average_precision.items():
-        table = _table(
+        table = make_table(
             f"{class_name}: AP R40 of {second} minus {first} [95 % interval], moderate",
             ("IoU", *(_TITLES[metric] for metric in figures)),
         )
@@ -190,7 +187,7 @@ def comparison_tables(
             parts = [by_threshold[threshold]["moderate"] for by_threshold in figures.values()]
             table.add_row(threshold, *(_change(part, "difference", 2) for part in parts))
         yield table
-        table = _table(
+        table = make_table(
             f"{class_name}: mean 3D IoU of the pairs common to both",
             ("difficulty", "pairs", first, second, "difference [95 % interval]"),
         )
@@ -206,7 +203,7 @@ def comparison_tables(
         changed = [*comparison.worsened[class_name][:5], *comparison.improved[class_name][:5]]
         if not changed:
             continue
-        table = _table(
+        table = make_table(
             f"{class_name}: boxes that changed most (3D IoU)",
             ("frame", "label", "distance", *names, "change"),
         )
@@ -222,7 +219,7 @@ def _change(part: Mapping[str, float], key: str, digits: int) -> str:
     return f"{part[key]:+.{digits}f} [{low}, {high}]"
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
+def make_table(title: str, columns: Sequence[str]) -> Table:
     """A table with a left-aligned first column and right-aligned others."""
     table = Table(
         title=title, box=box_styles.SIMPLE, title_justify="left", pad_edge=False, padding=(0, 1)

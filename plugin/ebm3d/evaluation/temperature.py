@@ -1,6 +1,6 @@
 r"""Temperature scaling: one factor per dimension by which predicted densities are widened.
 
-D = 7 residuals of a coding. docs/method.md, M-17.
+D residuals of a coding, 7 or with velocities 9. docs/method.md, M-17.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 
 from ebm3d.datasets.atomic import write_atomically
 from ebm3d.errors import input_error, is_number
-from ebm3d.evaluation.calibration import DIMENSIONS
+from ebm3d.evaluation.calibration import DIMENSIONS, VELOCITIES, dimensions_of
 
 FloatArray = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class Temperature:
     """Fitted factors, and what they were fitted on.
 
     Args:
-        factors: by which the spread about the point estimate grows, ordered as ``DIMENSIONS``.
+        factors: by which the spread about the point estimate grows, D of them, by dimension.
         num_pairs: pairs of a predicted density and a true box.
         nll_before: mean NLL of these pairs without scaling, nats.
         nll_after: with scaling.
@@ -41,10 +41,12 @@ class Temperature:
     nll_after: float
 
 
-def fit_temperature(nll: Callable[[FloatArray], float], num_pairs: int) -> Temperature:
+def fit_temperature(
+    nll: Callable[[FloatArray], float], num_pairs: int, num_factors: int = len(DIMENSIONS)
+) -> Temperature:
     r"""Fit the factors that minimize the mean NLL; never worse on these pairs than no scaling.
 
-    .. math:: \hat s = \arg\min_s -\frac1n \sum_n \log p_n^{(s)}(y_n), \qquad s \in [1/50, 50]^7
+    .. math:: \hat s = \arg\min_s -\frac1n \sum_n \log p_n^{(s)}(y_n), \qquad s \in [1/50, 50]^D
 
     with :math:`p^{(s)}` the density of :math:`a + s\,(t - a)`, a the point estimate. Source:
     Guo, Pleiss, Sun, Weinberger, ICML 2017; for box regression Feng et al., arXiv 1909.12358, here
@@ -52,13 +54,14 @@ def fit_temperature(nll: Callable[[FloatArray], float], num_pairs: int) -> Tempe
     piecewise constant. docs/method.md, M-17.
 
     Args:
-        nll: mean NLL in nats of ``num_pairs`` calibration pairs with factors ``(7,)``.
+        nll: mean NLL in nats of ``num_pairs`` calibration pairs with factors ``(D,)``.
         num_pairs: of how many pairs ``nll`` is the mean.
+        num_factors: D.
 
     Raises:
         ValueError: if there are no pairs, or their NLL is not finite without scaling.
     """
-    before = nll(np.ones(len(DIMENSIONS))) if num_pairs else math.nan
+    before = nll(np.ones(num_factors)) if num_pairs else math.nan
     if not math.isfinite(before):
         expected, got = "one or more, with a finite mean NLL", f"{num_pairs} with mean {before}"
         remedy = "fit on a split with matched boxes"
@@ -66,14 +69,14 @@ def fit_temperature(nll: Callable[[FloatArray], float], num_pairs: int) -> Tempe
     bound = math.log(MAX_FACTOR) * (1 - 1e-12)  # so that what is written can be read
     result = minimize(
         lambda logs: nll(np.exp(logs)),
-        np.zeros(len(DIMENSIONS)),
+        np.zeros(num_factors),
         method="Powell",
-        bounds=[(-bound, bound)] * len(DIMENSIONS),
+        bounds=[(-bound, bound)] * num_factors,
         options={"xtol": 1e-4, "ftol": 1e-9},
     )
     factors, after = np.exp(result.x), float(result.fun)
     if not after < before:
-        factors, after = np.ones(len(DIMENSIONS)), before
+        factors, after = np.ones(num_factors), before
     return Temperature(tuple(factors.tolist()), num_pairs, float(before), after)
 
 
@@ -81,17 +84,18 @@ def write_temperature(path: str | Path, temperature: Temperature) -> None:
     """Write fitted factors as JSON; whole or not at all. The folder is made if absent."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    factors = dict(zip(DIMENSIONS, temperature.factors, strict=True))
+    names = dimensions_of(len(temperature.factors))
+    factors = dict(zip(names, temperature.factors, strict=True))
     tree = vars(temperature) | {"factors": factors}
     write_atomically(path, (json.dumps(tree, indent=1) + "\n").encode())
 
 
 def read_temperature(path: str | Path) -> FloatArray:
-    """Read the factors ``(7,)`` of a file of :func:`write_temperature`.
+    """Read the factors ``(D,)`` of a file of :func:`write_temperature`.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it does not hold seven factors in [1 / 50, 50].
+        ValueError: if it does not hold seven or nine factors in [1 / 50, 50].
     """
     path = Path(path)
     if not path.is_file():
@@ -103,12 +107,13 @@ def read_temperature(path: str | Path) -> FloatArray:
     except (ValueError, RecursionError) as error:
         raise input_error(f"temperature {path}", "a JSON file", str(error), remedy) from error
     factors = tree.get("factors") if isinstance(tree, dict) else None
-    if not isinstance(factors, dict) or set(factors) != set(DIMENSIONS):
-        expected = f"factors of {', '.join(DIMENSIONS)}"
+    names = dimensions_of(len(factors)) if isinstance(factors, dict) else ()
+    if not isinstance(factors, dict) or set(factors) != set(names):
+        expected = f"factors of {', '.join(DIMENSIONS)}, and {' and '.join(VELOCITIES)} or not"
         raise input_error(f"temperature {path}", expected, repr(factors), remedy)
     for name, value in factors.items():
         if not (is_number(value) and 1 / MAX_FACTOR <= value <= MAX_FACTOR):
             name = f"factor of {name} in temperature {path}"
             expected = f"a number from {1 / MAX_FACTOR:g} to {MAX_FACTOR:g}"
             raise input_error(name, expected, repr(value), remedy)
-    return np.array([factors[name] for name in DIMENSIONS], dtype=np.float64)
+    return np.array([factors[name] for name in names], dtype=np.float64)

@@ -36,7 +36,7 @@ def bit_cross_entropy(logits: Tensor, bits: Tensor) -> Tensor:
     return binary_cross_entropy_with_logits(logits, bits, reduction="none").sum(dim=-1)
 
 
-def code_distance_penalty(codes: Tensor, labels: Tensor) -> Tensor:
+def code_distance_penalty(codes: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
     r"""Penalty for codes that are closer to each other than twice their labels are.
 
     .. math::
@@ -44,12 +44,15 @@ def code_distance_penalty(codes: Tensor, labels: Tensor) -> Tensor:
 
     Source: Shah and Aamodt, "Learning Label Encodings for Deep Regression", ICLR 2023.
     docs/method.md, M-13. Codes Z ``(N, D, M)``, labels y ``(N, D)`` in levels; returns ``(D,)``.
+    Pairs are left out where a label is not ``known`` ``(N, D)``.
     """
     if codes.ndim != 3 or labels.shape != codes.shape[:2]:
         raise shape_error("labels", "(N, D) like codes (N, D, M)", labels)
     z, y = codes.transpose(0, 1), labels.T[..., None]
     # One dimension at a time: cdist's gradient of equal codes is zero, and finite.
     hinge = torch.relu(2 * torch.cdist(y, y, p=1) - torch.cdist(z, z, p=1))
+    if known is not None:
+        hinge = torch.where(known.T[:, None] & known.T[..., None], hinge, 0.0)
     return hinge.sum(dim=(1, 2)) / max(len(codes), 1)
 
 

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.local import local_offsets
-from ebm3d.errors import check_floating_boxes, check_valid_boxes, input_error, shape_error
+from ebm3d.errors import (
+    can_read,
+    check_floating_boxes,
+    check_valid_boxes,
+    input_error,
+    shape_error,
+)
 
 # Of a Gaussian, 68.27 % lie within one standard deviation of zero.
 _ONE_SIGMA = math.erf(1 / math.sqrt(2))
@@ -49,6 +55,6 @@ def fit_noise_stds(true: Tensor, detected: Tensor) -> Tensor:
     yaw = 0.5 * wrap_to_pi(2 * offsets[:, 6:7])
     errors = torch.cat((offsets[:, :3], ratio, yaw, offsets[:, 7:]), dim=1).abs()
     fitted = torch.nanquantile(errors.double(), _ONE_SIGMA, dim=0).to(errors.dtype)
-    if bool(fitted.isnan().any()):
+    if can_read(fitted) and bool(fitted.isnan().any()):
         raise input_error("velocities", "known in at least one pair", "NaN in all of them")
     return fitted

@@ -21,6 +21,7 @@ from ebm3d.densities import Density
 from ebm3d.errors import input_error
 from ebm3d.losses import bit_cross_entropy, l1_loss, l2_loss, soft_cross_entropy
 from ebm3d.registry import register
+from ebm3d.regressions.base import NUM_RESIDUALS
 from ebm3d.regressions.label_encoded import LOWER, UPPER, LabelEncodedBoxRegression
 
 LOSSES = ("bce", "ce", "expected_l1", "expected_l2")
@@ -48,7 +49,7 @@ class BELBoxRegression(LabelEncodedBoxRegression):
         codebook: see :func:`ebm3d.codecs.build_codebook`.
         decoder: of the point estimate: ``"gen_ex"`` (the expected level), ``"gen"`` (the likeliest
             level) or ``"custom"`` (by counting ones; not for Hadamard codes).
-        num_levels: L; this, ``lower``, ``upper`` and ``theta`` as the base class has them.
+        num_levels: L; this, ``lower``, ``upper``, ``theta`` and ``num_residuals`` as in the base.
         loss: one of the four above.
     """
 
@@ -59,18 +60,19 @@ class BELBoxRegression(LabelEncodedBoxRegression):
         codebook: str = "johnson",
         decoder: str = "gen_ex",
         num_levels: int = 64,
-        lower: Sequence[float] = LOWER,
-        upper: Sequence[float] = UPPER,
+        lower: Sequence[float] | float = LOWER,
+        upper: Sequence[float] | float = UPPER,
         theta: int = 10,
         loss: str = "bce",
         loss_weight: float = 1.0,
+        num_residuals: int = NUM_RESIDUALS,
     ) -> None:
         if decoder not in DECODERS:
             raise input_error("decoder", f"one of {', '.join(DECODERS)}", repr(decoder))
         if loss not in LOSSES:
             raise input_error("loss", f"one of {', '.join(LOSSES)}", repr(loss))
         code = build_codebook(codebook, num_levels)
-        super().__init__(num_levels, code.shape[1], lower, upper, theta, loss_weight)
+        super().__init__(num_levels, code.shape[1], lower, upper, theta, loss_weight, num_residuals)
         self.register_buffer("code", code, persistent=False)
         if decoder == "custom":
             counted_digits(codebook, num_levels)  # raises where there is none

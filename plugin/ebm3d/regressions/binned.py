@@ -9,6 +9,7 @@ from torch import Tensor
 from ebm3d.codecs import check_soft_labels, soft_labels
 from ebm3d.losses import soft_cross_entropy
 from ebm3d.registry import register
+from ebm3d.regressions.base import NUM_RESIDUALS
 from ebm3d.regressions.label_encoded import LOWER, UPPER, LabelEncodedBoxRegression
 
 
@@ -23,7 +24,7 @@ class BinnedBoxRegression(LabelEncodedBoxRegression):
     1.36 levels; Gaussian ones: 1 level; linear ones: at most half a level). docs/method.md, M-14.
 
     Args:
-        num_levels: L; this, ``lower``, ``upper`` and ``theta`` as the base class has them.
+        num_levels: L; this, ``lower``, ``upper``, ``theta`` and ``num_residuals`` as in the base.
         soft_label: ``"linear"``, ``"laplace"`` or ``"gaussian"``.
         width: of the soft labels, in levels; linear ones have none.
     """
@@ -31,15 +32,16 @@ class BinnedBoxRegression(LabelEncodedBoxRegression):
     def __init__(
         self,
         num_levels: int = 32,
-        lower: Sequence[float] = LOWER,
-        upper: Sequence[float] = UPPER,
+        lower: Sequence[float] | float = LOWER,
+        upper: Sequence[float] | float = UPPER,
         soft_label: str = "linear",
         width: float = 1.0,
         theta: int | None = None,
         loss_weight: float = 1.0,
+        num_residuals: int = NUM_RESIDUALS,
     ) -> None:
         check_soft_labels(soft_label, width)
-        super().__init__(num_levels, num_levels, lower, upper, theta, loss_weight)
+        super().__init__(num_levels, num_levels, lower, upper, theta, loss_weight, num_residuals)
         self.soft_label, self.width = soft_label, width
 
     def level_scores(self, codes: Tensor) -> Tensor:

@@ -13,12 +13,12 @@ from ebm3d.errors import check_positive, input_error
 from ebm3d.losses import l1_loss, l2_loss, smooth_l1_loss
 from ebm3d.registry import register
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
-from ebm3d.regressions.outputs import check_outputs, check_targets
+from ebm3d.regressions.outputs import check_outputs
 
 
 @register
 class DirectBoxRegression(BoxRegression):
-    r"""Seven residuals, learned by smooth L1, L1 or L2.
+    r"""Residuals without a spread, learned by smooth L1, L1 or L2.
 
     The density is the one the loss implies, :math:`p(r) \propto e^{-\rho(r) / s}` (Huber, Laplace,
     Gaussian), with one constant scale s per residual: the maximum likelihood estimate for the
@@ -36,9 +36,9 @@ class DirectBoxRegression(BoxRegression):
             the host, which a heading flipped by pi does not change.
         momentum: weight of the newest batch in the running means of rho over targets, in (0, 1].
         loss_weight: factor of the loss.
+        num_residuals: D.
     """
 
-    num_outputs = NUM_RESIDUALS
     loss_sums: Tensor
     num_targets: Tensor
 
@@ -49,8 +49,10 @@ class DirectBoxRegression(BoxRegression):
         sin_difference: bool = False,
         momentum: float = 0.01,
         loss_weight: float = 1.0,
+        num_residuals: int = NUM_RESIDUALS,
     ) -> None:
-        super().__init__(loss_weight)
+        super().__init__(loss_weight, num_residuals)
+        self.num_outputs = num_residuals
         if kind not in ("smooth_l1", "l1", "l2"):
             raise input_error("kind", '"smooth_l1", "l1" or "l2"', repr(kind))
         check_positive("beta", beta)
@@ -58,12 +60,12 @@ class DirectBoxRegression(BoxRegression):
             raise input_error("momentum", "in (0, 1]", momentum)
         self.kind, self.beta = kind, beta
         self.sin_difference, self.momentum = sin_difference, momentum
-        self.register_buffer("loss_sums", torch.zeros(NUM_RESIDUALS))
-        self.register_buffer("num_targets", torch.zeros(()))
+        self.register_buffer("loss_sums", torch.zeros(num_residuals))
+        self.register_buffer("num_targets", torch.zeros(num_residuals))
 
     @property
     def scales(self) -> Tensor:
-        """The scale s of each residual, ``(7,)``, units of the coding (squared for L2)."""
+        """The scale s of each residual, ``(D,)``, units of the coding (squared for L2)."""
         # Residuals of exactly zero would have a scale without a logarithm.
         floor = torch.finfo(self.loss_sums.dtype).tiny
         mean_losses = (self.loss_sums / self.num_targets).clamp_min(floor)
@@ -71,22 +73,21 @@ class DirectBoxRegression(BoxRegression):
             return huber_scale(mean_losses, self.beta)
         return mean_losses if self.kind == "l1" else 2 * mean_losses
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss per residual ``(N, 7)``; in training mode, also updates the running means."""
-        check_outputs(outputs, self.num_outputs)
-        check_targets(targets, outputs)
+    def residual_loss(self, outputs: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+        """Loss per residual; in training mode, also updates the running means."""
         residuals = outputs - targets
         if self.sin_difference:
-            yaw, true_yaw = outputs[:, 6:], targets[:, 6:]
+            yaw, true_yaw = outputs[:, 6:7], targets[:, 6:7]
             sine = torch.sin(yaw) * torch.cos(true_yaw) - torch.cos(yaw) * torch.sin(true_yaw)
-            residuals = torch.cat((residuals[:, :6], sine), dim=1)
+            residuals = torch.cat((residuals[:, :6], sine, residuals[:, 7:]), dim=1)
         if self.kind == "smooth_l1":
             losses = smooth_l1_loss(residuals, self.beta)
         else:
             losses = l1_loss(residuals) if self.kind == "l1" else l2_loss(residuals)
         if self.training:
-            self.loss_sums.mul_(1 - self.momentum).add_(losses.detach().sum(0))
-            self.num_targets.mul_(1 - self.momentum).add_(len(losses))
+            sums = torch.where(known, losses.detach(), 0.0).sum(0)
+            self.loss_sums.mul_(1 - self.momentum).add_(sums)
+            self.num_targets.mul_(1 - self.momentum).add_(known.sum(0))
         return losses
 
     def density(self, outputs: Tensor) -> Density:
@@ -103,7 +104,9 @@ class DirectBoxRegression(BoxRegression):
     ) -> None:
         """Load the sums; a checkpoint without them is complete, and resets them."""
         for name in ("loss_sums", "num_targets"):
-            state_dict.setdefault(prefix + name, torch.zeros_like(getattr(self, name)))
+            value = state_dict.setdefault(prefix + name, torch.zeros_like(getattr(self, name)))
+            if value.ndim == 0:  # older: one number for all residuals
+                state_dict[prefix + name] = value.expand(self.num_residuals).clone()
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 

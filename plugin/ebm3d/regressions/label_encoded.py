@@ -1,6 +1,6 @@
 """What box regressions by levels share: quantizer, expansion to codes, densities.
 
-N boxes; D = 7 residuals; theta outputs per residual; M bits (or scores) per residual; L levels.
+N boxes; D residuals, 7 or 9; theta outputs per residual; M bits (or scores) per residual; L levels.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ebm3d.codecs import Quantizer
 from ebm3d.densities import Density, HistogramDensity
-from ebm3d.errors import input_error
-from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
-from ebm3d.regressions.outputs import check_outputs, check_targets
+from ebm3d.errors import input_error, is_number
+from ebm3d.regressions.base import BoxRegression
+from ebm3d.regressions.outputs import check_outputs
 
 LOWER = (-1.0, -1.0, -1.0, -0.5, -0.5, -0.5, -math.pi / 2)
 UPPER = (1.0, 1.0, 1.0, 0.5, 0.5, 0.5, math.pi / 2)
@@ -35,31 +35,31 @@ class LabelEncodedBoxRegression(BoxRegression):
     Args:
         num_levels: L.
         num_codes: M.
-        lower: first level of each residual, in units of the coding, seven numbers.
-        upper: last level of each residual.
+        lower: first level of each residual, in units of the coding: D numbers, or one for all.
+        upper: last level of each residual, likewise.
         theta: outputs per residual; ``None`` for M outputs per residual and no linear layer.
         loss_weight: factor of the loss.
+        num_residuals: D.
     """
 
     def __init__(
         self,
         num_levels: int,
         num_codes: int,
-        lower: Sequence[float],
-        upper: Sequence[float],
+        lower: Sequence[float] | float,
+        upper: Sequence[float] | float,
         theta: int | None,
         loss_weight: float,
+        num_residuals: int,
     ) -> None:
-        super().__init__(loss_weight)
-        if len(lower) != NUM_RESIDUALS:
-            raise input_error("lower", f"{NUM_RESIDUALS} numbers", f"{len(lower)}")
+        super().__init__(loss_weight, num_residuals)
+        self.lower = _per_residual("lower", lower, num_residuals)
+        self.upper = _per_residual("upper", upper, num_residuals)
         if theta is not None and theta < 1:
             raise input_error("theta", "at least 1, or None", theta)
-        self.lower = tuple(float(x) for x in lower)
-        self.upper = tuple(float(x) for x in upper)
         self.quantizer = Quantizer(self.lower, self.upper, num_levels)
-        self.expansion = None if theta is None else CodeExpansion(theta, num_codes)
-        self.num_outputs = NUM_RESIDUALS * (num_codes if theta is None else theta)
+        self.expansion = None if theta is None else CodeExpansion(num_residuals, theta, num_codes)
+        self.num_outputs = num_residuals * (num_codes if theta is None else theta)
 
     @property
     def num_levels(self) -> int:
@@ -67,16 +67,14 @@ class LabelEncodedBoxRegression(BoxRegression):
         return self.quantizer.num_levels
 
     def codes(self, outputs: Tensor) -> Tensor:
-        """Return Z ``(N, 7, M)`` of outputs ``(N, P)``."""
+        """Return Z ``(N, D, M)`` of outputs ``(N, P)``."""
         check_outputs(outputs, self.num_outputs)
-        codes = outputs.unflatten(1, (NUM_RESIDUALS, self.num_outputs // NUM_RESIDUALS))
+        codes = outputs.unflatten(1, (self.num_residuals, self.num_outputs // self.num_residuals))
         return codes if self.expansion is None else self.expansion(codes)
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss per residual ``(N, 7)``."""
-        codes = self.codes(outputs)
-        check_targets(targets, outputs)
-        return self.code_loss(codes, self.quantizer.labels(targets))
+    def residual_loss(self, outputs: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+        """Loss per residual."""
+        return self.code_loss(self.codes(outputs), self.quantizer.labels(targets))
 
     def density(self, outputs: Tensor) -> Density:
         """Histograms over the levels; the point estimate is the expected level."""
@@ -84,28 +82,40 @@ class LabelEncodedBoxRegression(BoxRegression):
 
     @abstractmethod
     def code_loss(self, codes: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss ``(N, 7)`` of codes ``(N, 7, M)``, given labels ``(N, 7)`` in levels."""
+        """Return the loss ``(N, D)`` of codes ``(N, D, M)``, given labels ``(N, D)`` in levels."""
 
     @abstractmethod
     def level_scores(self, codes: Tensor) -> Tensor:
-        """Return log masses of levels up to a constant, ``(N, 7, L)``, of codes ``(N, 7, M)``."""
+        """Return log masses of levels up to a constant, ``(N, D, L)``, of codes ``(N, D, M)``."""
 
     def histogram(self, scores: Tensor) -> HistogramDensity:
-        """Return the densities of scores ``(N, 7, L)``."""
+        """Return the densities of scores ``(N, D, L)``."""
         return HistogramDensity(torch.log_softmax(scores, dim=-1), self.lower, self.upper)
 
 
 class CodeExpansion(nn.Module):
-    """One linear layer from theta to M for each of the seven residuals."""
+    """One linear layer from theta to M for each of the D residuals."""
 
-    def __init__(self, theta: int, num_codes: int) -> None:
+    def __init__(self, num_residuals: int, theta: int, num_codes: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(theta)  # as nn.Linear
-        self.weight = nn.Parameter(torch.empty(NUM_RESIDUALS, theta, num_codes))
-        self.bias = nn.Parameter(torch.empty(NUM_RESIDUALS, num_codes))
+        self.weight = nn.Parameter(torch.empty(num_residuals, theta, num_codes))
+        self.bias = nn.Parameter(torch.empty(num_residuals, num_codes))
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map ``(N, 7, theta)`` to ``(N, 7, M)``."""
+        """Map ``(N, D, theta)`` to ``(N, D, M)``."""
         return torch.einsum("ndt,dtm->ndm", inputs, self.weight) + self.bias
+
+
+def _per_residual(
+    name: str, values: Sequence[float] | float, num_residuals: int
+) -> tuple[float, ...]:
+    """D numbers."""
+    if is_number(values):
+        values = (values,) * num_residuals
+    if not isinstance(values, list | tuple) or len(values) != num_residuals:
+        expected = f"{num_residuals} numbers, one per residual, or one for all"
+        raise input_error(name, expected, repr(values))
+    return tuple(float(value) for value in values)

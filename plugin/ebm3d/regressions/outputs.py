@@ -16,16 +16,24 @@ def check_outputs(outputs: Tensor, num_outputs: int) -> None:
         raise shape_error("outputs", f"(N, {num_outputs})", outputs)
 
 
-def check_targets(targets: Tensor, outputs: Tensor) -> None:
-    """Raise unless targets have shape ``(N, 7)`` with the N of the outputs."""
-    if targets.shape != (len(outputs), 7):
-        raise shape_error("targets", f"({len(outputs)}, 7), one row per row of outputs", targets)
+def check_targets(targets: Tensor, outputs: Tensor, num_residuals: int) -> None:
+    """Raise unless targets have shape ``(N, D)`` with the N of the outputs."""
+    if targets.shape != (len(outputs), num_residuals):
+        expected = f"({len(outputs)}, {num_residuals}), one row per row of outputs"
+        raise shape_error("targets", expected, targets)
 
 
-def split_outputs(outputs: Tensor, bound: float) -> tuple[Tensor, Tensor]:
-    """Locations and logarithms of spreads, clamped to +-bound, ``(N, 7)`` each, of ``(N, 14)``."""
-    check_outputs(outputs, 14)
-    locations, raw = outputs.split(7, dim=1)
+def known_targets(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets ``(N, D)`` with zero for velocities that are NaN, and which are known ``(N, D)``."""
+    known = torch.ones_like(targets, dtype=torch.bool)
+    known[:, 7:] = ~targets[:, 7:].isnan()
+    return torch.where(known, targets, 0.0), known
+
+
+def split_outputs(outputs: Tensor, num_residuals: int, bound: float) -> tuple[Tensor, Tensor]:
+    """Locations and logarithms of spreads, clamped to +-bound, ``(N, D)`` each, of ``(N, 2 D)``."""
+    check_outputs(outputs, 2 * num_residuals)
+    locations, raw = outputs.split(num_residuals, dim=1)
     return locations, clamp_inward(raw, bound)
 
 

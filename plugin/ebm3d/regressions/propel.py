@@ -12,16 +12,16 @@ from ebm3d.errors import check_positive, input_error
 from ebm3d.losses import propel_loss
 from ebm3d.registry import register
 from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
-from ebm3d.regressions.outputs import check_outputs, check_targets, clamp_inward
+from ebm3d.regressions.outputs import check_outputs, clamp_inward
 
 _OFFSET = 0.3  # in standard deviations of the Gaussian around the target
 
 
 @register
 class PROPELBoxRegression(BoxRegression):
-    r"""A mixture of I equally weighted diagonal Gaussians over the seven residuals.
+    r"""A mixture of I equally weighted diagonal Gaussians over the D residuals.
 
-    Outputs, component by component: 7 means, 7 log variances relative to the variance of the
+    Outputs, component by component: D means, D log variances relative to the variance of the
     Gaussian at the target. The density is the mixture itself. docs/method.md, M-11.
 
     Outputs of zero are components as wide as that Gaussian, spread evenly from -0.3 to 0.3 of its
@@ -29,7 +29,7 @@ class PROPELBoxRegression(BoxRegression):
 
     Args:
         num_components: I, at least 1.
-        joint: whether the mixture is one over all seven residuals; otherwise one for each.
+        joint: whether the mixture is one over all D residuals; otherwise one for each.
         target_std: standard deviation of the Gaussian at the target, in units of the coding. The
             learned spread is at least about as wide: choose it below the errors to be told apart.
             0.05 suits residuals from anchors; where the unit is the error itself, about 0.3.
@@ -37,6 +37,7 @@ class PROPELBoxRegression(BoxRegression):
         max_log_variance: the relative log variances are clamped to plus and minus this, by
             :func:`~ebm3d.regressions.outputs.clamp_inward`.
         loss_weight: factor of the loss.
+        num_residuals: D.
     """
 
     component_offsets: Tensor
@@ -49,8 +50,9 @@ class PROPELBoxRegression(BoxRegression):
         point_estimate: str = "mean",
         max_log_variance: float = 7.0,
         loss_weight: float = 1.0,
+        num_residuals: int = NUM_RESIDUALS,
     ) -> None:
-        super().__init__(loss_weight)
+        super().__init__(loss_weight, num_residuals)
         check_positive("target_std", target_std)
         check_positive("max_log_variance", max_log_variance)
         if num_components < 1:
@@ -59,15 +61,17 @@ class PROPELBoxRegression(BoxRegression):
             raise input_error("point_estimate", '"mean" or "mode"', repr(point_estimate))
         self.num_components, self.joint, self.point_estimate = num_components, joint, point_estimate
         self.target_std, self.max_log_variance = target_std, max_log_variance
-        self.num_outputs = num_components * 2 * NUM_RESIDUALS
+        self.num_outputs = num_components * 2 * num_residuals
         end = _OFFSET * target_std if num_components > 1 else 0.0
         offsets = torch.linspace(-end, end, num_components)[:, None]
         self.register_buffer("component_offsets", offsets, persistent=False)
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Negative log overlap, ``(N, 1)``, or ``(N, 7)`` if not joint."""
+    def residual_loss(self, outputs: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+        """Negative log overlap, ``(N, 1)``, or ``(N, D)`` if not joint."""
         means, log_variances = self._read(outputs)
-        check_targets(targets, outputs)
+        # Components that equal the Gaussian at the target are a factor that the overlap cancels.
+        means = torch.where(known[:, None], means, targets[:, None])
+        log_variances = torch.where(known[:, None], log_variances, 2 * math.log(self.target_std))
         loss = propel_loss(targets, means, log_variances, self.target_std**2, joint=self.joint)
         return loss[:, None] if self.joint else loss
 
@@ -76,10 +80,10 @@ class PROPELBoxRegression(BoxRegression):
         return MixtureDensity(*self._read(outputs), self.point_estimate, joint=self.joint)
 
     def _read(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log variances, ``(N, I, 7)`` each."""
+        """Means and log variances, ``(N, I, D)`` each."""
         check_outputs(outputs, self.num_outputs)
-        raw = outputs.unflatten(1, (self.num_components, 2 * NUM_RESIDUALS))
-        means, relative = raw.split(NUM_RESIDUALS, dim=2)
+        raw = outputs.unflatten(1, (self.num_components, 2 * self.num_residuals))
+        means, relative = raw.split(self.num_residuals, dim=2)
         means = means + self.component_offsets.to(means)
         relative = clamp_inward(relative, self.max_log_variance)
         return means, relative + 2 * math.log(self.target_std)

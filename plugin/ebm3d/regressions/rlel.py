@@ -14,7 +14,7 @@ from ebm3d.losses import code_distance_penalty, code_smoothness_penalty, soft_cr
 from ebm3d.registry import register
 from ebm3d.regressions.base import NUM_RESIDUALS
 from ebm3d.regressions.label_encoded import LOWER, UPPER, LabelEncodedBoxRegression
-from ebm3d.regressions.outputs import check_targets
+from ebm3d.regressions.outputs import check_targets, known_targets
 
 
 @register
@@ -35,7 +35,7 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
     (``paramwise_cfg=dict(custom_keys={"regression.codebook": dict(lr_mult=10)})``).
 
     Args:
-        num_levels: L; this, ``lower``, ``upper`` and ``theta`` as the base class has them.
+        num_levels: L; this, ``lower``, ``upper``, ``theta`` and ``num_residuals`` as in the base.
         num_bits: M; ``None`` for L.
         distance_weight: beta. R1 and R2 are sums: weights of the published size (0.05 to 5) can
             outweigh the cross entropy.
@@ -49,14 +49,15 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
         self,
         num_levels: int = 32,
         num_bits: int | None = None,
-        lower: Sequence[float] = LOWER,
-        upper: Sequence[float] = UPPER,
+        lower: Sequence[float] | float = LOWER,
+        upper: Sequence[float] | float = UPPER,
         theta: int = 10,
         distance_weight: float = 1e-4,
         smoothness_weight: float = 1e-2,
         smoothness: str = "l1",
         max_pairs: int = 256,
         loss_weight: float = 1.0,
+        num_residuals: int = NUM_RESIDUALS,
     ) -> None:
         bits = num_levels if num_bits is None else num_bits
         for name, value in (("num_bits", bits), ("max_pairs", max_pairs)):
@@ -68,10 +69,10 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
                 raise input_error(name, "at least 0 and finite", weight)
         if smoothness not in ("l1", "squared"):
             raise input_error("smoothness", "l1 or squared", repr(smoothness))
-        super().__init__(num_levels, bits, lower, upper, theta, loss_weight)
+        super().__init__(num_levels, bits, lower, upper, theta, loss_weight, num_residuals)
         self.distance_weight, self.smoothness_weight = distance_weight, smoothness_weight
         self.smoothness, self.max_pairs = smoothness, max_pairs
-        self.codebook = nn.Parameter(torch.rand(NUM_RESIDUALS, bits, num_levels))
+        self.codebook = nn.Parameter(torch.rand(num_residuals, bits, num_levels))
 
     def level_scores(self, codes: Tensor) -> Tensor:
         """Return C."""
@@ -84,13 +85,16 @@ class RLELBoxRegression(LabelEncodedBoxRegression):
 
     def regularizers(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """``code_distance`` and ``code_smoothness``: R1 and R2 of weights that are not zero."""
-        check_targets(targets, outputs)
+        check_targets(targets, outputs, self.num_residuals)
+        targets, known = known_targets(targets)
         terms = {}
         if self.distance_weight > 0:
             count = min(len(outputs), self.max_pairs)
             rows = torch.arange(count, device=outputs.device) * len(outputs) // max(count, 1)
             labels = self.quantizer.labels(targets[rows])
-            penalty = code_distance_penalty(self.codes(outputs[rows]), labels).sum()
+            codes = self.codes(outputs[rows])
+            mask = known[rows] if self.num_residuals > NUM_RESIDUALS else None
+            penalty = code_distance_penalty(codes, labels, mask).sum()
             terms["code_distance"] = self.loss_weight * self.distance_weight * penalty
         if self.smoothness_weight > 0:
             penalty = code_smoothness_penalty(self.codebook, self.smoothness).sum()

@@ -75,7 +75,7 @@ def simulate_frame(
     num = len(scene.objects)
     sweep = cast_sweep(scene.solids(), num, scene.ground, MEAN_FREE_PATHS, rays, scatter)
     tints = np.array([o.tint for o in scene.objects])
-    points, owner = draw_echoes(sweep, rays, sensor, tints, generator)
+    points, owner, _ = draw_echoes(sweep, rays, sensor, tints, generator)
     seen = in_camera_view(points, calibration, *IMAGE_SIZE)
     of_class = np.flatnonzero([bool(o.name) for o in scene.objects])
     names = np.array([scene.objects[i].name for i in of_class], dtype=np.str_)

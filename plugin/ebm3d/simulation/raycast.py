@@ -158,6 +158,22 @@ def cast_solids(
 
 
 @njit(cache=True)
+def empty_sweep(rays: Rays, num_objects: int) -> Sweep:
+    """Return a sweep whose rays have met nothing."""
+    shape = (len(rays.elevations), rays.num_columns)
+    return Sweep(
+        np.full(shape, np.inf),
+        np.full(shape, NOTHING),
+        np.full(shape, _ASPHALT),
+        np.zeros(shape),
+        np.full(shape, np.inf),
+        np.full(shape, NOTHING),
+        np.zeros(shape),
+        np.zeros(num_objects, dtype=np.int64),
+    )
+
+
+@njit(cache=True)
 def cast_sweep(
     solids: Solids,
     num_objects: int,
@@ -168,16 +184,7 @@ def cast_sweep(
 ) -> Sweep:
     """Cast all rays at all solids and at the ground; arguments as for ``cast_solids``."""
     shape = (len(rays.elevations), rays.num_columns)
-    sweep = Sweep(
-        np.full(shape, np.inf),
-        np.full(shape, NOTHING),
-        np.full(shape, _ASPHALT),
-        np.zeros(shape),
-        np.full(shape, np.inf),
-        np.full(shape, NOTHING),
-        np.zeros(shape),
-        np.zeros(num_objects, dtype=np.int64),
-    )
+    sweep = empty_sweep(rays, num_objects)
     cast_solids(solids, mean_free_path, rays, scatter, sweep)
     for beam in range(shape[0]):
         dz, level = np.sin(rays.elevations[beam]), np.cos(rays.elevations[beam])

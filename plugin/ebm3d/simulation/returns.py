@@ -41,6 +41,7 @@ class Echoes(NamedTuple):
 
     points: NDArray[np.float32]  # (N, 4), x, y, z in meters, LiDAR frame, intensity in [0, 1)
     owner: NDArray[np.int64]  # (N,), object of every point, or GROUND
+    beam: NDArray[np.int64]  # (N,), index into ``Rays.elevations``
 
 
 def visible_rays(sweep: Sweep) -> NDArray[np.int64]:
@@ -91,4 +92,4 @@ def draw_echoes(
     z = measured * np.sin(rays.elevations)[:, None]
     position = level * np.cos(azimuth), level * np.sin(azimuth), z
     points = np.stack([*position, intensity], axis=-1)
-    return Echoes(points[kept].astype(np.float32), owner[kept])
+    return Echoes(points[kept].astype(np.float32), owner[kept], np.nonzero(kept)[0])

@@ -27,13 +27,19 @@ class Flow:
 
 
 @dataclass(frozen=True, eq=False)
-class ClassStatistics:
-    """How many objects of a class there are in a frame, how large they are and where."""
+class SizeStatistics:
+    """How large objects of a class are."""
 
-    count_shares: FloatArray  # share of frames with 0, 1, 2, ... labels
     log_size_mean: FloatArray  # (3,), of log length, width, height in meters
     log_size_covariance: FloatArray  # (3, 3)
     size_limits: FloatArray  # (2, 3), smallest and largest length, width, height
+
+
+@dataclass(frozen=True, eq=False)
+class ClassStatistics(SizeStatistics):
+    """How many objects of a class there are in a frame, how large they are and where."""
+
+    count_shares: FloatArray  # share of frames with 0, 1, 2, ... labels
     forward: FloatArray  # quantiles of the distance along the viewing direction, meters
     flows: dict[str, Flow]  # "with" the ego lane, "against" it, "other"
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ebm3d.simulation import people, surroundings, vehicles
 from ebm3d.simulation.ground import draw_ground
 from ebm3d.simulation.scene import Scene, SceneBuilder
-from ebm3d.simulation.statistics import ClassStatistics, load_statistics
+from ebm3d.simulation.statistics import SizeStatistics, load_statistics
 
 FloatArray = NDArray[np.float64]
 BUILDERS = {
@@ -48,7 +48,7 @@ def draw_scene(
     return Scene(ground, builder.objects)
 
 
-def draw_size(numbers: ClassStatistics, generator: np.random.Generator) -> FloatArray:
+def draw_size(numbers: SizeStatistics, generator: np.random.Generator) -> FloatArray:
     """Draw length, width, height from the log-normal distribution of a class, meters."""
     moments = numbers.log_size_mean, numbers.log_size_covariance
     log_size = generator.multivariate_normal(*moments, method="cholesky")
@@ -57,7 +57,7 @@ def draw_size(numbers: ClassStatistics, generator: np.random.Generator) -> Float
 
 def draw_tint(name: str, generator: np.random.Generator) -> float:
     """Draw the reflectance of paint or clothes: nearly half of all vehicles are dark."""
-    if name in ("Pedestrian", "Cyclist"):
+    if name in ("Pedestrian", "Cyclist", "pedestrian", "bicycle", "motorcycle"):
         return float(generator.uniform(0.1, 0.6))
     dark = generator.random() < 0.45
     return float(generator.uniform(0.015, 0.08) if dark else generator.uniform(0.15, 0.7))

@@ -73,35 +73,35 @@ def car(size: Size, generator: np.random.Generator) -> Shape:
     rounding = 1.0 + 0.35 * jitter[10]
 
     body = [
-        _profile((front - 0.05, nose), (windshield, belt)),
-        _profile((rear_window, belt), (-front + 0.04, trunk)),
-        _profile((front, 0.8 * nose), (front - 0.05, nose)),
-        _profile((front - 0.14, clearance), (front, 0.32 * height)),
-        _profile((-front + 0.04, trunk), (-front, 0.85 * trunk)),
-        _profile((-front, 0.32 * height), (-front + 0.16, clearance)),
-        *_slab(2, clearance, belt),
-        *_slab(0, -front, front),
-        *_sides(width / 2, 0.75 * belt, width / 2 - shoulder, belt),
-        *_sides(width / 2 - 0.07, clearance, width / 2, 0.26 * height),
-        *_slab(1, -width / 2, width / 2),
+        profile((front - 0.05, nose), (windshield, belt)),
+        profile((rear_window, belt), (-front + 0.04, trunk)),
+        profile((front, 0.8 * nose), (front - 0.05, nose)),
+        profile((front - 0.14, clearance), (front, 0.32 * height)),
+        profile((-front + 0.04, trunk), (-front, 0.85 * trunk)),
+        profile((-front, 0.32 * height), (-front + 0.16, clearance)),
+        *slab(2, clearance, belt),
+        *slab(0, -front, front),
+        *sides(width / 2, 0.75 * belt, width / 2 - shoulder, belt),
+        *sides(width / 2 - 0.07, clearance, width / 2, 0.26 * height),
+        *slab(1, -width / 2, width / 2),
         *_rounded_corners(length, width, rounding),
     ]
     side = width / 2 - shoulder
     cabin = [
-        _profile((windshield, belt - 0.01), (roof_front, height)),
-        _profile((roof_rear, height), (rear_window, belt - 0.01)),
-        *_sides(side, belt, side - lean, height),
-        *_slab(2, belt - 0.01, height),
-        *_sides(side - lean - 0.02, 0.955 * height, side - lean - 0.17, height),
-        _profile((roof_front + 0.02, 0.96 * height), (roof_front - 0.25, height)),
-        _profile((roof_rear + 0.2, height), (roof_rear - 0.02, 0.965 * height)),
+        profile((windshield, belt - 0.01), (roof_front, height)),
+        profile((roof_rear, height), (rear_window, belt - 0.01)),
+        *sides(side, belt, side - lean, height),
+        *slab(2, belt - 0.01, height),
+        *sides(side - lean - 0.02, 0.955 * height, side - lean - 0.17, height),
+        profile((roof_front + 0.02, 0.96 * height), (roof_front - 0.25, height)),
+        profile((roof_rear + 0.2, height), (roof_rear - 0.02, 0.965 * height)),
     ]
     panes = [Material.GLASS] * 4 + [Material.BODY] * 6
     parts = [
         polyhedron(body, Material.BODY),
         polyhedron(cabin, panes),
         *_seats(roof_front, roof_rear, side - lean, 0.55 * height, 0.86 * height),
-        *_wheels(length, width, float(0.215 + 0.012 * jitter[11]) * height, (0.20, 0.80)),
+        *wheels(length, width, float(0.215 + 0.012 * jitter[11]) * height, (0.20, 0.80)),
     ]
     return fit_to_box(union(parts), size)
 
@@ -118,19 +118,19 @@ def van(size: Size, generator: np.random.Generator) -> Shape:
     roof_front = windshield - (0.10 + 0.03 * jitter[4]) * length
     lean = (0.05 + 0.02 * jitter[5]) * width
     lower = [
-        _profile((front, nose), (windshield, belt)),
-        _profile((front - 0.15, clearance), (front, 0.28 * height)),
-        *_slab(2, clearance, belt),
-        *_slab(0, -front, front),
-        *_slab(1, -width / 2, width / 2),
+        profile((front, nose), (windshield, belt)),
+        profile((front - 0.15, clearance), (front, 0.28 * height)),
+        *slab(2, clearance, belt),
+        *slab(0, -front, front),
+        *slab(1, -width / 2, width / 2),
         *_rounded_corners(length, width, 1.0 + 0.3 * jitter[6]),
     ]
     upper = [
-        _profile((windshield, belt - 0.01), (roof_front, height)),
-        *_sides(width / 2, belt, width / 2 - lean, height),
-        *_slab(2, belt - 0.01, height),
-        _profile((-front + 0.12, height), (-front, 0.6 * height)),
-        *_sides(width / 2 - lean - 0.01, 0.95 * height, width / 2 - lean - 0.14, height),
+        profile((windshield, belt - 0.01), (roof_front, height)),
+        *sides(width / 2, belt, width / 2 - lean, height),
+        *slab(2, belt - 0.01, height),
+        profile((-front + 0.12, height), (-front, 0.6 * height)),
+        *sides(width / 2 - lean - 0.01, 0.95 * height, width / 2 - lean - 0.14, height),
     ]
     side = Material.GLASS if generator.random() < 0.4 else Material.BODY
     panes = [Material.GLASS, side, side] + [Material.BODY] * 5
@@ -138,7 +138,7 @@ def van(size: Size, generator: np.random.Generator) -> Shape:
         polyhedron(lower, Material.BODY),
         polyhedron(upper, panes),
         *_seats(roof_front, -front + 0.8, width / 2 - 0.2, 0.5 * height, 0.7 * height),
-        *_wheels(length, width, 0.17 * height, (0.18, 0.80)),
+        *wheels(length, width, 0.17 * height, (0.18, 0.80)),
     ]
     return fit_to_box(union(parts), size)
 
@@ -151,10 +151,10 @@ def truck(size: Size, generator: np.random.Generator) -> Shape:
     cab_height = generator.uniform(0.75, 0.95) * height
     inset = generator.uniform(0.0, 0.1)
     faces = [
-        _profile((front, 0.45 * cab_height), (front - 0.35, cab_height)),
-        *_slab(2, 0.5, cab_height),
-        *_slab(0, front - cab, front),
-        *_slab(1, -width / 2 + inset, width / 2 - inset),
+        profile((front, 0.45 * cab_height), (front - 0.35, cab_height)),
+        *slab(2, 0.5, cab_height),
+        *slab(0, front - cab, front),
+        *slab(1, -width / 2 + inset, width / 2 - inset),
     ]
     panes = [Material.GLASS] + [Material.BODY] * 6
     load_front = front - cab - generator.uniform(0.1, 0.5)
@@ -163,25 +163,25 @@ def truck(size: Size, generator: np.random.Generator) -> Shape:
         polyhedron(faces, panes),
         box((-front, -width / 2, bed), (load_front, width / 2, height), Material.BODY),
         box((-front + 0.4, -0.4, 0.5), (front - cab, 0.4, bed), Material.METAL),
-        *_wheels(length, width, 0.48, (0.15, 0.68, 0.85)),
+        *wheels(length, width, 0.48, (0.15, 0.68, 0.85)),
     ]
     return fit_to_box(union(parts), size)
 
 
-def _slab(axis: int, low: float, high: float) -> tuple[Row, Row]:
+def slab(axis: int, low: float, high: float) -> tuple[Row, Row]:
     """Two faces across an axis, at its positions ``high`` and ``low``."""
     normal = [float(i == axis) for i in range(3)]
     return [*normal, -high], [*(-n for n in normal), low]
 
 
-def _profile(start: tuple[float, float], end: tuple[float, float]) -> Row:
+def profile(start: tuple[float, float], end: tuple[float, float]) -> Row:
     """Face through two points (x, z) of the side view; inside lies right of start -> end."""
     dx, dz = end[0] - start[0], end[1] - start[1]
     normal = (dz, -dx)
     return [normal[0], 0.0, normal[1], -(normal[0] * start[0] + normal[1] * start[1])]
 
 
-def _sides(low_y: float, low_z: float, high_y: float, high_z: float) -> tuple[Row, Row]:
+def sides(low_y: float, low_z: float, high_y: float, high_z: float) -> tuple[Row, Row]:
     """Left and right face through (±low_y, low_z) and (±high_y, high_z) of the front view."""
     ny, nz = high_z - low_z, low_y - high_y
     offset = -(ny * low_y + nz * low_z)
@@ -198,7 +198,7 @@ def _rounded_corners(length: float, width: float, rounding: float) -> list[Row]:
     return rows
 
 
-def _wheels(length: float, width: float, radius: float, positions: Sequence[float]) -> list[Shape]:
+def wheels(length: float, width: float, radius: float, positions: Sequence[float]) -> list[Shape]:
     """Pairs of wheels, centers at shares of the length from the front."""
     outer, inner = width / 2 - 0.015, width / 2 - 0.23
     return [

@@ -14,8 +14,8 @@ from ebm3d.datasets.atomic import replacing
 from ebm3d.evaluation.calibration import LEVELS, NUM_BINS, CalibrationReport
 from ebm3d.visualization.frame import REFINED
 
-_NAMES = ("x / along", "y / across", "z / up", "length", "width", "height", "yaw", "joint (all)")
-_NUM_COLUMNS = 4
+_BOX_NAMES = ("x / along", "y / across", "z / up", "length", "width", "height", "yaw")
+_VELOCITY_NAMES = ("vx", "vy")
 _BAND_COLOR = "#D9D9D9"
 _TRUE_COLOR = "#555555"
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -43,16 +43,18 @@ def calibration_figure(report: CalibrationReport, title: str) -> Any:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12.4, 12.0), layout="constrained")
+    names = (*_BOX_NAMES, *_VELOCITY_NAMES)[: len(report.dimensions)] + ("joint (all)",)
+    num_columns = len(names) // 2
+    figure = Figure(figsize=(3.1 * num_columns, 12.0), layout="constrained")
     blocks: Any = figure.subfigures(2, 1, hspace=0.03)
-    panels = [block.subplots(2, _NUM_COLUMNS, height_ratios=(1.85, 1)) for block in blocks]
-    for row, name in enumerate(_NAMES):
-        block, column = divmod(row, _NUM_COLUMNS)
+    panels = [block.subplots(2, num_columns, height_ratios=(1.85, 1)) for block in blocks]
+    for row, name in enumerate(names):
+        block, column = divmod(row, num_columns)
         above, below = panels[block][:, column]
         _draw_reliability(above, report, row)
         _draw_histogram(below, report, row)
         error = report.calibration_error[row]
-        measure = "QCE" if row == len(_NAMES) - 1 else "ECE"
+        measure = "QCE" if row == len(names) - 1 else "ECE"
         shown = "-" if math.isnan(error) else f"{error:.3f}"
         above.set_title(name, fontsize=11.5, fontweight="bold", loc="left")
         above.set_title(f"{measure} {shown}", fontsize=10.5, loc="right", color=REFINED.color)

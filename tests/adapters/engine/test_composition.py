@@ -51,7 +51,7 @@ def test_everything_that_is_listed_is_combined_here():
     from ebm3d.adapters.engine import variants
 
     heads = {v.name: v.stages for v in variants("head")}
-    assert set(heads) == {*(c["head"] for c in COMBINATIONS), "ebm_3class"}
+    assert set(heads) == {*(c["head"] for c in COMBINATIONS), "ebm_3class", "ebm_nuscenes"}
     assert all(heads[name] == ("dense", "refinement") for name in REGRESSIONS)
     assert {v.name for v in variants("loss")} == set(LOSSES)
     assert {f"{name}" for name in DETECTORS} <= {v.name for v in variants("config")}

@@ -63,7 +63,6 @@ def _settings(
         (["Car"], {"Van": 12, "DontCare": 3}, {}, r"no object of class Car.*there are Van \(12\)"),
         (["Car"], {}, {}, "there are none"),
         (["Car", "Cat"], {"Car": 3}, {"groups": {}}, "no object of class Cat"),
-        (["Car", "Van"], {"Car": 3}, {}, r"sample_groups.*no object of class Van.*Car \(3\)"),
         (["Car"], {"Car": 3}, {"difficulty": -1}, r"difficulty=\[-1\] leaves 0 of 3"),
         (
             ["Car"],
@@ -87,6 +86,7 @@ def test_what_is_not_there_is_refused_with_what_is(
     [
         (["Car"], {"Car": 3, "Van": 1}, {}, ""),
         (["Car", "Van"], {"Car": 3}, {"rate": 0.0}, "no object of class Van"),
+        (["Car"], {"Car": 3}, {"groups": {"Car": 1, "Van": 1}}, "no object of class Van"),
         (["Car"], {"Car": 3}, {"location": (1, 2, -20)}, "lies in point_cloud_range"),
     ],
 )
@@ -112,6 +112,34 @@ def test_what_may_be_right_is_said(
     data_checks.check_data(_settings(tmp_path, classes, held, **options))
     assert len(said) == bool(message)
     assert not message or message in said[0]
+
+
+def _drives(folder: Path, held: dict[str, int], stored: dict[str, int]) -> Config:
+    """A config of prepared drives with so many objects of each class in infos and database."""
+    cfg = _settings(folder, list(held), {})
+    cfg.train_dataloader.dataset.dataset.type = "NuScenesDataset"
+    categories = {name: label for label, name in enumerate(("car", "truck", "barrier"))}
+    instances = [
+        {"bbox_label_3d": categories[name], "bbox_3d": [20.0, 0, 0, 4, 2, 1, 0]}
+        for name, number in held.items()
+        for _ in range(number)
+    ]
+    infos = {"metainfo": {"categories": categories}, "data_list": [{"instances": instances}]}
+    (folder / "infos.pkl").write_bytes(pickle.dumps(infos))
+    entry = {"difficulty": 0, "num_points_in_gt": 20}
+    database = {name: [entry] * number for name, number in stored.items()}
+    (folder / "database.pkl").write_bytes(pickle.dumps(database))
+    return cfg
+
+
+def test_a_database_with_foreign_objects_as_barriers_is_refused(tmp_path: Path) -> None:
+    from ebm3d.adapters.engine.data_checks import check_data
+
+    held = {"car": 3, "truck": 2, "barrier": 1}
+    check_data(_drives(tmp_path, held, held))
+    check_data(_drives(tmp_path, {"car": 1, "truck": 1, "barrier": 1}, {**held, "barrier": 9}))
+    with pytest.raises(ValueError, match=r"barrier in .*create_data.py nuscenes"):
+        check_data(_drives(tmp_path, held, {**held, "barrier": 2}))
 
 
 def test_data_that_is_not_prepared_or_not_kitti_is_not_looked_at(tmp_path: Path) -> None:

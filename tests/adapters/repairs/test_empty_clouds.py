@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -43,6 +45,21 @@ def test_a_batch_without_a_point_trains_and_is_evaluated(name):
     sum(losses.values()).backward()
     assert torch.isfinite(detector.bbox_head.conv_reg.weight.grad).all()
     assert len(predictions_of(detector.eval(), build_batch([EMPTY, EMPTY]))) == 2
+
+
+def test_an_empty_cloud_is_counted_by_multi_modal_detectors():
+    """Three maps of zeros before the backbone, though there is no voxel to count them by."""
+    from mmdet3d.models.detectors.mvx_two_stage import MVXTwoStageDetector
+
+    model = SimpleNamespace(
+        with_pts_bbox=True,
+        pts_middle_encoder=SimpleNamespace(in_channels=4, ny=2, nx=3),
+        pts_backbone=lambda bev: bev,
+        pts_neck=lambda bev: (bev,),
+    )
+    voxels = {"voxels": torch.zeros(0, 5, 5), "coors": torch.zeros(0, 4)}
+    maps = MVXTwoStageDetector.extract_pts_feat(model, voxels, [EMPTY] * 3)
+    assert torch.equal(maps[0], torch.zeros(3, 4, 2, 3))
 
 
 def test_without_the_repair_an_empty_cloud_is_an_index_error():

@@ -47,7 +47,7 @@ class _PointsBesideMaps:
 
 @MODELS.register_module()
 class RefinedCenterPoint(_PointsBesideMaps, CenterPoint):
-    """``CenterPoint`` whose head gets the points beside the neck's maps; arguments as the host's."""
+    """``CenterPoint`` whose head gets the points beside the maps; arguments as the host's."""
 
 
 @MODELS.register_module()

@@ -183,8 +183,10 @@ def _refinement_head(cfg: Config, name: str, head: Config, method: Config | None
 
 def _energy_of(classes: list[str]) -> Any:
     """The config of an energy whose tables are by these classes, in their order or by name."""
-    tables = [_read("head", variant) for variant in _ENERGIES]
-    for table in tables:
+    tables = []
+    for variant in _ENERGIES:
+        table = _read("head", variant)
+        tables.append(table)
         head = table.refinement_head
         if list(table.table_classes) == classes and not isinstance(head.network.mean_sizes, dict):
             return head

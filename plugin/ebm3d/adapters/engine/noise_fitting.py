@@ -39,8 +39,8 @@ def fit_noise(
         cfg_options: values of the config by dotted key.
 
     Returns:
-        Standard deviations per class name, see :func:`ebm3d.noise.fit_noise_stds`; a class
-        without a single match is left out.
+        Standard deviations per class name, see :func:`ebm3d.noise.fit_noise_stds`, nine where
+        boxes have velocities; a class without a single match is left out.
 
     Raises:
         ValueError: for another split or overlap, if the checkpoint lacks parameters of the
@@ -86,7 +86,7 @@ def fit_noise(
 
 def _collect(result: Any, pairs: dict[int, list[tuple[Tensor, Tensor]]], min_iou: float) -> None:
     """Add the matched (true, detected) boxes of one frame, by class."""
-    true = torch.as_tensor(result.eval_ann_info["gt_bboxes_3d"].tensor[:, :7]).double()
+    true = torch.as_tensor(result.eval_ann_info["gt_bboxes_3d"].tensor).double()
     labels = torch.as_tensor(result.eval_ann_info["gt_labels_3d"])
     predictions = result.pred_instances_3d
     for label in labels.unique().tolist():
@@ -95,8 +95,9 @@ def _collect(result: Any, pairs: dict[int, list[tuple[Tensor, Tensor]]], min_iou
         class_boxes = true[labels == label]
         chosen = (predictions.labels_3d == label).nonzero()[:, 0]
         chosen = chosen[predictions.scores_3d[chosen].argsort(descending=True)]
-        detected = predictions.bboxes_3d.tensor[chosen, :7].double().cpu()
-        overlap = torch.from_numpy(iou_bev(detected.numpy(), class_boxes.numpy()))
+        detected = predictions.bboxes_3d.tensor[chosen].double().cpu()
+        from_above = detected[:, :7].numpy(), class_boxes[:, :7].numpy()
+        overlap = torch.from_numpy(iou_bev(*from_above))
         for row in range(len(detected)):
             best = int(overlap[row].argmax())
             if overlap[row, best] >= min_iou:

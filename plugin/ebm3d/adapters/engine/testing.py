@@ -13,11 +13,12 @@ from rich.table import Table
 
 from ebm3d.adapters.checkpoints import check_file, load_weights
 from ebm3d.adapters.engine.settings import load_settings
+from ebm3d.adapters.metrics.nuscenes_metric import MEAN_ERRORS
 from ebm3d.adapters.parts import part_of
 from ebm3d.adapters.repairs import prepare_distributed_on_cpu
 from ebm3d.errors import input_error
 
-_METRIC = "EBM3DKittiMetric"
+_METRICS = ("EBM3DKittiMetric", "EBM3DNuScenesMetric")
 _STAGES = ("before", "after")
 _CALIBRATION = {
     ("nll", "mean"): "NLL of matched boxes (nats)",
@@ -50,7 +51,7 @@ def evaluate(
         checkpoint: what training saved.
         work_dir: folder of the logs.
         refine: whether a refinement head refines; without, the detector's boxes are evaluated.
-        results_dir: folder for one KITTI result file a frame.
+        results_dir: folder for result files: KITTI's of each frame, or nuScenes' JSON.
         json_file: file for all figures.
         calibration: settings of the metric for predicted densities in place of the config's:
             ``temperature``, ``fit_temperature``, ``figures``.
@@ -58,8 +59,8 @@ def evaluate(
         launcher: how this process was started: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
 
     Returns:
-        All figures in the layout of ``EBM3DKittiMetric``: ``{"before": {...}, "after": {...}}``
-        where boxes were refined, ``{"Car": {...}}`` elsewhere.
+        All figures in the layout of the metric: ``{"before": {...}, "after": {...}}`` where boxes
+        were refined, ``{"Car": {...}}`` or ``{"nd_score": ..., ...}`` elsewhere.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
@@ -71,8 +72,9 @@ def evaluate(
     cfg.load_from = None
     if not refine:
         switch_refinement_off(cfg)
-    if cfg.test_evaluator.get("type") != _METRIC:
-        raise input_error("test_evaluator.type", _METRIC, cfg.test_evaluator.get("type"))
+    if cfg.test_evaluator.get("type") not in _METRICS:
+        expected = " or ".join(_METRICS)
+        raise input_error("test_evaluator.type", expected, cfg.test_evaluator.get("type"))
     with TemporaryDirectory() as folder:
         figures = Path(json_file) if json_file is not None else Path(folder) / "figures.json"
         cfg.test_evaluator.json_file = str(figures)
@@ -105,15 +107,17 @@ def comparison_table(figures: dict[str, Any]) -> Table:
     Returns:
         Average precision (R40, moderate) by overlap threshold and the mean overlap of matched
         boxes, and where densities are predicted their NLL (nats, in meters and radians), ECE and
-        QCE, one row each; a single column of values where nothing was refined.
+        QCE, one row each; of nuScenes the official figures and AP by class. A single column of
+        values where nothing was refined.
     """
     stages = [stage for stage in _STAGES if stage in figures]
     trees = [figures[stage] for stage in stages] or [figures]
-    table = Table(title="KITTI protocol, moderate")
+    is_nuscenes = "nd_score" in trees[0]
+    table = Table(title="nuScenes protocol" if is_nuscenes else "KITTI protocol, moderate")
     table.add_column("figure")
     for name in [*stages, "change"] if stages else ["value"]:
         table.add_column(name, justify="right")
-    for label, values in _rows(trees):
+    for label, values in (_nuscenes_rows if is_nuscenes else _kitti_rows)(trees):
         cells = ["-" if value is None else f"{value:.3f}" for value in values]
         known = [value for value in values if value is not None]
         if len(values) == len(known) == 2:
@@ -122,7 +126,7 @@ def comparison_table(figures: dict[str, Any]) -> Table:
     return table
 
 
-def _rows(trees: list[dict[str, Any]]) -> list[tuple[str, list[float | None]]]:
+def _kitti_rows(trees: list[dict[str, Any]]) -> list[tuple[str, list[float | None]]]:
     """Label and value per tree of each row."""
     rows = []
     for name, classes in trees[0].items():
@@ -146,6 +150,15 @@ def _rows(trees: list[dict[str, Any]]) -> list[tuple[str, list[float | None]]]:
             if any("calibration" in tree.get(name, {}) for tree in trees):
                 rows.append((f"{name} {title}", values))
     return rows
+
+
+def _nuscenes_rows(trees: list[dict[str, Any]]) -> list[tuple[str, list[float | None]]]:
+    """Label and value per tree of each row."""
+    paths: dict[str, tuple[str, ...]] = {"NDS": ("nd_score",), "mAP": ("mean_ap",)}
+    paths |= {name: ("tp_errors", error) for error, name in MEAN_ERRORS.items()}
+    for name in trees[0]["label_aps"]:
+        paths[f"{name} AP"] = ("mean_dist_aps", name)
+    return [(label, [_at(tree, path) for tree in trees]) for label, path in paths.items()]
 
 
 def _at(tree: Any, path: tuple[str, ...]) -> float | None:

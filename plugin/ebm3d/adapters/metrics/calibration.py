@@ -1,4 +1,4 @@
-"""Calibration of predicted box densities on the pairs of a KITTI evaluation.
+"""Calibration of predicted box densities on the matched pairs of an evaluation.
 
 P pairs of a label and a prediction; K samples of each predicted density.
 """
@@ -6,7 +6,7 @@ P pairs of a label and a prediction; K samples of each predicted density.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -28,15 +28,14 @@ from ebm3d.evaluation.calibration import (
     energy_scores,
     report_calibration,
 )
-from ebm3d.evaluation.kitti_report import KittiReport
 from ebm3d.evaluation.localization import wrap
 from ebm3d.evaluation.temperature import fit_temperature, read_temperature, write_temperature
 from ebm3d.visualization.calibration import write_calibration_picture
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 Reports = dict[str, dict[str, CalibrationReport]]
 
-_SHOWN = "moderate"
 _CHUNK = 512  # pairs whose samples are evaluated at a time, which bounds the memory
 
 
@@ -90,48 +89,58 @@ class CalibrationSettings:
 
 
 def calibrate(
-    report: KittiReport,
-    labels: KittiFrames,
+    pairs: Mapping[tuple[str, str], tuple[IntArray, IntArray]],
     truths: FloatArray,
+    frame_ids: Sequence[str],
     densities: BoxDistribution,
     predicted: FloatArray,
     settings: CalibrationSettings,
+    shown: str = "moderate",
 ) -> Reports:
     """Measure the densities of all matched predictions; fit and draw as asked for.
 
     Args:
-        report: of the evaluation, with the matched pairs by class and difficulty.
-        labels: of the evaluation, G of them.
-        truths: their boxes, of :func:`boxes_of_labels`, shape ``(G, 7)``.
-        densities: of the evaluation's detections, D of them.
-        predicted: boxes of the detections, LiDAR frame, shape ``(D, 7)``.
+        pairs: rows of labels and of detections that match, by class and group.
+        truths: boxes of the G labels, LiDAR frame, shape ``(G, D)``; one with NaN is of no pair.
+        frame_ids: of each label, those of a frame one after the other.
+        densities: of the evaluation's detections, over D dimensions.
+        predicted: boxes of the detections, LiDAR frame, as many columns.
         settings: what else to do.
+        shown: the group that is drawn.
 
     Returns:
-        A report by class and difficulty.
+        A report by class and group.
+
+    Raises:
+        ValueError: if the factors to apply are of other dimensions.
     """
-    listed = [np.stack((p.labels, p.detections), axis=1) for p in report.pairs.values()]
+    is_known = ~np.isnan(truths).any(axis=1)
+    listed = [np.stack(rows, axis=1)[is_known[rows[0]]] for rows in pairs.values()]
     rows, places = np.unique(np.concatenate(listed), axis=0, return_inverse=True)
     matched = densities[torch.from_numpy(rows[:, 1])].to(torch.float64)
-    truth, frame_of_pair = truths[rows[:, 0]], labels.frame_of_object[rows[:, 0]]
+    truth = truths[rows[:, 0]]
     if settings.temperature is not None:
-        matched = matched.rescaled(torch.from_numpy(read_temperature(settings.temperature)))
-    frame_ids = [labels.frame_ids[frame] for frame in frame_of_pair]
-    pairs = measure_pairs(matched, predicted[rows[:, 1]], truth, frame_ids, settings.num_samples)
+        factors = read_temperature(settings.temperature)
+        if len(factors) != truths.shape[1]:
+            expected = f"of {truths.shape[1]} factors, one a dimension"
+            raise input_error(f"temperature {settings.temperature}", expected, len(factors))
+        matched = matched.rescaled(torch.from_numpy(factors))
+    names = [frame_ids[row] for row in rows[:, 0]]
+    measured = measure_pairs(matched, predicted[rows[:, 1]], truth, names, settings.num_samples)
     if settings.fit_temperature is not None:
-        fitted = pairs.is_known & ~pairs.is_flipped
+        fitted = measured.is_known & ~measured.is_flipped
         _fit(matched[torch.from_numpy(fitted)], truth[fitted], settings.fit_temperature)
     reports: Reports = {}
     ends = np.cumsum([0, *(len(part) for part in listed)])
-    for (class_name, difficulty), (begin, end) in zip(report.pairs, pairwise(ends), strict=True):
-        chosen = pairs.select(places.reshape(-1)[begin:end])
-        reports.setdefault(class_name, {})[difficulty] = report_calibration(chosen)
+    for (class_name, group), (begin, end) in zip(pairs, pairwise(ends), strict=True):
+        chosen = measured.select(places.reshape(-1)[begin:end])
+        reports.setdefault(class_name, {})[group] = report_calibration(chosen)
     if settings.figures is not None:
-        for class_name, by_difficulty in reports.items():
-            if by_difficulty[_SHOWN].num_pairs:
+        for class_name, groups in reports.items():
+            if groups[shown].num_pairs:
                 path = Path(settings.figures) / f"calibration_{class_name.lower()}.png"
-                title = f"{class_name}, {_SHOWN}"
-                write_calibration_picture(path, by_difficulty[_SHOWN], title)
+                title = f"{class_name}, {shown}"
+                write_calibration_picture(path, groups[shown], title)
     return reports
 
 
@@ -147,8 +156,8 @@ def measure_pairs(
 
     Args:
         densities: P of them, float64.
-        predicted: the predicted boxes, shape ``(P, 7)``.
-        truths: the true boxes, shape ``(P, 7)``.
+        predicted: the predicted boxes, shape ``(P, D)``.
+        truths: the true boxes, shape ``(P, D)``.
         frame_ids: of the pairs, those of a frame one after the other; they seed the samples, so
             that a frame has the same ones whatever the others are.
         num_samples: K.
@@ -204,9 +213,10 @@ def boxes_of_labels(labels: KittiFrames, calibrations: Sequence[KittiCalibration
 
 
 def _samples(densities: BoxDistribution, frame_ids: Sequence[str], num_samples: int) -> Tensor:
-    """Boxes ``(P, K, 7)``, drawn frame by frame."""
+    """Boxes ``(P, K, D)``, drawn frame by frame."""
     starts = [i for i, name in enumerate(frame_ids) if i == 0 or frame_ids[i - 1] != name]
-    drawn = [torch.zeros(0, num_samples, 7, dtype=torch.float64)]
+    width = densities.coding.reference.shape[1]
+    drawn = [torch.zeros(0, num_samples, width, dtype=torch.float64)]
     for begin, end in pairwise([*starts, len(frame_ids)]):
         generator = torch.Generator().manual_seed(zlib.crc32(frame_ids[begin].encode()))
         drawn.append(densities[begin:end].sample(num_samples, generator))
@@ -221,7 +231,7 @@ def _fit(densities: BoxDistribution, truths: FloatArray, path: str) -> None:
     def nll(factors: FloatArray) -> float:
         return float(-densities.rescaled(torch.from_numpy(factors)).log_prob(boxes).mean())
 
-    fitted = fit_temperature(nll, len(boxes))
+    fitted = fit_temperature(nll, len(boxes), truths.shape[1])
     write_temperature(path, fitted)
     MMLogger.get_current_instance().info(
         "Temperature of %d pairs, factors %s: NLL %.3f -> %.3f nats; written to %s",

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmdet3d.registry import METRICS
-from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger
 from numpy.typing import NDArray
 
-from ebm3d.adapters.dense_heads.score_fusion import INITIAL_SCORES
-from ebm3d.adapters.metrics.calibration import CalibrationSettings, boxes_of_labels, calibrate
+from ebm3d.adapters.metrics.base import FIELDS, StagedMetric, log_tables, returned, stages_of
+from ebm3d.adapters.metrics.calibration import boxes_of_labels, calibrate
 from ebm3d.adapters.metrics.kitti_conversion import (
     Split,
     calibration_of_info,
@@ -27,7 +22,7 @@ from ebm3d.adapters.metrics.kitti_conversion import (
     read_split,
 )
 from ebm3d.adapters.metrics.left_out import check_limits, find_left_out, warn_left_out
-from ebm3d.datasets.atomic import check_writable, merged_folder, write_atomically
+from ebm3d.datasets.atomic import merged_folder
 from ebm3d.datasets.kitti_frames import KittiFrames, stack_frames
 from ebm3d.datasets.kitti_labels import KittiObjects, write_labels
 from ebm3d.errors import input_error
@@ -35,21 +30,16 @@ from ebm3d.evaluation.calibration import CalibrationReport
 from ebm3d.evaluation.comparison import NUM_REPLICATES, compare_kitti
 from ebm3d.evaluation.kitti_protocol import CLASSES, OFFICIAL_IOU, resolve_iou_thresholds
 from ebm3d.evaluation.kitti_report import KittiReport, flat_figures, report_kitti
+from ebm3d.evaluation.localization import MIN_OVERLAP
 from ebm3d.evaluation.matching_problem import MatchingProblem
 from ebm3d.evaluation.score_calibration import calibration_of_scores, detection_outcomes
-from ebm3d.evaluation.tables import calibration_table, comparison_tables, render, report_tables
+from ebm3d.evaluation.tables import calibration_table, comparison_tables, report_tables
 
-# By stage: fields of boxes, scores and densities.
-FIELDS = {
-    "before": ("initial_bboxes_3d", INITIAL_SCORES, "initial_box_distribution"),
-    "after": ("bboxes_3d", "scores_3d", "box_distribution"),
-}
 _NO_POINTS = np.zeros(0, dtype=np.int64)
-_NOT_RETURNED = ("by_", "quantiles", "ahs_", "reliability", "pit_histogram")
 
 
 @METRICS.register_module()
-class EBM3DKittiMetric(BaseMetric):
+class EBM3DKittiMetric(StagedMetric):
     """KITTI's protocol at any overlap thresholds, on the CPU, with localization errors.
 
     Replaces the host's ``KittiMetric`` in any config. Predictions that hold ``initial_bboxes_3d``
@@ -85,8 +75,6 @@ class EBM3DKittiMetric(BaseMetric):
         backend_args: as in mmengine.
     """
 
-    default_prefix = ""
-
     def __init__(
         self,
         ann_file: str,
@@ -102,55 +90,27 @@ class EBM3DKittiMetric(BaseMetric):
         collect_device: str = "cpu",
         backend_args: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(
+            ann_file,
+            num_replicates,
+            out_dir,
+            json_file,
+            calibration,
+            prefix,
+            collect_device,
+            backend_args,
+        )
         check_limits(pcd_limit_range)
         if classes is not None:
             resolve_iou_thresholds(classes, iou_thresholds)
-        self.ann_file = ann_file
         self.iou_thresholds = iou_thresholds
         self.classes = classes
         self.pcd_limit_range = pcd_limit_range
         self.default_cam_key = default_cam_key
-        self.num_replicates = num_replicates
-        self.out_dir = None if out_dir is None else Path(out_dir)
-        if self.out_dir is not None:
-            check_writable("out_dir", self.out_dir, "folder")
-        self.json_file = None if json_file is None else Path(json_file)
-        if self.json_file is not None:
-            check_writable("json_file", self.json_file)
-        self.calibration = CalibrationSettings(**(calibration or {}))
-        self.backend_args = backend_args
 
-    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Keep what the evaluation needs of a batch.
-
-        Args:
-            data_batch: not used.
-            data_samples: predictions with ``pred_instances_3d`` and ``lidar_path``.
-
-        Raises:
-            ValueError: if a sample does not say which cloud it is of, or has no densities that
-                ``calibration`` needs.
-        """
-        for sample in data_samples:
-            if not sample.get("lidar_path"):
-                remedy = "add 'lidar_path' to meta_keys of Pack3DDetInputs"
-                raise input_error("lidar_path of a prediction", "a path", None, remedy)
-            predicted = sample["pred_instances_3d"]
-            result: dict[str, Any] = {
-                "frame_id": frame_id_of(sample["lidar_path"]),
-                "labels": _to_numpy(predicted["labels_3d"]).astype(np.int64),
-            }
-            for stage, (boxes, scores, densities) in FIELDS.items():
-                if boxes in predicted:
-                    result[stage] = _to_numpy(predicted[boxes].tensor)[:, :7]
-                    chosen = predicted[scores if scores in predicted else "scores_3d"]
-                    result[f"scores {stage}"] = _to_numpy(chosen)
-                    if densities in predicted:
-                        result[f"densities {stage}"] = predicted[densities].detach().to("cpu")
-            if "densities after" not in result:
-                self.calibration.require_densities()  # now, not after the last frame
-            self.results.append(result)
+    def frame_id(self, path: str) -> str:
+        """The stem of a cloud's name."""
+        return frame_id_of(path)
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Evaluate the results of all processes; ValueError as of the methods below."""
@@ -159,7 +119,7 @@ class EBM3DKittiMetric(BaseMetric):
             [_NO_POINTS, *(points_of_info(info) for info in split.infos.values())]
         )
         thresholds = resolve_iou_thresholds(self.evaluated_classes(), self.iou_thresholds)
-        stages = [s for s in FIELDS if all(s in result for result in results)]
+        stages = stages_of(results)
         tree: dict[str, Any] = {}
         detections = {stage: self.detections(split, stage) for stage in stages}
         for stage, (problem, kept) in detections.items():
@@ -170,14 +130,16 @@ class EBM3DKittiMetric(BaseMetric):
                 num_frames_left_out=split.num_frames_left_out,
             )
             title = f"{stage} refinement, " if len(stages) == 2 else ""
-            _log(*report_tables(report, title))
+            log_tables(*report_tables(report, title))
             tree[stage] = report.as_dict()
             for name in thresholds:
                 is_true, is_judged = detection_outcomes(problem, {name: OFFICIAL_IOU[name]})
                 scores = calibration_of_scores(problem.scores[is_judged], is_true[is_judged])
                 tree[stage][name]["scores"] = {"min_iou": OFFICIAL_IOU[name], **scores.as_dict()}
             for name, reports in self._calibrate(stage, report, split, kept).items():
-                _log(calibration_table(reports, name, title))
+                overlap = MIN_OVERLAP[name.lower()]
+                text = f"{name}: predicted densities on the pairs with BEV IoU > {overlap:g}"
+                log_tables(calibration_table(reports, f"{title}{text}"))
                 figures = {difficulty: part.as_dict() for difficulty, part in reports.items()}
                 tree[stage][name]["calibration"] = figures
         self._write_results({stage: problem for stage, (problem, _) in detections.items()})
@@ -191,7 +153,7 @@ class EBM3DKittiMetric(BaseMetric):
                 partners=row_after[kept_before],
                 num_replicates=self.num_replicates,
             )
-            _log(*comparison_tables(comparison, stages))
+            log_tables(*comparison_tables(comparison, stages))
             for class_name, by_difficulty in comparison.same_pairs.items():
                 for stage, name in zip(stages, ("first", "second"), strict=True):
                     tree[stage][class_name]["localization_same_pairs"] = {
@@ -200,11 +162,9 @@ class EBM3DKittiMetric(BaseMetric):
             tree["comparison"] = comparison.as_dict()
         else:
             tree = tree["after"]
-        if self.json_file is not None:
-            self.json_file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.json_file, (json.dumps(tree, indent=1) + "\n").encode())
+        self.write_json(tree)
         tree.pop("comparison", None)
-        return {key: value for key, value in flat_figures(tree) if _is_returned(key)}
+        return returned(flat_figures(tree))
 
     def read_split(self, results: list[dict[str, Any]]) -> Split:
         """Join the results of ``process`` with the labels of the info file.
@@ -271,19 +231,17 @@ class EBM3DKittiMetric(BaseMetric):
         self, stage: str, report: KittiReport, split: Split, kept: NDArray[np.bool_]
     ) -> Mapping[str, Mapping[str, CalibrationReport]]:
         """Calibration of one stage's densities by class and difficulty, if it has densities."""
-        settings = self.calibration
-        if stage == "before":
-            settings = replace(settings, temperature=None, fit_temperature=None, figures=None)
-        frames, key = list(split.frames.values()), f"densities {stage}"
-        if not frames or not all(key in result for result in frames):
-            settings.require_densities()
+        frames = list(split.frames.values())
+        given = self.densities(stage, frames)
+        if given is None:
             return {}
-        densities = type(frames[0][key]).cat([result[key] for result in frames])
+        densities, settings = given
         calibrations = [calibration_of_info(i, self.default_cam_key) for i in split.infos.values()]
+        labels = split.labels
         return calibrate(
-            report,
-            split.labels,
-            boxes_of_labels(split.labels, calibrations),
+            {key: (pairs.labels, pairs.detections) for key, pairs in report.pairs.items()},
+            boxes_of_labels(labels, calibrations),
+            [labels.frame_ids[frame] for frame in labels.frame_of_object],
             densities[torch.from_numpy(kept)],
             np.concatenate([result[stage] for result in frames])[kept],
             settings,
@@ -299,19 +257,3 @@ class EBM3DKittiMetric(BaseMetric):
                 folder.mkdir(exist_ok=True)
                 for index, frame_id in enumerate(problem.detections.frame_ids):
                     write_labels(folder / f"{frame_id}.txt", problem.detections.frame(index))
-
-
-def _log(*tables: Any) -> None:
-    """Write tables into the log of the run."""
-    MMLogger.get_current_instance().info("\n%s", render(*tables))
-
-
-def _is_returned(key: str) -> bool:
-    """Whether a figure is among those a run logs and can select checkpoints by."""
-    words = key.split("/")
-    return not any(word.startswith(_NOT_RETURNED) for word in words)
-
-
-def _to_numpy(values: Any) -> NDArray[Any]:
-    """A tensor as a float64 array."""
-    return values.detach().cpu().double().numpy()

@@ -80,7 +80,8 @@ class PooledRefinementHead(RefinementHead):
             for index, pool in enumerate(pooling)
         ]
         self.pools = torch.nn.ModuleList(pools)
-        self._features = {"in_channels": sum(pool.out_channels for pool in pools)}
+        self._features: dict[str, Any] = {"in_channels": sum(pool.out_channels for pool in pools)}
+        self._features["velocities"] = columns_of(noise) == 9
         if isinstance(network, dict) and "mean_sizes" in network:
             network = rows_by_class("network", network, self.class_names)
             self._features["mean_sizes"] = network["mean_sizes"]
@@ -101,7 +102,8 @@ class PooledRefinementHead(RefinementHead):
         Args:
             name: of the argument, for messages.
             config: of a network, a noise, a loss or a refiner; gets ``in_channels`` (the length of
-                the pooled features) and the network's ``mean_sizes`` where its class takes them.
+                the pooled features), ``velocities`` (whether the noise has nine columns) and the
+                network's ``mean_sizes`` where its class takes them.
             *attributes: that such a part has.
 
         Raises:
@@ -195,6 +197,15 @@ class PooledRefinementHead(RefinementHead):
         if len(table) != self.num_classes:
             expected = f"1 or {self.num_classes}, as network.mean_sizes"
             raise input_error(f"rows of {name}", expected, len(table))
+
+
+def columns_of(noise: dict[str, Any]) -> int:
+    """D of the boxes of a noise's config, 7 where it does not say."""
+    part = noise.get("base", noise) if isinstance(noise, dict) else {}
+    stds = part.get("stds", ()) if isinstance(part, dict) else ()
+    rows = list(stds.values() if isinstance(stds, dict) else stds)
+    row = rows[0] if rows and isinstance(rows[0], list | tuple) else rows
+    return 9 if len(row) == 9 else 7
 
 
 def rows_by_class(

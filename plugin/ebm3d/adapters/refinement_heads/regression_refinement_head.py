@@ -12,7 +12,10 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 from ebm3d.adapters.refinement_heads.inputs import select_best, select_labeled
-from ebm3d.adapters.refinement_heads.pooled_refinement_head import PooledRefinementHead
+from ebm3d.adapters.refinement_heads.pooled_refinement_head import (
+    PooledRefinementHead,
+    columns_of,
+)
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.densities import BoxDistribution
 from ebm3d.energy import BoundNetwork
@@ -68,6 +71,8 @@ class RegressionRefinementHead(PooledRefinementHead):
         class_names: Sequence[str] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
+        if columns_of(noise) == 9:
+            regression = {"num_residuals": 9, **regression}
         built: BoxRegression = MODELS.build(regression)
         super().__init__(
             in_channels,

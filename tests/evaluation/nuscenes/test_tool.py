@@ -1,0 +1,57 @@
+"""The command line for nuScenes results."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from tests.evaluation.nuscenes.drives import random_results, write_drives
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("tool", ROOT / "tools" / "evaluate_nuscenes.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_figures_are_printed_and_written(
+    tool: ModuleType, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "drives"
+    write_drives(root, rng)
+    for name in ("before", "after"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(random_results(root, rng)))
+    arguments = [root, tmp_path / "after.json", "--before", tmp_path / "before.json"]
+    options = ["--replicates", "10", "--json", tmp_path / "new" / "figures.json"]
+    assert tool.main([*map(str, arguments), *map(str, options)]) == 0
+    tree = json.loads((tmp_path / "new" / "figures.json").read_text())
+    shown = capsys.readouterr().out
+    assert f"mAP {tree['mean_ap']:.4f}, NDS {tree['nd_score']:.4f}" in shown
+    assert "Bootstrap over 2 scenes" in shown
+    assert tree["meta"]["use_lidar"]
+    assert tree["localization"]["comparison"]["means"]["mean_ap"]["after"] == tree["mean_ap"]
+
+
+def test_what_is_refused_is_said_and_nothing_written(
+    tool: ModuleType, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_drives(tmp_path / "drives", rng)
+    (tmp_path / "r.json").write_text('{"meta": {}, "results": {}}')
+    arguments = [tmp_path / "drives", tmp_path / "r.json", "--json", tmp_path / "figures.json"]
+    assert tool.main([*map(str, arguments)]) == 1
+    error = capsys.readouterr().err
+    assert "12 samples without results" in error
+    assert "Nothing was evaluated." in error
+    assert not (tmp_path / "figures.json").exists()

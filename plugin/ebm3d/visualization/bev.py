@@ -36,6 +36,7 @@ _MAX_POINTS = 60_000
 _NUM_CLOSE_UPS = 4
 _VIEW_MARGIN = 3.0  # meters around what is shown
 _CLOSE_UP_MARGIN = 0.7
+_LONG_ID = 16  # letters beyond which a title takes two lines, as for tokens of nuScenes
 _THIN = 0.6  # of a line's width where boxes are many and small
 
 
@@ -141,7 +142,8 @@ def _draw_whole(axes: Any, frame: RefinedFrame, chosen: Sequence[int]) -> None:
     x, y = AXES[frame.forward]
     axes.set_xlabel(f"x, {x} (m)")
     axes.set_ylabel(f"y, {y} (m)")
-    axes.set_title(frame.title)
+    is_long = len(frame.frame_id) > _LONG_ID
+    axes.set_title(frame.title.replace(": ", ":\n", 1) if is_long else frame.title)
 
 
 def _draw_close_up(axes: Any, frame: RefinedFrame, row: int, number: int) -> None:

@@ -57,7 +57,7 @@ model = dict(
             voxel_size=voxel_size[:2],
             code_size=9,
         ),
-        separate_head=dict(type="SeparateHead", init_bias=-2.19, head_conv=24, final_kernel=3),
+        separate_head=dict(type="SeparateHead", init_bias=-2.19, head_conv=32, final_kernel=3),
         loss_cls=dict(type="mmdet.GaussianFocalLoss", reduction="mean"),
         loss_bbox=dict(type="mmdet.L1Loss", reduction="mean", loss_weight=1.0),
         norm_bbox=True,

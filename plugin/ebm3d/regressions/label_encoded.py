@@ -14,13 +14,8 @@ from torch import Tensor, nn
 
 from ebm3d.codecs import Quantizer
 from ebm3d.densities import Density, HistogramDensity
-<<<<<<< HEAD
 from ebm3d.errors import input_error, is_number
-from ebm3d.regressions.base import BoxRegression
-=======
-from ebm3d.errors import input_error
 from ebm3d.regressions.base import MaskedBoxRegression
->>>>>>> nucore
 from ebm3d.regressions.outputs import check_outputs
 
 LOWER = (-1.0, -1.0, -1.0, -0.5, -0.5, -0.5, -math.pi / 2)

@@ -172,18 +172,7 @@ def draw_figure(real: Labels, simulated: Labels, cloud: Path | None, out: Path) 
             "per_frame": dict(zip(CLASSES, counts.round(2).tolist(), strict=True)),
             "points_per_car": _draw_points(axes[1], labels, cars, style),
             "points_per_pedestrian": _draw_points(axes[2], labels, walkers, style),
-            "without_points": dict(
-                zip(
-                    CLASSES,
-                    [
-                        round(float(np.mean(labels.num_points[labels.of(c)] == 0)), 3)
-                        if labels.of(c).any()
-                        else None
-                        for c in CLASSES
-                    ],
-                    strict=True,
-                )
-            ),
+            "without_points": {c: _share_empty(labels, c) for c in CLASSES},
             "attributes": {
                 a: int((labels.attributes == i).sum()) for i, a in enumerate(ATTRIBUTES)
             },
@@ -224,6 +213,12 @@ def draw_figure(real: Labels, simulated: Labels, cloud: Path | None, out: Path) 
         axis.set_title(title)
     figure.savefig(out, dpi=80, metadata={"Software": None})
     return report
+
+
+def _share_empty(labels: Labels, name: str) -> float | None:
+    """Share of a class's annotations without points; None without annotations."""
+    points = labels.num_points[labels.of(name)]
+    return round(float(np.mean(points == 0)), 3) if len(points) else None
 
 
 def _draw_points(

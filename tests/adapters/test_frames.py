@@ -8,14 +8,17 @@ import pytest
 pytest.importorskip("mmdet3d")
 
 from mmengine import Config
+from mmengine.registry import init_default_scope
 
 from ebm3d.adapters.frames import FrameSource
 from tests.adapters.drives import write_drive
 
-pytestmark = pytest.mark.mmdet3d
+pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered")]
 
 
 def source_of(root, use_dim=(0, 1, 2, 3, 4)) -> FrameSource:
+    """The test data of a drive, as a config has it."""
+    init_default_scope("mmdet3d")
     load = {
         "type": "LoadPointsFromFile",
         "coord_type": "LIDAR",

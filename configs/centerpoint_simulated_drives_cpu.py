@@ -15,5 +15,5 @@ model = dict(
     test_cfg=dict(pts=dict(pc_range=point_cloud_range[:2])),
 )
 
-max_epochs = 8
+max_epochs = 12
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

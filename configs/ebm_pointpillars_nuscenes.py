@@ -7,6 +7,9 @@ _base_ = [
 ]
 detector_config = "pointpillars_nuscenes.py"
 
+refinement_head = _base_.refinement_head
+# The stock PointPillars reads no intensity: its points are x, y, z, time lag.
+refinement_head.pooling[1].update(num_features=4, time_feature=3, feature_scales=(1.0,))
 model = dict(
     type="RefinedMVXFasterRCNN",
     pts_bbox_head=dict(
@@ -17,7 +20,7 @@ model = dict(
             in_channels=_base_.model.pts_bbox_head.in_channels,
             point_cloud_range=_base_.point_cloud_range,
             class_names=_base_.class_names,
-            **_base_.refinement_head,
+            **refinement_head,
         ),
     ),
 )

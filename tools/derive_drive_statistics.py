@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from ebm3d.datasets.nuscenes.classes import ATTRIBUTES, CLASSES
+from ebm3d.datasets.nuscenes.classes import CLASSES
 from ebm3d.datasets.nuscenes.tables import read_tables
 from ebm3d.simulation.dataset import frame_seed
 from ebm3d.simulation.drives import VERSION, draw_drive
@@ -77,7 +77,6 @@ class Labels:
     distances: np.ndarray  # (A,), from the ego vehicle
     speeds: np.ndarray  # (A,), NaN where unknown
     num_points: np.ndarray  # (A,)
-    attributes: np.ndarray  # (A,), index in ATTRIBUTES
 
     def of(self, name: str) -> np.ndarray:
         """Which annotations are of a class, shape ``(A,)``."""
@@ -98,13 +97,7 @@ def read_labels(root: Path, version: str) -> Labels:
         distances=np.hypot(*(annotations.translations - ego)[kept, :2].T),
         speeds=np.hypot(*annotations.velocities[kept, :2].T),
         num_points=annotations.num_lidar_points[kept],
-        attributes=annotations.attributes[kept],
     )
-
-
-def derive(labels: Labels) -> dict[str, Any]:
-    """Return all numbers of ``statistics.json``."""
-    return {name: class_statistics(labels, name) for name in CLASSES}
 
 
 def class_statistics(labels: Labels, name: str) -> dict[str, Any]:
@@ -172,21 +165,7 @@ def draw_figure(real: Labels, simulated: Labels, cloud: Path | None, out: Path) 
             "per_frame": dict(zip(CLASSES, counts.round(2).tolist(), strict=True)),
             "points_per_car": _draw_points(axes[1], labels, cars, style),
             "points_per_pedestrian": _draw_points(axes[2], labels, walkers, style),
-            "without_points": dict(
-                zip(
-                    CLASSES,
-                    [
-                        round(float(np.mean(labels.num_points[labels.of(c)] == 0)), 3)
-                        if labels.of(c).any()
-                        else None
-                        for c in CLASSES
-                    ],
-                    strict=True,
-                )
-            ),
-            "attributes": {
-                a: int((labels.attributes == i).sum()) for i, a in enumerate(ATTRIBUTES)
-            },
+            "without_points": {c: _share_empty(labels, c) for c in CLASSES},
             "car_size": labels.sizes[cars].mean(0).round(2).tolist(),
             "distance": np.quantile(labels.distances, [0.1, 0.5, 0.9]).round(1).tolist(),
         }
@@ -224,6 +203,12 @@ def draw_figure(real: Labels, simulated: Labels, cloud: Path | None, out: Path) 
         axis.set_title(title)
     figure.savefig(out, dpi=80, metadata={"Software": None})
     return report
+
+
+def _share_empty(labels: Labels, name: str) -> float | None:
+    """Share of a class's annotations without points; None without annotations."""
+    points = labels.num_points[labels.of(name)]
+    return round(float(np.mean(points == 0)), 3) if len(points) else None
 
 
 def _draw_points(
@@ -290,19 +275,20 @@ def main() -> None:
     """Parse the command line; derive the numbers or draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    numbers = commands.add_parser("numbers", help="write statistics.json")
+    derive = commands.add_parser("numbers", help="write statistics.json")
     figure = commands.add_parser("figure", help="draw simulated against real data")
-    for command in (numbers, figure):
+    for command in (derive, figure):
         command.add_argument("root", type=Path, help="folder with VERSION")
         command.add_argument("--version", default="v1.0-mini")
-    numbers.add_argument("--out", type=Path, default=OUTPUT)
+    derive.add_argument("--out", type=Path, default=OUTPUT)
     figure.add_argument("--simulated", type=Path, required=True, help="simulated drives")
     figure.add_argument("--cloud", type=Path, help="a real key frame, for its number of points")
     figure.add_argument("--out", type=Path, default=FIGURE)
     args = parser.parse_args()
     real = read_labels(args.root, args.version)
     if args.command == "numbers":
-        args.out.write_text(json.dumps(derive(real), indent=1) + "\n", encoding="utf-8")
+        numbers = {name: class_statistics(real, name) for name in CLASSES}
+        args.out.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     else:
         simulated = read_labels(args.simulated, VERSION)
         report = draw_figure(real, simulated, args.cloud, args.out)

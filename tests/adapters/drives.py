@@ -15,6 +15,7 @@ from ebm3d.datasets.nuscenes.poses import rotation_matrices
 FloatArray = NDArray[np.float64]
 # Returns of the ego car in the frame of its sensor, m: roof, hood, tail.
 EGO_RETURNS = np.array([[0.0, 0.2, -0.3], [0.4, 2.3, -0.9], [-0.9, -1.5, -0.8]])
+_METAINFO = {"dataset": "nuscenes", "version": "v1.0-tiny", "split": "", "info_version": "1.1"}
 _SIZES = {  # length, width, height
     "car": (4.6, 1.95, 1.73),
     "truck": (6.9, 2.5, 2.8),
@@ -67,7 +68,7 @@ def write_drive(root: Path, splits: dict[str, int], *, num_sweeps: int = 10, see
     for split, num_frames in splits.items():
         frames = [_write_frame(root, f"{split}_{i}", i, num_sweeps, rng) for i in range(num_frames)]
         categories = {name: label for label, name in enumerate(CLASSES)}
-        infos = {"metainfo": {"categories": categories}, "data_list": frames}
+        infos = {"metainfo": {**_METAINFO, "categories": categories}, "data_list": frames}
         (root / f"nuscenes_infos_{split}.pkl").write_bytes(pickle.dumps(infos))
     database = {name: _write_objects(root, name, rng) for name in CLASSES}
     (root / "nuscenes_dbinfos_train.pkl").write_bytes(pickle.dumps(database))

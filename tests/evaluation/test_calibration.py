@@ -13,6 +13,7 @@ from ebm3d.evaluation.calibration import (
     LEVELS,
     CalibrationPairs,
     energy_scores,
+    miscalibration_area,
     report_calibration,
 )
 
@@ -71,18 +72,26 @@ def test_errors_of_true_densities_fall_with_the_root_of_their_number(rng, num):
 @pytest.mark.parametrize("spread", [0.5, 2.0])
 def test_the_miscalibration_area_is_that_of_the_closed_form(rng, spread):
     std = np.concatenate([STD, VELOCITY_STD])
-    report = report_calibration(gaussian_pairs(rng, 20000, spread, std))
+    report = report_calibration(gaussian_pairs(rng, 4000, spread, std))
     shares = np.linspace(0.0, 1.0, 10001)
     inside = 2 * stats.norm.cdf(spread * stats.norm.ppf((1 + shares) / 2)) - 1
     joint = stats.chi2.cdf(spread**2 * stats.chi2.ppf(shares, 9), 9)
     tree = report.as_dict()
-    assert list(tree["mca"]) == ["xyz", "size", "yaw", "v"]
+    assert list(tree["mca"]) == ["xyz", "size", "yaw", "velocity"]
     assert list(tree["sharpness"]) == ["x", "y", "z", "dx", "dy", "dz", "yaw", "vx", "vy"]
     area = np.abs(inside - shares).mean()
     np.testing.assert_allclose(list(tree["mca"].values()), area, atol=0.02)
     areas = report.miscalibration_area
     np.testing.assert_allclose(areas[:-1], area, atol=0.02)
     assert areas[-1] == pytest.approx(np.abs(joint - shares).mean(), abs=0.02)
+
+
+def test_the_miscalibration_area_is_that_of_a_fine_grid(rng: np.random.Generator) -> None:
+    values = rng.random(9) ** 2
+    grid = (np.arange(200_000) + 0.5) / 200_000
+    shares = np.searchsorted(np.sort(values), grid, side="right") / len(values)
+    assert miscalibration_area(values) == pytest.approx(np.abs(shares - grid).mean(), abs=1e-5)
+    assert miscalibration_area(np.zeros(5)) == pytest.approx(0.5)
 
 
 def test_claims_of_twice_the_spread_give_the_closed_form_of_every_figure(rng):

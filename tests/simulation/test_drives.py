@@ -22,6 +22,7 @@ from ebm3d.simulation.drives.scan import SENSOR
 from ebm3d.simulation.drives.shapes import BUILDERS, RIDDEN
 from ebm3d.simulation.drives.tables import token
 from ebm3d.simulation.drives.traffic import STEP, Light, drive_lane
+from ebm3d.simulation.returns import MEAN_FREE_PATHS
 from ebm3d.simulation.scene import is_occupied
 from ebm3d.simulation.solids import POLYHEDRON
 
@@ -109,7 +110,8 @@ def test_a_wall_of_ten_sweeps_is_one_plane(drive, sweeps):
     num_walls = num_points = 0
     for index, actor in enumerate(drive.actors):
         shape = actor.shape
-        if actor.name or not (shape.kinds == POLYHEDRON).all():
+        is_porous = (MEAN_FREE_PATHS[shape.materials] > 0).any()
+        if actor.name or is_porous or not (shape.kinds == POLYHEDRON).all():
             continue
         points = np.concatenate([points[owner == index] for _, points, owner in sweeps])
         local = _in_frame_of(points, actor.trajectory[0])
@@ -122,7 +124,7 @@ def test_a_wall_of_ten_sweeps_is_one_plane(drive, sweeps):
 
 
 def test_points_of_moving_objects_follow_their_velocity(drive, sweeps):
-    """Velocity times lag moves points into the box, but for accelerations up to 6 m/s^2."""
+    """Velocity times lag moves points into the box, but for turns and 6 m/s^2 at most."""
     num_points = 0
     for index, actor in enumerate(drive.actors):
         velocity = (actor.trajectory[-1, :2] - actor.trajectory[-2, :2]) / STEP
@@ -133,7 +135,8 @@ def test_points_of_moving_objects_follow_their_velocity(drive, sweeps):
             moved = points[owner == index].copy()
             moved[:, :2] += velocity * lag
             offset = _in_frame_of(moved, actor.trajectory[-1])
-            slack = 0.005 + 0.5 * 6.0 * lag**2 + 0.05 * lag
+            turn = np.sin(abs(actor.trajectory[-1, 3] - actor.trajectory[step, 3]))
+            slack = 0.005 + 0.5 * 6.0 * lag**2 + 0.05 * lag + abs(turn) * actor.size[0] / 2
             assert (np.abs(offset[:, :2]) <= actor.size[:2] / 2 + slack).all()
             assert (offset[:, 2] >= -slack).all()
             assert (offset[:, 2] <= actor.size[2] + slack).all()

@@ -47,7 +47,7 @@ model = dict(
         ],
         common_heads=dict(reg=(2, 1), height=(1, 1), dim=(3, 1), rot=(2, 1), vel=(2, 1)),
         num_heatmap_convs=1,
-        share_conv_channel=48,
+        share_conv_channel=32,
         bbox_coder=dict(
             type="CenterPointBBoxCoder",
             post_center_range=[-61.2, -61.2, -10, 61.2, 61.2, 10],
@@ -57,9 +57,9 @@ model = dict(
             voxel_size=voxel_size[:2],
             code_size=9,
         ),
-        separate_head=dict(type="SeparateHead", init_bias=-2.19, head_conv=48, final_kernel=3),
+        separate_head=dict(type="SeparateHead", init_bias=-2.19, head_conv=32, final_kernel=3),
         loss_cls=dict(type="mmdet.GaussianFocalLoss", reduction="mean"),
-        loss_bbox=dict(type="mmdet.L1Loss", reduction="mean", loss_weight=0.25),
+        loss_bbox=dict(type="mmdet.L1Loss", reduction="mean", loss_weight=1.0),
         norm_bbox=True,
     ),
     train_cfg=dict(

@@ -24,11 +24,15 @@ IntArray = NDArray[np.int64]
 DIMENSIONS = ("x", "y", "z", "dx", "dy", "dz", "yaw")
 VELOCITIES = ("vx", "vy")
 """What boxes of nine columns have beside ``DIMENSIONS``."""
-GROUPS = {"xyz": DIMENSIONS[:3], "size": DIMENSIONS[3:6], "yaw": DIMENSIONS[6:], "v": VELOCITIES}
+GROUPS = {
+    "xyz": DIMENSIONS[:3],
+    "size": DIMENSIONS[3:6],
+    "yaw": DIMENSIONS[6:],
+    "velocity": VELOCITIES,
+}
 """Dimensions whose miscalibration is averaged."""
 # Without 0 and 1, where every prediction is calibrated.
 LEVELS: FloatArray = np.arange(1, 16) / 16
-_FINE_LEVELS: FloatArray = np.arange(1, 100) / 100
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 NUM_BINS = 20
 
@@ -245,8 +249,8 @@ def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
     and QCE is the same of d = D + 1. Sources: Kuleshov, Fenner, Ermon, ICML 2018 (their calibration
     error is the weighted squared form, reported beside); Küppers, Schneider, Haselhoff, 2022 (QCE).
     Our deviations: 15 levels inside (0, 1); the absolute form is the one called ECE. The joint
-    figures suppose a Gaussian, of which :math:`m^2` is chi-squared. The miscalibration area is that
-    of Chung et al., Uncertainty Toolbox, 2021: central intervals, 99 levels. docs/method.md, M-16.
+    figures suppose a Gaussian, of which :math:`m^2` is chi-squared. The miscalibration area is the
+    MCA of Query2Uncertainty, arXiv 2605.05328, there in percent. docs/method.md, M-16.
     """
     known = pairs.select(pairs.is_known)
     num = len(known)
@@ -269,10 +273,27 @@ def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
         observed=_means(pit.T[:, None] <= LEVELS[:, None]),
         pit_counts=counts,
         coverage=_means(inside.T[:, None] <= np.array(COVERAGES)[:, None]),
-        miscalibration_area=_areas(inside),
+        miscalibration_area=np.array([*map(miscalibration_area, inside.T)]),
         sharpness=_means(known.std.T),
         rms_standardized_error=np.sqrt(_means(np.square(known.errors / known.std).T)),
     )
+
+
+def miscalibration_area(probabilities: FloatArray) -> float:
+    r"""Area between the distribution function of values ``(P,)`` in [0, 1] and the diagonal.
+
+    .. math:: \int_0^1 |F_P(p) - p|\, dp
+
+    in closed form; 0 for uniform values in the limit, 0.5 at most, NaN of none.
+    """
+    if len(probabilities) == 0:
+        return math.nan
+    edges = np.concatenate([[0.0], np.sort(probabilities), [1.0]])
+    shares = np.arange(len(probabilities) + 1) / len(probabilities)
+    below, above = edges[:-1] - shares, edges[1:] - shares
+    # The integral of |p - share| is that of its square's signed half.
+    area = (above * np.abs(above) - below * np.abs(below)) / 2
+    return float(area.sum())
 
 
 def energy_scores(
@@ -312,15 +333,6 @@ def energy_scores(
         between += norms(samples[:, lag:] - samples[:, :-lag])
     to_truth = norms(samples - truths[:, None]) / num_samples
     return np.asarray(to_truth - between / (num_samples * (num_samples - 1)))
-
-
-def _areas(inside: FloatArray) -> FloatArray:
-    """Areas between distribution functions of values ``(P, R)`` in [0, 1] and the diagonal."""
-    if len(inside) == 0:
-        return np.full(inside.shape[1], np.nan)
-    columns = np.sort(inside, axis=0).T
-    shares = [np.searchsorted(c, _FINE_LEVELS, side="right") / len(inside) for c in columns]
-    return np.asarray(np.abs(np.stack(shares) - _FINE_LEVELS).mean(axis=1))
 
 
 def _mean(values: FloatArray) -> float:

@@ -33,12 +33,29 @@ class BoxRegression(nn.Module, ABC):
             raise input_error("num_residuals", "7, or 9 with velocities", num_residuals)
         self.loss_weight, self.num_residuals = loss_weight, num_residuals
 
+    @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss ``(N, D)``, or ``(N, 1)`` where the residuals share one, without the weight.
 
-        Of ``outputs`` ``(N, P)`` and residuals of the true boxes ``(N, D)``, the yaw's wrapped. A
-        velocity's target of NaN is unknown: it adds neither loss nor gradient.
+        Of ``outputs`` ``(N, P)`` and residuals of the true boxes ``(N, D)``, the yaw's wrapped;
+        velocities that are unknown are NaN.
         """
+
+    @abstractmethod
+    def density(self, outputs: Tensor) -> Density:
+        """N densities over D residuals that outputs ``(N, P)`` stand for."""
+
+    def regularizers(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Further terms of the loss, by name: weighted scalars. Arguments as for :meth:`loss`."""
+        del outputs, targets
+        return {}
+
+
+class MaskedBoxRegression(BoxRegression):
+    """A regression in which unknown velocities add neither loss nor gradient."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """See :meth:`BoxRegression.loss`; zero where a velocity's target is NaN."""
         check_outputs(outputs, self.num_outputs)
         check_targets(targets, outputs, self.num_residuals)
         targets, known = known_targets(targets)
@@ -51,12 +68,3 @@ class BoxRegression(nn.Module, ABC):
 
         Targets are zero where not ``known`` ``(N, D)``; a shared loss leaves them out.
         """
-
-    @abstractmethod
-    def density(self, outputs: Tensor) -> Density:
-        """N densities over D residuals that outputs ``(N, P)`` stand for."""
-
-    def regularizers(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Further terms of the loss, by name: weighted scalars. Arguments as for :meth:`loss`."""
-        del outputs, targets
-        return {}

@@ -12,12 +12,12 @@ from ebm3d.densities import Density, GaussianDensity, HuberDensity, LaplaceDensi
 from ebm3d.errors import check_positive, input_error
 from ebm3d.losses import l1_loss, l2_loss, smooth_l1_loss
 from ebm3d.registry import register
-from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
+from ebm3d.regressions.base import NUM_RESIDUALS, MaskedBoxRegression
 from ebm3d.regressions.outputs import check_outputs
 
 
 @register
-class DirectBoxRegression(BoxRegression):
+class DirectBoxRegression(MaskedBoxRegression):
     r"""Residuals without a spread, learned by smooth L1, L1 or L2.
 
     The density is the one the loss implies, :math:`p(r) \propto e^{-\rho(r) / s}` (Huber, Laplace,

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from ebm3d.codecs import Quantizer
 from ebm3d.densities import Density, HistogramDensity
 from ebm3d.errors import input_error, is_number
-from ebm3d.regressions.base import BoxRegression
+from ebm3d.regressions.base import MaskedBoxRegression
 from ebm3d.regressions.outputs import check_outputs
 
 LOWER = (-1.0, -1.0, -1.0, -0.5, -0.5, -0.5, -math.pi / 2)
 UPPER = (1.0, 1.0, 1.0, 0.5, 0.5, 0.5, math.pi / 2)
 
 
-class LabelEncodedBoxRegression(BoxRegression):
+class LabelEncodedBoxRegression(MaskedBoxRegression):
     r"""Residuals as distributions over levels; the base of BEL, RLEL and binned regression.
 
     The head gives theta numbers o per residual, a linear layer of the regression makes M of them:

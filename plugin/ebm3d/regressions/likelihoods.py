@@ -8,12 +8,12 @@ from ebm3d.densities import Density, GaussianDensity, LaplaceDensity
 from ebm3d.errors import check_positive
 from ebm3d.losses import gaussian_nll, laplace_nll
 from ebm3d.registry import register
-from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
+from ebm3d.regressions.base import NUM_RESIDUALS, MaskedBoxRegression
 from ebm3d.regressions.outputs import split_outputs
 
 
 @register
-class GaussianBoxRegression(BoxRegression):
+class GaussianBoxRegression(MaskedBoxRegression):
     """A mean and a log variance per residual: D means, then D log variances.
 
     Args:
@@ -46,7 +46,7 @@ class GaussianBoxRegression(BoxRegression):
 
 
 @register
-class LaplaceBoxRegression(BoxRegression):
+class LaplaceBoxRegression(MaskedBoxRegression):
     """A location and a log scale per residual: D locations, then D log scales b.
 
     Args:

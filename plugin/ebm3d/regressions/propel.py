@@ -11,14 +11,14 @@ from ebm3d.densities import Density, MixtureDensity
 from ebm3d.errors import check_positive, input_error
 from ebm3d.losses import propel_loss
 from ebm3d.registry import register
-from ebm3d.regressions.base import NUM_RESIDUALS, BoxRegression
+from ebm3d.regressions.base import NUM_RESIDUALS, MaskedBoxRegression
 from ebm3d.regressions.outputs import check_outputs, clamp_inward
 
 _OFFSET = 0.3  # in standard deviations of the Gaussian around the target
 
 
 @register
-class PROPELBoxRegression(BoxRegression):
+class PROPELBoxRegression(MaskedBoxRegression):
     r"""A mixture of I equally weighted diagonal Gaussians over the D residuals.
 
     Outputs, component by component: D means, D log variances relative to the variance of the

@@ -18,7 +18,6 @@ from ebm3d.evaluation.nuscenes import (
     read_ground_truth,
     read_results,
 )
-from ebm3d.evaluation.nuscenes.calibration import gaussian_calibration, miscalibration_area
 from ebm3d.evaluation.nuscenes.comparison import compare_nuscenes
 from ebm3d.evaluation.nuscenes.evaluation import weighted_figures
 from ebm3d.evaluation.nuscenes.localization import match_by_iou
@@ -151,31 +150,3 @@ def test_detections_in_memory_are_checked(
         getattr(boxes, name)[3] = value
     with pytest.raises(ValueError, match=message):
         evaluate_nuscenes(truth, boxes)
-
-
-def test_true_standard_deviations_are_calibrated(rng: np.random.Generator) -> None:
-    stds = rng.uniform(0.1, 2, (4000, 9))
-    errors = stds * rng.normal(size=stds.shape)
-    errors[::7, 7:] = np.nan
-    tree = gaussian_calibration(errors, stds)
-    assert tree["yaw"]["mca"] < 2 / np.sqrt(4000)
-    assert tree["velocity"]["num_pairs"] < tree["xyz"]["num_pairs"] == 4000
-    entropy = 0.5 * np.log(2 * np.pi * np.e) + np.log(stds).mean()
-    assert np.mean([tree[name]["nll"] for name in ("xyz", "size")]) == pytest.approx(
-        entropy, abs=0.05
-    )
-    assert gaussian_calibration(errors, 4 * stds)["yaw"]["mca"] > 0.2
-
-
-def test_the_miscalibration_area_is_that_of_a_fine_grid(rng: np.random.Generator) -> None:
-    values = rng.random(9) ** 2
-    grid = (np.arange(200_000) + 0.5) / 200_000
-    shares = np.searchsorted(np.sort(values), grid, side="right") / len(values)
-    assert miscalibration_area(values) == pytest.approx(np.abs(shares - grid).mean(), abs=1e-5)
-    assert miscalibration_area(np.zeros(5)) == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize("std", [0.0, np.nan, np.inf])
-def test_standard_deviations_must_be_positive(std: float) -> None:
-    with pytest.raises(ValueError, match="stds must be positive"):
-        gaussian_calibration(np.zeros((1, 9)), np.full((1, 9), std))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,11 @@ def test_boxes_and_attributes_are_those_of_the_host(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     pytest.importorskip("mmdet3d")
+    import_module("ebm3d.register")  # operators in place of compiled mmcv
     import torch
     from mmdet3d.evaluation.metrics import nuscenes_metric as metrics
     from mmdet3d.structures import LiDARInstance3DBoxes
     from nuscenes.eval.common.config import config_factory
-
-    import ebm3d.register  # noqa: F401, first: operators in place of compiled mmcv
 
     values, lidar_to_ego, ego_to_global = frame(rng, 60), pose(rng), pose(rng)
     lidar_to_ego[:3, 3] /= 500  # the host drops boxes beyond the range

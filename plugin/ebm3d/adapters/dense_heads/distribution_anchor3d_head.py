@@ -51,14 +51,12 @@ class DistributionAnchor3DHead(Anchor3DHead):
             residuals: the density is of the first seven, velocities are regressed as in the host.
         **kwargs: of ``Anchor3DHead``. ``diff_rad_by_sin`` must equal ``use_direction_classifier``
             (with only one of them the heading would be learned by nothing, or twice);
-            ``train_cfg.code_weight`` needs a regression with one loss per residual; it has as many
-            numbers as the box coder.
+            ``train_cfg.code_weight`` needs a regression with one loss per residual.
 
     Raises:
         TypeError: for an argument that ``Anchor3DHead`` does not take.
-        ValueError: if ``loss_bbox`` is given, the box coder is not the host's of seven or nine
-            residuals, ``loss_velocity`` does not fit it, ``regression`` is no box regression, or
-            the options of the yaw contradict each other.
+        ValueError: if ``loss_bbox`` is given, the box coder is not the host's, ``regression`` is no
+            box regression, or other options do not fit these.
     """
 
     def __init__(
@@ -216,11 +214,8 @@ class DistributionAnchor3DHead(Anchor3DHead):
                 outputs, anchors, scores, *rest = map(torch.cat, zip(*levels, strict=True))
                 ends = rest[0] if self.use_direction_classifier else None
                 outputs, velocities = self._split(outputs)
-                distribution = BoxDistribution(
-                    self.regression.density(outputs),
-                    AnchorCoding(anchors[:, :NUM_RESIDUALS]),
-                    self.yaw_period,
-                )
+                density, coding = self.regression.density(outputs), AnchorCoding(anchors[:, :7])
+                distribution = BoxDistribution(density, coding, self.yaw_period)
                 results.append(
                     select_boxes(
                         distribution,
@@ -254,7 +249,6 @@ class DistributionAnchor3DHead(Anchor3DHead):
     ) -> dict[str, Tensor]:
         """Losses at the positive anchors; zero, but connected to the parameters, without any."""
         outputs, predicted = self._split(outputs)
-        velocities = deltas[:, NUM_RESIDUALS:]
         turns = 2 * math.pi / self.yaw_period
         yaw = wrap_to_pi(deltas[:, 6:NUM_RESIDUALS] * turns) / turns
         targets = torch.cat((deltas[:, :6], yaw), dim=1)
@@ -270,15 +264,10 @@ class DistributionAnchor3DHead(Anchor3DHead):
         total = (losses * weights[:, : losses.shape[1]]).sum() / num_samples
         terms = self.regression.regularizers(outputs, targets)
         if self.loss_velocity is not None:
-            known = velocities.isfinite()
-            terms = terms | {
-                "velocity": self.loss_velocity(
-                    predicted,
-                    velocities.where(known, predicted.detach()),
-                    weights[:, NUM_RESIDUALS:] * known,
-                    avg_factor=num_samples,
-                )
-            }
+            known, weights = deltas[:, 7:].isfinite(), weights[:, 7:]
+            target, weights = deltas[:, 7:].where(known, predicted.detach()), weights * known
+            loss = self.loss_velocity(predicted, target, weights, avg_factor=num_samples)
+            terms = {**terms, "velocity": loss}
         return {
             "loss_bbox": self.regression.loss_weight * total,
             **{f"loss_{name}": value for name, value in terms.items()},

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from mmengine import Config
 
+from ebm3d.adapters.engine.grids import nodes
 from ebm3d.adapters.parts import class_order, part_name, part_of
 from ebm3d.errors import input_error
 from ebm3d.paths import config_path
@@ -166,7 +167,7 @@ def _refinement_head(cfg: Config, name: str, head: Config, method: Config | None
             raise input_error(f"class_names with --head {name}", head.table_classes, classes)
         chosen = head.refinement_head
     else:
-        chosen = _energy_of(classes)
+        chosen = _energy_of(cfg, classes)
     if "type" not in head.refinement_head:  # what differs from the energy
         if "regression" in head.refinement_head:
             del chosen["loss"], chosen["refiner"]
@@ -181,7 +182,7 @@ def _refinement_head(cfg: Config, name: str, head: Config, method: Config | None
     return chosen
 
 
-def _energy_of(classes: list[str]) -> Any:
+def _energy_of(cfg: Config, classes: list[str]) -> Any:
     """The config of an energy whose tables are by these classes, in their order or by name."""
     tables = []
     for variant in _ENERGIES:
@@ -192,10 +193,23 @@ def _energy_of(classes: list[str]) -> Any:
             return head
         if {*classes} <= {*table.table_classes} and isinstance(head.network.mean_sizes, dict):
             head.class_names = classes
+            _fit_points(cfg, head)
             return head
     expected = " or ".join(", ".join(table.table_classes) for table in tables)
     remedy = "give a head with tables of these classes like configs/_base_/heads/ebm.py"
     raise input_error("class_names", expected, ", ".join(classes), remedy)
+
+
+def _fit_points(cfg: Config, head: Any) -> None:
+    """Let pools of points with time lags read the columns that a config's sweeps have."""
+    for _, step in nodes({"train": cfg.get("train_dataloader")}):
+        if step.get("type") == "LoadPointsFromMultiSweeps":
+            chosen = step.get("use_dim", [0, 1, 2, 4])  # the host's default: no intensity
+            columns = list(range(chosen)) if isinstance(chosen, int) else list(chosen)
+            for pool in [pool for pool in head.pooling if "time_feature" in pool]:
+                scales = tuple(1 / 255 if column == 3 else 1.0 for column in columns[3:])
+                pool.update(num_features=len(columns), feature_scales=scales)
+                pool.time_feature = columns.index(4)
 
 
 def _merged(base: Any, changes: Any) -> Any:

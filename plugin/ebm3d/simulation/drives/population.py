@@ -30,7 +30,6 @@ SURPLUS = {
     "traffic_cone": 3.2,
     "barrier": 3.6,
 }
-_ZONE_SHARE = 0.7  # of drives past a work zone
 _SMALL_INSET = 25.0  # m; small objects are annotated, and so drawn, less far away
 
 
@@ -58,16 +57,16 @@ class Place:
 
 
 def draw_counts(generator: np.random.Generator) -> dict[str, int]:
-    """Draw the number of objects of every class; streets differ by their log-normal density."""
+    """Draw the number of objects of every class, at least one, so that small sets hold all.
+
+    Streets differ by a log-normal density of cars, motorcycles and pedestrians.
+    """
     counts = {}
-    has_zone = generator.random() < _ZONE_SHARE
     for name, numbers in load_drive_statistics().items():
         mean = SURPLUS[name] * numbers.per_frame
-        if name in ("traffic_cone", "barrier"):
-            mean *= has_zone / _ZONE_SHARE
-        elif name in ("car", "pedestrian", "motorcycle"):
+        if name in ("car", "pedestrian", "motorcycle"):
             mean *= np.exp(generator.normal(-0.08, 0.4))
-        counts[name] = int(generator.poisson(mean))
+        counts[name] = 1 + int(generator.poisson(max(mean - 1, 0.0)))
     return counts
 
 

@@ -114,8 +114,12 @@ def drive_tables(
         "name": scene,
         "description": "simulated",
     }
-    sensor = {"token": calibration, "sensor_token": token("sensor", CHANNEL)}
-    sensor |= {**_pose(drive.lidar), "camera_intrinsic": []}
+    sensor = {
+        "token": calibration,
+        "sensor_token": token("sensor", CHANNEL),
+        **_pose(drive.lidar),
+        "camera_intrinsic": [],
+    }
     tables = ([log_record], [scene_record], [sensor], sample, sample_data, ego_pose)
     return dict(zip(DRIVE_TABLES, (*tables, instances, annotations), strict=True))
 

@@ -182,6 +182,7 @@ def _draw_velocity_plane(
     turn = torch.tensor(-yaw)
     places = [(rotate_about_z(torch.as_tensor(box[7:]), turn).numpy(), s) for box, s in marked]
     axes = _draw_contours(figure, *plane, places)
+    axes.texts[0].arrow_patch.set_clip_path(axes.patch)  # from a velocity beyond the plane
     axes.set(xlabel="along the heading (m/s)", ylabel="across, to the left (m/s)")
     axes.set_title("over the velocity", fontsize=10)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,13 +110,10 @@ class CodeExpansion(nn.Module):
         return torch.einsum("ndt,dtm->ndm", inputs, self.weight) + self.bias
 
 
-def _per_residual(
-    name: str, values: Sequence[float] | float, num_residuals: int
-) -> tuple[float, ...]:
-    """D numbers."""
-    if is_number(values):
-        values = (values,) * num_residuals
-    if not isinstance(values, list | tuple) or len(values) != num_residuals:
+def _per_residual(name: str, values: Any, num_residuals: int) -> tuple[float, ...]:
+    """D numbers of as many, or of one for all."""
+    numbers = (values,) * num_residuals if is_number(values) else values
+    if not isinstance(numbers, list | tuple) or len(numbers) != num_residuals:
         expected = f"{num_residuals} numbers, one per residual, or one for all"
         raise input_error(name, expected, repr(values))
-    return tuple(float(value) for value in values)
+    return tuple(float(number) for number in numbers)

@@ -242,7 +242,8 @@ class DistributionAnchor3DHead(Anchor3DHead):
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs of the regression and velocities ``(N, 0 or 2)``."""
-        return outputs.tensor_split([outputs.shape[1] - self.num_velocities], dim=1)
+        end = outputs.shape[1] - self.num_velocities
+        return outputs[:, :end], outputs[:, end:]
 
     def _regression_losses(
         self, outputs: Tensor, deltas: Tensor, weights: Tensor, num_samples: int

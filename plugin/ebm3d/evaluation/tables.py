@@ -21,7 +21,7 @@ from ebm3d.evaluation.localization import ERRORS, MIN_OVERLAP
 
 _TITLES = {"bbox": "2D box", "bev": "BEV", "3d": "3D", "aos": "AOS"}
 _ANGLES = ("yaw", "yaw_mod_pi")
-_WIDTH = 140
+_WIDTH = 160
 
 
 def render(*tables: RenderableType) -> str:

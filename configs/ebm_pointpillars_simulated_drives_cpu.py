@@ -2,7 +2,7 @@
 # checkpoint, or --cfg-options load_from=CHECKPOINT; without either both are trained in one run.
 _base_ = [
     "./pointpillars_simulated_drives_cpu.py",
-    "./_base_/heads/ebm_nuscenes.py",
+    "./_base_/heads/ebm_drives_cpu.py",
     "./_base_/schedules/refinement.py",
 ]
 detector_config = "pointpillars_simulated_drives_cpu.py"

@@ -1,6 +1,6 @@
 # The tables of ebm_nuscenes.py for detectors sized to a CPU on simulated drives, whose errors are
-# larger: tools/fit_noise.py for centerpoint_simulated_drives_cpu.py on drives of another seed, within
-# limits (along at most 1.5 m, velocity 0.3 to 3 m/s).
+# larger: tools/fit_noise.py for centerpoint_simulated_drives_cpu.py on drives of another seed,
+# within limits (along at most 1.5 m, velocity 0.3 to 3 m/s).
 _base_ = ["./ebm_nuscenes.py"]
 
 refinement_head = dict(

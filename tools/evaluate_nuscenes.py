@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.progress import track
 
 from ebm3d.datasets.atomic import check_writable, write_atomically
+from ebm3d.errors import input_error
 from ebm3d.evaluation.localization import DISTANCE_BANDS
 from ebm3d.evaluation.nuscenes import evaluate_nuscenes, read_ground_truth, read_results
 from ebm3d.evaluation.nuscenes.boxes import GroundTruth
@@ -48,6 +49,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     if options.json is not None:
         check_writable("--json", options.json)
+        read = [options.ground_truth, options.results, options.before]
+        if options.json.resolve() in [path.resolve() for path in read if path is not None]:
+            raise input_error("--json", "another file than those that are read", options.json)
     with _ERRORS.status("Reading the labels"):
         truth = read_ground_truth(options.ground_truth, options.version, options.split)
     console = Console(width=max(_MIN_WIDTH, Console().width))

@@ -196,6 +196,15 @@ def test_frames_are_known_by_name_in_any_order_and_a_subset_is_evaluated_alone(
     assert {k: figures[k] for k in figures} == pytest.approx({k: alone[k] for k in figures})
 
 
+@pytest.mark.parametrize("content", [b"text", pickle.dumps([]), pickle.dumps({"data_list": [{}]})])
+def test_a_file_that_is_no_info_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "infos.pkl").write_bytes(content)
+    with pytest.raises(ValueError, match=r"infos\.pkl: expected an info file"):
+        _ = _metric(tmp_path).frames
+    with pytest.raises(ValueError, match=r"none\.pkl: expected an info file"):
+        _ = _metric(tmp_path, ann_file=str(tmp_path / "none.pkl")).frames
+
+
 def test_boxes_without_velocities_have_none(root: Path, infos: Infos, tmp_path: Path) -> None:
     samples = _predictions(infos, columns=7)
     figures = _run(_metric(root, out_dir=str(tmp_path)), samples)

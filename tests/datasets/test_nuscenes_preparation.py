@@ -109,6 +109,12 @@ def test_bytes_do_not_depend_on_the_workers_and_inputs_are_linked(
     assert "none of truck, trailer" in warning.got
 
 
+@pytest.mark.parametrize("version", ["", "..", "v1.0-mini/", "../v1.0-mini", "/v1.0-mini"])
+def test_a_version_that_is_a_path_is_refused(tmp_path: Path, version: str) -> None:
+    with pytest.raises(ValueError, match="version must be the name of a folder in the root"):
+        prepare_nuscenes(tmp_path, version=version)
+
+
 def test_every_bad_cloud_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     write_world(tmp_path)
     clouds = sorted(tmp_path.glob("s*/LIDAR_TOP/*.bin"))

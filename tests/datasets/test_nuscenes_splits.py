@@ -71,6 +71,20 @@ def test_defects_of_a_file_are_named(tmp_path: Path, content: object, message: s
         splits_to_prepare(tmp_path, SCENES, path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"sim_val": ["sim-0001"], "sim_val": ["sim-0002"]}', "'sim_val' twice"),
+        ("[" * 100_000, "a JSON object of lists"),
+        ('{"sim_val": ["sim', "a JSON object of lists"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "s.json").write_text(text)
+    with pytest.raises(DataError, match=rf"s\.json.*{message}"):
+        splits_to_prepare(tmp_path, SCENES, tmp_path / "s.json")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"splits\.json.*none of the tables' scenes"):
         splits_to_prepare(tmp_path / "v1.0-mini", SCENES)

@@ -153,6 +153,7 @@ def _take_out(table: str, field: str) -> Callable[[Tables], None]:
         (_set("sample_data", "is_key_frame", False, 0), "one key frame of LIDAR_TOP"),
         (lambda tables: tables["ego_pose"].pop(0), "a 'ego_pose_token' that ego_pose.json has"),
         (_set("sample", "timestamp", 0), "'prev' of an earlier"),
+        (_set("sample_data", "timestamp", 2**60, 0), "'prev' of an earlier sweep"),
     ],
 )
 def test_defects_are_named(
@@ -176,9 +177,12 @@ def test_defects_are_named(
         ('[{"token": "a", "name": "b"}, {"token": "c", "na', "expected JSON.*record 1"),
         ('[{"token": "a", "name": "b"}', "expected JSON.*record 1"),
         ("[1]", "records with named fields"),
+        ("[] []", "one list of records.*after it"),
+        ("\x80[]", "JSON in UTF-8"),
+        ("[" * 100_000, "nested too deep"),
     ],
 )
 def test_damaged_files_are_named(root: Path, content: str, message: str) -> None:
-    (root / VERSION / "scene.json").write_text(content)
+    (root / VERSION / "scene.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(DataError, match=rf"scene\.json.*{message}"):
         read_tables(root, VERSION)

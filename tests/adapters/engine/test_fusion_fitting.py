@@ -105,6 +105,16 @@ def test_predictions_that_cannot_be_fused_are_refused(
         fit(features, **fields)
 
 
+def test_a_model_of_another_data_set_is_refused(tmp_path: Path):
+    from ebm3d.adapters.engine import fit_fusion
+
+    (tmp_path / "in.pth").touch()
+    config = "ebm_centerpoint_simulated_drives_cpu.py"
+    with pytest.raises(ValueError, match="test_evaluator must be one EBM3DKittiMetric"):
+        fit_fusion(config, tmp_path / "in.pth", tmp_path / "out.pth")
+    assert not (tmp_path / "out.pth").exists()
+
+
 @pytest.mark.parametrize(
     ("config", "options"),
     [("second_kitti_cpu.py", {}), (_CONFIG, {"model.bbox_head.refine": False})],

@@ -115,6 +115,44 @@ def test_a_file_that_is_no_info_file_is_refused(tmp_path: Path, content: bytes) 
         read_ground_truth(tmp_path / "infos.pkl")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bbox_label_3d": -5}, "bbox_label_3d from -1 to 9, but got -5"),
+        ({"bbox_label_3d": 99}, "bbox_label_3d from -1 to 9, but got 99"),
+        ({"bbox_label_3d": 0, "global_box": [0.0, 0, 0, 1, 0, 1, 0, 0, 0]}, "boxes of positive"),
+        ({"bbox_label_3d": 0, "global_box": [float("nan")] * 9}, "finite boxes"),
+    ],
+)
+def test_labels_of_infos_that_cannot_be_are_refused(
+    drives: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = own_infos(drives)
+    content = pickle.loads(path.read_bytes())
+    next(info for info in content["data_list"] if info["instances"])["instances"][0] |= changes
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=rf"infos\.pkl.*{message}"):
+        read_ground_truth(path)
+
+
+def test_samples_and_poses_of_infos_that_cannot_be_are_refused(drives: Path) -> None:
+    path = own_infos(drives)
+    content = pickle.loads(path.read_bytes())
+    first, second = content["data_list"][:2]
+    for changes, message in (
+        ({"token": second["token"]}, "each sample once"),
+        ({"token": "a", "ego2global": np.full((4, 4), np.nan).tolist()}, "finite ego2global"),
+    ):
+        first |= changes
+        path.write_bytes(pickle.dumps(content))
+        with pytest.raises(DataError, match=message):
+            read_ground_truth(path)
+    content["metainfo"]["categories"] = {"Pedestrian": 0, "Cyclist": 1, "Car": 2}
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=r"classes among car.*Pedestrian"):
+        read_ground_truth(path)
+
+
 def test_the_split_of_infos_is_not_another(drives: Path) -> None:
     with pytest.raises(ValueError, match="split must be mini_val"):
         read_ground_truth(own_infos(drives), split="val")

@@ -82,6 +82,10 @@ def test_no_sample_and_no_box_are_read(tmp_path: Path) -> None:
         ({"detection_score": math.nan}, "detection_score: a finite number"),
         ({"detection_score": -0.1}, "detection_score: a finite number"),
         ({"sample_token": "b"}, "sample_token of the list"),
+        ({"translation": [10**400, 0, 0]}, "translation: finite numbers"),
+        ({"detection_score": 10**400}, "detection_score: a finite number"),
+        ({"num_pts": math.nan}, "num_pts: a whole number"),
+        ({"num_pts": 10**400}, "num_pts: a whole number"),
     ],
 )
 def test_a_box_that_is_refused_is_named(
@@ -112,7 +116,7 @@ def test_a_key_that_is_missing_is_named(tmp_path: Path, key: str) -> None:
         ('{"meta": {} "results": {"a": []}}', "JSON"),
         ('{"meta": {}, "results": {"a": []', "cut off"),
         ('{"meta": {}, "results": {"a": []}} x', "something else"),
-        ('{"meta": {}, "results": {"a": {}}}', "dict in place of a list"),
+        ('{"meta": {}, "results": {"a": {}}}', "dict in place of the list of boxes of sample a"),
         ('{"meta": {}, "results": {"a": [1]}}', "an object for each box"),
         ("[]", "something else"),
         ("", "no JSON object"),

@@ -44,6 +44,16 @@ def test_figures_are_printed_and_written(
     assert tree["localization"]["comparison"]["means"]["mean_ap"]["after"] == tree["mean_ap"]
 
 
+def test_what_is_read_is_not_written_over(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.json"
+    path.write_text("{}")
+    assert tool.main([str(tmp_path), str(path), "--json", str(path)]) == 1
+    assert "--json must be another file" in capsys.readouterr().err
+    assert path.read_text() == "{}"
+
+
 def test_what_is_refused_is_said_and_nothing_written(
     tool: ModuleType, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,11 @@ def fit_fusion(
     head, place = part_of(cfg.model, "bbox_head"), part_name(cfg.model, "bbox_head")
     if head.get("type") != "RefinedDenseHead" or not head.get("refine", True):
         raise input_error(f"model.{place}", "a RefinedDenseHead that refines", head.get("type"))
+    evaluator = cfg.test_evaluator
+    if not isinstance(evaluator, dict) or evaluator.get("type") != "EBM3DKittiMetric":
+        remedy = "other data sets have no fusion yet: their scores stay the detector's"
+        got = evaluator.get("type") if isinstance(evaluator, dict) else type(evaluator).__name__
+        raise input_error("test_evaluator", "one EBM3DKittiMetric", got, remedy)
     runner = Runner.from_cfg(cfg)
     saved = load_weights(runner.model, checkpoint, cfg)
     runner.model.eval()

@@ -16,7 +16,7 @@ from ebm3d.datasets.nuscenes.tables import read_tables
 from ebm3d.errors import input_error
 from ebm3d.evaluation.nuscenes.boxes import FloatArray, GroundTruth, IntArray, Racks
 from ebm3d.evaluation.nuscenes.ground_truth import tables_truth
-from ebm3d.evaluation.nuscenes.infos import info_truth
+from ebm3d.evaluation.nuscenes.infos import info_truth, named_defects
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,27 +57,29 @@ def read_frames(
 
     Raises:
         ValueError: if clouds of several frames have one name.
-        DataError: for tables that are damaged.
+        DataError: for a file or tables that are damaged.
     """
-    content = load(ann_file, backend_args=backend_args)
-    infos = content["data_list"]
-    names = [frame_id_of(info["lidar_points"]["lidar_path"]) for info in infos]
+    with named_defects(Path(ann_file)):
+        content = load(ann_file, backend_args=backend_args)
+        infos = content["data_list"]
+        names = [frame_id_of(info["lidar_points"]["lidar_path"]) for info in infos]
+        tokens = tuple(info["token"] for info in infos)
+        shape = (len(infos), 4, 4)
+        ego_to_global = np.reshape([info["ego2global"] for info in infos], shape)
+        lidar_to_ego = np.reshape([i["lidar_points"]["lidar2ego"] for i in infos], shape)
+        truth = None
+        if any(info.get("instances") for info in infos):
+            truth = info_truth(content["metainfo"], infos)
     rows = {name: row for row, name in enumerate(names)}
     if len(rows) < len(names):
         twice = Counter(names).most_common(1)[0][0]
         got = f"{len(names)} clouds of {len(rows)} names, {twice!r} more than once"
         remedy = "frames are identified by the name of their cloud: rename the clouds"
         raise input_error(f"clouds of {ann_file}", "named differently", got, remedy)
-    tokens = tuple(info["token"] for info in infos)
-    truth = None
-    if any(info.get("instances") for info in infos):
-        truth = info_truth(content["metainfo"], infos)
-        version = str(content["metainfo"].get("version", ""))
-        if truth.notes and version and (data_root / version / "scene.json").is_file():
+    if truth is not None and truth.notes:
+        version = truth.version
+        if version and (data_root / version / "scene.json").is_file():
             truth = _table_truth(data_root, version, tokens, truth.split)
-    shape = (len(infos), 4, 4)
-    ego_to_global = np.reshape([info["ego2global"] for info in infos], shape)
-    lidar_to_ego = np.reshape([info["lidar_points"]["lidar2ego"] for info in infos], shape)
     return NuScenesFrames(ann_file, tokens, rows, ego_to_global @ lidar_to_ego, truth)
 
 

@@ -31,7 +31,7 @@ from ebm3d.datasets.nuscenes.tables import NuScenesTables, read_tables
 from ebm3d.datasets.outputs import link_inputs, replace_outputs
 from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.datasets.processes import map_in_order
-from ebm3d.errors import check_count
+from ebm3d.errors import check_count, input_error
 
 _DATABASE_INFOS = "nuscenes_dbinfos_train.pkl"
 
@@ -66,11 +66,15 @@ def prepare_nuscenes(
         progress: whether to show a progress bar on standard error.
 
     Raises:
+        ValueError: if ``version`` is a path.
         DataError: with every missing table, defect of the tables, the splits or the clouds; or if
             an output's place is taken by a file of other origin.
     """
     check_count("workers", workers)
     check_count("max_sweeps", max_sweeps, 0)
+    if version in ("", "..") or version != Path(version).name:
+        expected = "the name of a folder in the root: v1.0-mini, v1.0-trainval, ..."
+        raise input_error("version", expected, repr(version), "name the folder above it as root")
     start = time.perf_counter()
     root = Path(root)
     target = root if out is None else Path(out)

@@ -47,6 +47,18 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: naming the first record that is damaged or no record.
     """
+    try:
+        yield from _records(path)
+    except UnicodeDecodeError as error:
+        raise DataError([Problem(path, None, "JSON in UTF-8", str(error), RELOAD)]) from error
+    except RecursionError as error:
+        raise DataError(
+            [Problem(path, None, "JSON", "brackets nested too deep", RELOAD)]
+        ) from error
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """Records of a file; bytes that are no UTF-8 raise as they are met."""
     decode = json.JSONDecoder().raw_decode
     with path.open(encoding="utf-8") as file:
         text, number = file.read(_CHUNK), 0
@@ -58,6 +70,9 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
             space = _SKIP.match(text, position)
             position = space.end() if space else position
             if text.startswith("]", position):
+                if rest := (text[position + 1 :] + file.read(_CHUNK)).strip():
+                    got = f"{rest[:40]!r} after it"
+                    raise DataError([Problem(path, None, "one list of records", got, RELOAD)])
                 return
             try:
                 record, position = decode(text, position)

@@ -115,8 +115,8 @@ def _read(path: Path) -> dict[str, tuple[str, ...]]:
     expected = "a JSON object of lists of scene names, by split"
     remedy = 'write {"my_train": ["scene-0001", ...], "my_val": [...]}'
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content: Any = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_once)
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError([unreadable(path, expected, error, remedy)]) from error
     lists = content.values() if isinstance(content, dict) else ()
     if not lists or not all(
@@ -124,6 +124,15 @@ def _read(path: Path) -> dict[str, tuple[str, ...]]:
     ):
         raise DataError([Problem(path, None, expected, f"{str(content)[:60]!r}", remedy)])
     return {split: tuple(names) for split, names in content.items()}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError for a name that is there twice, of which one would be lost."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(name for name, _ in pairs if [n for n, _ in pairs].count(name) > 1)
+        raise ValueError(f"{twice!r} twice")
+    return content
 
 
 def _defects(

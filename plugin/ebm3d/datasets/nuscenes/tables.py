@@ -174,6 +174,9 @@ def _read_sweeps(reader: TableReader, sample_rows: Rows) -> Sweeps:
     reader.check_poses("ego_pose", poses)
     sweeps["ego_pose_token"] = np.array([pose_rows[t] for t in sweeps["ego_pose_token"]], np.int64)
     reader.check_links("sample_data", sweeps, "sample_token", "ego_pose_token")
+    times, previous = sweeps["timestamp"], sweeps["prev"]
+    bad = (previous >= 0) & (times[previous] >= times)
+    reader.check("sample_data", bad, sweeps, f"'prev' of an earlier sweep of {CHANNEL}")
     reader.stop_at_problems()
     pose, calibration = sweeps["ego_pose_token"], sweeps["calibrated_sensor_token"]
     return Sweeps(

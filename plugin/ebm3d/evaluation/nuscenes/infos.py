@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebm3d.datasets.nuscenes.classes import ATTRIBUTES, CLASSES
 from ebm3d.datasets.nuscenes.poses import rotation_matrices, yaw_quaternions
@@ -41,7 +44,7 @@ def read_info_truth(path: str | Path) -> GroundTruth:
         DataError: if the file cannot be read, is of another version, or has no labels.
     """
     path = Path(path)
-    try:
+    with named_defects(path):
         with path.open("rb") as file:
             content: Any = pickle.load(file)
         meta, infos = content["metainfo"], content["data_list"]
@@ -52,19 +55,35 @@ def read_info_truth(path: str | Path) -> GroundTruth:
             remedy = "evaluate on a split with annotations, or submit to the leaderboard"
             raise DataError([Problem(path, None, expected, "none", remedy)])
         return info_truth(meta, infos)
+
+
+@contextmanager
+def named_defects(path: Path) -> Iterator[None]:
+    """Raise what goes wrong with the reading of an info file as a ``DataError`` that names it."""
+    try:
+        yield
     except OSError as error:
         raise DataError([unreadable(path, _EXPECTED, error, _REMEDY)]) from error
     except DataError:
         raise
     except (pickle.UnpicklingError, EOFError, ImportError, AttributeError) as error:
         raise DataError([Problem(path, None, _EXPECTED, f"no pickle: {error}", _REMEDY)]) from error
+    except _BadValue as error:
+        raise DataError([Problem(path, None, *error.args, _REMEDY)]) from error
     except (KeyError, TypeError, ValueError, IndexError) as error:
         got = f"an entry that is missing or of another type: {error!r}"
         raise DataError([Problem(path, None, _EXPECTED, got, _REMEDY)]) from error
 
 
+class _BadValue(Exception):
+    """What was expected of an info file, and what is there."""
+
+
 def info_truth(meta: Mapping[str, Any], infos: Sequence[Mapping[str, Any]]) -> GroundTruth:
-    """Return the ground truth of an info file's ``metainfo`` and ``data_list``."""
+    """Return the ground truth of an info file's ``metainfo`` and ``data_list``.
+
+    What is wrong with them raises within :func:`named_defects`.
+    """
     instances = [part for info in infos for part in info.get("instances", ())]
     counts = [len(info.get("instances", ())) for info in infos]
     sample = np.repeat(np.arange(len(infos)), counts)
@@ -72,12 +91,16 @@ def info_truth(meta: Mapping[str, Any], infos: Sequence[Mapping[str, Any]]) -> G
     lidar_to_ego = np.array([i["lidar_points"]["lidar2ego"] for i in infos], dtype=np.float64)
     class_of = [CLASSES.index(n) if n in CLASSES else -1 for n in _categories(meta)]
     labels = np.array([part["bbox_label_3d"] for part in instances], dtype=np.int64)
+    _check(bool({*class_of} - {-1}), f"classes among {', '.join(CLASSES)}", _categories(meta))
+    is_label = (labels >= -1) & (labels < len(class_of))
+    _check(is_label.all(), f"bbox_label_3d from -1 to {len(class_of) - 1}", labels[~is_label])
     class_index = np.array([*class_of, -1])[labels]  # -1, of no class, is the last one
     has_global = all("global_box" in part for part in instances)
     if has_global:
         boxes = np.array([part["global_box"] for part in instances], dtype=np.float64)
     else:
         boxes = _from_lidar(instances, (ego_to_global @ lidar_to_ego)[sample])
+    _check_values(infos, boxes, class_index, sample, ego_to_global)
     has_attributes = all("attr_label" in part for part in instances)
     attribute = np.array([part.get("attr_label", -1) for part in instances], dtype=np.int64)
     points = [(part["num_lidar_pts"], part["num_radar_pts"]) for part in instances]
@@ -111,6 +134,33 @@ def info_truth(meta: Mapping[str, Any], infos: Sequence[Mapping[str, Any]]) -> G
         has_attributes=has_attributes,
         notes=tuple(note for note, is_there in missing.items() if not is_there),
     )
+
+
+def _check_values(
+    infos: Sequence[Mapping[str, Any]],
+    boxes: FloatArray,
+    class_index: NDArray[np.int64],
+    sample: NDArray[np.int64],
+    ego_to_global: FloatArray,
+) -> None:
+    """Raise unless samples are different, poses finite, and boxes finite and of some size."""
+    tokens = [info["token"] for info in infos]
+    twice = [token for token, num in Counter(tokens).items() if num > 1]
+    _check(not twice, "each sample once", [f"{token!r} again" for token in twice])
+    is_pose = np.isfinite(ego_to_global).all(axis=(1, 2))
+    bad = np.flatnonzero(~is_pose)
+    _check(is_pose.all(), "finite ego2global", [f"others in {tokens[i]}" for i in bad[:1]])
+    is_box = np.isfinite(boxes[:, :7]).all(axis=1) & (boxes[:, 3:6] > 0).all(axis=1)
+    is_box &= ~np.isinf(boxes[:, 7:9]).any(axis=1)
+    bad = np.flatnonzero(~is_box & (class_index >= 0))
+    got = [f"{boxes[i].tolist()} in {tokens[sample[i]]}" for i in bad[:1]]
+    _check(not len(bad), "finite boxes of positive size", [*got, f"{len(bad)} such"])
+
+
+def _check(is_valid: bool | np.bool_, expected: str, got: Any) -> None:
+    """Raise unless something holds; the first values of ``got`` are shown."""
+    if not is_valid:
+        raise _BadValue(expected, ", ".join(map(str, got[:3])))
 
 
 def _categories(meta: Mapping[str, Any]) -> list[str]:

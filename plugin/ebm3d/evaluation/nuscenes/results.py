@@ -6,6 +6,7 @@ N boxes of a piece of the file.
 from __future__ import annotations
 
 import gc
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from ebm3d.evaluation.nuscenes.protocol import PROTOCOL
 _VECTORS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
 _CLASS_INDEX = {name: index for index, name in enumerate(CLASSES)}
 _ATTRIBUTE_INDEX = {"": -1} | {name: index for index, name in enumerate(ATTRIBUTES)}
+_MAX_POINTS = 2**62
 _WORTH_SHARING = 4  # pieces from which on several processes pay
 
 
@@ -127,7 +129,7 @@ def read_piece(piece: Piece) -> tuple[list[str], NuScenesBoxes]:
     gc.disable()  # a million new objects without a cycle
     try:
         samples = piece.load()
-        boxes = [box for _, part in samples for box in _list(piece, part)]
+        boxes = [box for token, part in samples for box in _list(piece, token, part)]
         try:
             columns = _columns(boxes)
         except (KeyError, TypeError, ValueError, OverflowError):
@@ -142,10 +144,11 @@ def read_piece(piece: Piece) -> tuple[list[str], NuScenesBoxes]:
             gc.enable()
 
 
-def _list(piece: Piece, part: Any) -> list[Any]:
+def _list(piece: Piece, token: str, part: Any) -> list[Any]:
     """Boxes of a sample."""
     if not isinstance(part, list):
-        raise damaged(piece.path, f"{type(part).__name__} in place of a list of boxes")
+        got = f"{type(part).__name__} in place of the list of boxes of sample {token}"
+        raise damaged(piece.path, got)
     return part
 
 
@@ -226,13 +229,22 @@ def _problems(token: str, box: Any) -> Iterator[tuple[str, str]]:
     for name, width in _VECTORS.items():
         yield from _vector_problems(name, box[name], width)
     score = box["detection_score"]
-    if type(score) not in (int, float) or not 0 <= score < np.inf:
-        yield "detection_score: a finite number of at least 0", repr(score)
+    if type(score) not in (int, float) or not 0 <= _float(score) < np.inf:
+        yield "detection_score: a finite number of at least 0", f"{score!r:.60}"
     for name, known in (("detection_name", _CLASS_INDEX), ("attribute_name", _ATTRIBUTE_INDEX)):
         if not isinstance(box[name], str) or box[name] not in known:
             yield f"{name}: one of {', '.join(map(repr, known))}", f"{box[name]!r:.60}"
-    if not isinstance(box.get("num_pts", -1), (int, float)):
+    num_points = box.get("num_pts", -1)
+    if not isinstance(num_points, (int, float)) or not abs(_float(num_points)) < _MAX_POINTS:
         yield "num_pts: a whole number", f"{box['num_pts']!r:.60}"
+
+
+def _float(value: float) -> float:
+    """A number as a float; whole ones beyond all floats are infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _vector_problems(name: str, value: Any, width: int) -> Iterator[tuple[str, str]]:
@@ -241,11 +253,11 @@ def _vector_problems(name: str, value: Any, width: int) -> Iterator[tuple[str, s
     if not is_list or any(type(v) not in (int, float) for v in value):
         yield f"{name}: a list of {width} numbers", f"{value!r:.60}"
         return
-    vector = np.array(value, dtype=np.float64)
+    vector = np.array([*map(_float, value)])
     if name == "velocity" and np.isinf(vector).any():
         yield "velocity: finite, or NaN where unknown", f"{value}"
     elif name != "velocity" and not np.isfinite(vector).all():
-        yield f"{name}: finite numbers", f"{value}"
+        yield f"{name}: finite numbers", f"{value!s:.60}"
     elif name == "size" and (vector <= 0).any():
         yield "size: positive numbers", f"{value}"
     elif name == "rotation" and not vector.any():

@@ -254,5 +254,5 @@ def test_sweeps_without_their_time_lag_are_refused(tmp_path: Path):
     cfg = Config.fromfile(_detector("centerpoint_simulated_drives_cpu").filename)
     cfg.train_dataloader.dataset.pipeline[1].use_dim = [0, 1, 2, 3]
     cfg.dump(tmp_path / "resolved.py")
-    with pytest.raises(ValueError, match="use_dim of LoadPointsFromMultiSweeps must be with colum"):
+    with pytest.raises(ValueError, match="use_dim of LoadPointsFromMultiSweeps must be with"):
         compose(tmp_path / "resolved.py", "ebm")

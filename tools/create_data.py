@@ -24,7 +24,7 @@ from ebm3d.datasets import (
 from ebm3d.datasets.atomic import new_folder
 from ebm3d.datasets.label_table import ClassSummary
 from ebm3d.datasets.lidar_labels import ORIGINS
-from ebm3d.datasets.nuscenes import NuScenesReport, prepare_nuscenes
+from ebm3d.datasets.nuscenes import NuScenesPreparationReport, prepare_nuscenes
 from ebm3d.simulation import SENSORS, write_dataset
 from ebm3d.simulation.drives import VERSION, write_drives
 
@@ -37,7 +37,7 @@ _CAPTION = "database: training objects; points, l w h (m): medians; empty: witho
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; 0 if all went well, 1 if the data is at fault."""
     options = _parse(arguments)
-    report: PreparationReport | NuScenesReport
+    report: PreparationReport | NuScenesPreparationReport
     try:
         if options.command == "simulated":
             report = _simulate(options)
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _simulate(options: argparse.Namespace) -> PreparationReport | NuScenesReport:
+def _simulate(options: argparse.Namespace) -> PreparationReport | NuScenesPreparationReport:
     """Write simulated data and prepare it; an interrupted run leaves nothing."""
     counts = {"num_train": options.train, "num_val": options.val, "seed": options.seed}
     workers = options.workers
@@ -175,10 +175,10 @@ def _show_problem(problem: Problem, color: str) -> None:
     )
 
 
-def _show_report(report: PreparationReport | NuScenesReport) -> None:
+def _show_report(report: PreparationReport | NuScenesPreparationReport) -> None:
     """Print what there is now."""
     console = Console(width=max(Console().width, 110))  # no figure is cut off
-    if isinstance(report, NuScenesReport):
+    if isinstance(report, NuScenesPreparationReport):
         console.print(report.table())
         console.print(report.summary(), highlight=False)
     else:

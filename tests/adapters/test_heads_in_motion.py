@@ -179,3 +179,10 @@ def test_what_does_not_go_together_is_refused():
     for call in (refine, losses_of):
         with pytest.raises(ValueError, match=r"boxes must have shape \(N, 9\)"):
             call(head, seven)
+
+
+def test_a_normalizer_of_nine_dimensions_is_refused_for_seven():
+    options = {"loss": {"type": "SNLLoss"}, "log_density": {"method": "learned"}}
+    _ebm(**options)
+    with pytest.raises(ValueError, match=r"method must be .*refine_velocity=False"):
+        _ebm(**options, refine_velocity=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,12 @@ from mmdet3d.structures import get_box_type
 from mmengine.dataset import Compose
 from mmengine.logging import print_log
 
+from ebm3d.adapters.parts import LAG, sweep_columns
 from ebm3d.datasets import CloudLayout, read_cloud, write_cloud
 from ebm3d.datasets.point_clouds import CLOUD_SUFFIXES, cloud_suffix, intensity_problem
 from ebm3d.errors import input_error
 
 _SHOWN_IDS = 5
-_LAG = 4  # column in which the host's sweeps hold their time lag, before it takes use_dim
-_HOST_COLUMNS = (0, 1, 2, 4)  # its default of use_dim
 
 
 class FrameSource:
@@ -42,7 +40,8 @@ class FrameSource:
         self._dataset: Any = None
         self._ids: list[str] = []
         self._rows: dict[str, int] = {}
-        self.lag_column = _lag_column(settings.pipeline)
+        columns = sweep_columns(settings.pipeline) or []
+        self.lag_column = columns.index(LAG) if LAG in columns else None
         is_nuscenes = issubclass(DATASETS.get(settings.type), NuScenesDataset)
         self.forward = "y" if is_nuscenes else "x"
 
@@ -127,13 +126,3 @@ def _stem(path: str | Path) -> str:
     """The name of a cloud's file without its type."""
     name = Path(path).name
     return name.removesuffix(cloud_suffix(name) or "")
-
-
-def _lag_column(pipeline: Sequence[dict[str, Any]]) -> int | None:
-    """Which column of the model's points is their time lag; None if there is none."""
-    for step in pipeline:
-        if step["type"] == "LoadPointsFromMultiSweeps":
-            columns = step.get("use_dim", _HOST_COLUMNS)
-            columns = list(range(columns)) if isinstance(columns, int) else list(columns)
-            return columns.index(_LAG) if _LAG in columns else None
-    return None

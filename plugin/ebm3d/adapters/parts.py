@@ -6,9 +6,11 @@ that ``VoxelNet`` uses, and hold ``train_cfg.pts`` and ``test_cfg.pts``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+LAG = 4
+"""The column in which the host's sweeps hold their time lag in seconds, before ``use_dim``."""
 _PREFIX = "pts_"
 
 
@@ -34,6 +36,15 @@ def class_order(dense_head: Mapping[str, Any]) -> list[str] | None:
     """Return the classes of a dense head by label where its config says them: tasks joined."""
     tasks = dense_head.get("tasks")
     return None if not tasks else [name for task in tasks for name in task["class_names"]]
+
+
+def sweep_columns(pipeline: Iterable[Mapping[str, Any]]) -> list[int] | None:
+    """Return the columns that a pipeline keeps of points of sweeps; None if it loads none."""
+    for step in pipeline:
+        if step.get("type") == "LoadPointsFromMultiSweeps":
+            chosen = step.get("use_dim", (0, 1, 2, LAG))  # the host's default: no intensity
+            return list(range(chosen)) if isinstance(chosen, int) else list(chosen)
+    return None
 
 
 def _has(model: Any, name: str) -> bool:

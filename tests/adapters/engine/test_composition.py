@@ -244,3 +244,15 @@ def test_a_resolved_config_hands_on_neither_its_folder_nor_its_imports_letter_by
     assert composed.custom_imports.imports == ["ebm3d.register", "json"]
     assert _head(composed).max_refined == 5
     assert _head(composed).loss.type == "DSMLoss"
+
+
+def test_sweeps_without_their_time_lag_are_refused(tmp_path: Path):
+    from mmengine import Config
+
+    from ebm3d.adapters.engine import compose
+
+    cfg = Config.fromfile(_detector("centerpoint_simulated_drives_cpu").filename)
+    cfg.train_dataloader.dataset.pipeline[1].use_dim = [0, 1, 2, 3]
+    cfg.dump(tmp_path / "resolved.py")
+    with pytest.raises(ValueError, match="use_dim of LoadPointsFromMultiSweeps must be with"):
+        compose(tmp_path / "resolved.py", "ebm")

@@ -78,6 +78,17 @@ def test_infos_of_the_host_tell_what_they_lack(drives: Path, rng: np.random.Gene
     assert evaluation.mean_ap > 0
 
 
+def test_infos_that_begin_within_a_scene_count_it(drives: Path) -> None:
+    path = own_infos(drives)
+    content = pickle.loads(path.read_bytes())
+    del content["data_list"][0]
+    content["data_list"][0]["lidar_sweeps"] = [{}]
+    path.write_bytes(pickle.dumps(content))
+    scene = read_ground_truth(path).scene
+    assert scene[0] == 0
+    assert (np.diff(scene) >= 0).all()
+
+
 def test_a_file_with_scenes_is_a_split(drives: Path) -> None:
     (drives / "scenes.txt").write_text("scene-0916\n\n")
     truth = read_ground_truth(drives / VERSION, split=str(drives / "scenes.txt"))

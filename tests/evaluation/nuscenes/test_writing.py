@@ -43,9 +43,9 @@ def detections(rng: np.random.Generator, num: int, sample: int = 0) -> NuScenesB
 def test_what_is_written_reads_the_same(tmp_path: Path, rng: np.random.Generator) -> None:
     boxes = join_boxes([detections(rng, 7, 1), detections(rng, 5, 0)])
     boxes.velocity[3] = np.nan
-    written = write_results(tmp_path / "r.json", ["a", "b", "c"], boxes)
+    write_results(tmp_path / "r.json", ["a", "b", "c"], boxes)
     results = read_results(tmp_path / "r.json")
-    assert (written.num_boxes, results.tokens) == (12, ("a", "b", "c"))
+    assert results.tokens == ("a", "b", "c")
     expected = boxes.select(np.argsort(boxes.sample, kind="stable"))
     for name, values in vars(expected).items():
         tolerance = 1e-15 if name == "yaw" else 0.0
@@ -59,10 +59,9 @@ def test_the_500_boxes_of_highest_score_are_written(
 ) -> None:
     boxes = detections(rng, 520)
     boxes.score[:5] = 0.0
-    written = write_results(tmp_path / "r.json", ["a"], boxes)
-    assert (written.num_boxes, written.num_over_limit, written.num_without_score) == (500, 15, 5)
-    lowest = read_results(tmp_path / "r.json").boxes.score.min()
-    assert lowest == np.sort(boxes.score)[20]
+    write_results(tmp_path / "r.json", ["a"], boxes)
+    scores = read_results(tmp_path / "r.json").boxes.score
+    assert (len(scores), scores.min()) == (500, np.sort(boxes.score)[20])
 
 
 def test_the_development_kit_accepts_it(tmp_path: Path, rng: np.random.Generator) -> None:

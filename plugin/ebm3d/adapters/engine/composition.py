@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from mmengine import Config
 
 from ebm3d.adapters.engine.grids import nodes
-from ebm3d.adapters.parts import class_order, part_name, part_of
+from ebm3d.adapters.parts import LAG, class_order, part_name, part_of, sweep_columns
 from ebm3d.errors import input_error
 from ebm3d.paths import config_path
 
@@ -78,7 +78,8 @@ def compose(
             got = f"{dense.get('type')} in {path.name}"
             remedy = "use --stage refinement" if has_points and dense else ""
             raise input_error(f"model.{place} for --stage dense", "an Anchor3DHead", got, remedy)
-        velocity = {"loss_velocity": dense.loss_bbox} if dense.bbox_coder.get("code_size") else {}
+        has_velocity = dense.bbox_coder.get("code_size", 7) > 7
+        velocity = {"loss_velocity": dense.loss_bbox} if has_velocity else {}
         replaced = {"type": "DistributionAnchor3DHead", "loss_bbox": None, **velocity}
         dense.update(**replaced, **variant.dense_head)
     else:
@@ -202,14 +203,16 @@ def _energy_of(cfg: Config, classes: list[str]) -> Any:
 
 def _fit_points(cfg: Config, head: Any) -> None:
     """Let pools of points with time lags read the columns that a config's sweeps have."""
-    for _, step in nodes({"train": cfg.get("train_dataloader")}):
-        if step.get("type") == "LoadPointsFromMultiSweeps":
-            chosen = step.get("use_dim", [0, 1, 2, 4])  # the host's default: no intensity
-            columns = list(range(chosen)) if isinstance(chosen, int) else list(chosen)
-            for pool in [pool for pool in head.pooling if "time_feature" in pool]:
-                scales = tuple(1 / 255 if column == 3 else 1.0 for column in columns[3:])
-                pool.update(num_features=len(columns), feature_scales=scales)
-                pool.time_feature = columns.index(4)
+    columns = sweep_columns(step for _, step in nodes({"train": cfg.get("train_dataloader")}))
+    if columns is None or LAG not in columns:
+        name = "use_dim of LoadPointsFromMultiSweeps"
+        expected = f"with column {LAG}, the time lag, by which points move with a box"
+        remedy = "load sweeps in the training pipeline, with their time lag"
+        raise input_error(name, expected, columns, remedy)
+    scales = tuple(1 / 255 if column == 3 else 1.0 for column in columns[3:])
+    for pool in [pool for pool in head.pooling if "time_feature" in pool]:
+        pool.update(num_features=len(columns), feature_scales=scales)
+        pool.time_feature = columns.index(LAG)
 
 
 def _merged(base: Any, changes: Any) -> Any:

@@ -19,9 +19,9 @@ _LAST = "barrier"  # of nuScenes' classes: the host's name for the label -1
 
 
 def check_data(cfg: Config) -> None:
-    """Raise where a class to train or to sample has no object in the training data.
+    """Raise where no class to train, or none to sample, has an object in the training data.
 
-    The host starts anyway, and ends in its sampler or after a thousand frames without an object.
+    Of some that have none a warning tells, and of barriers' objects that are foreign an error.
     Only info files of ``KittiDataset`` and ``NuScenesDataset`` that exist are looked at.
 
     Args:

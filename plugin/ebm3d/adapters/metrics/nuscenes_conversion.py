@@ -78,25 +78,6 @@ def stage_detections(
     return StageDetections(join_boxes(parts), np.concatenate(rows), num_over_limit)
 
 
-def lidar_boxes(boxes: NuScenesBoxes, transforms: FloatArray) -> FloatArray:
-    """Return boxes of the global frame in the LiDAR frame, ``z`` at the bottom, ``(N, 9)``.
-
-    ``transforms`` ``(S, 4, 4)`` are those of the samples; vertical velocities are taken as 0.
-    """
-    to_global = transforms[boxes.sample]
-    inverse = to_global[:, :3, :3].transpose(0, 2, 1)
-    zero = np.zeros(len(boxes))
-    vectors = (
-        boxes.translation - to_global[:, :3, 3],
-        np.column_stack([np.cos(boxes.yaw), np.sin(boxes.yaw), zero]),
-        np.column_stack([boxes.velocity, zero]),
-    )
-    center, heading, velocity = ((inverse @ vector[..., None])[..., 0] for vector in vectors)
-    center[:, 2] -= boxes.size[:, 2] / 2
-    yaw = np.arctan2(heading[:, 1], heading[:, 0])
-    return np.column_stack([center, boxes.size[:, [1, 0, 2]], yaw, velocity[:, :2]])
-
-
 def _check(boxes: FloatArray, scores: FloatArray, stage: str, frame_id: str) -> None:
     """Raise for what no result file may hold."""
     boxes_name, scores_name, _ = FIELDS[stage]

@@ -17,7 +17,6 @@ from ebm3d.adapters.metrics.base import StagedMetric, log_tables, returned, stag
 from ebm3d.adapters.metrics.calibration import calibrate
 from ebm3d.adapters.metrics.nuscenes_conversion import (
     StageDetections,
-    lidar_boxes,
     stage_detections,
 )
 from ebm3d.adapters.metrics.nuscenes_frames import NuScenesFrames, read_frames, select_samples
@@ -30,6 +29,7 @@ from ebm3d.evaluation.kitti_report import flat_figures
 from ebm3d.evaluation.nuscenes import PROTOCOL, NuScenesReport, evaluate_nuscenes, write_results
 from ebm3d.evaluation.nuscenes.boxes import FloatArray
 from ebm3d.evaluation.nuscenes.comparison import compare_nuscenes
+from ebm3d.evaluation.nuscenes.lidar_frame import boxes_of_samples
 from ebm3d.evaluation.nuscenes.localization import find_pairs
 from ebm3d.evaluation.nuscenes.tables import comparison_tables, report_tables
 from ebm3d.evaluation.tables import calibration_table
@@ -198,7 +198,7 @@ class EBM3DNuScenesMetric(StagedMetric):
                 (name, _GROUP): (pairs.matched.labels[inside], pairs.matched.detections[inside])
                 for name, inside in groups.items()
             },
-            lidar_boxes(matching.labels, transforms)[:, :num_columns],
+            boxes_of_samples(matching.labels, transforms)[:, :num_columns],
             [matching.truth.tokens[sample] for sample in matching.labels.sample],
             densities[torch.from_numpy(rows)],
             predicted,

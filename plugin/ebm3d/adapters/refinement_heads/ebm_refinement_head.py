@@ -111,6 +111,11 @@ class EBMRefinementHead(PooledRefinementHead):
         self.log_density = None if log_density is None else _log_density(log_density)
         if self.log_density is not None:
             self.log_density.check(self.criterion)
+            fixed = self.box_columns == 9 and not refine_velocity
+            if fixed and self.log_density.method == "learned":
+                expected = "'importance' or 'laplace' with refine_velocity=False"
+                remedy = "the learned normalizer is of nine dimensions"
+                raise input_error("log_density.method", expected, "'learned'", remedy)
         self.loss_weight, self.uncertainty = loss_weight, uncertainty
 
     def _steps_of(self, refiner: dict[str, Any]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def select_best(
     """
     _check_columns(boxes, columns)
     orders = [values.argsort(descending=True, stable=True) for values in scores]
-    valid = [_is_valid(rows, columns)[order] for rows, order in zip(boxes, orders, strict=True)]
+    valid = [is_valid_box(rows, columns)[order] for rows, order in zip(boxes, orders, strict=True)]
     negative = [classes < 0 for classes in labels]
     counts = _read([mask.sum() for mask in valid], negative, labels, num_classes)
     if counts is None:
@@ -98,12 +98,6 @@ def _check_columns(boxes: Sequence[Tensor], columns: int) -> None:
         if rows.shape[1] < columns:
             remedy = "give noise.stds seven numbers a class, for boxes without velocities"
             raise shape_error("boxes", f"(N, {columns})", rows, remedy)
-
-
-def _is_valid(boxes: Tensor, columns: int) -> Tensor:
-    """Whether boxes are valid, their velocities too, ``(N,)``."""
-    valid: Tensor = is_valid_box(boxes)
-    return valid if columns == 7 else valid & boxes[:, 7:columns].isfinite().all(dim=1)
 
 
 def _read(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ebm3d.datasets.nuscenes.preparation import prepare_nuscenes
-from ebm3d.datasets.nuscenes.report import NuScenesReport
+from ebm3d.datasets.nuscenes.report import NuScenesPreparationReport
 from ebm3d.datasets.nuscenes.tables import NuScenesTables, read_tables
 
-__all__ = ["NuScenesReport", "NuScenesTables", "prepare_nuscenes", "read_tables"]
+__all__ = ["NuScenesPreparationReport", "NuScenesTables", "prepare_nuscenes", "read_tables"]

@@ -25,7 +25,7 @@ from ebm3d.datasets.nuscenes.database import (
 )
 from ebm3d.datasets.nuscenes.frames import sweeps_of
 from ebm3d.datasets.nuscenes.infos import frame_info, metainfo, write_infos
-from ebm3d.datasets.nuscenes.report import NuScenesReport, class_figures
+from ebm3d.datasets.nuscenes.report import NuScenesPreparationReport, class_figures
 from ebm3d.datasets.nuscenes.splits import kind_of_split, splits_to_prepare
 from ebm3d.datasets.nuscenes.tables import NuScenesTables, read_tables
 from ebm3d.datasets.outputs import link_inputs, replace_outputs
@@ -45,7 +45,7 @@ def prepare_nuscenes(
     max_sweeps: int = 10,
     workers: int = 1,
     progress: bool = False,
-) -> NuScenesReport:
+) -> NuScenesPreparationReport:
     """Check a data set in nuScenes' layout and write all that a training with LiDAR reads.
 
     Read are the tables in ``ROOT/VERSION`` and the clouds in ``samples/LIDAR_TOP`` and
@@ -114,7 +114,7 @@ def prepare_nuscenes(
         if target.resolve() != root.resolve():
             link_inputs(root, target, [version, "maps", KEY_FRAMES, SWEEPS])
     rows = np.flatnonzero(np.isin(tables.annotations.samples, chosen))
-    return NuScenesReport(
+    return NuScenesPreparationReport(
         out=target,
         version=version,
         num_scenes={split: len(names) for split, names in scenes.items()},

@@ -44,7 +44,7 @@ class ClassFigures:
 
 
 @dataclass(frozen=True)
-class NuScenesReport:
+class NuScenesPreparationReport:
     """What ``prepare_nuscenes`` read and wrote.
 
     ``num_scenes`` and ``num_frames`` are by split, ``num_database_objects`` and ``classes`` by

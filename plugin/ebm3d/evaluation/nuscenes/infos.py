@@ -124,7 +124,7 @@ def info_truth(meta: Mapping[str, Any], infos: Sequence[Mapping[str, Any]]) -> G
     missing |= {_NO_GLOBAL_BOX: has_global}
     return GroundTruth(
         tokens=tuple(info["token"] for info in infos),
-        scene=np.cumsum([not info.get("lidar_sweeps") for info in infos]) - 1,
+        scene=np.cumsum([0, *(not info.get("lidar_sweeps") for info in infos[1:])]),
         ego_translation=ego_to_global[:, :3, 3],
         labels=columns.select(class_index >= 0),
         racks=Racks(racks.sample, racks.translation, racks.size, rotations),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -36,16 +37,14 @@ class Piece(NamedTuple):
         """Parse the entries.
 
         Raises:
-            DataError: if they are no JSON.
+            DataError: if they are no JSON, or a token is there twice.
         """
         with self.path.open("rb") as file:
             samples = _loads(self.path, file, self.begin, self.end)
-        if len(samples) != self.num_samples:  # a token twice, or a comma too many
+        if len(samples) != self.num_samples:
             with self.path.open("rb") as file:
-                pairs: list[tuple[str, Any]] = _loads(
-                    self.path, file, self.begin, self.end, pairs=True
-                )
-            return pairs
+                pairs = _loads(self.path, file, self.begin, self.end, hook=list)
+            raise twice(self.path, [token for token, _ in pairs])
         return list(samples.items())
 
 
@@ -136,9 +135,9 @@ def _loads(
     begin: int,
     end: int,
     without: tuple[int, int] | None = None,
-    pairs: bool = False,
+    hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
 ) -> Any:
-    """Parse entries of an object, with or without a part; as a dictionary or as pairs."""
+    """Parse entries of an object, with or without a part; ``hook`` makes objects of pairs."""
     parts = [(begin, end)] if without is None else [(begin, without[0]), (without[1], end)]
     text = b"{"
     for start, stop in parts:
@@ -146,10 +145,7 @@ def _loads(
         text += file.read(stop - start)
     text += b"}"
     try:
-        if not pairs:
-            return json.loads(text)
-        value: Any = json.loads(text, object_pairs_hook=_Pairs)
-        return [(key, _plain(boxes)) for key, boxes in value]
+        return json.loads(text, object_pairs_hook=hook)
     except UnicodeDecodeError as error:
         raise damaged(path, f"no UTF-8 at byte {begin - 1 + error.start}") from error
     except json.JSONDecodeError as error:
@@ -159,20 +155,16 @@ def _loads(
         raise damaged(path, f"brackets nested too deep after byte {begin}") from error
 
 
-class _Pairs(list[Any]):
-    """Keys and values of an object, keys that are there twice too."""
-
-
-def _plain(value: Any) -> Any:
-    """Objects that were parsed as pairs, as dictionaries."""
-    if isinstance(value, _Pairs):
-        return {key: _plain(part) for key, part in value}
-    return [_plain(part) for part in value] if isinstance(value, list) else value
-
-
 def damaged(path: Path, got: str) -> DataError:
     """Build the error for a file that is no result file."""
     return DataError([Problem(path, None, EXPECTED, got, REMEDY)])
+
+
+def twice(path: Path, tokens: Sequence[str]) -> DataError:
+    """Build the error for sample tokens of which some are there twice."""
+    found = [token for token, num in Counter(tokens).items() if num > 1]
+    got = f"{len(found)} sample tokens twice, the first {found[0]}"
+    return DataError([Problem(path, None, "each sample once", got, "keep one list of boxes each")])
 
 
 def _marks(file: BinaryIO) -> Iterator[IntArray]:

@@ -62,6 +62,25 @@ def global_boxes(boxes: FloatArray, transforms: FloatArray) -> tuple[FloatArray,
     return center, np.arctan2(heading[:, 1], heading[:, 0]), velocity
 
 
+def boxes_of_samples(boxes: NuScenesBoxes, transforms: FloatArray) -> FloatArray:
+    """Return boxes of the global frame in the LiDAR frame, ``z`` at the bottom, ``(N, 9)``.
+
+    ``transforms`` ``(S, 4, 4)`` are those of the samples; vertical velocities are taken as 0.
+    """
+    to_global = transforms[boxes.sample]
+    inverse = to_global[:, :3, :3].transpose(0, 2, 1)
+    zero = np.zeros(len(boxes))
+    vectors = (
+        boxes.translation - to_global[:, :3, 3],
+        np.column_stack([np.cos(boxes.yaw), np.sin(boxes.yaw), zero]),
+        np.column_stack([boxes.velocity, zero]),
+    )
+    center, heading, velocity = ((inverse @ vector[..., None])[..., 0] for vector in vectors)
+    center[:, 2] -= boxes.size[:, 2] / 2
+    yaw = np.arctan2(heading[:, 1], heading[:, 0])
+    return np.column_stack([center, boxes.size[:, [1, 0, 2]], yaw, velocity[:, :2]])
+
+
 def detections_of_frame(
     sample: int,
     boxes: ArrayLike,

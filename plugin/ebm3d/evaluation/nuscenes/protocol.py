@@ -75,18 +75,9 @@ PROTOCOL = DetectionProtocol(
 )
 """The official configuration."""
 
-_LARGE, _SMALL = (0.5, 0.7), (0.3, 0.5)
 IOU_THRESHOLDS: Mapping[str, tuple[float, float]] = {
-    "car": _LARGE,
-    "truck": _LARGE,
-    "bus": _LARGE,
-    "trailer": _LARGE,
-    "construction_vehicle": _LARGE,
-    "pedestrian": _SMALL,
-    "motorcycle": _SMALL,
-    "bicycle": _SMALL,
-    "traffic_cone": _SMALL,
-    "barrier": _SMALL,
+    **dict.fromkeys(("car", "truck", "bus", "trailer", "construction_vehicle"), (0.5, 0.7)),
+    **dict.fromkeys(("pedestrian", "motorcycle", "bicycle", "traffic_cone", "barrier"), (0.3, 0.5)),
 }
 """3D IoU that a match exceeds, loose and strict: not of the benchmark, which has none."""
 IOU_LEVELS = ("loose", "strict")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -23,7 +22,7 @@ from ebm3d.datasets.nuscenes.poses import headings
 from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.datasets.processes import map_in_order
 from ebm3d.evaluation.nuscenes.boxes import GroundTruth, NuScenesBoxes, join_boxes, no_boxes
-from ebm3d.evaluation.nuscenes.json_pieces import Piece, cut_results, damaged
+from ebm3d.evaluation.nuscenes.json_pieces import Piece, cut_results, damaged, twice
 from ebm3d.evaluation.nuscenes.protocol import PROTOCOL
 
 _VECTORS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
@@ -111,11 +110,7 @@ def read_results(
         parts.append(NuScenesBoxes(**{**vars(boxes), "sample": boxes.sample + len(tokens)}))
         tokens += names
     if len(set(tokens)) != len(tokens):
-        twice = [token for token, num in Counter(tokens).items() if num > 1]
-        expected = "each sample once"
-        got = f"{len(twice)} sample tokens twice, the first {twice[0]}"
-        remedy = "keep one list of boxes of each sample"
-        raise DataError([Problem(path, None, expected, got, remedy)])
+        raise twice(path, tokens)
     return ResultFile(path, tuple(tokens), others["meta"], join_boxes(parts))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +25,12 @@ LIDAR_META: Mapping[str, bool] = {
 }
 
 
-@dataclass(frozen=True)
-class WrittenResults:
-    """What was written: ``num_boxes``, and the boxes that were not, by reason."""
-
-    num_boxes: int
-    num_over_limit: int
-    num_without_score: int
-
-
 def write_results(
     path: str | Path,
     tokens: Sequence[str],
     boxes: NuScenesBoxes,
     meta: Mapping[str, Any] = LIDAR_META,
-) -> WrittenResults:
+) -> None:
     """Write a result file, whole or not at all; each sample has a list, be it empty.
 
     Of each sample the 500 boxes of highest score are written, in the order of ``boxes``; those of
@@ -70,8 +60,6 @@ def write_results(
             records = _records(token, boxes.select(rows[begin:end]))
             file.write(f"{', ' if i else ''}{json.dumps(token)}: {json.dumps(records)}")
         file.write("}}\n")
-    over_limit = int(with_score.sum()) - len(rows)
-    return WrittenResults(len(rows), over_limit, int((~with_score).sum()))
 
 
 def _check(boxes: NuScenesBoxes) -> None:

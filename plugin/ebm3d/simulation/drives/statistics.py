@@ -1,6 +1,6 @@
 """The numbers that drives are drawn from, of nuScenes' annotations.
 
-``tools/derive_simulation_statistics.py`` writes ``statistics.json``.
+``tools/derive_drive_statistics.py`` writes ``statistics.json``.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ def named_defects(path: Path) -> Iterator[None]:
     except (pickle.UnpicklingError, EOFError, ImportError, AttributeError) as error:
         raise DataError([Problem(path, None, _EXPECTED, f"no pickle: {error}", _REMEDY)]) from error
     except _BadValue as error:
-        raise DataError([Problem(path, None, *error.args, _REMEDY)]) from error
+        expected, got = error.args
+        raise DataError([Problem(path, None, expected, got, _REMEDY)]) from error
     except (KeyError, TypeError, ValueError, IndexError) as error:
         got = f"an entry that is missing or of another type: {error!r}"
         raise DataError([Problem(path, None, _EXPECTED, got, _REMEDY)]) from error

@@ -95,7 +95,8 @@ def _collect(result: Any, pairs: dict[int, list[tuple[Tensor, Tensor]]], min_iou
         class_boxes = true[labels == label]
         chosen = (predictions.labels_3d == label).nonzero()[:, 0]
         chosen = chosen[predictions.scores_3d[chosen].argsort(descending=True)]
-        detected = predictions.bboxes_3d.tensor[chosen].double().cpu()
+        detected = predictions.bboxes_3d.tensor[chosen, : true.shape[1]].double().cpu()
+        class_boxes = class_boxes[:, : detected.shape[1]]  # velocities where both have them
         from_above = detected[:, :7].numpy(), class_boxes[:, :7].numpy()
         overlap = torch.from_numpy(iou_bev(*from_above))
         for row in range(len(detected)):

@@ -37,7 +37,7 @@ def frame_info(tables: NuScenesTables, sample: int, index: int, max_sweeps: int)
     """Info of a key frame, the one of number ``index`` in its file.
 
     Without ``lidar_sweeps`` where there are none, by which the host knows. Beyond the host's
-    fields, an instance has its token, the category of the tables, ``velocity_isvalid``,
+    fields, a frame has the name of its ``scene``, and an instance has its token, the category of the tables, ``velocity_isvalid``,
     ``attr_label`` (index in ``ATTRIBUTES``, their number for none), and ``global_box``: center,
     length, width, height, yaw, vx, vy in the global frame.
     """
@@ -46,6 +46,7 @@ def frame_info(tables: NuScenesTables, sample: int, index: int, max_sweeps: int)
         "sample_idx": index,
         "token": tables.samples.tokens[sample],
         "timestamp": int(tables.samples.timestamps[sample]) / 1e6,
+        "scene": tables.scenes[tables.samples.scenes[sample]],
         "ego2global": sweeps.ego_to_global(row).tolist(),
         "images": {},
         "lidar_points": {

@@ -125,7 +125,7 @@ def info_truth(meta: Mapping[str, Any], infos: Sequence[Mapping[str, Any]]) -> G
     missing |= {_NO_GLOBAL_BOX: has_global}
     return GroundTruth(
         tokens=tuple(info["token"] for info in infos),
-        scene=np.cumsum([0, *(not info.get("lidar_sweeps") for info in infos[1:])]),
+        scene=_scenes(infos),
         ego_translation=ego_to_global[:, :3, 3],
         labels=columns.select(class_index >= 0),
         racks=Racks(racks.sample, racks.translation, racks.size, rotations),
@@ -135,6 +135,16 @@ def info_truth(meta: Mapping[str, Any], infos: Sequence[Mapping[str, Any]]) -> G
         has_attributes=has_attributes,
         notes=tuple(note for note, is_there in missing.items() if not is_there),
     )
+
+
+def _scenes(infos: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
+    """Index of the scene of each frame; in files of the host a frame without sweeps begins one."""
+    if all("scene" in info for info in infos):
+        names = {info["scene"]: None for info in infos}
+        index = {name: number for number, name in enumerate(names)}
+        return np.array([index[info["scene"]] for info in infos], dtype=np.int64)
+    begins = [0, *(not info.get("lidar_sweeps") for info in infos[1:])]
+    return np.cumsum(begins[: len(infos)])
 
 
 def _check_values(

@@ -25,3 +25,4 @@ optim_wrapper = dict(_delete_=True, **_base_.refinement_schedule.optim_wrapper)
 max_epochs = _base_.refinement_epochs
 param_scheduler = _base_.refinement_schedule.param_scheduler
 train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
+train_dataloader = dict(batch_size=1)  # twice the steps in the time: a frame has fifty true boxes

@@ -10,7 +10,7 @@ metainfo = dict(classes=class_names)
 input_modality = dict(use_lidar=True, use_camera=False)
 data_prefix = dict(pts="samples/LIDAR_TOP", img="", sweeps="sweeps/LIDAR_TOP")
 point_cloud_range = [-51.2, -51.2, -5, 51.2, 51.2, 3]  # m; detector configs hand it to the model
-refinement_epochs = 4
+refinement_epochs = 6
 
 load_points = dict(
     type="LoadPointsFromFile", coord_type="LIDAR", load_dim=5, use_dim=[0, 1, 2, 3, 4]

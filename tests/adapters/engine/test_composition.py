@@ -186,6 +186,21 @@ def test_a_head_in_a_file_of_its_author_needs_no_other_file(tmp_path: Path):
     assert Path(cfg.filename).name == "narrow_second_kitti.py"
 
 
+def test_a_config_of_the_host_gets_the_plugin_and_tables_in_the_order_of_its_tasks(tmp_path: Path):
+    from ebm3d.adapters.engine import compose
+
+    file = tmp_path / "mine.py"
+    name = "centerpoint_pillar02_second_secfpn_8xb4-cyclic-20e_nus-3d.py"
+    file.write_text(f'_base_ = "mmdet3d::centerpoint/{name}"\n')
+    cfg = compose(str(file), "ebm")
+    tasks = cfg.model.pts_bbox_head.dense_head.tasks
+    head = cfg.model.pts_bbox_head.refinement_head
+    assert head.class_names == [name for task in tasks for name in task.class_names]
+    assert head.class_names != list(head.noise.stds)
+    assert "ebm3d.register" in cfg.custom_imports.imports
+    assert not cfg.train_dataloader.persistent_workers
+
+
 def test_stage_and_loss_need_a_head():
     from ebm3d.adapters.engine import load_settings
 

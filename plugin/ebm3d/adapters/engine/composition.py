@@ -231,6 +231,8 @@ def _add_plugin(cfg: Config) -> None:
     hooks = cfg.get("custom_hooks", [])
     types = [hook["type"] for hook in hooks]
     cfg.custom_hooks = [*hooks, *(h for h in plugin.custom_hooks if h["type"] not in types)]
+    if "EpochSeedHook" not in types and "train_dataloader" in cfg:
+        cfg.train_dataloader.persistent_workers = False  # the hook seeds workers as they start
 
 
 def _refine(cfg: Config, head: Any) -> None:

@@ -51,7 +51,8 @@ def test_everything_that_is_listed_is_combined_here():
     from ebm3d.adapters.engine import variants
 
     heads = {v.name: v.stages for v in variants("head")}
-    assert set(heads) == {*(c["head"] for c in COMBINATIONS), "ebm_3class", "ebm_nuscenes"}
+    tables = {"ebm_3class", "ebm_nuscenes", "ebm_drives_cpu"}
+    assert set(heads) == {*(c["head"] for c in COMBINATIONS), *tables}
     assert all(heads[name] == ("dense", "refinement") for name in REGRESSIONS)
     assert {v.name for v in variants("loss")} == set(LOSSES)
     assert {f"{name}" for name in DETECTORS} <= {v.name for v in variants("config")}

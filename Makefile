@@ -49,6 +49,7 @@ bench: setup
 	@echo "  tools/benchmarks/before_after.py         tabulates runs of tools/test.py --json"
 	@echo "  tools/benchmarks/compare_heads.py        trains and compares heads on one detector, for hours"
 	@echo "  tools/benchmarks/energy_nll.py           NLL of f, normalized by samples"
+	@echo "  tools/benchmarks/refinement_nuscenes.py  needs simulated drives or nuScenes"
 	@echo "Not run, as it trains models for hours (--methods and --models for less):"
 	@echo "  tools/benchmarks/regression_1d           every training method on a known density"
 	@echo "Not run, as it measures a GPU (a minute; --device cpu tries it without one):"

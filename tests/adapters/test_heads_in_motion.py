@@ -14,6 +14,7 @@ pytest.importorskip("mmdet3d")
 
 from tests.adapters.distribution import REGRESSIONS
 from tests.adapters.refined import (
+    PROPOSAL,
     REFINEMENT_HEAD,
     REGRESSION_HEAD,
     Frames,
@@ -186,3 +187,13 @@ def test_a_normalizer_of_nine_dimensions_is_refused_for_seven():
     _ebm(**options)
     with pytest.raises(ValueError, match=r"method must be .*refine_velocity=False"):
         _ebm(**options, refine_velocity=False)
+
+
+@pytest.mark.parametrize("loss", ["NCELoss", "SNLLoss"])
+def test_a_learned_proposal_and_a_learned_normalizer_read_nine_numbers(loss: str):
+    proposal = {**PROPOSAL, "base": {**PROPOSAL["base"], "stds": _STDS}}
+    head, frames = _ebm(noise=proposal, loss={"type": loss, "num_noise_samples": 8}), _frames()
+    losses = losses_of(head, frames)
+    sum_losses(losses).backward()
+    assert all(bool(torch.isfinite(value).all()) for value in losses.values())
+    assert refine(head, frames)[0]["boxes"].shape == frames.boxes[0].shape

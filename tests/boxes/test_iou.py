@@ -253,7 +253,7 @@ def test_aligned_boxes_of_different_number_are_refused(path: Context):
 def test_compiled_kernels_agree_with_their_python_source(monkeypatch: pytest.MonkeyPatch):
     first, second = _boxes(30).numpy(), _boxes(30).numpy()
     compiled = iou_3d(first, second, aligned=True), iou_3d(first, second)
-    for name in ("clamped_edge_integral", "intersection_area", "common_height", "_iou"):
+    for name in ("clamped_edge_integral", "intersection_area", "common_height", "pair_iou"):
         monkeypatch.setattr(iou, name, getattr(iou, name).py_func)
     monkeypatch.setattr(iou, "prange", range)
     plain = (

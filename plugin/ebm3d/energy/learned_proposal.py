@@ -86,7 +86,13 @@ class LearnedProposal(nn.Module):
         self.log_std_range = (math.log(std_range[0]), math.log(std_range[1]))
         # Per component a weight, D means and D log variances.
         num_outputs = num_components * (1 + 2 * base.num_columns)
-        self.network = RegressionNetwork(in_channels, num_outputs, mean_sizes, hidden_channels)
+        self.network = RegressionNetwork(
+            in_channels,
+            num_outputs,
+            mean_sizes,
+            hidden_channels,
+            velocities=base.num_columns == 9,
+        )
         self._init_stds()
 
     def around(self, noise: BoundNoise, f: BoundNetwork) -> BoundProposal:

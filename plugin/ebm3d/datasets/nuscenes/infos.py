@@ -37,9 +37,9 @@ def frame_info(tables: NuScenesTables, sample: int, index: int, max_sweeps: int)
     """Info of a key frame, the one of number ``index`` in its file.
 
     Without ``lidar_sweeps`` where there are none, by which the host knows. Beyond the host's
-    fields, a frame has the name of its ``scene``, and an instance has its token, the category of the tables, ``velocity_isvalid``,
-    ``attr_label`` (index in ``ATTRIBUTES``, their number for none), and ``global_box``: center,
-    length, width, height, yaw, vx, vy in the global frame.
+    fields, a frame has the name of its ``scene``, and an instance has its token, the category of
+    the tables, ``velocity_isvalid``, ``attr_label`` (index in ``ATTRIBUTES``, their number for
+    none), and ``global_box``: center, length, width, height, yaw, vx, vy in the global frame.
     """
     sweeps, row = tables.sweeps, tables.samples.sweeps[sample]
     info = {

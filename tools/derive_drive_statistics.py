@@ -30,19 +30,19 @@ OUTPUT = ROOT / "plugin" / "ebm3d" / "simulation" / "drives" / "statistics.json"
 FIGURE = ROOT / "docs" / "figures" / "simulated_drives.png"
 COLORS = {"nuScenes": "#444444", "simulated": "#d95f02"}
 LEVELS = np.linspace(0.05, 0.95, 10)
-MIN_INSTANCES = 10  # below it a class has the published numbers
+MIN_INSTANCES = 10  # below it a class has the chosen numbers
 MIN_SPEEDS = 100  # annotations that move, for quantiles of speed
-LEAST_PER_FRAME = 1.0  # of a class with published numbers, so that small data sets hold all classes
+LEAST_PER_FRAME = 1.0  # of a class with chosen numbers, so that small sets hold all classes
 MOVING = 0.5  # m/s
 EDGES = np.array([0, 10, 20, 30, 40, 50, 60, 80])  # m, of points per box
 RANGES = np.array([2.5, 5, 10, 15, 20, 30, 40, 50, 60, 80, 100])  # m, of points per key frame
 
 
-class Published(NamedTuple):
+class Chosen(NamedTuple):
     """Numbers of a class that the real tables at hand have too few instances of.
 
-    Mean sizes are the anchors of OpenPCDet's configs, annotations per key frame those of nuScenes'
-    web page over 34,149 key frames. Spreads, shares and speeds are plausible orders of magnitude.
+    Mean sizes are the anchors of OpenPCDet's configs. Annotations per key frame are of the order of
+    all of nuScenes, not checked against a source; spreads, shares and speeds are plausible ones.
     """
 
     size: tuple[float, float, float]  # length, width, height
@@ -52,17 +52,17 @@ class Published(NamedTuple):
     speed: tuple[float, float]  # from, to, m/s
 
 
-PUBLISHED = {
-    "car": Published((4.63, 1.97, 1.74), (0.10, 0.09, 0.10), 14.45, 0.25, (2, 12)),
-    "truck": Published((6.93, 2.51, 2.84), (0.25, 0.12, 0.20), 2.59, 0.30, (3, 10)),
-    "trailer": Published((12.29, 2.90, 3.87), (0.20, 0.06, 0.10), 0.73, 0.40, (3, 9)),
-    "bus": Published((10.5, 2.94, 3.47), (0.15, 0.04, 0.06), 0.48, 0.60, (2, 8)),
-    "construction_vehicle": Published((6.37, 2.85, 3.19), (0.25, 0.15, 0.2), 0.43, 0.20, (1.5, 4)),
-    "bicycle": Published((1.70, 0.60, 1.28), (0.10, 0.15, 0.12), 0.35, 0.50, (2.5, 6)),
-    "motorcycle": Published((2.11, 0.77, 1.47), (0.12, 0.15, 0.10), 0.37, 0.40, (3, 10)),
-    "pedestrian": Published((0.73, 0.67, 1.77), (0.25, 0.15, 0.10), 6.45, 0.60, (0.8, 1.7)),
-    "traffic_cone": Published((0.41, 0.41, 1.07), (0.20, 0.20, 0.25), 2.87, 0.0, (0, 0)),
-    "barrier": Published((0.50, 2.53, 0.98), (0.20, 0.15, 0.10), 4.45, 0.0, (0, 0)),
+CHOSEN = {
+    "car": Chosen((4.63, 1.97, 1.74), (0.10, 0.09, 0.10), 14.45, 0.25, (2, 12)),
+    "truck": Chosen((6.93, 2.51, 2.84), (0.25, 0.12, 0.20), 2.59, 0.30, (3, 10)),
+    "trailer": Chosen((12.29, 2.90, 3.87), (0.20, 0.06, 0.10), 0.73, 0.40, (3, 9)),
+    "bus": Chosen((10.5, 2.94, 3.47), (0.15, 0.04, 0.06), 0.48, 0.60, (2, 8)),
+    "construction_vehicle": Chosen((6.37, 2.85, 3.19), (0.25, 0.15, 0.2), 0.43, 0.20, (1.5, 4)),
+    "bicycle": Chosen((1.70, 0.60, 1.28), (0.10, 0.15, 0.12), 0.35, 0.50, (2.5, 6)),
+    "motorcycle": Chosen((2.11, 0.77, 1.47), (0.12, 0.15, 0.10), 0.37, 0.40, (3, 10)),
+    "pedestrian": Chosen((0.73, 0.67, 1.77), (0.25, 0.15, 0.10), 6.45, 0.60, (0.8, 1.7)),
+    "traffic_cone": Chosen((0.41, 0.41, 1.07), (0.20, 0.20, 0.25), 2.87, 0.0, (0, 0)),
+    "barrier": Chosen((0.50, 2.53, 0.98), (0.20, 0.15, 0.10), 4.45, 0.0, (0, 0)),
 }
 
 
@@ -102,7 +102,7 @@ def read_labels(root: Path, version: str) -> Labels:
 
 def class_statistics(labels: Labels, name: str) -> dict[str, Any]:
     """Return counts, sizes and speeds of one class; sizes are ordered length, width, height."""
-    chosen, published = labels.of(name), PUBLISHED[name]
+    chosen, fallback = labels.of(name), CHOSEN[name]
     _, first = np.unique(labels.instances[chosen], return_index=True)
     log_size = np.log(labels.sizes[chosen][first])
     is_real = len(first) >= MIN_INSTANCES
@@ -110,24 +110,24 @@ def class_statistics(labels: Labels, name: str) -> dict[str, Any]:
         mean, covariance = log_size.mean(0), np.cov(log_size.T)
         limits = np.exp(log_size).min(0), np.exp(log_size).max(0)
     else:
-        mean, spread = np.log(published.size), np.array(published.spread)
+        mean, spread = np.log(fallback.size), np.array(fallback.spread)
         covariance, limits = (
             np.diag(spread**2),
             (np.exp(mean - 2 * spread), np.exp(mean + 2 * spread)),
         )
     speeds = labels.speeds[chosen]
     moving = speeds[speeds > MOVING]
-    speed = np.linspace(*published.speed, len(LEVELS))
-    share = published.moving_share
+    speed = np.linspace(*fallback.speed, len(LEVELS))
+    share = fallback.moving_share
     if len(moving) >= MIN_SPEEDS:
         speed = np.quantile(moving, LEVELS)
         if name == "pedestrian":
             share = len(moving) / np.isfinite(speeds).sum()
     per_frame = chosen.sum() / labels.num_frames
     return {
-        "source": f"{len(first)} instances" if is_real else "published",
+        "source": f"{len(first)} instances" if is_real else "chosen",
         "per_frame": round(
-            float(per_frame if is_real else max(published.per_frame, LEAST_PER_FRAME)), 3
+            float(per_frame if is_real else max(fallback.per_frame, LEAST_PER_FRAME)), 3
         ),
         "log_size_mean": mean.round(4).tolist(),
         "log_size_covariance": covariance.round(6).tolist(),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from ebm3d.errors import input_error, shape_error
@@ -48,6 +49,13 @@ class Scenes:
             raise input_error("points", expected, f"{len(points)} clouds")
         geometry = BEVGeometry.from_range(point_cloud_range, bev.shape[2], bev.shape[3])
         return cls(bev, geometry, tuple(points))
+
+    @classmethod
+    def from_points(cls, points: Sequence[Tensor]) -> Scenes:
+        """Build scenes of B clouds ``(P, F)`` alone: their map has no channels."""
+        like = points[0] if points else torch.zeros(())
+        bev = like.new_zeros(len(points), 0, 1, 1)
+        return cls(bev, BEVGeometry.from_range((-1, -1, -1, 1, 1, 1), 1, 1), tuple(points))
 
 
 class BoxPool(Protocol):

@@ -1,0 +1,3 @@
+"""The command ``ebm3d``."""
+
+from __future__ import annotations

@@ -1,0 +1,94 @@
+"""The file of an energy: weights, what is needed to use them, and where they come from."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ebm3d.datasets.atomic import write_atomically
+from ebm3d.datasets.problems import DataError, Problem
+from ebm3d.refinement.points_energy import EnergySettings, PointsEnergy
+from ebm3d.refinement.trust import Trust
+
+_KIND, _VERSION = "ebm3d energy on points", 1
+FRAME = "LiDAR frame: x, y, z of the bottom center, length, width, height (m), yaw (rad)"
+
+
+@dataclass(frozen=True)
+class EnergyFile:
+    """An energy and what is known of it.
+
+    Attributes:
+        energy: on the CPU.
+        training: data's name and counts, steps, losses, licence; for people.
+        trust: fitted for a detector, or None.
+        coverage: calibration scores for :mod:`ebm3d.refinement.coverage`, or None.
+    """
+
+    energy: PointsEnergy
+    training: Mapping[str, Any] = field(default_factory=dict)
+    trust: Trust | None = None
+    coverage: Mapping[str, Any] | None = None
+
+
+def shipped_energy() -> Path:
+    """Path of the energy in the package, trained on simulated frames alone."""
+    return Path(str(resources.files("ebm3d.refinement") / "energies" / "simulated.pt"))
+
+
+def save_energy(path: str | Path, file: EnergyFile) -> None:
+    """Write an energy file, all or nothing."""
+    stream = BytesIO()
+    torch.save(
+        {
+            "kind": _KIND,
+            "version": _VERSION,
+            "frame": FRAME,
+            "settings": file.energy.settings.as_dict(),
+            "weights": {name: value.cpu() for name, value in file.energy.state_dict().items()},
+            "training": dict(file.training),
+            "trust": None if file.trust is None else file.trust.as_dict(),
+            "coverage": None if file.coverage is None else dict(file.coverage),
+        },
+        stream,
+    )
+    write_atomically(Path(path), stream.getvalue())
+
+
+def load_energy(path: str | Path) -> EnergyFile:
+    """Read an energy file; nothing in it is executed.
+
+    Raises:
+        DataError: if it is missing, is no energy file, or one of another version.
+    """
+    path = Path(path)
+    expected, remedy = "an energy file", "make one by `ebm3d train-energy`"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise DataError([Problem(path, None, expected, "no such file", remedy)]) from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        got = f"a file that cannot be read ({str(error).splitlines()[0]})"
+        raise DataError([Problem(path, None, expected, got, remedy)]) from error
+    if not isinstance(content, dict) or content.get("kind") != _KIND:
+        got = "a checkpoint of a detector" if "state_dict" in content else "another kind of file"
+        raise DataError([Problem(path, None, expected, got, remedy)])
+    if content["version"] != _VERSION:
+        got = f"version {content['version']}"
+        raise DataError([Problem(path, None, f"version {_VERSION}", got, "train it again")])
+    energy = PointsEnergy(EnergySettings(**content["settings"]))
+    energy.load_state_dict(content["weights"])
+    trust = content["trust"]
+    return EnergyFile(
+        energy.eval(),
+        content["training"],
+        None if trust is None else Trust.from_dict(trust),
+        content["coverage"],
+    )

@@ -74,6 +74,7 @@ def load_energy(path: str | Path) -> EnergyFile:
     try:
         data = BytesIO(path.read_bytes())
         is_archive = zipfile.is_zipfile(data)
+        data.seek(0)
         content = torch.load(data, map_location="cpu", weights_only=True) if is_archive else None
     except FileNotFoundError as error:
         raise DataError([Problem(path, None, expected, "no such file", remedy)]) from error

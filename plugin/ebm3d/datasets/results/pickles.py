@@ -114,7 +114,7 @@ class _Writer(pickle._Pickler):
     Pickle's own C class imports each; its Python class lets names be written as they are.
     """
 
-    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[assignment]
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
         """Write module and name of a type or function."""

@@ -40,10 +40,11 @@ def drives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _options(root: Path, **more: Any) -> dict[str, Any]:
-    """Options of a run of a minute on a machine of years ago: 25.6 m x 25.6 m, one epoch."""
+    """Options of a run of seconds: 25.6 m x 25.6 m and maps of that size, one epoch."""
     return {
         "data_root": str(root),
         "point_cloud_range": [-12.8, -12.8, -5, 12.8, 12.8, 3],
+        "model.pts_middle_encoder.output_shape": [64, 64],
         "max_epochs": 1,
         "train_dataloader.num_workers": 0,
         "val_dataloader.num_workers": 0,

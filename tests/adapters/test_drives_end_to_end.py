@@ -33,9 +33,9 @@ test_evaluator = val_evaluator
 
 @pytest.fixture(scope="module")
 def drives(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two key frames to train on and two to test, one of each with two sweeps."""
+    """Four key frames to train on and two to test, with two sweeps but for the first."""
     root: Path = tmp_path_factory.mktemp("drives")
-    write_drive(root, {"train": 2, "val": 2}, num_sweeps=2)
+    write_drive(root, {"train": 4, "val": 2}, num_sweeps=2)
     return root
 
 

@@ -249,8 +249,9 @@ def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
     and QCE is the same of d = D + 1. Sources: Kuleshov, Fenner, Ermon, ICML 2018 (their calibration
     error is the weighted squared form, reported beside); Küppers, Schneider, Haselhoff, 2022 (QCE).
     Our deviations: 15 levels inside (0, 1); the absolute form is the one called ECE. The joint
-    figures suppose a Gaussian, of which :math:`m^2` is chi-squared. The miscalibration area is the
-    MCA of Query2Uncertainty, arXiv 2605.05328, there in percent. docs/method.md, M-16.
+    figures suppose a Gaussian, of which :math:`m^2` is chi-squared. The miscalibration area is that
+    of Tran et al., Mach. Learn.: Sci. Technol. 1 025006, 2020 (the MCA of Query2Uncertainty, arXiv
+    2605.05328, there in percent, without published code). docs/method.md, M-16.
     """
     known = pairs.select(pairs.is_known)
     num = len(known)

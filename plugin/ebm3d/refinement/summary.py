@@ -71,16 +71,15 @@ class RefinementSummary:
 
     def table(self) -> Table:
         """Medians of the moves of each class, and of f."""
-        title = "Refined boxes: medians of moves along, across, up and of the size that changed most"
-        columns = ("", "boxes", "moved", *(f"{name}{_unit(name)}" for name in _COLUMNS))
-        table = make_table(f"{title}", columns)
+        title = "Refined boxes; medians of the moves (m, degrees), of sizes the one changed most"
+        table = make_table(title, ("", "boxes", "moved", *_COLUMNS))
         for name in self.class_names:
             rows = self._rows.get(name)
             moved = np.concatenate(rows) if rows else np.zeros((0, len(_COLUMNS)))
             cells = [f"{value:.3f}" for value in np.median(moved, axis=0)] if rows else ()
             table.add_row(name, str(self._counts[name]), str(len(moved)), *cells)
         for name, number in self.others.items():
-            table.add_row(f"{name} (not in the energy)", str(number), "0")
+            table.add_row(f"{name}, unknown", str(number), "0")
         return table
 
     def doubt(self) -> str:
@@ -133,7 +132,3 @@ class RefinementSummary:
         push: Any = heapq.heappush if len(self._pictures) < self._num_pictures else heapq.heappushpop
         push(self._pictures, entry)
 
-
-def _unit(name: str) -> str:
-    """Of a column."""
-    return {"yaw": " (deg)", "f before": "", "f after": ""}.get(name, " (m)")

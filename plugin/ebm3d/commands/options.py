@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +32,26 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     add("--map", nargs="+", default=[], metavar="A=B", help=text)
     text = "cpu, cuda or cuda:1 (default: cuda where there is one)"
     add("--device", metavar="NAME", help=text)
+
+
+def add_format_options(parser: argparse.ArgumentParser) -> None:
+    """Add what some formats of results need beside their files."""
+    add = parser.add_argument
+    text = "classes of the label numbers of mmdet3d's files, in the order of the detector's config"
+    add("--class-names", nargs="+", default=[], metavar="NAME", help=text)
+    text = "frame ids in the order of the results, one a line, where a file names none (mmdet3d)"
+    add("--frame-ids", type=Path, metavar="FILE", help=text)
+    text = "data root, tables or info file, for the poses of a nuScenes submission"
+    add("--nuscenes", type=Path, metavar="DIR", help=text)
+
+
+def format_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of :func:`add_format_options` as arguments of ``read_results``."""
+    return {
+        "class_names": options.class_names,
+        "ids": options.frame_ids,
+        "nuscenes": options.nuscenes,
+    }
 
 
 def name_map(options: argparse.Namespace) -> dict[str, str]:

@@ -14,7 +14,7 @@ from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ebm3d.commands.options import CLOUDS, DETECTIONS, add_data_options
+from ebm3d.commands.options import CLOUDS, DETECTIONS, add_data_options, add_format_options
 
 if TYPE_CHECKING:
     from ebm3d.refinement.energy_file import EnergyFile
@@ -45,6 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "draw the N frames that changed most, into DIR/pictures"
     add("--pictures", type=int, default=0, metavar="N", help=text)
     add_data_options(parser)
+    add_format_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -52,9 +53,15 @@ def run(options: argparse.Namespace) -> int:
     if options.steps < 0 or options.pictures < 0:
         options.usage_error("--steps and --pictures must be at least 0")
     from ebm3d.commands.console import ERRORS, console, progress_bar, show
-    from ebm3d.commands.options import check_drawing, check_new_folder, find_device, name_map
+    from ebm3d.commands.options import (
+        check_drawing,
+        check_new_folder,
+        find_device,
+        format_options,
+        name_map,
+    )
     from ebm3d.datasets.problems import Collected
-    from ebm3d.datasets.results import FrameClouds, read_results
+    from ebm3d.datasets.results import FrameClouds, doubtful_frame, read_results
     from ebm3d.refinement.detections import check_names, detected_frames
     from ebm3d.refinement.energy_file import load_energy, shipped_energy
     from ebm3d.refinement.refiner import BoxRefiner
@@ -67,10 +74,12 @@ def run(options: argparse.Namespace) -> int:
     found = Collected()
     file = found.attempt(load_energy, options.energy or shipped_energy())
     with ERRORS.status("Reading the results"):
-        results = found.attempt(read_results, options.detections, options.calib, name_map(options))
+        names, extra = name_map(options), format_options(options)
+        results = found.attempt(read_results, options.detections, options.calib, names, **extra)
     clouds = found.attempt(FrameClouds, options.clouds)
     if results is not None and clouds is not None:
         notes = [*clouds.warnings, *(found.attempt(clouds.check, results) or [])]
+        notes += found.attempt(doubtful_frame, results, clouds) or []
     found.check()
     assert file is not None and results is not None and clouds is not None
     known = file.energy.settings.class_names
@@ -90,8 +99,6 @@ def run(options: argparse.Namespace) -> int:
     written = results.write(options.out, changed if options.steps else {})
     out = console()
     out.print(summary.table(), highlight=False)
-    if doubt := summary.doubt():
-        show(f"Warning: {doubt}.", ERRORS, "yellow")
     for path in summary.draw(options.out / "pictures"):
         show(f"Picture: {path}", out)
     counts = f"{len(results.frames)} frames, {summary.num_boxes} boxes, {summary.num_moved} moved"
@@ -101,14 +108,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _trust_notes(file: EnergyFile) -> Iterator[str]:
     """Yield how far the energy is trusted."""
-    if file.trust is None:
+    trust = file.trust
+    if trust is None:
         yield (
             "the energy is trusted by the cautious default; fit it to your detector with "
             "`ebm3d fit-trust` where some frames have labels"
         )
         return
-    for name, row in zip(file.energy.settings.class_names, file.trust.classes, strict=True):
-        if math.isinf(row.temperature):
-            yield f"boxes of {name} stay: fit-trust found no gain to expect"
-        elif row.num_pairs == 0:
-            yield f"{name} is trusted by the cautious default: fit-trust saw too few boxes of it"
+    yield f"trust is fitted on {trust.fitted_on}"
+    for name, bands in zip(file.energy.settings.class_names, trust.classes, strict=True):
+        if all(math.isinf(band.temperature) for band in bands):
+            yield f"boxes of {name} stay: fit-trust found no gain to expect, or too few of them"

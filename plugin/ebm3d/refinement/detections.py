@@ -5,7 +5,7 @@ N boxes, G true boxes of a frame; C classes of an energy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,7 @@ def detected_frames(
         except DataError as error:
             problems += error.problems
             points, labels = np.zeros((0, 4), np.float32), np.full_like(labels, -1)
-        yield DetectedFrame(points, frame.boxes, labels)
+        yield DetectedFrame(points, frame.boxes, labels, frame.scores)
     if problems:
         raise DataError(problems)
 
@@ -99,17 +99,16 @@ def match_boxes(
 
 
 def true_boxes_of(
-    detected: Iterable[FrameResults], labels: Mapping[str, FrameResults]
+    detected: Iterable[FrameResults], labels: Iterable[FrameResults]
 ) -> list[FloatArray]:
     """Return the true box ``(N, 7)`` of each detection by frame, rows of NaN where there is none.
 
     Args:
         detected: detections of some frames.
-        labels: by frame id.
+        labels: of the same frames.
     """
     found = []
-    for frame in detected:
-        true = labels[frame.frame_id]
+    for frame, true in zip(detected, labels, strict=True):
         partner = match_boxes(frame.boxes, frame.names, true.boxes, true.names)
         matched = np.full((len(frame.boxes), 7), np.nan)
         matched[partner >= 0] = true.boxes[partner[partner >= 0], :7]

@@ -17,16 +17,14 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from ebm3d.boxes.local import local_offsets
-from ebm3d.boxes.points_in_boxes import points_in_boxes
 from ebm3d.datasets.results import FrameChanges, FrameResults
 from ebm3d.evaluation.tables import make_table
 from ebm3d.refinement.refiner import DetectedFrame, RefinedFrame
 from ebm3d.visualization import RefinedFrame as Picture
 from ebm3d.visualization import fitting_min_score, write_bev_picture
 
-_FIELDS = ("f_initial", "f_refined", "box_std", "box_covariance")
+_FIELDS = ("f_initial", "f_refined", "box_std", "box_covariance", "probability")
 _COLUMNS = ("along", "across", "up", "size", "yaw", "f before", "f after")
-_DOUBTFUL_SHARE = 0.3  # of boxes without points, above which the frame of reference is in doubt
 
 
 class RefinementSummary:
@@ -39,7 +37,7 @@ class RefinementSummary:
 
     def __init__(self, class_names: Sequence[str], num_pictures: int = 0) -> None:
         self.class_names, self._num_pictures = tuple(class_names), num_pictures
-        self.num_boxes = self.num_moved = self.num_empty = 0
+        self.num_boxes = self.num_moved = 0
         self.others: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._rows: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
@@ -54,8 +52,6 @@ class RefinementSummary:
         boxes[refined.moved, :7] = refined.boxes[refined.moved]
         self.num_boxes += len(boxes)
         self.num_moved += int(refined.moved.sum())
-        inside = points_in_boxes(detected.points, frame.boxes[:, :7])
-        self.num_empty += int((~inside.any(axis=0)).sum())
         self._counts.update(frame.names.tolist())
         self.others.update(name for name in frame.names.tolist() if name not in self.class_names)
         old, new = (torch.from_numpy(b[:, :7].astype(np.float64)) for b in (frame.boxes, boxes))
@@ -81,17 +77,6 @@ class RefinementSummary:
         for name, number in self.others.items():
             table.add_row(f"{name}, unknown", str(number), "0")
         return table
-
-    def doubt(self) -> str:
-        """What to know if many boxes hold no points; empty otherwise."""
-        share = self.num_empty / max(self.num_boxes, 1)
-        if share <= _DOUBTFUL_SHARE:
-            return ""
-        return (
-            f"{self.num_empty} of {self.num_boxes} boxes ({share:.0%}) hold no points: boxes and "
-            "clouds are probably of different frames of reference (camera instead of LiDAR frame, "
-            "z at the center instead of the bottom, another --calib) or of different data"
-        )
 
     def draw(self, folder: Path) -> list[Path]:
         """Draw the frames that changed most, from above; return the files."""
@@ -129,6 +114,7 @@ class RefinementSummary:
             refined.f_refined,
         )
         entry = (float(picture.corner_shift().sum()), len(self._scores), picture)
-        push: Any = heapq.heappush if len(self._pictures) < self._num_pictures else heapq.heappushpop
+        push: Any = (
+            heapq.heappush if len(self._pictures) < self._num_pictures else heapq.heappushpop
+        )
         push(self._pictures, entry)
-

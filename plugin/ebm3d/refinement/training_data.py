@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ebm3d.boxes.points_in_boxes import points_in_boxes
 from ebm3d.datasets.processes import map_in_order
 from ebm3d.datasets.results import FrameResults, ResultFile
+from ebm3d.datasets.results.frames import mapped
 from ebm3d.errors import input_error
 from ebm3d.noise import fit_noise_stds
 from ebm3d.refinement.detections import class_labels, true_boxes_of
@@ -125,12 +126,18 @@ def gather(
     return data
 
 
-def simulated_frames(
-    num_frames: int, seed: int, workers: int
-) -> Iterable[LabelledCloud]:
+def simulated_frames(num_frames: int, seed: int, workers: int) -> Iterable[LabelledCloud]:
     """Yield simulated frames; each depends on the seed and its place alone."""
     job = partial(_simulate, seed)
     return map_in_order(job, range(num_frames), workers, "ebm3d.refinement.training_data")
+
+
+def with_names(frames: Iterable[LabelledCloud], name_map: Mapping[str, str]) -> list[LabelledCloud]:
+    """Return frames with their classes renamed."""
+    return [
+        (replace(frame, names=mapped(frame.names.tolist(), name_map)), points)
+        for frame, points in frames
+    ]
 
 
 def noise_stds(
@@ -148,7 +155,8 @@ def noise_stds(
     pairs: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     if detections is not None and labels is not None:
         frames = [frame for frame in detections.frames if frame.frame_id in labels]
-        true = np.concatenate([np.zeros((0, 7)), *true_boxes_of(frames, labels)])
+        own = [labels[frame.frame_id] for frame in frames]
+        true = np.concatenate([np.zeros((0, 7)), *true_boxes_of(frames, own)])
         boxes = np.concatenate([np.zeros((0, 7)), *(frame.boxes[:, :7] for frame in frames)])
         names = np.concatenate([np.zeros(0, "<U1"), *(frame.names for frame in frames)])
         matched = ~np.isnan(true[:, 0])

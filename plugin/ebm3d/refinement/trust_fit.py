@@ -187,7 +187,9 @@ class _Fitter:
                     best[c][k] = gain, trust.classes[c][k]
         return Trust(tuple(tuple(band for _, band in row) for row in best))
 
-    def _bands_of(self, rows: NDArray[np.bool_], label: int, least_bias: float) -> tuple[BandTrust, ...]:
+    def _bands_of(
+        self, rows: NDArray[np.bool_], label: int, least_bias: float
+    ) -> tuple[BandTrust, ...]:
         """The bands of one class from its pairs; those of few pairs as the whole class."""
         noise = np.array(self.energy.settings.noise_stds[label])
         tried = rows[self.tried]

@@ -66,7 +66,7 @@ def coverage_interval(
 ) -> tuple[float, float]:
     r"""Interval of the coverage that a threshold will have, given how many frames it is from.
 
-    .. math:: \text{coverage} \sim \text{Beta}(k, K + 1 - k), \quad k = \lceil (K + 1)(1 - \alpha)\rceil
+    .. math:: \text{Beta}(k, K + 1 - k), \qquad k = \lceil (K + 1)(1 - \alpha)\rceil
 
     the law of the long-run coverage over calibrations of one box a frame, scores without ties; of
     the share that is covered of ``num_measured`` others, the beta-binomial. Vovk, ACML 2012. Boxes

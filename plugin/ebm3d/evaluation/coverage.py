@@ -199,8 +199,8 @@ def fit_coverage(
     Args:
         boxes: refined, ``(P, 7)``.
         true_boxes: their partners, ``(P, 7)``; a heading flipped by pi is the same box.
-        spread: ``(P, 6)``, positive: how uncertain each face is, as :func:`~ebm3d.boxes.faces.face_std`
-            tells it; any other, computed alike for new boxes, holds as well and costs volume.
+        spread: ``(P, 6)``, positive: how uncertain each face is, see :mod:`ebm3d.boxes.faces`; the
+            promise holds for any that is computed alike for new boxes, a good one saves volume.
         names: predicted classes, P.
         frames: P numbers, equal for boxes of one frame.
         drops: g(refined) - g(true), or half the squared Mahalanobis distance of the true box, to

@@ -1,67 +1,68 @@
-"""Borders of level sets of g: boxes hardly as likely as a refined one.
+"""Borders of level sets of g around refined boxes.
 
-N boxes; K directions; 7 residuals t along the axes of the box.
+N boxes; K rays; 7 residuals t along the axes of the box, in units of the noise.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from ebm3d.errors import check_positive, input_error, shape_error
+from ebm3d.errors import check_positive, shape_error
 from ebm3d.refiners.laplace import LaplaceApproximation
 from ebm3d.refiners.scorers import Scorer, check_values
 
-# A ray ends so many times farther out than the border of the Gaussian.
-_REACH = 4.0
-_NUM_BISECTIONS = 12
+_NUM_BISECTIONS = 10
 
 
 @torch.no_grad()
 def level_set_borders(
-    g: Scorer, boxes: Tensor, approximation: LaplaceApproximation, drop: float
+    g: Scorer,
+    boxes: Tensor,
+    approximation: LaplaceApproximation,
+    drop: float = 4.5,
+    reach: float = 1.0,
 ) -> Tensor:
-    r"""Boxes at the border of a level set, found along rays from each box.
+    r"""Boxes at the border of a level set of g, within the ellipsoid of its curvature.
 
-    .. math:: \{y : g(\text{box}) - g(y) \le \text{drop}\}
+    .. math:: \{y : g(b) - g(y) \le d\} \cap \{y : |\Sigma^{-1/2} t(y)|^2 \le 2 \rho^2 d\}
 
-    The 24 rays lead to where the ellipsoid of the Laplace approximation ends in the direction of
-    each face's corners and of its principal axes: for a Gaussian g, the borders hold the extent of
-    the set at every face, to first order in the yaw. A ray ends where g crosses the level, to 1 /
-    1024 of its length, or, where it does not, four times as far out as the ellipsoid's border.
+    for each box b, d the drop and :math:`\rho` the reach, along 24 rays: to where the ellipsoid is
+    widest at each corner of a face, and along its principal axes. A ray ends at the first of both
+    borders, to 1 / 1024 of its length where g crosses the level once. The ellipsoid bounds what an
+    energy does far from the boxes it is trained on. docs/method.md, M-36.
 
     Args:
-        g: a posterior, or an energy whose noise is wide; evaluates boxes ``(N, K, 7)``.
-        boxes: ``(N, 7)``, around which ``approximation`` was made, maxima of g or near one.
-        approximation: of exp g.
-        drop: positive, nats.
+        g: a posterior, or an energy alone; evaluates boxes ``(N, K, 7)``.
+        boxes: ``(N, 7)``, maxima of g or near one.
+        approximation: of exp g around these boxes.
+        drop: d, positive, nats; 4.5 is three standard deviations of a Gaussian.
+        reach: :math:`\rho`, positive.
 
     Returns:
-        Boxes ``(N, 24, 7)``.
+        Boxes ``(N, 24, 7)``; ``face_excess(boxes, borders).max(axis=1)`` of
+        :mod:`ebm3d.boxes.faces` is how far the set reaches beyond each face.
 
     Raises:
-        ValueError: for shapes that do not fit, or a ``drop`` that is not positive.
+        ValueError: for boxes of another approximation, or constants that are not positive.
     """
     check_positive("drop", drop)
+    check_positive("reach", reach)
     coding = approximation.coding
-    if boxes.shape != coding.reference.shape or boxes.shape[1] != 7:
-        expected = f"{tuple(coding.reference.shape)}, those of the approximation, of 7 columns"
+    if boxes.shape[1:] != (7,) or boxes.shape != coding.reference.shape:
+        expected = f"{tuple(coding.reference.shape)}, as those of the approximation, 7 columns"
         raise shape_error("boxes", expected, boxes)
-    if not torch.equal(boxes, coding.reference):
-        raise input_error(
-            "boxes", "those of the approximation", "others", "approximate around them"
-        )
-    rays = (2 * drop) ** 0.5 * _REACH * _directions(approximation)
-    level = check_values(g(boxes[:, None]), boxes[:, None])[:, 0] - drop
-    inside = rays.new_zeros(rays.shape[:2])
-    step = 0.5
+    rays = reach * math.sqrt(2 * drop) * _directions(approximation)
+    level = check_values(g(boxes[:, None]), boxes[:, None]) - drop
+    inside = torch.zeros_like(rays[..., 0])
     share = torch.ones_like(inside)
-    for _ in range(_NUM_BISECTIONS):
+    for step in range(1, _NUM_BISECTIONS + 2):
         variants = coding.decode(share[..., None] * rays)
-        is_inside = check_values(g(variants), variants) >= level[:, None]
+        is_inside = check_values(g(variants), variants) >= level
         inside = torch.where(is_inside, share, inside)
-        share = torch.where(is_inside, share + step, share - step).clamp_max(1.0)
-        step /= 2
+        share = torch.where(is_inside, share + 0.5**step, share - 0.5**step).clamp_max(1.0)
     return coding.decode(inside[..., None] * rays)
 
 

@@ -123,7 +123,7 @@ def test_perfect_boxes_are_their_own_outer_and_inner_boxes(rng):
 def test_a_band_of_few_frames_takes_the_threshold_of_its_class(rng):
     boxes, true, frames = _scene(rng)
     boxes[:36, 0] += 1000
-    true[:36, 0] += 1000
+    true[:36, 0] += 1003
     spread, names = np.ones((len(boxes), 6)), ["Car"] * len(boxes)
     table = fit_coverage(boxes, true, spread, names, frames, borders=(0, 100, np.inf))
     pooled = conformal_threshold(table.scores["outer"], 0.95, frames)

@@ -63,6 +63,15 @@ def test_a_steeper_g_ends_before_the_ellipsoid(rows):
     torch.testing.assert_close(coding.encode(near), coding.encode(far) / 2, rtol=1e-2, atol=1e-3)
 
 
+def test_borders_are_unknown_where_the_approximation_is(rows):
+    g = _gaussian(rows)
+    approximation = _approximation(g)
+    approximation.scale_tril[0] = torch.nan
+    borders = level_set_borders(g, _BOXES.double(), approximation)
+    assert borders[0].isnan().all()
+    assert borders[1].isfinite().all()
+
+
 @pytest.mark.parametrize("name", ["drop", "reach"])
 def test_constants_are_positive(rows, name):
     g = _gaussian(rows)

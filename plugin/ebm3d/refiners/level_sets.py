@@ -9,7 +9,9 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
+from ebm3d.boxes.codings import LocalCoding
 from ebm3d.errors import check_positive, shape_error
 from ebm3d.refiners.laplace import LaplaceApproximation
 from ebm3d.refiners.scorers import Scorer, check_values
@@ -42,8 +44,8 @@ def level_set_borders(
         reach: :math:`\rho`, positive.
 
     Returns:
-        Boxes ``(N, 24, 7)``; ``face_excess(boxes, borders).max(axis=1)`` of
-        :mod:`ebm3d.boxes.faces` is how far the set reaches beyond each face.
+        Boxes ``(N, 24, 7)``, NaN where the approximation is; the largest
+        :func:`ebm3d.boxes.faces.face_excess` of them is how far the set reaches beyond each face.
 
     Raises:
         ValueError: for boxes of another approximation, or constants that are not positive.
@@ -54,7 +56,9 @@ def level_set_borders(
     if boxes.shape[1:] != (7,) or boxes.shape != coding.reference.shape:
         expected = f"{tuple(coding.reference.shape)}, as those of the approximation, 7 columns"
         raise shape_error("boxes", expected, boxes)
-    rays = reach * math.sqrt(2 * drop) * _directions(approximation)
+    known = torch.isfinite(approximation.scale_tril).flatten(1).all(dim=1)[:, None, None]
+    root = torch.where(known, approximation.scale_tril, 0.0)
+    rays = reach * math.sqrt(2 * drop) * _directions(coding, root)
     level = check_values(g(boxes[:, None]), boxes[:, None]) - drop
     inside = torch.zeros_like(rays[..., 0])
     share = torch.ones_like(inside)
@@ -63,23 +67,20 @@ def level_set_borders(
         is_inside = check_values(g(variants), variants) >= level
         inside = torch.where(is_inside, share, inside)
         share = torch.where(is_inside, share + 0.5**step, share - 0.5**step).clamp_max(1.0)
-    return coding.decode(inside[..., None] * rays)
+    return torch.where(known, coding.decode(inside[..., None] * rays), math.nan)
 
 
-def _directions(approximation: LaplaceApproximation) -> Tensor:
-    """Residuals ``(N, 24, 7)`` at Mahalanobis distance one: of the faces' corners, of the axes."""
-    std = approximation.coding.noise_std
-    length, width, height = approximation.coding.reference[:, 3:6].unbind(1)
-    zero, one = torch.zeros_like(length), torch.ones_like(length)
-    rows = [(zero, zero, -one, zero, zero, zero, zero), (zero, zero, one, zero, zero, height, zero)]
+def _directions(coding: LocalCoding, root: Tensor) -> Tensor:
+    """Residuals ``(N, 24, 7)`` of Mahalanobis distance one: of the faces' corners, of the axes."""
+    length, width, height = coding.reference[:, 3:6].unbind(dim=1)
+    no, one = torch.zeros_like(length), torch.ones_like(length)
+    slopes = [(no, no, -one, no, no, no, no), (no, no, one, no, no, height, no)]
     for end in (-1, 1):
-        for side in (-1, 1):
-            rows.append((end * one, zero, zero, length / 2, zero, zero, side * width / 2))
-            rows.append((zero, end * one, zero, zero, width / 2, zero, side * length / 2))
-    faces = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1) * std[:, None]
-    root = approximation.scale_tril
-    whitened = faces @ root
-    to_faces = whitened / torch.linalg.vector_norm(whitened, dim=2, keepdim=True)
-    eigenvalues, axes = torch.linalg.eigh(approximation.covariance)
+        for side in (-0.5, 0.5):
+            slopes.append((end * one, no, no, length / 2, no, no, side * width))
+            slopes.append((no, end * one, no, no, width / 2, no, side * length))
+    faces = torch.stack([torch.stack(row, dim=1) for row in slopes], dim=1)
+    to_corners = normalize((faces * coding.noise_std[:, None]) @ root, dim=2)
+    eigenvalues, axes = torch.linalg.eigh(root @ root.transpose(1, 2))
     along_axes = (axes * eigenvalues.clamp_min(0).sqrt()[:, None]).transpose(1, 2)
-    return torch.cat((to_faces @ root.transpose(1, 2), along_axes, -along_axes), dim=1)
+    return torch.cat((to_corners @ root.transpose(1, 2), along_axes, -along_axes), dim=1)

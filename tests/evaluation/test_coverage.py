@@ -29,12 +29,12 @@ def _scene(rng, num_frames=200, per_frame=4):
     return boxes, true, frames
 
 
-def _table(rng, **options):
+def _table(rng):
     boxes, true, frames = _scene(rng)
     spread = face_std(boxes, np.broadcast_to(_STD, boxes.shape))
     drops = 0.5 * np.square((true - boxes) / _STD).sum(axis=1)
     names = ["Car"] * len(boxes)
-    return fit_coverage(boxes, true, spread, names, frames, drops, **options)
+    return fit_coverage(boxes, true, spread, names, [f"frame {frame}" for frame in frames], drops)
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])

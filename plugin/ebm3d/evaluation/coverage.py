@@ -187,7 +187,7 @@ def fit_coverage(
     true_boxes: FloatArray,
     spread: FloatArray,
     names: Sequence[str],
-    frames: Sequence[int] | NDArray[np.int64],
+    frames: Sequence[int | str],
     drops: FloatArray | None = None,
     borders: Sequence[float] = DISTANCE_BANDS,
 ) -> CoverageTable:
@@ -202,7 +202,7 @@ def fit_coverage(
         spread: ``(P, 6)``, positive: how uncertain each face is, see :mod:`ebm3d.boxes.faces`; the
             promise holds for any that is computed alike for new boxes, a good one saves volume.
         names: predicted classes, P.
-        frames: P numbers, equal for boxes of one frame.
+        frames: ids or numbers, P, equal for boxes of one frame.
         drops: g(refined) - g(true), or half the squared Mahalanobis distance of the true box, to
             have thresholds of level sets, too.
         borders: of the bands of distance, chosen before looking at the pairs.
@@ -226,7 +226,7 @@ def fit_coverage(
     if drops is not None:
         scores["drop"] = np.asarray(drops, dtype=np.float64)
     labels = np.array(names, dtype=np.str_)
-    numbers = np.asarray(frames, dtype=np.int64)
+    _, numbers = np.unique(frames, return_inverse=True)
     return CoverageTable(labels, _distances(boxes), numbers, scores, tuple(borders))
 
 

@@ -61,7 +61,7 @@ class CoverageTable:
             raise input_error("kind", f"one of {', '.join(self.scores)}", repr(kind))
         if len(names) != len(boxes):
             raise input_error("names", f"{len(boxes)}, one per box", len(names))
-        groups = list(zip(names, self._bands(_distances(boxes)), strict=True))
+        groups = list(zip(names, self._bands(_distances(boxes)).tolist(), strict=True))
         of_group = {g: self._threshold(kind, *g, coverage) for g in set(groups)}
         return np.array([of_group[group] for group in groups], dtype=np.float64)
 

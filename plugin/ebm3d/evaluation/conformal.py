@@ -31,7 +31,7 @@ def conformal_threshold(
     those of a new frame has :math:`P(s \le \hat c) \ge 1 - \alpha`, at most :math:`1 - \alpha +
     1/(K+1)` where each frame has one box and scores do not tie. Boxes of one frame may depend on
     each other. Source: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005; for
-    several boxes a frame Lee, Barber, Willett, arXiv 2306.06342. docs/method.md, M-36.
+    several boxes a frame Lee, Barber, Willett, arXiv 2306.06342. docs/method.md, M-37.
 
     Args:
         scores: ``(P,)``, larger for stranger boxes.

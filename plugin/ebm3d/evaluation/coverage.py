@@ -32,7 +32,7 @@ class CoverageTable:
     Outer boxes: :math:`O(c)`, the refined box with its faces moved outwards by :math:`c\,\sigma_j`;
     the score of a pair is the least c whose :math:`O(c)` holds the true box. Inner boxes: inwards,
     the least c whose box lies in the true one. Each holds by itself with the promised probability.
-    docs/method.md, M-36.
+    docs/method.md, M-37.
 
     Args:
         names: predicted classes ``(P,)``.
@@ -194,7 +194,7 @@ def fit_coverage(
     """Score calibration pairs for outer and inner boxes of any coverage.
 
     The promise is of new pairs, formed by the same rule in frames that are exchangeable with these:
-    of none that ``boxes``, ``spread`` or their energy were fitted on. docs/method.md, M-36.
+    of none that ``boxes``, ``spread`` or their energy were fitted on. docs/method.md, M-37.
 
     Args:
         boxes: refined, ``(P, 7)``.

@@ -13,7 +13,6 @@ from ebm3d.refiners.laplace import (
     approximate_by_gaussian,
     laplace_approximation,
 )
-from ebm3d.refiners.level_sets import level_set_borders
 from ebm3d.refiners.quasi_newton import QuasiNewtonAscent
 
 __all__ = [
@@ -28,6 +27,5 @@ __all__ = [
     "expand_exactly",
     "langevin",
     "laplace_approximation",
-    "level_set_borders",
     "sample_boxes",
 ]

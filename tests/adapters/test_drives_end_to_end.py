@@ -33,21 +33,26 @@ test_evaluator = val_evaluator
 
 @pytest.fixture(scope="module")
 def drives(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four key frames to train on and one to test, with two sweeps each."""
+    """Four key frames to train on and two to test, with two sweeps but for the first."""
     root: Path = tmp_path_factory.mktemp("drives")
     write_drive(root, {"train": 4, "val": 2}, num_sweeps=2)
     return root
 
 
 def _options(root: Path, **more: Any) -> dict[str, Any]:
-    """Options of a run of a minute on a machine of years ago: 25.6 m x 25.6 m, one epoch."""
+    """Options of a run of seconds: 25.6 m x 25.6 m, maps of that size, one epoch, few boxes."""
     return {
         "data_root": str(root),
         "point_cloud_range": [-12.8, -12.8, -5, 12.8, 12.8, 3],
+        "model.pts_middle_encoder.output_shape": [64, 64],
+        "model.pts_bbox_head.refinement_head.max_refined": 20,
+        "model.pts_bbox_head.refinement_head.loss.num_noise_samples": 8,
         "max_epochs": 1,
         "train_dataloader.num_workers": 0,
         "val_dataloader.num_workers": 0,
         "test_dataloader.num_workers": 0,
+        "val_evaluator.num_replicates": 5,
+        "test_evaluator.num_replicates": 5,
         "train_cfg.val_begin": 2,
         **more,
     }

@@ -111,6 +111,9 @@ def test_a_test_version_needs_no_labels(tmp_path: Path) -> None:
         del tables[table]
     read = read_tables(tmp_path, "v1.0-test")
     assert len(read.annotations.samples) == 0
+    (tmp_path / "v1.0-test" / "sample_annotation.json").write_text("[]")
+    with pytest.raises(DataError, match=r"instance\.json.*the table instance"):
+        read_tables(tmp_path, "v1.0-test")
     assert read.annotations.rows_of(2) == slice(0, 0)
 
 
@@ -146,6 +149,12 @@ def _take_out(table: str, field: str) -> Callable[[Tables], None]:
         (_set("instance", "category_token", "x"), "a 'category_token' that category.json has"),
         (_set("sample", "scene_token", "x"), "a 'scene_token' that scene.json has"),
         (_set("sample", "token", "scene-0061 sample 0"), "every token once"),
+        (_set("sample_annotation", "translation", [1e300, 0, 0]), "numbers below 1e.09"),
+        (_set("sample_annotation", "size", [1.0, 1e300, 1.0]), "positive finite 'size'"),
+        (lambda t: t["sample_annotation"].append(t["sample_annotation"][0]), "every token once"),
+        (lambda t: t["sample_data"].append(t["sample_data"][0]), "every token once"),
+        (lambda t: t["sample_data"][2].update(filename=t["sample_data"][0]["filename"]), "every f"),
+        (_set("scene", "name", "scene-0061"), "every name once"),
         (_set("ego_pose", "rotation", [0.0, 0, 0, 0]), "unit quaternions"),
         (_set("sample_data", "calibrated_sensor_token", None), None),
         (_take_out("sample_annotation", "size"), "a field 'size' .* none in record 1"),

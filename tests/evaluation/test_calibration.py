@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ebm3d.evaluation.calibration import (
-    COVERAGES,
-    LEVELS,
-    CalibrationPairs,
-    energy_scores,
-    miscalibration_area,
-    report_calibration,
-)
+from ebm3d.evaluation.calibration import COVERAGES, LEVELS, CalibrationPairs, report_calibration
+from ebm3d.evaluation.distribution_distances import energy_scores, miscalibration_area
 
 STD = np.array([0.3, 0.2, 0.1, 0.25, 0.1, 0.15, 0.05])
 VELOCITY_STD = np.array([0.4, 0.3])

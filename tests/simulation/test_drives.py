@@ -26,7 +26,7 @@ from ebm3d.simulation.returns import MEAN_FREE_PATHS
 from ebm3d.simulation.scene import is_occupied
 from ebm3d.simulation.solids import POLYHEDRON
 
-NUM_TRAIN, NUM_VAL, SEED = 2, 3, 8
+NUM_TRAIN, NUM_VAL, SEED = 1, 3, 8
 LENGTH = 2  # key frames of a drive, here
 EXACT = replace(SENSOR, range_noise=0.0, beam_noise=0.0, range_step=1e-6)
 
@@ -62,8 +62,15 @@ def root(tmp_path_factory, short_drives):
 
 
 @pytest.fixture(scope="module")
+def small(root):
+    """One key frame of each split."""
+    return _write(root.parent / "small", num_train=1, num_val=1)
+
+
+@pytest.fixture(scope="module")
 def drive():
-    return draw_drive(frame_seed(SEED, 0, 0), LENGTH)
+    """The first one of sim_val."""
+    return draw_drive(frame_seed(SEED, 1, 0), LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +90,16 @@ def _in_frame_of(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
     return (points - pose[:3]) @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
-def test_two_processes_write_the_same_bytes_as_one(root):
-    assert _files(_write(root.parent / "two", workers=2)) == _files(root)
+def test_two_processes_write_the_same_bytes_as_one(small):
+    again = _write(small.parent / "two", num_train=1, num_val=1, workers=2)
+    assert _files(again) == _files(small)
 
 
 def test_clouds_are_those_of_the_tables(root):
     names = {record["filename"] for record in _load(root, "sample_data")}
     clouds = {name for name in _files(root) if name.endswith(".pcd.bin")}
     assert clouds == names
-    assert len(names) == (NUM_TRAIN - 1) * SWEEPS + 1 + (NUM_VAL - 2) * SWEEPS + 2
+    assert len(names) == NUM_TRAIN + (NUM_VAL - 2) * SWEEPS + 2
     points = np.fromfile(root / min(names), "<f4").reshape(-1, 5)
     assert 15_000 < len(points) < 35_000
     for column, top in ((3, 255), (4, 31)):
@@ -230,7 +238,7 @@ def test_velocities_and_attributes_of_the_tables_are_the_true_ones(root, drive):
     actors = [actor for actor in drive.actors if actor.name]
     compared = 0
     for index, actor in enumerate(actors):
-        first = labels.get(token("sim-train-0000", "sample_annotation", index, 0))
+        first = labels.get(token("sim-val-0000", "sample_annotation", index, 0))
         if first is None or not first["next"]:
             continue
         after = labels[first["next"]]
@@ -288,11 +296,16 @@ def test_drives_can_be_prepared(root):
     assert report.num_frames == {"sim_train": NUM_TRAIN, "sim_val": NUM_VAL}
 
 
-def test_a_drive_does_not_depend_on_how_many_there_are(root):
-    small, large = _files(_write(root.parent / "small", num_train=0, num_val=1)), _files(root)
-    clouds = {name for name in small if name.endswith(".pcd.bin")}
-    assert len(clouds) == 1
-    assert {name: small[name] for name in clouds} == {name: large[name] for name in clouds}
+def test_drives_of_one_split_have_no_other(tmp_path):
+    root = _write(tmp_path / "val", num_train=0, num_val=1)
+    assert _load(root, "splits") == {"sim_val": ["sim-val-0000"]}
+
+
+def test_a_drive_does_not_depend_on_how_many_there_are(small, root):
+    few, many = _files(small), _files(root)
+    clouds = {name for name in few if name.endswith(".pcd.bin")}
+    assert len(clouds) == 2
+    assert {name: few[name] for name in clouds} == {name: many[name] for name in clouds}
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -316,7 +329,14 @@ def test_vehicles_of_a_lane_stop_at_the_light_without_collision():
 
 
 @pytest.mark.parametrize(
-    "change", [{"num_train": -1}, {"num_val": 1.5}, {"seed": -1}, {"workers": 0}]
+    "change",
+    [
+        {"num_train": -1},
+        {"num_val": 1.5},
+        {"seed": -1},
+        {"workers": 0},
+        {"num_train": 0, "num_val": 0},
+    ],
 )
 def test_arguments_are_checked(tmp_path, change):
     with pytest.raises(ValueError, match=next(iter(change))):

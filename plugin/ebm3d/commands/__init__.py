@@ -17,6 +17,7 @@ COMMANDS = {
     "refine": ("refine the boxes of any detector: result files and clouds -> the same", "refined"),
     "audit-labels": ("find labels that are wrong, and propose corrections", "audited"),
     "evaluate": ("evaluate result files in KITTI's format against labels", "evaluated"),
+    "evaluate-nuscenes": ("evaluate a result file of nuScenes", "evaluated"),
 }
 _DESCRIPTION = "Refine 3D boxes of any detector by an energy on point clouds."
 _EPILOG = """\

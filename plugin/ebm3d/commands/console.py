@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 from rich.text import Text
 
+from ebm3d.datasets.atomic import write_atomically
+
 MIN_WIDTH = 120
 ERRORS = Console(stderr=True)
+COMPILING = "Evaluating (the first run compiles, which takes half a minute)"
 
 
 def console(min_width: int = MIN_WIDTH) -> Console:
@@ -34,3 +39,11 @@ def progress_bar(description: str) -> Callable[..., Iterable[Any]]:
         )
 
     return bar
+
+
+def write_figures(path: Path | None, tree: Mapping[str, Any], where: Console) -> None:
+    """Write all figures as JSON, where asked for."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, (json.dumps(tree, indent=1) + "\n").encode())
+        show(f"All figures: {path}", where)

@@ -7,11 +7,11 @@ distance, and the localization errors of matched pairs. docs/evaluation.md state
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ebm3d.commands.options import add_report_options, check_report_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,15 +34,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "overlap thresholds (default: 0.5 to 0.9 for cars, 0.25 to 0.7 for the others)"
     add("--iou", type=float, nargs="+", metavar="T", help=text)
     add("--classes", nargs="+", metavar="NAME", help="of KITTI's (default: Car Pedestrian Cyclist)")
-    add("--json", type=Path, metavar="FILE", help="file for all figures")
     add("--plots", type=Path, metavar="DIR", help="folder for precision-recall pictures")
     text = "second folder of results on the same frames: differences with bootstrap intervals"
     add("--compare", type=Path, metavar="DIR", help=text)
-    add("--replicates", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
     text = "take a missing result file as a frame without detections"
     add("--missing-as-empty", action="store_true", help=text)
-    text = "borders in meters, 'inf' for none (default: 0 20 40 inf)"
-    add("--distance-bands", type=float, nargs="+", metavar="M", help=text)
+    add_report_options(parser)
     add("--velodyne", type=Path, metavar="DIR", help="clouds: errors by points")
     add("--calib", type=Path, metavar="DIR", help="calibrations, with --velodyne")
 
@@ -51,11 +48,8 @@ def run(options: argparse.Namespace) -> int:
     """Read, evaluate, print, write."""
     if (options.velodyne is None) != (options.calib is None):
         options.usage_error("--velodyne and --calib belong together")
-    if options.replicates < 1:
-        options.usage_error(f"--replicates must be at least 1, but got {options.replicates}")
-    if options.distance_bands is not None and any(map(math.isnan, options.distance_bands)):
-        options.usage_error("--distance-bands must be numbers")
-    from ebm3d.commands.console import ERRORS, console, progress_bar, show
+    check_report_options(options)
+    from ebm3d.commands.console import COMPILING, ERRORS, console, progress_bar, show
     from ebm3d.datasets.atomic import check_writable
     from ebm3d.evaluation import (
         CLASSES,
@@ -68,12 +62,9 @@ def run(options: argparse.Namespace) -> int:
     )
     from ebm3d.evaluation.kitti_folders import count_points
     from ebm3d.evaluation.left_out import count_left_out
-    from ebm3d.evaluation.localization import DISTANCE_BANDS
     from ebm3d.evaluation.tables import comparison_tables, left_out_tables, report_tables
 
     started = time.perf_counter()
-    if options.json is not None:
-        check_writable("--json", options.json)
     if options.plots is not None:
         check_writable("--plots", options.plots, "folder")
     thresholds = resolve_iou_thresholds(options.classes or CLASSES, options.iou)
@@ -84,25 +75,7 @@ def run(options: argparse.Namespace) -> int:
         missing_as_empty=options.missing_as_empty,
         progress=progress_bar("Reading"),
     )
-    notes = list(inputs.notes)
-    num_points = None
-    if options.velodyne is not None:
-        num_points = count_points(
-            inputs.labels, options.velodyne, options.calib, progress_bar("Counting points")
-        )
-    with ERRORS.status("Evaluating (the first run compiles, which takes half a minute)"):
-        problem = MatchingProblem(inputs.labels, inputs.detections)
-        report = report_kitti(
-            problem,
-            thresholds,
-            num_points=num_points,
-            distance_bands=options.distance_bands or DISTANCE_BANDS,
-            num_frames_left_out=inputs.num_frames_left_out,
-        )
-    out = console()
-    for table in report_tables(report):
-        out.print(table, highlight=False)
-    tree = report.as_dict()
+    other = None
     if options.compare is not None:
         other = read_folders(
             options.label_dir,
@@ -111,6 +84,26 @@ def run(options: argparse.Namespace) -> int:
             missing_as_empty=options.missing_as_empty,
             progress=progress_bar("Reading the other results"),
         )
+    notes = list(inputs.notes)
+    num_points = None
+    if options.velodyne is not None:
+        num_points = count_points(
+            inputs.labels, options.velodyne, options.calib, progress_bar("Counting points")
+        )
+    with ERRORS.status(COMPILING):
+        problem = MatchingProblem(inputs.labels, inputs.detections)
+        report = report_kitti(
+            problem,
+            thresholds,
+            num_points=num_points,
+            distance_bands=options.distance_bands,
+            num_frames_left_out=inputs.num_frames_left_out,
+        )
+    out = console()
+    for table in report_tables(report):
+        out.print(table, highlight=False)
+    tree = report.as_dict()
+    if other is not None:
         notes += other.notes
         other_problem = MatchingProblem(inputs.labels, other.detections)
         comparison = compare_kitti(
@@ -139,13 +132,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _write(options: argparse.Namespace, report: Any, tree: Any, out: Console) -> None:
     """Write the JSON file and the pictures, where asked for."""
-    from ebm3d.commands.console import show
-    from ebm3d.datasets.atomic import write_atomically
+    from ebm3d.commands.console import show, write_figures
 
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.json, (json.dumps(tree, indent=1) + "\n").encode())
-        show(f"All figures: {options.json}", out)
+    write_figures(options.json, tree, out)
     if options.plots is not None:
         from ebm3d.evaluation.pictures import save_precision_recall
 

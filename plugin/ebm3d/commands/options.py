@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,29 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
     add("--frame-ids", type=Path, metavar="FILE", help=text)
     text = "data root, tables or info file, for the poses of a nuScenes submission"
     add("--nuscenes", type=Path, metavar="DIR", help=text)
+
+
+def add_report_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``, ``--replicates`` and ``--distance-bands``."""
+    add = parser.add_argument
+    add("--json", type=Path, metavar="FILE", help="file for all figures")
+    add("--replicates", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
+    text = "borders in meters, 'inf' for none (default: 0 20 40 inf)"
+    add("--distance-bands", type=float, nargs="+", metavar="M", help=text)
+
+
+def check_report_options(options: argparse.Namespace) -> None:
+    """Check the options of :func:`add_report_options`, and set borders that are left out."""
+    if options.replicates < 1:
+        options.usage_error(f"--replicates must be at least 1, but got {options.replicates}")
+    from ebm3d.datasets.atomic import check_writable
+    from ebm3d.evaluation.localization import DISTANCE_BANDS
+
+    options.distance_bands = options.distance_bands or DISTANCE_BANDS
+    if any(map(math.isnan, options.distance_bands)):
+        options.usage_error("--distance-bands must be numbers")
+    if options.json is not None:
+        check_writable("--json", options.json)
 
 
 def format_options(options: argparse.Namespace) -> dict[str, Any]:

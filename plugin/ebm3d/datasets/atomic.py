@@ -132,6 +132,8 @@ def check_writable(name: str, path: str | Path, kind: str = "file") -> None:
     is_kind = target.is_dir() == (kind == "folder") if target == path else target.is_dir()
     if not is_kind or not os.access(target, os.W_OK):
         got = f"{path}, where {target} cannot be written to"
+        if target == path and not is_kind:
+            got = f"{path}, which is a {'file' if kind == 'folder' else 'folder'}"
         raise input_error(name, f"a {kind} that can be written", got, "choose another")
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, chi2, sem
 
-from ebm3d.errors import input_error, shape_error
-from ebm3d.evaluation.localization import wrap
+from ebm3d.errors import shape_error
+from ebm3d.evaluation.distribution_distances import miscalibration_area
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -55,7 +55,7 @@ class CalibrationPairs:
         squared_mahalanobis: of the true box under mean and covariance of the density, ``(P,)``.
         std: standard deviations, LiDAR frame, ``(P, D)``, meters, radians and m/s.
         errors: predicted box minus true box, ``(P, D)``.
-        energy_scores: of :func:`energy_scores`, ``(P,)``.
+        energy_scores: of ``distribution_distances.energy_scores``, ``(P,)``.
         entropies: of the densities, nats, in the units of ``log_prob``, ``(P,)``.
 
     Raises:
@@ -113,7 +113,7 @@ class CalibrationReport:
         nll_standard_error: of the mean, pairs taken as independent.
         nll_not_flipped: mean over the pairs whose heading is not flipped.
         entropy: mean entropy, in the units of ``nll``, which it equals if the densities are true.
-        energy_score: mean of :func:`energy_scores`.
+        energy_score: mean of the energy scores.
         observed: share of true values at or below each level of ``LEVELS``, ``(D + 1, 15)``, the
             last row for the squared Mahalanobis distance.
         pit_counts: histogram over [0, 1] of the probability integral transforms, ``(D + 1, 20)``.
@@ -249,8 +249,9 @@ def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
     and QCE is the same of d = D + 1. Sources: Kuleshov, Fenner, Ermon, ICML 2018 (their calibration
     error is the weighted squared form, reported beside); Küppers, Schneider, Haselhoff, 2022 (QCE).
     Our deviations: 15 levels inside (0, 1); the absolute form is the one called ECE. The joint
-    figures suppose a Gaussian, of which :math:`m^2` is chi-squared. The miscalibration area is the
-    MCA of Query2Uncertainty, arXiv 2605.05328, there in percent. docs/method.md, M-16.
+    figures suppose a Gaussian, of which :math:`m^2` is chi-squared. The miscalibration area is that
+    of Tran et al., Mach. Learn.: Sci. Technol. 1 025006, 2020 (the MCA of Query2Uncertainty, arXiv
+    2605.05328, there in percent, without published code). docs/method.md, M-16.
     """
     known = pairs.select(pairs.is_known)
     num = len(known)
@@ -277,62 +278,6 @@ def report_calibration(pairs: CalibrationPairs) -> CalibrationReport:
         sharpness=_means(known.std.T),
         rms_standardized_error=np.sqrt(_means(np.square(known.errors / known.std).T)),
     )
-
-
-def miscalibration_area(probabilities: FloatArray) -> float:
-    r"""Area between the distribution function of values ``(P,)`` in [0, 1] and the diagonal.
-
-    .. math:: \int_0^1 |F_P(p) - p|\, dp
-
-    in closed form; 0 for uniform values in the limit, 0.5 at most, NaN of none.
-    """
-    if len(probabilities) == 0:
-        return math.nan
-    edges = np.concatenate([[0.0], np.sort(probabilities), [1.0]])
-    shares = np.arange(len(probabilities) + 1) / len(probabilities)
-    below, above = edges[:-1] - shares, edges[1:] - shares
-    # The integral of |p - share| is that of its square's signed half.
-    area = (above * np.abs(above) - below * np.abs(below)) / 2
-    return float(area.sum())
-
-
-def energy_scores(
-    samples: FloatArray, truths: FloatArray, yaw_period: float = 2 * math.pi
-) -> FloatArray:
-    r"""Energy score of each pair ``(P,)``, from samples of the predicted density.
-
-    .. math:: \frac1S \sum_k \|s_k - y\| - \frac{1}{S (S - 1)} \sum_{k < l} \|s_k - s_l\|
-
-    Source: Gneiting, Raftery, JASA 2007, section 4.3, beta = 1. The second term is over pairs of
-    *different* samples, so that the score is unbiased for any S. Norms are Euclidean; a meter, a
-    radian and a meter per second count alike. Time grows with S^2 P, memory with S P.
-    docs/method.md, M-16.
-
-    Args:
-        samples: boxes, ``(P, S, D)``, S at least 2.
-        truths: true boxes in the same frame, ``(P, D)``.
-        yaw_period: differences of yaws are taken in half a period on either side of 0, radians.
-
-    Raises:
-        ValueError: if the shapes do not fit, or S is below 2.
-    """
-    if samples.ndim != 3 or samples[:, 0].shape != truths.shape or truths.shape[1] not in (7, 9):
-        raise shape_error("samples", f"(P, S, D) for truths of shape {truths.shape}", samples)
-    num_samples = samples.shape[1]
-    if num_samples < 2:
-        raise input_error("samples", "at least two a pair", num_samples)
-
-    def norms(differences: FloatArray) -> FloatArray:
-        yaw = wrap(differences[..., 6], yaw_period)
-        squares = np.square(differences[..., :6]).sum(axis=-1) + np.square(yaw)
-        squares += np.square(differences[..., 7:]).sum(axis=-1)
-        return np.asarray(np.sqrt(squares).sum(axis=1))
-
-    between = np.zeros(len(truths))
-    for lag in range(1, num_samples):
-        between += norms(samples[:, lag:] - samples[:, :-lag])
-    to_truth = norms(samples - truths[:, None]) / num_samples
-    return np.asarray(to_truth - between / (num_samples * (num_samples - 1)))
 
 
 def _mean(values: FloatArray) -> float:

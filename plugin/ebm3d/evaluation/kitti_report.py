@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,12 +110,3 @@ def report_kitti(
     evaluation = evaluate_problem(problem, thresholds)
     left_out = count_left_out(problem, list(thresholds), num_frames_left_out)
     return KittiReport(evaluation, by_distance, localization, pairs, left_out)
-
-
-def flat_figures(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield every figure of a tree with its path: ``Car/3d/0.70/moderate/ap_r40``; no ``None``."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flat_figures(value, f"{prefix}{key}/")
-        elif value is not None:
-            yield f"{prefix}{key}", float(value)

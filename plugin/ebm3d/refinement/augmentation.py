@@ -26,8 +26,8 @@ class Augmentation:
     """
 
     max_rotation: float = math.pi
-    max_scaling: float = 0.05
-    max_lift: float = 0.2
+    max_scaling: float = 0.02
+    max_lift: float = 0.1
     max_dropped: float = 0.5
 
     def __call__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -71,14 +72,18 @@ def load_energy(path: str | Path) -> EnergyFile:
     path = Path(path)
     expected, remedy = "an energy file", "make one by `ebm3d train-energy`"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        data = BytesIO(path.read_bytes())
+        is_archive = zipfile.is_zipfile(data)
+        data.seek(0)
+        content = torch.load(data, map_location="cpu", weights_only=True) if is_archive else None
     except FileNotFoundError as error:
         raise DataError([Problem(path, None, expected, "no such file", remedy)]) from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         got = f"a file that cannot be read ({str(error).splitlines()[0]})"
         raise DataError([Problem(path, None, expected, got, remedy)]) from error
     if not isinstance(content, dict) or content.get("kind") != _KIND:
-        got = "a checkpoint of a detector" if "state_dict" in content else "another kind of file"
+        of_detector = isinstance(content, dict) and "state_dict" in content
+        got = "a checkpoint of a detector" if of_detector else "another kind of file"
         raise DataError([Problem(path, None, expected, got, remedy)])
     if content["version"] != _VERSION:
         got = f"version {content['version']}"

@@ -38,7 +38,7 @@ class EnergySettings:
     uses_intensity: bool = False
     channels: tuple[int, int] = (32, 64)
     hidden_channels: tuple[int, ...] = (256, 256)
-    max_points: int = 256
+    max_points: int = 192
 
     def __post_init__(self) -> None:
         for name in ("mean_sizes", "noise_stds"):

@@ -26,7 +26,7 @@ from ebm3d.refinement.trust import POINT_BORDERS, BandTrust, FitProbability, Tru
 from ebm3d.refiners import QuasiNewtonAscent
 
 TEMPERATURES = (3.0, 10.0, 30.0, 100.0)
-MEAN_SHARES = (0.0, 0.5, 1.0)
+LEAST_BIASES = (np.inf, 1.0)  # of the spread, for a median error to be corrected
 MIN_PAIRS = 20  # to fit the deviations of a band, or of a class
 _LARGE, _FIT_IOU, _FIT_IOU_SMALL = 2.5, 0.7, 0.5  # mean length (m); IoU at which a box fits
 _STRICT = (0.0, 0.05, 0.1, 0.15)  # above the IoU at which a box fits
@@ -170,9 +170,9 @@ class _Fitter:
         settings = self.energy.settings
         labels = range(len(settings.class_names))
         best = [[(0.0, BandTrust(np.inf, settings.noise_stds[c]))] * _NUM_BANDS for c in labels]
-        for share, temperature in product(MEAN_SHARES, TEMPERATURES):
+        for least_bias, temperature in product(LEAST_BIASES, TEMPERATURES):
             trust = Trust(
-                tuple(self._bands_of(inside & (self.classes == c), c, share) for c in labels)
+                tuple(self._bands_of(inside & (self.classes == c), c, least_bias) for c in labels)
             ).with_temperature(temperature)
             after, before = self._refined_iou(trust), self.iou[self.tried]
             for c, k in product(labels, range(_NUM_BANDS)):
@@ -187,7 +187,9 @@ class _Fitter:
                     best[c][k] = gain, trust.classes[c][k]
         return Trust(tuple(tuple(band for _, band in row) for row in best))
 
-    def _bands_of(self, rows: NDArray[np.bool_], label: int, share: float) -> tuple[BandTrust, ...]:
+    def _bands_of(
+        self, rows: NDArray[np.bool_], label: int, least_bias: float
+    ) -> tuple[BandTrust, ...]:
         """The bands of one class from its pairs; those of few pairs as the whole class."""
         noise = np.array(self.energy.settings.noise_stds[label])
         tried = rows[self.tried]
@@ -198,7 +200,9 @@ class _Fitter:
         for k in range(_NUM_BANDS):
             part = rows & (self.bands == k)
             errors = self.errors[part if part.sum() >= MIN_PAIRS else rows]
-            mean = share * np.median(errors, axis=0)
+            mean = np.median(errors, axis=0)
+            spread = np.quantile(np.abs(errors - mean), _ONE_SIGMA, axis=0)
+            mean = np.where(np.abs(mean) > least_bias * spread, mean, 0.0)
             std = np.quantile(np.abs(errors - mean), _ONE_SIGMA, axis=0).clip(_LEAST_STD * noise)
             result.append(BandTrust(1.0, *(tuple(v.tolist()) for v in (std, mean, shift))))
         return tuple(result)

@@ -5,7 +5,6 @@ N boxes of D columns, 9 with velocities; S variants of each.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding

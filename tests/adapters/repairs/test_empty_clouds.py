@@ -15,7 +15,6 @@ from tests.adapters.tiny import (
     predictions_of,
     random_cloud,
 )
-from tests.oracles.subprocesses import run_python
 
 pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered"), *HOST_WARNINGS]
 
@@ -60,21 +59,3 @@ def test_an_empty_cloud_is_counted_by_multi_modal_detectors():
     voxels = {"voxels": torch.zeros(0, 5, 5), "coors": torch.zeros(0, 4)}
     maps = MVXTwoStageDetector.extract_pts_feat(model, voxels, [EMPTY] * 3)
     assert torch.equal(maps[0], torch.zeros(3, 4, 2, 3))
-
-
-def test_without_the_repair_an_empty_cloud_is_an_index_error():
-    """The defect: the batch size is read off the last voxel."""
-    script = """
-    import torch
-    from types import SimpleNamespace
-    import ebm3d.adapters  # operators, no repairs
-    from mmdet3d.models.detectors import VoxelNet
-    encoder = lambda *inputs: inputs[0]
-    model = SimpleNamespace(voxel_encoder=encoder, middle_encoder=encoder)
-    voxels = dict(voxels=torch.zeros(0, 5, 4), num_points=torch.zeros(0), coors=torch.zeros(0, 4))
-    try:
-        VoxelNet.extract_feat(model, dict(voxels=voxels, points=[torch.zeros(0, 4)]))
-    except Exception as error:
-        print(type(error).__name__)
-    """
-    assert run_python(script) == "IndexError"

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.mmdet3d
 SHAPE = (11, 96, 96)  # z, y, x
 NUM_VOXELS = 20_000  # a batch of two frames of the CPU-sized SECOND has 20,000 to 30,000
 CHANNELS = 16
-REPEATS = 100
+REPEATS = 40
 
 # Runs in a fresh process, where no repair is in place; prints what the defects do.
 WITHOUT = """

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from tests.adapters.drives import EGO_RETURNS, FloatArray, sweep_entry, transform, write_cloud
-from tests.oracles.subprocesses import run_python
 
 pytestmark = [pytest.mark.mmdet3d, pytest.mark.usefixtures("registered")]
 
@@ -186,23 +185,3 @@ def test_unknown_velocities_stay_unknown_through_the_pipeline(tmp_path: Path):
     unknown = boxes[:, 7:].isnan()
     assert torch.equal(unknown[:, 0], unknown[:, 1])
     assert 0 < unknown[:, 0].sum() < len(boxes)
-
-
-def test_without_the_repair_a_wall_is_smeared():
-    """The defect: R^T t is added where t belongs."""
-    script = """
-    import numpy as np, tempfile
-    import ebm3d.adapters  # operators, no repairs
-    from mmdet3d.datasets.transforms import LoadPointsFromMultiSweeps
-    from mmdet3d.structures import LiDARPoints
-    import torch
-    turn = np.array([[0.0, -1, 0, 3], [1, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1]])
-    file = tempfile.NamedTemporaryFile()
-    np.zeros((1, 5), dtype=np.float32).tofile(file.name)
-    sweep = dict(lidar_path=file.name, lidar2sensor=np.linalg.inv(turn))
-    results = dict(points=LiDARPoints(torch.zeros(1, 5), 5), timestamp=1.0,
-                   lidar_sweeps=[dict(timestamp=0.95, lidar_points=sweep)])
-    points = LoadPointsFromMultiSweeps(use_dim=3)(results)["points"].tensor
-    print(points[1].round().int().tolist())
-    """
-    assert run_python(script) == "[1, -3, 0]"  # the sensor was at (3, 1, 0)

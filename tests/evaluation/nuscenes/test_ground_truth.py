@@ -72,10 +72,10 @@ def test_infos_of_the_host_tell_what_they_lack(drives: Path, rng: np.random.Gene
     (drives / "results.json").write_text(json.dumps(random_results(drives, rng)))
     detections, _ = read_results(drives / "results.json").boxes_of(infos)
     with np.errstate(all="raise"):
-        evaluation = evaluate_nuscenes(infos, detections).evaluation
-    assert np.isnan(evaluation.nd_score)
-    assert np.isnan(evaluation.tp_errors["attr_err"])
-    assert evaluation.mean_ap > 0
+        figures = evaluate_nuscenes(infos, detections).figures.as_dict()
+    assert np.isnan(figures["nd_score"])
+    assert np.isnan(figures["tp_errors"]["attr_err"])
+    assert figures["mean_ap"] > 0
 
 
 def test_infos_that_begin_within_a_scene_count_it(drives: Path) -> None:

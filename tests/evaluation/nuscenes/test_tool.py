@@ -54,14 +54,25 @@ def test_what_is_read_is_not_written_over(
     assert path.read_text() == "{}"
 
 
-def test_what_is_refused_is_said_and_nothing_written(
-    tool: ModuleType, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("option", ["", "--before"])
+def test_what_is_refused_is_said_and_nothing_shown_or_written(
+    tool: ModuleType,
+    tmp_path: Path,
+    rng: np.random.Generator,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
 ) -> None:
-    write_drives(tmp_path / "drives", rng)
+    root = tmp_path / "drives"
+    write_drives(root, rng)
     (tmp_path / "r.json").write_text('{"meta": {}, "results": {}}')
-    arguments = [tmp_path / "drives", tmp_path / "r.json", "--json", tmp_path / "figures.json"]
+    (tmp_path / "good.json").write_text(json.dumps(random_results(root, rng)))
+    files = (
+        [tmp_path / "good.json", option, tmp_path / "r.json"] if option else [tmp_path / "r.json"]
+    )
+    arguments = [root, *files, "--json", tmp_path / "figures.json"]
     assert tool.main([*map(str, arguments)]) == 1
-    error = capsys.readouterr().err
-    assert "12 samples without results" in error
-    assert "Nothing was evaluated." in error
+    shown = capsys.readouterr()
+    assert "12 samples without results" in shown.err
+    assert "Nothing was evaluated." in shown.err
+    assert not shown.out
     assert not (tmp_path / "figures.json").exists()

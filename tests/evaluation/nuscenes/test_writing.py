@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ebm3d.datasets.nuscenes.classes import CLASSES
 from ebm3d.datasets.nuscenes.poses import rotation_matrices
-from ebm3d.evaluation.nuscenes import detections_of_frame, join_boxes, read_results, write_results
-from ebm3d.evaluation.nuscenes.boxes import NuScenesBoxes
+from ebm3d.evaluation.nuscenes import detections_of_frame, read_results, write_results
+from ebm3d.evaluation.nuscenes.boxes import NuScenesBoxes, join_boxes
 from tests.evaluation.nuscenes.drives import quaternion
 
 

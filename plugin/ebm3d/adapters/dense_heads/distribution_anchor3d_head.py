@@ -161,7 +161,8 @@ class DistributionAnchor3DHead(Anchor3DHead):
                 flat = labels.reshape(-1)
                 positive = ((flat >= 0) & (flat < self.num_classes)).nonzero()[:, 0]
                 at = [target.flatten(0, 1)[positive] for target in boxes]
-                at_positives.append((self._outputs(bev, positive), at[0], at[1]))
+                outputs = anchor_outputs(bev, self.conv_reg, positive, self.num_anchors)
+                at_positives.append((outputs, at[0], at[1]))
                 if directions is not None:
                     rows = directions.float().permute(0, 2, 3, 1).reshape(-1, 2)[positive]
                     losses["loss_dir"].append(
@@ -236,10 +237,6 @@ class DistributionAnchor3DHead(Anchor3DHead):
         directions = [self.conv_dir_cls(m) if self.use_direction_classifier else None for m in x]
         return [self.conv_cls(bev) for bev in x], list(x), directions
 
-    def _outputs(self, bev: Tensor, anchors: Tensor) -> Tensor:
-        """Raw outputs ``(N, P)`` of the regression at anchors ``(N,)``, then velocities if any."""
-        return anchor_outputs(bev, self.conv_reg, anchors, self.num_anchors)
-
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs of the regression and velocities ``(N, 0 or 2)``."""
         end = outputs.shape[1] - self.num_velocities
@@ -286,7 +283,8 @@ class DistributionAnchor3DHead(Anchor3DHead):
             best = foreground.amax(dim=1).topk(limit)[1]
         else:
             best = torch.arange(len(scores), device=scores.device)
-        chosen = self._outputs(bev, best), priors[best], scores[best]
+        outputs = anchor_outputs(bev, self.conv_reg, best, self.num_anchors)
+        chosen = outputs, priors[best], scores[best]
         if directions is None:
             return chosen
         return *chosen, directions[0].permute(1, 2, 0).reshape(-1, 2)[best].argmax(dim=1)

@@ -138,6 +138,15 @@ def stages_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return [stage for stage in FIELDS if all(stage in result for result in results)]
 
 
+def flat_figures(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield every figure of a tree with its path: ``Car/3d/0.70/moderate/ap_r40``; no ``None``."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat_figures(value, f"{prefix}{key}/")
+        elif value is not None:
+            yield f"{prefix}{key}", float(value)
+
+
 def returned(figures: Iterator[tuple[str, float]]) -> dict[str, float]:
     """Return the figures that a run logs and can select checkpoints by; none that is NaN."""
     return {

@@ -22,12 +22,8 @@ from ebm3d.datasets.kitti_calibration import KittiCalibration, boxes_from_camera
 from ebm3d.datasets.kitti_frames import KittiFrames
 from ebm3d.densities import BoxDistribution
 from ebm3d.errors import check_count, input_error
-from ebm3d.evaluation.calibration import (
-    CalibrationPairs,
-    CalibrationReport,
-    energy_scores,
-    report_calibration,
-)
+from ebm3d.evaluation.calibration import CalibrationPairs, CalibrationReport, report_calibration
+from ebm3d.evaluation.distribution_distances import energy_scores
 from ebm3d.evaluation.localization import wrap
 from ebm3d.evaluation.temperature import fit_temperature, read_temperature, write_temperature
 from ebm3d.visualization.calibration import write_calibration_picture

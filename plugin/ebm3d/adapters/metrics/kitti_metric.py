@@ -11,7 +11,14 @@ import torch
 from mmdet3d.registry import METRICS
 from numpy.typing import NDArray
 
-from ebm3d.adapters.metrics.base import FIELDS, StagedMetric, log_tables, returned, stages_of
+from ebm3d.adapters.metrics.base import (
+    FIELDS,
+    StagedMetric,
+    flat_figures,
+    log_tables,
+    returned,
+    stages_of,
+)
 from ebm3d.adapters.metrics.calibration import boxes_of_labels, calibrate
 from ebm3d.adapters.metrics.kitti_conversion import (
     Split,
@@ -29,7 +36,7 @@ from ebm3d.errors import input_error
 from ebm3d.evaluation.calibration import CalibrationReport
 from ebm3d.evaluation.comparison import NUM_REPLICATES, compare_kitti
 from ebm3d.evaluation.kitti_protocol import CLASSES, OFFICIAL_IOU, resolve_iou_thresholds
-from ebm3d.evaluation.kitti_report import KittiReport, flat_figures, report_kitti
+from ebm3d.evaluation.kitti_report import KittiReport, report_kitti
 from ebm3d.evaluation.localization import MIN_OVERLAP
 from ebm3d.evaluation.matching_problem import MatchingProblem
 from ebm3d.evaluation.score_calibration import calibration_of_scores, detection_outcomes

@@ -13,7 +13,13 @@ from mmdet3d.registry import METRICS
 from mmengine.logging import MMLogger
 from rich.console import RenderableType
 
-from ebm3d.adapters.metrics.base import StagedMetric, log_tables, returned, stages_of
+from ebm3d.adapters.metrics.base import (
+    StagedMetric,
+    flat_figures,
+    log_tables,
+    returned,
+    stages_of,
+)
 from ebm3d.adapters.metrics.calibration import calibrate
 from ebm3d.adapters.metrics.nuscenes_conversion import (
     StageDetections,
@@ -25,7 +31,6 @@ from ebm3d.datasets.nuscenes.classes import CLASSES
 from ebm3d.errors import input_error
 from ebm3d.evaluation.calibration import CalibrationReport
 from ebm3d.evaluation.comparison import NUM_REPLICATES
-from ebm3d.evaluation.kitti_report import flat_figures
 from ebm3d.evaluation.nuscenes import PROTOCOL, NuScenesReport, evaluate_nuscenes, write_results
 from ebm3d.evaluation.nuscenes.boxes import FloatArray
 from ebm3d.evaluation.nuscenes.comparison import compare_nuscenes

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.datasets.nuscenes.classes import ATTRIBUTES, CLASS_OF_CATEGORY, CLASSES
+from ebm3d.datasets.nuscenes.poses import FARTHEST
 from ebm3d.datasets.nuscenes.records import Rows
 from ebm3d.datasets.nuscenes.table_reader import Columns, TableReader
 from ebm3d.datasets.nuscenes.velocities import velocities
@@ -92,11 +93,12 @@ def read_annotations(
         num_lidar_pts=int,
         num_radar_pts=int,
     )
+    reader.check_once(_TABLE, columns, "token")
     reader.check_links("instance", instances, "category_token")
     reader.check_links(_TABLE, columns, "sample_token", "instance_token")
     reader.check_poses(_TABLE, columns)
     size = columns["size"]
-    bad = ~(np.isfinite(size) & (size > 0)).all(axis=1)
+    bad = ~((size > 0) & (size < FARTHEST)).all(axis=1)
     reader.check(_TABLE, bad, columns, "positive finite 'size'", size)
     bad = (columns["num_lidar_pts"] < 0) | (columns["num_radar_pts"] < 0)
     reader.check(_TABLE, bad, columns, "no negative numbers of points")

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
+FARTHEST = 1e9  # m; no place is beyond, nor is an object as large
 
 
 def rotation_matrices(quaternions: ArrayLike) -> FloatArray:

@@ -155,7 +155,8 @@ def _defects(
         unknown = [name for name in names if name not in scenes]
         if unknown:
             got = f"{len(unknown)} others in {split!r}: {', '.join(unknown[:5])}"
-            remedy = f"the tables have {len(scenes)}: {', '.join(sorted(scenes)[:5])}, ..."
+            more = ", ..." if len(scenes) > 5 else ""
+            remedy = f"the tables have {len(scenes)}: {', '.join(sorted(scenes)[:5])}{more}"
             defects.append(("scenes of the tables", got, remedy))
         for name in names:
             if name in place:

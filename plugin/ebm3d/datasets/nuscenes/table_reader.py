@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ebm3d.datasets.nuscenes.poses import FARTHEST
 from ebm3d.datasets.nuscenes.records import Kind, Numbers, Rows, read_columns
 from ebm3d.datasets.problems import DataError, Problem, missing_folder
 
@@ -72,11 +73,15 @@ class TableReader:
 
     def rows(self, table: str, columns: Columns) -> Rows:
         """Rows by token; a token that is there twice is a defect."""
-        tokens = columns["token"]
-        rows = Rows(zip(tokens, range(len(tokens)), strict=True))
-        if len(rows) < len(tokens):
-            last = np.array([rows[token] for token in tokens])
-            self.check(table, last != np.arange(len(tokens)), columns, "every token once")
+        return self.check_once(table, columns, "token")
+
+    def check_once(self, table: str, columns: Columns, field: str) -> Rows:
+        """Note values that are in a field twice; return the last rows of all."""
+        values = columns[field]
+        rows = Rows(zip(values, range(len(values)), strict=True))
+        if len(rows) < len(values):
+            last = np.array([rows[value] for value in values])
+            self.check(table, last != np.arange(len(values)), columns, f"every {field} once")
         return rows
 
     def check_links(self, table: str, columns: Columns, *fields: str) -> None:
@@ -86,13 +91,14 @@ class TableReader:
             self.check(table, columns[field] < 0, columns, f"a {field!r} that {other}.json has")
 
     def check_poses(self, table: str, columns: Columns) -> None:
-        """Note rotations that are no unit quaternions, and translations that are not finite."""
+        """Note rotations that are no unit quaternions, and translations that are not near."""
         norm = np.linalg.norm(columns["rotation"], axis=1)
         bad = ~(np.abs(norm - 1) < _UNIT)
         self.check(table, bad, columns, "unit quaternions as 'rotation'", columns["rotation"])
         place = columns["translation"]
-        bad = ~np.isfinite(place).all(axis=1)
-        self.check(table, bad, columns, "finite numbers as 'translation'", place)
+        bad = ~(np.abs(place) < FARTHEST).all(axis=1)
+        expected = f"finite numbers below {FARTHEST:.0e} as 'translation'"
+        self.check(table, bad, columns, expected, place)
 
     def check(
         self,

@@ -132,14 +132,16 @@ def read_tables(root: str | Path, version: str) -> NuScenesTables:
 
     Raises:
         DataError: with all missing tables, or the defects of tables that belong together: tokens
-            that are not in their table or in it twice, numbers that are not finite, sizes that are
-            not positive, rotations that are no unit quaternions, samples without one LiDAR key
-            frame, labels of a class with more than one attribute or an unknown one, links back in
-            time.
+            that are not in their table or in it twice, scenes of one name, clouds of two sweeps,
+            numbers that are not finite, sizes that are not positive, rotations that are no unit
+            quaternions, samples without one LiDAR key frame, labels of a class with more than one
+            attribute or an unknown one, links back in time.
     """
-    is_test = version.endswith("test")
-    reader = TableReader(Path(root) / version, _TABLES if is_test else _TABLES + LABEL_TABLES)
+    folder = Path(root) / version
+    has_labels = not version.endswith("test") or (folder / "sample_annotation.json").is_file()
+    reader = TableReader(folder, _TABLES + LABEL_TABLES if has_labels else _TABLES)
     scenes = reader.read("scene", name=str)
+    reader.check_once("scene", scenes, "name")
     scene_rows = reader.rows("scene", scenes)
     samples = reader.read_linked("sample", timestamp=int, scene_token=scene_rows.__getitem__)
     reader.check_links("sample", samples, "scene_token")
@@ -195,6 +197,8 @@ def _read_sweeps(reader: TableReader, sample_rows: Rows) -> Sweeps:
     pose_rows = reader.rows("ego_pose", poses)
     reader.check_poses("ego_pose", poses)
     sweeps["ego_pose_token"] = np.array([pose_rows[t] for t in sweeps["ego_pose_token"]], np.int64)
+    for field in ("token", "filename"):
+        reader.check_once("sample_data", sweeps, field)
     reader.check_links("sample_data", sweeps, "sample_token", "ego_pose_token")
     times, previous = sweeps["timestamp"], sweeps["prev"]
     bad = (previous >= 0) & (times[previous] >= times)

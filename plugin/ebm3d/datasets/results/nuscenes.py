@@ -103,8 +103,9 @@ def _changed(
     records: list[Record], frame: FrameResults, changes: FrameChanges, pose: FloatArray
 ) -> list[Record]:
     """Copies of the boxes of a sample, with those that moved changed."""
-    center, yaw, velocity = global_boxes(changes.boxes, pose)
-    half = (yaw - global_boxes(frame.boxes, pose)[1]) / 2
+    center = global_boxes(changes.boxes, pose)[0]
+    half = (_yaws(changes.boxes, pose) - _yaws(frame.boxes, pose)) / 2
+    velocity = np.linalg.solve(pose[:2, :2].T, changes.boxes[:, 7:9].T).T
     fields = {name: np.asarray(values).tolist() for name, values in changes.fields.items()}
     made = []
     for i, record in enumerate(records):
@@ -122,6 +123,14 @@ def _changed(
                 new["velocity"] = velocity[i].tolist()
         made.append(new)
     return made
+
+
+def _yaws(boxes: FloatArray, pose: FloatArray) -> FloatArray:
+    """Yaws in the global frame, ``(N,)``: what ``boxes_from_global`` undoes exactly."""
+    heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])])
+    x, y = np.linalg.solve(pose[:2, :2].T, heading)
+    yaws: FloatArray = np.arctan2(y, x)
+    return yaws
 
 
 def _read_poses(source: Path) -> dict[str, tuple[str, FloatArray]]:

@@ -18,7 +18,18 @@ from ebm3d.datasets.problems import DataError, Problem, unreadable
 
 # Numpy 1 and 2 read the old names and protocol 3, which has no buffers of protocol 5.
 _PROTOCOL = 3
-_BUILTINS = ("set", "frozenset", "slice", "range", "complex", "bytearray", "list", "dict", "tuple")
+_BUILTINS = (
+    "bytes",
+    "set",
+    "frozenset",
+    "slice",
+    "range",
+    "complex",
+    "bytearray",
+    "list",
+    "dict",
+    "tuple",
+)
 _ALLOWED = {
     *(("builtins", name) for name in _BUILTINS),
     *(("__builtin__", name) for name in _BUILTINS),
@@ -96,7 +107,7 @@ class _Reader(pickle.Unpickler):
         """Return an allowed type or function, or a stand-in for a known foreign one."""
         key = (module.replace("numpy._core", "numpy.core"), name)
         if key in _ALLOWED:
-            return super().find_class(module, name)
+            return super().find_class(*key)  # numpy 2 keeps these old names too
         is_type = module == "torch" and (name in _STORAGES or name.startswith(("float", "int")))
         if key in _FOREIGN or is_type or module.startswith(_BOXES):
             known = self.foreign

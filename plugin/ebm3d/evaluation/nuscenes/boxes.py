@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebm3d.errors import shape_error
+from ebm3d.errors import input_error, shape_error
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -73,6 +73,13 @@ class NuScenesBoxes:
 
 
 _WIDTHS = {"translation": 3, "size": 3, "velocity": 2}
+_RANGES = (  # of detections
+    ("translation", "finite", -np.inf),
+    ("size", "finite and positive", np.nextafter(0, 1)),
+    ("yaw", "finite", -np.inf),
+    ("velocity", "finite, or NaN where unknown", -np.inf),
+    ("score", "finite and at least 0", 0.0),
+)
 
 
 def join_boxes(parts: Sequence[NuScenesBoxes]) -> NuScenesBoxes:
@@ -82,6 +89,18 @@ def join_boxes(parts: Sequence[NuScenesBoxes]) -> NuScenesBoxes:
         for field in fields(NuScenesBoxes)
     }
     return NuScenesBoxes(**columns)
+
+
+def check_detections(boxes: NuScenesBoxes) -> None:
+    """Raise a ``ValueError`` for values that neither evaluation nor a result file takes."""
+    for name, expected, least in _RANGES:
+        values = getattr(boxes, name)
+        is_unknown = np.isnan(values) if name == "velocity" else False
+        bad = ~(np.isfinite(values) & (values >= least) | is_unknown)
+        if bad.any():
+            row = int(np.argwhere(bad)[0, 0])
+            got = f"{values[row].tolist()} in row {row}"
+            raise input_error(name, expected, got, "leave the box out")
 
 
 def no_boxes() -> NuScenesBoxes:

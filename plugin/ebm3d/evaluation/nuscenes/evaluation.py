@@ -8,7 +8,6 @@ the scenes, of which the official figures take one, ones, and a bootstrap many.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,52 +65,19 @@ class Figures:
         total = weight * self.mean_ap + self.tp_scores.sum(axis=1)
         return np.asarray(total / (weight + len(TP_ERRORS)))
 
-
-@dataclass(frozen=True, eq=False)
-class NuScenesEvaluation:
-    """The official figures of one result set: ``figures`` with B = 1, in ``eval_time`` seconds."""
-
-    figures: Figures
-    eval_time: float
-
-    @property
-    def mean_ap(self) -> float:
-        """Mean AP, in [0, 1]."""
-        return float(self.figures.mean_ap[0])
-
-    @property
-    def nd_score(self) -> float:
-        """The nuScenes detection score, in [0, 1]."""
-        return float(self.figures.nd_score[0])
-
-    def label_aps(self, class_name: str) -> dict[float, float]:
-        """Return AP of a class by distance."""
-        aps = self.figures.aps[0, CLASSES.index(class_name)]
-        return dict(zip(self.figures.protocol.dist_ths, aps.tolist(), strict=True))
-
-    def label_tp_errors(self, class_name: str) -> dict[str, float]:
-        """Return the errors of true positives of a class; NaN for those it does not have."""
-        return _by_error(self.figures.errors[0, CLASSES.index(class_name)])
-
-    @property
-    def tp_errors(self) -> dict[str, float]:
-        """Means of the classes' errors."""
-        return _by_error(self.figures.tp_errors[0])
-
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures with the keys of the development kit's ``metrics_summary.json``."""
-        protocol = self.figures.protocol
-        aps = {name: self.label_aps(name) for name in protocol.class_range}
+        """Return the first of the B with the keys of the kit's ``metrics_summary.json``."""
+        rows = {name: CLASSES.index(name) for name in self.protocol.class_range}
+        aps = {name: self.aps[0, row].tolist() for name, row in rows.items()}
+        distances = [str(distance) for distance in self.protocol.dist_ths]
         return {
-            "label_aps": {n: {str(d): ap for d, ap in by.items()} for n, by in aps.items()},
-            "mean_dist_aps": {n: float(np.mean([*by.values()])) for n, by in aps.items()},
-            "mean_ap": self.mean_ap,
-            "label_tp_errors": {n: self.label_tp_errors(n) for n in protocol.class_range},
-            "tp_errors": self.tp_errors,
-            "tp_scores": _by_error(self.figures.tp_scores[0]),
-            "nd_score": self.nd_score,
-            "eval_time": self.eval_time,
-            "cfg": protocol.as_dict(),
+            "label_aps": {n: dict(zip(distances, own, strict=True)) for n, own in aps.items()},
+            "mean_dist_aps": {name: float(np.mean(own)) for name, own in aps.items()},
+            "mean_ap": float(self.mean_ap[0]),
+            "label_tp_errors": {name: _by_error(self.errors[0, row]) for name, row in rows.items()},
+            "tp_errors": _by_error(self.tp_errors[0]),
+            "tp_scores": _by_error(self.tp_scores[0]),
+            "nd_score": float(self.nd_score[0]),
         }
 
 
@@ -120,11 +86,9 @@ def _by_error(values: FloatArray) -> dict[str, float]:
     return dict(zip(TP_ERRORS, values.tolist(), strict=True))
 
 
-def evaluate_matching(matching: NuScenesMatching) -> NuScenesEvaluation:
-    """Compute the official figures."""
-    started = time.perf_counter()
-    figures = weighted_figures(matching, np.ones((1, matching.truth.num_scenes), dtype=np.int32))
-    return NuScenesEvaluation(figures, time.perf_counter() - started)
+def official_figures(matching: NuScenesMatching) -> Figures:
+    """Compute the official figures, ``B`` = 1."""
+    return weighted_figures(matching, np.ones((1, matching.truth.num_scenes), dtype=np.int32))
 
 
 def weighted_figures(matching: NuScenesMatching, weights: NDArray[np.int32]) -> Figures:

@@ -71,13 +71,13 @@ def _cut(path: Path, file: BinaryIO) -> tuple[dict[str, Any], list[Piece]]:
     size = file.seek(0, 2)
     if len(ends) == 0:
         raise damaged(path, f"no JSON object in {size} bytes")
-    if len(ends) == 1:
-        raise damaged(path, f"{size} bytes that end within the JSON: the file is cut off")
     file.seek(0)
-    before = file.read(ends[0, 0]).removeprefix(b"\xef\xbb\xbf").strip()
-    file.seek(ends[1, 0] + 1)
-    after = file.read(64).strip()
-    if before or after or len(ends) > 2 or tuple(ends[:, 1]) != (_OPENING, _CLOSING):
+    is_other = bool(file.read(ends[0, 0]).removeprefix(b"\xef\xbb\xbf").strip())
+    if len(ends) == 1 and not is_other:
+        raise damaged(path, f"{size} bytes that end within the JSON: the file is cut off")
+    file.seek(ends[-1, 0] + 1)
+    is_other |= any(block.strip() for block in iter(lambda: file.read(_BLOCK), b""))
+    if is_other or tuple(ends[:, 1]) != (_OPENING, _CLOSING):
         raise damaged(path, "something else than one JSON object")
     commas = marks[(marks[:, 2] == 1) & (marks[:, 1] == _COMMA), 0]
     borders = np.concatenate([ends[:1, 0], commas, ends[1:, 0]])

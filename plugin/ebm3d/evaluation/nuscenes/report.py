@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +11,10 @@ import numpy as np
 
 from ebm3d.errors import input_error
 from ebm3d.evaluation.localization import DISTANCE_BANDS, bands
-from ebm3d.evaluation.nuscenes.boxes import GroundTruth, NuScenesBoxes
-from ebm3d.evaluation.nuscenes.evaluation import NuScenesEvaluation, evaluate_matching
+from ebm3d.evaluation.nuscenes.boxes import GroundTruth, NuScenesBoxes, check_detections
+from ebm3d.evaluation.nuscenes.evaluation import Figures, official_figures
 from ebm3d.evaluation.nuscenes.localization import summarize_localization
-from ebm3d.evaluation.nuscenes.matching import (
-    NuScenesMatching,
-    match_boxes,
-    match_in_band,
-)
+from ebm3d.evaluation.nuscenes.matching import NuScenesMatching, match_boxes, match_in_band
 from ebm3d.evaluation.nuscenes.protocol import PROTOCOL, DetectionProtocol
 
 
@@ -27,28 +24,33 @@ class NuScenesReport:
 
     Args:
         matching: evaluated boxes and their matches.
-        evaluation: the official figures.
+        figures: the official ones.
         by_distance: the same for each band of distance from the ego pose.
         localization: of ``summarize_localization``.
         notes: what a reader of the figures must know.
+        seconds: that matching and official figures took.
     """
 
     matching: NuScenesMatching
-    evaluation: NuScenesEvaluation
-    by_distance: Mapping[str, NuScenesEvaluation]
+    figures: Figures
+    by_distance: Mapping[str, Figures]
     localization: Mapping[str, Any]
     notes: tuple[str, ...]
+    seconds: float
 
     def as_dict(self) -> dict[str, Any]:
         """Return the keys of ``metrics_summary.json``, and our own figures as ``localization``."""
         official = ("label_aps", "mean_ap", "label_tp_errors", "tp_errors")
         by_distance = {
-            band: {name: evaluation.as_dict()[name] for name in official}
-            for band, evaluation in self.by_distance.items()
+            band: {name: figures.as_dict()[name] for name in official}
+            for band, figures in self.by_distance.items()
         }
         own = {"by_distance": by_distance, "left_out": self.matching.num_left_out}
-        return self.evaluation.as_dict() | {
-            "localization": {**self.localization, **own, "notes": list(self.notes)}
+        return {
+            **self.figures.as_dict(),
+            "eval_time": self.seconds,
+            "cfg": self.matching.protocol.as_dict(),
+            "localization": {**self.localization, **own, "notes": list(self.notes)},
         }
 
 
@@ -70,20 +72,20 @@ def evaluate_nuscenes(
 
     Raises:
         ValueError: for detections of no sample, more of them in one sample than the protocol
-            allows, scores that are negative or not finite, or borders that do not ascend.
+            allows, values that ``check_detections`` refuses, or borders that do not ascend.
     """
     _check(ground_truth, detections, protocol)
+    started = time.perf_counter()
     matching = match_boxes(ground_truth, detections, protocol)
-    return NuScenesReport(
-        matching,
-        evaluate_matching(matching),
-        {
-            name: evaluate_matching(match_in_band(matching, low, high))
-            for name, low, high in bands(distance_bands)
-        },
-        summarize_localization(matching, distance_bands),
-        (*ground_truth.notes, *_notes(matching, detections)),
-    )
+    figures = official_figures(matching)
+    seconds = time.perf_counter() - started
+    by_distance = {
+        name: official_figures(match_in_band(matching, low, high))
+        for name, low, high in bands(distance_bands)
+    }
+    localization = summarize_localization(matching, distance_bands)
+    notes = (*ground_truth.notes, *_notes(matching, detections))
+    return NuScenesReport(matching, figures, by_distance, localization, notes, seconds)
 
 
 def _check(truth: GroundTruth, detections: NuScenesBoxes, protocol: DetectionProtocol) -> None:
@@ -100,11 +102,7 @@ def _check(truth: GroundTruth, detections: NuScenesBoxes, protocol: DetectionPro
         remedy = "keep those of highest score"
         expected = f"at most {protocol.max_boxes_per_sample} a sample"
         raise input_error("detections", expected, got, remedy)
-    valid = np.isfinite(detections.score) & (detections.score >= 0)
-    if not valid.all():
-        row = int(np.argmin(valid))
-        expected, got = "finite and at least 0", f"score[{row}] = {detections.score[row]}"
-        raise input_error("score", expected, got)
+    check_detections(detections)
 
 
 def _notes(matching: NuScenesMatching, detections: NuScenesBoxes) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.datasets.nuscenes.classes import ATTRIBUTES, CLASSES
-from ebm3d.datasets.nuscenes.poses import headings
+from ebm3d.datasets.nuscenes.poses import FARTHEST, headings
 from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.datasets.processes import map_in_order
 from ebm3d.evaluation.nuscenes.boxes import GroundTruth, NuScenesBoxes, join_boxes, no_boxes
@@ -186,6 +186,7 @@ def _is_valid(
     tokens = [token for token, part in samples for _ in part]
     return bool(
         finite
+        and all((np.abs(columns[key]) < FARTHEST).all() for key in ("translation", "size"))
         and (columns["size"] > 0).all()
         and (columns["score"] >= 0).all()
         and not np.isinf(columns["velocity"]).any()
@@ -253,6 +254,8 @@ def _vector_problems(name: str, value: Any, width: int) -> Iterator[tuple[str, s
         yield "velocity: finite, or NaN where unknown", f"{value}"
     elif name != "velocity" and not np.isfinite(vector).all():
         yield f"{name}: finite numbers", f"{value!s:.60}"
+    elif name in ("translation", "size") and not (np.abs(vector) < FARTHEST).all():
+        yield f"{name}: numbers below {FARTHEST:.0e}", f"{value!s:.60}"
     elif name == "size" and (vector <= 0).any():
         yield "size: positive numbers", f"{value}"
     elif name == "rotation" and not vector.any():

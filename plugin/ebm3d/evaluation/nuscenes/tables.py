@@ -63,7 +63,7 @@ def distance_table(report: NuScenesReport, title: str = "") -> Table:
     """Return AP, mean of the distances of a match, by class and distance from the car."""
     bands = report.by_distance
     table = make_table(f"{title}AP by distance in meters", ("", *bands))
-    trees = [evaluation.as_dict() for evaluation in bands.values()]
+    trees = [figures.as_dict() for figures in bands.values()]
     table.add_row("mAP", *(_cell(tree["mean_ap"]) for tree in trees))
     for name in report.matching.protocol.class_range:
         table.add_row(name, *(_cell(tree["mean_dist_aps"][name]) for tree in trees))

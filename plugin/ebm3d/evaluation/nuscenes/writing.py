@@ -12,8 +12,7 @@ import numpy as np
 from ebm3d.datasets.atomic import replacing
 from ebm3d.datasets.nuscenes.classes import ATTRIBUTES, CLASSES
 from ebm3d.datasets.nuscenes.poses import yaw_quaternions
-from ebm3d.errors import input_error
-from ebm3d.evaluation.nuscenes.boxes import BoolArray, NuScenesBoxes
+from ebm3d.evaluation.nuscenes.boxes import BoolArray, NuScenesBoxes, check_detections
 from ebm3d.evaluation.nuscenes.protocol import PROTOCOL
 
 LIDAR_META: Mapping[str, bool] = {
@@ -46,7 +45,7 @@ def write_results(
         ValueError: for boxes that the leaderboard refuses: not finite but in the velocity, sizes
             that are not positive, negative scores.
     """
-    _check(boxes)
+    check_detections(boxes)
     with_score = boxes.score > 0
     kept = with_score & _within_limit(boxes, with_score)
     rows = np.flatnonzero(kept)
@@ -60,23 +59,6 @@ def write_results(
             records = _records(token, boxes.select(rows[begin:end]))
             file.write(f"{', ' if i else ''}{json.dumps(token)}: {json.dumps(records)}")
         file.write("}}\n")
-
-
-def _check(boxes: NuScenesBoxes) -> None:
-    """Raise for values that a result file must not hold."""
-    for name in ("translation", "size", "yaw", "score"):
-        values = getattr(boxes, name)
-        least = {"size": np.nextafter(0, 1), "score": 0.0}.get(name, -np.inf)
-        bad = ~(np.isfinite(values) & (values >= least))
-        if bad.any():
-            row = int(np.argwhere(bad)[0, 0])
-            expected = "finite" + {"size": " and positive", "score": " and at least 0"}.get(
-                name, ""
-            )
-            got = f"{values[row].tolist()} in row {row}"
-            raise input_error(name, expected, got, "leave the box out")
-    if np.isinf(boxes.velocity).any():
-        raise input_error("velocity", "finite, or NaN where unknown", "infinite values")
 
 
 def _within_limit(boxes: NuScenesBoxes, counted: BoolArray) -> BoolArray:

@@ -61,6 +61,7 @@ def write_drives(
     counts = {"num_train": num_train, "num_val": num_val}
     for name, value in {**counts, "seed": seed}.items():
         check_count(name, value, 0)
+    check_count("num_train + num_val", num_train + num_val)
     check_count("workers", workers, 1)
     jobs = [
         (split, first // KEY_FRAMES, min(KEY_FRAMES, total - first))
@@ -81,7 +82,8 @@ def write_drives(
         for name, rows in tables.items():
             _write_json(root / VERSION / f"{name}.json", rows)
         names = [[scene_name(*job[:2]) for job in jobs if job[0] == split] for split in (0, 1)]
-        _write_json(root / VERSION / "splits.json", dict(zip(SPLITS, names, strict=True)))
+        splits = {split: held for split, held in zip(SPLITS, names, strict=True) if held}
+        _write_json(root / VERSION / "splits.json", splits)
 
 
 def scene_name(split: int, index: int) -> str:

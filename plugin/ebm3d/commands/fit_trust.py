@@ -70,7 +70,10 @@ def run(options: argparse.Namespace) -> int:
     labels = found.attempt(read_label_set, options.labels, calib, names)
     clouds = found.attempt(FrameClouds, options.clouds)
     found.check()
-    assert file is not None and results is not None and labels is not None and clouds is not None
+    assert file is not None
+    assert results is not None
+    assert labels is not None
+    assert clouds is not None
     known = file.energy.settings.class_names
     notes = [*clouds.warnings, *check_names(results, known)]
     by_id = {frame.frame_id: frame for frame in labels.frames}

@@ -81,7 +81,9 @@ def run(options: argparse.Namespace) -> int:
         notes = [*clouds.warnings, *(found.attempt(clouds.check, results) or [])]
         notes += found.attempt(doubtful_frame, results, clouds) or []
     found.check()
-    assert file is not None and results is not None and clouds is not None
+    assert file is not None
+    assert results is not None
+    assert clouds is not None
     known = file.energy.settings.class_names
     for note in [*notes, *check_names(results, known, options.classes), *_trust_notes(file)]:
         show(f"Note: {note}", ERRORS)

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     from ebm3d.devices import seeded
     from ebm3d.refinement.energy_file import EnergyFile, load_energy, save_energy
     from ebm3d.refinement.points_energy import EnergySettings, PointsEnergy
-    from ebm3d.refinement.training_data import choose_classes, gather, noise_stds, simulated_frames
+    from ebm3d.refinement.training_data import choose_classes, gather, noise_stds
 
     started = time.perf_counter()
     check_writable("--out", options.out)
@@ -163,7 +163,8 @@ def _read(options: argparse.Namespace) -> tuple[Any, Sequence[FrameResults], Any
     if labels is not None and clouds is not None:
         notes = [*clouds.warnings, *(found.attempt(doubtful_frame, labels, clouds) or [])]
     found.check()
-    assert labels is not None and clouds is not None
+    assert labels is not None
+    assert clouds is not None
     chosen = {frame.frame_id: frame for frame in labels.frames}
     if options.ids is not None:
         ids = match_ids(read_ids(options.ids), chosen)

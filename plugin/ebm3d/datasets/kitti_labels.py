@@ -196,7 +196,7 @@ def _parse_line(
         remedy = f"correct the box, remove the object, or name it {DONT_CARE}"
         problems.append(Problem(path, number, "a box with positive sizes", sizes, remedy))
     if known_names is not None and words[0] not in known_names:
-        near = _near_name(words[0], known_names)
+        near = near_name(words[0], known_names)
         remedy = f"write {near}" if near else "write the class among these that comes closest"
         remedy += f", or name the object {DONT_CARE} to leave it out"
         expected = f"one of {', '.join(known_names)}"
@@ -214,7 +214,7 @@ def _explain_columns(
     num_words = next((i for i, word in enumerate(words) if is_number(word)), len(words))
     if 1 < num_words < len(words):
         name = "_".join(words[:num_words])
-        remedy = f"write {_near_name(name, known_names) or name}"
+        remedy = f"write {near_name(name, known_names) or name}"
         if len(words) - num_words + 1 not in (num_columns, LABEL_COLUMNS, RESULT_COLUMNS):
             remedy += f", and {form}"
         return f", with a space in the class name {' '.join(words[:num_words])!r}", remedy
@@ -235,7 +235,7 @@ def _explain_columns(
     }.get((num_columns or 0, len(words)), form)
 
 
-def _near_name(name: str, known_names: Collection[str]) -> str | None:
+def near_name(name: str, known_names: Collection[str]) -> str | None:
     """The known name that a name most likely stands for."""
     by_key = {known.lower(): known for known in known_names}
     key = name.lower().replace("-", "_")

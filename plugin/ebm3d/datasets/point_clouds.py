@@ -41,6 +41,12 @@ def cloud_suffix(path: str | Path) -> str | None:
     return next((suffix for suffix in CLOUD_SUFFIXES if name.endswith(suffix)), None)
 
 
+def cloud_id(name: str) -> str:
+    """Frame id of a cloud: its file's name without one of ``CLOUD_SUFFIXES``."""
+    name = Path(name).name
+    return name[: len(name) - len(cloud_suffix(name) or "")]
+
+
 def read_cloud(path: str | Path, layout: CloudLayout = _ANY) -> NDArray[np.float32]:
     """Read x, y, z in meters, LiDAR frame, and intensity of a cloud, ``(P, 4)``, P > 0.
 

@@ -5,7 +5,7 @@ N boxes of a frame; P points.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,7 @@ class BoxRefiner:
         self.trust = Trust.default(energy) if trust is None else trust
         self.num_steps = num_steps
 
-    def __call__(self, frames: Sequence[DetectedFrame]) -> Iterator[RefinedFrame]:
+    def __call__(self, frames: Iterable[DetectedFrame]) -> Iterator[RefinedFrame]:
         """Yield refined frames in order; frames are joined until they hold some hundred boxes."""
         batch: list[DetectedFrame] = []
         count = 0

@@ -1,176 +1,19 @@
-"""Evaluate KITTI result files of any detector: ``python tools/evaluate_kitti.py LABELS RESULTS``.
+"""Evaluate KITTI result files: ``python tools/evaluate_kitti.py LABELS RESULTS``.
 
-Prints average precision (R40 and R11) by class, metric, overlap threshold and difficulty, AP by
-distance, and the localization errors of matched pairs. docs/evaluation.md states the rules.
+The same as ``ebm3d evaluate LABELS RESULTS``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import track
-
-from ebm3d.datasets.atomic import check_writable, write_atomically
-from ebm3d.evaluation import (
-    CLASSES,
-    MatchingProblem,
-    compare_kitti,
-    read_folders,
-    read_ids,
-    report_kitti,
-    resolve_iou_thresholds,
-)
-from ebm3d.evaluation.kitti_folders import count_points
-from ebm3d.evaluation.left_out import count_left_out
-from ebm3d.evaluation.localization import DISTANCE_BANDS
-from ebm3d.evaluation.tables import comparison_tables, left_out_tables, report_tables
-
-_ERRORS = Console(stderr=True)
-_MIN_WIDTH = 120
+from ebm3d import commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate and print; 0 if all went well, 1 if the input is at fault."""
-    options = _parse(arguments)
-    try:
-        return _evaluate(options)
-    except (OSError, ValueError) as error:
-        _ERRORS.print(f"[red]{escape(str(error))}[/]", soft_wrap=True, highlight=False)
-        if not isinstance(error, OSError):
-            _ERRORS.print("Nothing was evaluated.")
-        return 1
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    """Read, evaluate, print, write."""
-    started = time.perf_counter()
-    if options.json is not None:
-        check_writable("--json", options.json)
-    if options.plots is not None:
-        check_writable("--plots", options.plots, "folder")
-    thresholds = resolve_iou_thresholds(options.classes, options.iou)
-    inputs = read_folders(
-        options.label_dir,
-        options.detection_dir,
-        ids=None if options.ids is None else read_ids(options.ids),
-        missing_as_empty=options.missing_as_empty,
-        progress=_bar("Reading"),
-    )
-    notes = list(inputs.notes)
-    num_points = None
-    if options.velodyne is not None:
-        num_points = count_points(
-            inputs.labels, options.velodyne, options.calib, _bar("Counting points")
-        )
-    with _ERRORS.status("Evaluating (the first run compiles, which takes half a minute)"):
-        problem = MatchingProblem(inputs.labels, inputs.detections)
-        report = report_kitti(
-            problem,
-            thresholds,
-            num_points=num_points,
-            distance_bands=options.distance_bands,
-            num_frames_left_out=inputs.num_frames_left_out,
-        )
-    console = Console(width=max(_MIN_WIDTH, Console().width))
-    for table in report_tables(report):
-        console.print(table, highlight=False)
-    tree = report.as_dict()
-    if options.compare is not None:
-        other = read_folders(
-            options.label_dir,
-            options.compare,
-            ids=inputs.labels.frame_ids,
-            missing_as_empty=options.missing_as_empty,
-            progress=_bar("Reading the other results"),
-        )
-        notes += other.notes
-        other_problem = MatchingProblem(inputs.labels, other.detections)
-        comparison = compare_kitti(
-            problem,
-            other_problem,
-            thresholds,
-            num_replicates=options.replicates,
-            progress=_bar("Resampling frames"),
-        )
-        names = [folder.resolve().name for folder in (options.detection_dir, options.compare)]
-        if names[0] == names[1]:
-            names = [str(options.detection_dir), str(options.compare)]
-        for table in comparison_tables(comparison, names):
-            console.print(table, highlight=False)
-        left_out = count_left_out(other_problem, list(thresholds), inputs.num_frames_left_out)
-        for table in left_out_tables(left_out, f"{names[1]}: "):
-            console.print(table, highlight=False)
-        for class_name, figures in comparison.as_dict().items():
-            tree[class_name]["comparison"] = {**figures, "left_out": left_out[class_name]}
-    for note in notes:
-        console.print(f"Note: {escape(note)}", highlight=False, soft_wrap=True)
-    _write(options, report, tree, console)
-    seconds = time.perf_counter() - started
-    console.print(f"{len(inputs.labels)} frames in {seconds:.1f} s", highlight=False)
-    return 0
-
-
-def _write(options: argparse.Namespace, report: Any, tree: Any, console: Console) -> None:
-    """Write the JSON file and the pictures, where asked for."""
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.json, (json.dumps(tree, indent=1) + "\n").encode())
-        console.print(f"All figures: {options.json}", highlight=False)
-    if options.plots is not None:
-        from ebm3d.evaluation.pictures import save_precision_recall
-
-        for path in save_precision_recall(report.evaluation, options.plots):
-            console.print(f"Picture: {path}", highlight=False)
-
-
-def _bar(description: str) -> Any:
-    """A progress bar on the terminal; none where errors go to a file."""
-    disable = not sys.stderr.isatty()
-    return lambda items: track(
-        list(items), description, console=_ERRORS, transient=True, disable=disable
-    )
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("label_dir", type=Path, help="folder of label files (label_2)")
-    add("detection_dir", type=Path, help="folder of result files, 16 columns")
-    text = "frames to evaluate, one id a line (default: those with a result file)"
-    add("--ids", type=Path, metavar="FILE", help=text)
-    text = "overlap thresholds (default: 0.5 to 0.9 for cars, 0.25 to 0.7 for the others)"
-    add("--iou", type=float, nargs="+", metavar="T", help=text)
-    add("--classes", nargs="+", default=CLASSES, metavar="NAME", help="of KITTI's")
-    add("--json", type=Path, metavar="FILE", help="file for all figures")
-    add("--plots", type=Path, metavar="DIR", help="folder for precision-recall pictures")
-    text = "second folder of results on the same frames: differences with bootstrap intervals"
-    add("--compare", type=Path, metavar="DIR", help=text)
-    add("--replicates", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
-    text = "take a missing result file as a frame without detections"
-    add("--missing-as-empty", action="store_true", help=text)
-    text = "borders in meters, 'inf' for none (default: 0 20 40 inf)"
-    bands = DISTANCE_BANDS
-    add("--distance-bands", type=float, nargs="+", default=bands, metavar="M", help=text)
-    add("--velodyne", type=Path, metavar="DIR", help="clouds: errors by points")
-    add("--calib", type=Path, metavar="DIR", help="calibrations, with --velodyne")
-    options = parser.parse_args(arguments)
-    if (options.velodyne is None) != (options.calib is None):
-        parser.error("--velodyne and --calib belong together")
-    if options.replicates < 1:
-        parser.error(f"--replicates must be at least 1, but got {options.replicates}")
-    if np.isnan(options.distance_bands).any():
-        parser.error("--distance-bands must be numbers")
-    return options
+    return commands.main(["evaluate", *(sys.argv[1:] if arguments is None else arguments)])
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def _by_folds(options: argparse.Namespace, frames: Any) -> tuple[Any, Any]:
     """Training by fold, and the folds."""
     from ebm3d.commands.console import ERRORS, show
     from ebm3d.refinement.audit_folds import assign_folds, read_groups
-    from ebm3d.refinement.from_labels import energy_without, frequent_classes
+    from ebm3d.refinement.from_labels import energy_without
 
     results = frames.labels.frames
     ids = [frame.frame_id for frame in results]
@@ -95,17 +95,14 @@ def _by_folds(options: argparse.Namespace, frames: Any) -> tuple[Any, Any]:
         show("Note: frames of one drive may be in different folds; --groups keeps them together",
              ERRORS)  # fmt: skip
     folds = assign_folds(groups, [len(frame) for frame in results], options.folds)
-    names = frequent_classes(results)
 
     def progress(fold: int, step: int, loss: float) -> None:
         if step % 100 == 0:
             line = f"fold {fold + 1} of {options.folds}: step {step} of {options.steps}, "
             show(f"{line}loss {loss:.2f}", ERRORS)
 
-    train = energy_without(
-        frames, folds, names, options.steps, device=options.device, progress=progress
-    )
-    return train, folds
+    device, steps = options.device, options.steps
+    return energy_without(frames, folds, steps, device=device, progress=progress), folds
 
 
 def _table(audit: LabelAudit) -> Any:

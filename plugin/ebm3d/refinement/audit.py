@@ -86,10 +86,10 @@ class LabelAudit:
         """Why a label is not judged; empty if it is."""
         if self.is_judged[label]:
             return ""
-        if self.names[label] not in self.shifts:
-            return "class unknown to the energy"
         number = self.num_points[label]
-        return f"{number} point{'s' if number != 1 else ''}, fewer than {self.min_points}"
+        if number < self.min_points:
+            return f"{number} point{'s' if number != 1 else ''}, fewer than {self.min_points}"
+        return "no energy for its class"
 
 
 def audit_labels(
@@ -113,14 +113,14 @@ def audit_labels(
     folds = np.zeros(len(frames), dtype=np.int64) if folds is None else folds
     parts: list[tuple[FrameResults, RefinedFrame, NDArray[np.int64]]] = []
     places: list[int] = []
-    class_names: tuple[str, ...] = ()
+    class_names: dict[str, None] = {}
     for fold in np.unique(folds).tolist():
         of_fold = energy if isinstance(energy, PointsEnergy) else energy(fold)
-        class_names = of_fold.settings.class_names
+        class_names.update(dict.fromkeys(of_fold.settings.class_names))
         rows = np.flatnonzero(folds == fold).tolist()
         parts += _climbed(of_fold, (frames[row] for row in rows), min_points)
         places += rows
-    return _judged([parts[i] for i in np.argsort(places)], class_names, min_points)
+    return _judged([parts[i] for i in np.argsort(places)], list(class_names), min_points)
 
 
 def _climbed(

@@ -77,7 +77,6 @@ def new_energy(
 def energy_without(
     frames: Sequence[tuple[FrameResults, NDArray[np.float32]]],
     folds: NDArray[np.int64],
-    class_names: Sequence[str],
     num_steps: int,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -88,7 +87,6 @@ def energy_without(
     Args:
         frames: labels with their points.
         folds: of the frames.
-        class_names: to train on.
         num_steps: of each training.
         seed: of weights, order and noise.
         device: to train on.
@@ -97,9 +95,10 @@ def energy_without(
 
     def train(fold: int) -> PointsEnergy:
         """An energy that has not seen the fold."""
-        others = (frames[row] for row in np.flatnonzero(folds != fold).tolist())
-        known = training_frames(others, class_names)
-        energy = new_energy(known, class_names, seed).to(device)
+        others = [frames[row] for row in np.flatnonzero(folds != fold).tolist()]
+        names = frequent_classes(frame for frame, _ in others)
+        known = training_frames(others, names)
+        energy = new_energy(known, names, seed).to(device)
 
         def report(step: int, loss: float) -> None:
             if progress is not None:

@@ -9,7 +9,10 @@ from importlib import import_module
 
 # What each does, and the word for what a failed one has not done.
 COMMANDS = {
-    "train-energy": ("train an energy: clouds and labels (or none, simulated) -> a file", "trained"),
+    "train-energy": (
+        "train an energy: clouds and labels (or none, simulated) -> a file",
+        "trained",
+    ),
     "fit-trust": ("fit how far to trust an energy beside your detector", "fitted"),
     "refine": ("refine the boxes of any detector: result files and clouds -> the same", "refined"),
     "audit-labels": ("find labels that are wrong, and propose corrections", "audited"),

@@ -42,10 +42,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--groups", type=Path, metavar="FILE", help=text)
     text = "of the training of each fold (default: %(default)s)"
     add("--steps", type=int, default=1500, help=text)
-    text = "class names of the labels that mean others: --map car=Car"
+    text = "class names of the labels that mean others: car=Car"
     add("--map", nargs="+", default=[], metavar="NAME=NAME", help=text)
-    text = "labels of this unlikeliness or more are replaced in the copy (default: %(default)g)"
-    add("--threshold", type=float, default=40.0, metavar="U", help=text)
+    text = "labels of this unlikeliness or more (standard deviations above the class's median) are "
+    text += "replaced in the copy (default: %(default)g)"
+    add("--threshold", type=float, default=3.0, metavar="U", help=text)
     add("--pictures", type=int, default=20, metavar="N", help="(default: %(default)s)")
     add("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
 
@@ -75,7 +76,10 @@ def run(options: argparse.Namespace) -> int:
     out = console()
     out.print(_table(audit), highlight=False)
     write_audit(options.out, frames, audit, options.threshold, options.pictures)
-    judged, number = int(audit.is_judged.sum()), int(corrected_labels(audit, options.threshold).sum())
+    judged, number = (
+        int(audit.is_judged.sum()),
+        int(corrected_labels(audit, options.threshold).sum()),
+    )
     show(f"{judged} of {len(audit)} labels were judged; {number} of {options.threshold:g} or more "
          f"are replaced in {options.out / 'corrected'}", out)  # fmt: skip
     show(f"Page: {options.out / PAGE} ({time.perf_counter() - started:.0f} s)", out)

@@ -1,20 +1,20 @@
-"""Labels that are unlikely: an energy's best box near each of them, and how far off it is.
+"""Labels that are unlikely: the density of an energy at each label, and its best box near it.
 
-N labels of all frames; C classes.
+N labels of all frames; C classes; S boxes around a label.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import chi2
 from torch import Tensor
 
-from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.boxes.points_in_boxes import points_in_boxes
 from ebm3d.datasets.results import FrameResults
@@ -26,14 +26,14 @@ FloatArray = NDArray[np.float64]
 LabelledFrame = tuple[FrameResults, NDArray[np.float32]]
 EnergyOfFold = Callable[[int], PointsEnergy]
 
-# Standard deviations along, across, up (m), of length, width, height (log ratio), yaw (rad): of
-# the errors that are looked for, and of those that all labels have.
-_SOUGHT_STD: Row = (0.35, 0.30, 0.15, 0.15, 0.15, 0.12, 0.17)
-_USUAL_STD: Row = (0.10, 0.06, 0.06, 0.04, 0.04, 0.04, 0.03)
-_TEMPERATURE = 3.0
+# Errors that are looked for, standard deviations along, across, up (m), of length, width, height
+# (log ratio), yaw (rad).
+ERROR_STD: Row = (0.35, 0.30, 0.15, 0.15, 0.15, 0.12, 0.17)
+MIN_POINTS = 5
+_TEMPERATURE = 4.0  # of f in the unlikeliness
+_NUM_SAMPLES = 256
 _NUM_STEPS = 15
 _LEAST_LABELS = 20  # of a class, below which no systematic difference is subtracted
-MIN_POINTS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +49,11 @@ class LabelAudit:
             labels where these are not judged.
         std: ``(N, 7)`` standard deviations of x, y, z, sizes (m), yaw (rad) of the proposals; NaN
             where not judged.
-        unlikeliness: ``(N,)`` squared Mahalanobis distance of the label from the proposal,
-            scaled so that half of the labels of a class are below 6.3 (the median of chi-squared
-            with 7 degrees of freedom); NaN where not judged.
+        unlikeliness: ``(N,)`` u of :func:`audit_labels` less its median, in (robust) standard
+            deviations, of the labels of the class; NaN where not judged.
         num_points: ``(N,)`` in the label.
-        shifts: by class, ``(7,)`` median difference of labels from the energy's boxes, along,
-            across, up (m), sizes (log ratio), yaw (rad), which was subtracted.
+        shifts: by class, ``(7,)`` median difference of labels from the maxima of f, along, across,
+            up (m), sizes (log ratio), yaw (rad), which was subtracted.
         min_points: labels of fewer points are not judged.
     """
 
@@ -80,7 +79,7 @@ class LabelAudit:
 
     def order(self) -> NDArray[np.int64]:
         """Labels from the least likely one on; those that are not judged come last."""
-        return np.argsort(-np.nan_to_num(self.unlikeliness, nan=-1.0), kind="stable")
+        return np.argsort(-np.nan_to_num(self.unlikeliness, nan=-np.inf), kind="stable")
 
     def reason(self, label: int) -> str:
         """Why a label is not judged; empty if it is."""
@@ -98,11 +97,15 @@ def audit_labels(
     folds: NDArray[np.int64] | None = None,
     min_points: int = MIN_POINTS,
 ) -> LabelAudit:
-    """Judge labels by an energy, or by one for each fold that has not seen its frames.
+    r"""Judge labels by an energy, or by one for each fold that has not seen its frames.
 
-    Each label climbs the posterior of an energy and of large errors of labels; the curvature there
-    is the uncertainty. What labels of a class have in common against the maxima, a convention of
-    the data set, is no error of a label: the median is subtracted.
+    A label y is as unlikely as boxes around it, with errors e of labels, are likely in its place:
+
+    .. math:: u(y) = \log \mathrm{E}_e \exp\frac{f(y \oplus e - b)}{\tau} - \frac{f(y - b)}{\tau}
+
+    where b is what labels of the class have in common against the maxima of f, a convention of the
+    data set and no error of a label. The proposal is the maximum of f and the density of e, plus b;
+    the curvature there is its uncertainty.
 
     Args:
         frames: labels with their points ``(P, 4)``.
@@ -111,84 +114,118 @@ def audit_labels(
         min_points: labels of fewer points are not judged.
     """
     folds = np.zeros(len(frames), dtype=np.int64) if folds is None else folds
-    parts: list[tuple[FrameResults, RefinedFrame, NDArray[np.int64]]] = []
-    places: list[int] = []
-    class_names: dict[str, None] = {}
+    energies: dict[int, PointsEnergy] = {}
+    parts: dict[int, tuple[FrameResults, RefinedFrame]] = {}
     for fold in np.unique(folds).tolist():
-        of_fold = energy if isinstance(energy, PointsEnergy) else energy(fold)
-        class_names.update(dict.fromkeys(of_fold.settings.class_names))
+        energies[fold] = energy if isinstance(energy, PointsEnergy) else energy(fold)
         rows = np.flatnonzero(folds == fold).tolist()
-        parts += _climbed(of_fold, (frames[row] for row in rows), min_points)
-        places += rows
-    return _judged([parts[i] for i in np.argsort(places)], list(class_names), min_points)
-
-
-def _climbed(
-    energy: PointsEnergy, frames: Iterable[LabelledFrame], min_points: int
-) -> Iterator[tuple[FrameResults, RefinedFrame, NDArray[np.int64]]]:
-    """Frames, their labels after the ascent, and the number of points in each."""
-    trust = ClassTrust(_TEMPERATURE, _SOUGHT_STD)
-    names = list(energy.settings.class_names)
-    refiner = BoxRefiner(energy, Trust((trust,) * len(names)), _NUM_STEPS)
-    read: list[tuple[FrameResults, NDArray[np.int64]]] = []
-
-    def starts() -> Iterator[DetectedFrame]:
-        """Frames with the labels that are judged."""
-        for frame, points in frames:
-            num_points = points_in_boxes(points, frame.boxes[:, :7]).sum(axis=0)
-            read.append((frame, num_points))
-            numbers = [names.index(n) if n in names else -1 for n in frame.names.tolist()]
-            labels = np.where(num_points < min_points, -1, np.array(numbers, dtype=np.int64))
-            yield DetectedFrame(points, frame.boxes[:, :7], labels)
-
-    for row, climbed in enumerate(refiner(starts())):
-        frame, num_points = read[row]
-        yield frame, climbed, num_points
-
-
-def _judged(
-    parts: Sequence[tuple[FrameResults, RefinedFrame, NDArray[np.int64]]],
-    class_names: Sequence[str],
-    min_points: int,
-) -> LabelAudit:
-    """Distances of all labels from where they climbed to."""
-    frames, climbed = [part[0] for part in parts], [part[1] for part in parts]
-    names = np.concatenate([frame.names for frame in frames])
-    labels = np.concatenate([frame.boxes[:, :7] for frame in frames])
-    maxima = np.concatenate([frame.boxes for frame in climbed])
-    covariance = np.concatenate([frame.box_covariance for frame in climbed])
-    coding = LocalCoding(torch.from_numpy(maxima), torch.ones(maxima.shape, dtype=torch.float64))
-    offsets = coding.encode(torch.from_numpy(labels))
-    jacobian = coding.jacobian(torch.zeros_like(offsets)).numpy()
-    difference = offsets.numpy()
-    known = np.isfinite(covariance).all(axis=(1, 2))
-    unlikeliness = np.full(len(labels), np.nan)
-    proposals, shifts = labels.copy(), {}
-    decoded = np.zeros_like(difference)
-    for name in class_names:
-        rows = np.flatnonzero(known & (names == name))
-        shift = np.zeros(7)
-        if len(rows) >= _LEAST_LABELS:
-            shift = np.median(difference[rows], axis=0)
-        shifts[name] = shift
-        decoded[rows] = shift
-        usual = jacobian[rows] * np.square(_USUAL_STD) @ jacobian[rows].transpose(0, 2, 1)
-        residual = (jacobian[rows] @ (difference[rows] - shift)[..., None])
-        distance = residual * np.linalg.solve(covariance[rows] + usual, residual)
-        unlikeliness[rows] = distance.sum(axis=(1, 2))
-        if len(rows) >= _LEAST_LABELS:
-            unlikeliness[rows] *= chi2.median(7) / np.median(unlikeliness[rows])
-    moved = coding.decode(torch.from_numpy(decoded)).numpy()
-    proposals[known] = moved[known]
+        climbed = _climb(energies[fold], (frames[row] for row in rows), min_points)
+        parts.update(zip(rows, climbed, strict=True))
+    labels, results = zip(*(parts[row] for row in range(len(frames))), strict=True)
+    names = np.concatenate([frame.names for frame in labels])
+    boxes = np.concatenate([frame.boxes[:, :7] for frame in labels])
+    proposals, shift, shifts = _proposals(boxes, results, names)
+    starts = np.cumsum([0, *map(len, labels)])
+    unlikeliness, num_points = np.full(len(boxes), np.nan), np.zeros(len(boxes), dtype=np.int64)
+    for row, fold in enumerate(folds.tolist()):
+        rows = slice(starts[row], starts[row + 1])
+        detected, num_points[rows] = _labels_to_judge(energies[fold], *frames[row], min_points)
+        unlikeliness[rows] = _unlikeliness(energies[fold], detected, shift[rows])
+    for name in shifts:
+        unlikeliness[names == name] = _standardized(unlikeliness[names == name])
     return LabelAudit(
-        np.repeat([frame.frame_id for frame in frames], [len(frame) for frame in frames]),
-        np.concatenate([np.arange(len(frame)) for frame in frames]),
+        np.repeat([frame.frame_id for frame in labels], np.diff(starts)),
+        np.concatenate([np.arange(len(frame)) for frame in labels]),
         names,
-        labels,
+        boxes,
         proposals,
-        np.concatenate([frame.box_std for frame in climbed]),
+        np.concatenate([frame.box_std for frame in results]),
         unlikeliness,
-        np.concatenate([part[2] for part in parts]),
+        num_points,
         shifts,
         min_points,
     )
+
+
+def _labels_to_judge(
+    energy: PointsEnergy, frame: FrameResults, points: NDArray[np.float32], min_points: int
+) -> tuple[DetectedFrame, NDArray[np.int64]]:
+    """A frame whose class is -1 where labels are not judged, and the number of points in each."""
+    boxes, class_names = frame.boxes[:, :7], energy.settings.class_names
+    num_points = points_in_boxes(points, boxes).sum(axis=0)
+    labels = np.full(len(boxes), -1)
+    for number, name in enumerate(class_names):
+        labels[(frame.names == name) & (num_points >= min_points)] = number
+    return DetectedFrame(points, boxes, labels), num_points
+
+
+def _climb(
+    energy: PointsEnergy, frames: Iterable[LabelledFrame], min_points: int
+) -> Iterator[tuple[FrameResults, RefinedFrame]]:
+    """Frames, and their labels after the ascent of f and the density of errors."""
+    trust = Trust((ClassTrust(1.0, ERROR_STD),) * len(energy.settings.class_names))
+    labels: list[FrameResults] = []
+
+    def starts() -> Iterator[DetectedFrame]:
+        """Frames as the refiner reads them."""
+        for frame, points in frames:
+            labels.append(frame)
+            yield _labels_to_judge(energy, frame, points, min_points)[0]
+
+    for row, climbed in enumerate(BoxRefiner(energy, trust, _NUM_STEPS)(starts())):
+        yield labels[row], climbed
+
+
+def _proposals(
+    boxes: FloatArray, climbed: Sequence[RefinedFrame], names: NDArray[np.str_]
+) -> tuple[FloatArray, FloatArray, dict[str, FloatArray]]:
+    """Maxima plus what is systematic; that, of each label ``(N, 7)`` and by class."""
+    maxima = np.concatenate([frame.boxes for frame in climbed])
+    moved = np.concatenate([frame.moved for frame in climbed])
+    coding = _meters(maxima)
+    offsets = coding.encode(torch.from_numpy(boxes)).numpy()
+    shift, shifts = np.zeros_like(boxes), {}
+    for name in np.unique(names[moved]).tolist():
+        rows = moved & (names == name)
+        if rows.sum() >= _LEAST_LABELS:
+            shift[rows] = np.median(offsets[rows], axis=0)
+        shifts[name] = shift[rows][0]
+    proposals = coding.decode(torch.from_numpy(shift)).numpy()
+    return np.where(moved[:, None], proposals, boxes), shift, shifts
+
+
+def _unlikeliness(energy: PointsEnergy, frame: DetectedFrame, shift: FloatArray) -> FloatArray:
+    """u of the labels of a frame, ``(N,)``; NaN where they are not judged."""
+    result = np.full(len(frame.boxes), np.nan)
+    rows = np.flatnonzero(frame.labels >= 0)
+    if len(rows):
+        parameter = next(energy.parameters())
+        centers = _meters(frame.boxes[rows]).decode(torch.from_numpy(-shift[rows])).to(parameter)
+        labels = torch.from_numpy(frame.labels[rows]).to(parameter.device)
+        f = energy.around([torch.from_numpy(frame.points).to(parameter)], centers, labels)
+        coding = LocalCoding(centers, centers.new_tensor(ERROR_STD).expand(len(rows), -1))
+        with torch.no_grad():
+            near = f(coding.decode(_errors().to(parameter).expand(len(rows), -1, -1)))
+            log_mean = torch.logsumexp(near / _TEMPERATURE, dim=1) - math.log(_NUM_SAMPLES)
+            result[rows] = (log_mean - f(centers) / _TEMPERATURE).cpu().numpy()
+    return result
+
+
+def _standardized(values: FloatArray) -> FloatArray:
+    """Values less their median, in units of the median deviation that a Gaussian's would have."""
+    values = values - np.nanmedian(values)
+    deviation = float(np.nanmedian(np.abs(values)))
+    return values / (1.4826 * deviation or 1.0)
+
+
+@functools.cache
+def _errors() -> Tensor:
+    """Errors in standard deviations, ``(S, 7)``: the same for all labels, symmetric."""
+    half = torch.randn(_NUM_SAMPLES // 2, 7, generator=torch.Generator().manual_seed(0))
+    return torch.cat((half, -half))
+
+
+def _meters(boxes: FloatArray) -> LocalCoding:
+    """Residuals in meters, log ratios and radians around boxes."""
+    reference = torch.from_numpy(boxes)
+    return LocalCoding(reference, torch.ones_like(reference))

@@ -110,7 +110,16 @@ def _table(audit: LabelAudit, corrected: NDArray[np.bool_]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     boxes = [f"{kind}_{name}" for kind in ("label", "proposal", "std") for name in _COLUMNS]
     moves = [f"difference_{name}" for name in _AXES]
-    head = ("frame", "row", "class", "unlikeliness", "corrected", "points", "distance", "not_judged")
+    head = (
+        "frame",
+        "row",
+        "class",
+        "unlikeliness",
+        "corrected",
+        "points",
+        "distance",
+        "not_judged",
+    )
     writer.writerow([*head, *boxes, *moves])
     distance = np.hypot(*audit.labels[:, :2].T)
     values = np.hstack((audit.labels, audit.proposals, audit.std, differences(audit)))
@@ -139,7 +148,9 @@ def _write_page(
     number = {frame.frame_id: i for i, frame in enumerate(frames.labels.frames)}
     moved, parts = differences(audit), [_HEAD, "<h1>Label audit</h1>\n<p>", _summary(audit)]
     parts.append(f" {corrected.sum()} of {threshold:g} or more are replaced by their proposals in ")
-    parts.append(f'<a href="{CORRECTED}">{CORRECTED}</a>; all are in <a href="{TABLE}">{TABLE}</a>.')
+    parts.append(
+        f'<a href="{CORRECTED}">{CORRECTED}</a>; all are in <a href="{TABLE}">{TABLE}</a>.'
+    )
     parts.append(" Orange, dashed: label; blue: proposal; the stroke points ahead.</p>\n")
     for place, i in enumerate(shown.tolist(), start=1):
         picture = f"{_PICTURES}/{place:04d}.png"

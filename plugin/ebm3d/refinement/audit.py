@@ -31,7 +31,7 @@ EnergyOfFold = Callable[[int], PointsEnergy]
 ERROR_STD: Row = (0.35, 0.30, 0.15, 0.15, 0.15, 0.12, 0.17)
 MIN_POINTS = 5
 _TEMPERATURE = 4.0  # of f in the unlikeliness
-_NUM_SAMPLES = 256
+_NUM_SAMPLES = 512
 _NUM_STEPS = 15
 _LEAST_LABELS = 20  # of a class, below which no systematic difference is subtracted
 

@@ -65,7 +65,7 @@ def check_labels(
     if sideways:
         findings.append((True, _sideways_problem(sideways, len(listed), folder)))
     if not findings or sideways:
-        findings += _check_readings(table, listed, folder, read_cloud, far=bool(sideways))
+        findings += check_readings(table, listed, folder, read_cloud, far=bool(sideways))
     if not findings:
         findings = [*check_widths(table, listed, folder), *check_empty_classes(table, folder)]
     if not findings and len(table.objects) < MIN_OBJECTS:
@@ -77,10 +77,25 @@ def check_labels(
     return errors, [problem for is_error, problem in findings if not is_error]
 
 
-def _check_readings(
-    table: LabelTable, frames: list[KittiFrame], folder: Path, read_cloud: ReadCloud, far: bool
+def check_readings(
+    table: LabelTable,
+    frames: list[KittiFrame],
+    folder: Path,
+    read_cloud: ReadCloud,
+    *,
+    far: bool = False,
+    remedy_of: Callable[[str, bool], str] = readings.remedy_of,
 ) -> list[Finding]:
-    """Labels that fit the clouds better when read in another way, or not at all."""
+    """Find boxes that fit the clouds better when read in another way, or not at all.
+
+    Args:
+        table: the objects of all frames.
+        frames: of the data set; neighbors by name are taken for neighbors in time.
+        folder: of the files, for the reports.
+        read_cloud: from a frame id to its points, ``(P, >= 3)``.
+        far: try other frames of reference even where boxes hold points.
+        remedy_of: from a reading, and whether there is no camera, to what to do about it.
+    """
     empty = table.num_points == 0
     share = float(empty.mean())
     chosen = _sample(table)
@@ -105,7 +120,7 @@ def _check_readings(
             got += (
                 f"; so some of the labels, as in {frame_name(frames, table, chosen[fit.rows[0]])}"
             )
-        remedy = readings.remedy_of(name, frames[0].lidar_only)
+        remedy = remedy_of(name, frames[0].lidar_only)
         problem = Problem(folder, None, "boxes around the points of the objects", got, remedy)
         is_error = fit.more >= (MIN_OBJECTS if some is None else _MAX_WRONG * fit.num)
         return [(is_error, problem)]
@@ -172,7 +187,8 @@ def _far_counts(
 ) -> dict[str, NDArray[np.int64]]:
     """Points of the chosen objects in each of the far readings."""
     counts: dict[str, list[NDArray[np.int64]]] = {}
-    by_id = np.argsort([int(frame.frame_id) for frame in frames])
+    names = [frame.frame_id for frame in frames]
+    by_id = np.array(sorted(range(len(names)), key=lambda i: (len(names[i]), names[i])))
     offsets = []
     for index, is_chosen, boxes in _by_frame(table, frames, chosen):
         points = read_cloud(frames[index].frame_id)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 # Of files that people have in place of those that are read.
 _SUFFIXES = (
@@ -82,3 +85,23 @@ def _same_number(path: Path) -> str | None:
         return None
     names = [f"{int(path.stem):0{digits}d}{path.suffix}" for digits in (6, 1, 10)]
     return next((name for name in names if (path.parent / name).is_file()), None)
+
+
+class Collected:
+    """What several readers find wrong, raised once."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def attempt(self, read: Callable[..., _T], *args: Any, **options: Any) -> _T | None:
+        """Call a reader; keep its problems and return None if it raises them."""
+        try:
+            return read(*args, **options)
+        except DataError as error:
+            self.problems += error.problems
+            return None
+
+    def check(self) -> None:
+        """Raise all that was kept, if anything."""
+        if self.problems:
+            raise DataError(self.problems)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ebm3d.boxes.points_in_boxes import points_in_boxes
 from ebm3d.refinement.points_energy import PointsEnergy
 from ebm3d.refinement.trust import Trust
 from ebm3d.refiners import QuasiNewtonAscent, laplace_approximation
 from ebm3d.refiners.posterior import BoxPosterior
+from ebm3d.refiners.scorers import Scorer
 
 FloatArray = NDArray[np.float64]
 
@@ -31,11 +34,28 @@ class DetectedFrame:
         points: ``(P, 4)`` x, y, z (m, LiDAR frame), intensity in [0, 1]; float32.
         boxes: ``(N, 7)`` or ``(N, 9)``, LiDAR frame, z at the bottom; velocities are left out.
         labels: ``(N,)`` class of the energy, -1 for another one.
+        scores: ``(N,)`` of any range.
     """
 
     points: NDArray[np.float32]
     boxes: FloatArray
     labels: NDArray[np.int64]
+    scores: FloatArray
+
+    @cached_property
+    def is_valid(self) -> NDArray[np.bool_]:
+        """``(N,)`` whether a box is finite, with positive sizes, and of a class of the energy."""
+        boxes = self.boxes[:, :7]
+        valid = np.isfinite(boxes).all(axis=1) & (boxes[:, 3:6] > 0).all(axis=1)
+        return np.asarray(valid & (self.labels >= 0))
+
+    @cached_property
+    def num_points(self) -> NDArray[np.int64]:
+        """``(N,)`` points in each box; 0 where it is not valid."""
+        counts = np.zeros(len(self.boxes), dtype=np.int64)
+        which = self.is_valid
+        counts[which] = points_in_boxes(self.points, self.boxes[which, :7]).sum(axis=0)
+        return counts
 
 
 @dataclass(frozen=True)
@@ -50,6 +70,8 @@ class RefinedFrame:
         box_std: ``(N, 7)`` standard deviations of x, y, z, sizes (m) and yaw (rad), of the
             posterior's curvature.
         box_covariance: ``(N, 7, 7)``.
+        features: ``(N, 4)`` what :class:`ebm3d.refinement.trust.FitProbability` reads.
+        probability: ``(N,)`` that the box fits, where trust has learned it.
     """
 
     boxes: FloatArray
@@ -58,6 +80,8 @@ class RefinedFrame:
     f_refined: FloatArray
     box_std: FloatArray
     box_covariance: FloatArray
+    features: FloatArray
+    probability: FloatArray
 
 
 class BoxRefiner:
@@ -88,66 +112,70 @@ class BoxRefiner:
                 batch, count = [], 0
         yield from self._refine(batch)
 
-    def posterior(
-        self, points: Sequence[Tensor], boxes: Tensor, labels: Tensor, frame_index: Tensor
-    ) -> BoxPosterior:
-        """Return g around boxes ``(N, 7)``; arguments as of :meth:`PointsEnergy.around`."""
-        return self.trust.posterior(
-            self.energy.around(points, boxes, labels, frame_index), boxes, labels
-        )
+    def climb(
+        self, f: Scorer, boxes: Tensor, labels: Tensor, num_points: Tensor
+    ) -> tuple[BoxPosterior, Tensor]:
+        """Return g of boxes ``(N, 7)`` and the boxes ``(N, 7)`` that its ascent leads to.
 
-    def climb(self, g: BoxPosterior, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Return boxes ``(N, 7)`` after the ascent of g."""
-        scale = torch.tensor([row.std for row in self.trust.classes])
-        sizes = torch.tensor(self.energy.settings.mean_sizes)
-        scale[:, 3:6] *= sizes  # steps are in meters
+        Args:
+            f: the energy bound to the boxes.
+            boxes: detected.
+            labels: ``(N,)`` classes.
+            num_points: ``(N,)`` in the boxes.
+        """
+        g = self.trust.posterior(f, boxes, labels, num_points)
+        std = self.trust.coding(boxes, labels, num_points).noise_std
+        rows, kinds = torch.unique(torch.cat((labels[:, None], std), 1), dim=0, return_inverse=True)
+        scale = rows[:, 1:].clone()
+        sizes = torch.tensor(self.energy.settings.mean_sizes, device=boxes.device)
+        scale[:, 3:6] *= sizes[rows[:, 0].long()]  # steps are in meters
         ascent = QuasiNewtonAscent(
             self.num_steps, step_scale=scale.tolist(), max_step=1.0, max_displacement=4.0
         )
-        return ascent(g, boxes, labels).boxes
+        return g, ascent(g, boxes, kinds).boxes
 
     def _refine(self, batch: Sequence[DetectedFrame]) -> Iterator[RefinedFrame]:
         """Refine the boxes of some frames together."""
-        chosen = [self._can_move(frame) for frame in batch]
-        device = next(self.energy.parameters()).device
-        rows = [frame.boxes[which, :7] for frame, which in zip(batch, chosen, strict=True)]
-        if not sum(map(len, rows)):
-            yield from (
-                _frame(frame, which, {}) for frame, which in zip(batch, chosen, strict=True)
-            )
+        moved = [self._can_move(frame) for frame in batch]
+        if not sum(map(np.count_nonzero, moved)):
+            yield from (_frame(frame, which, {}) for frame, which in zip(batch, moved, strict=True))
             return
-        boxes = torch.from_numpy(np.concatenate(rows)).float().to(device)
-        labels = np.concatenate([f.labels[w] for f, w in zip(batch, chosen, strict=True)])
-        classes = torch.from_numpy(labels).to(device)
-        sizes = [len(part) for part in rows]
-        index = torch.repeat_interleave(torch.tensor(sizes)).to(device)
+        device = next(self.energy.parameters()).device
+        pairs = list(zip(batch, moved, strict=True))
+        boxes, labels, points, scores = (
+            torch.from_numpy(np.concatenate([getattr(f, name)[which] for f, which in pairs]))
+            for name in ("boxes", "labels", "num_points", "scores")
+        )
+        boxes = boxes[:, :7].float().to(device)
+        labels, points, scores = labels.to(device), points.to(device), scores.float().to(device)
+        sizes = torch.tensor([int(which.sum()) for which in moved])
+        index = torch.repeat_interleave(sizes).to(device)
         clouds = [torch.from_numpy(frame.points).to(device) for frame in batch]
         with torch.no_grad():
-            f = self.energy.around(clouds, boxes, classes, index)
-            g = self.trust.posterior(f, boxes, classes)
-            refined = self.climb(g, boxes, classes)
-            std = self.trust.coding(refined, classes).noise_std
+            f = self.energy.around(clouds, boxes, labels, index)
+            g, refined = self.climb(f, boxes, labels, points)
+            std = self.trust.coding(refined, labels, points).noise_std
             density = laplace_approximation(g, refined, std).distribution(torch.pi)
+            before, after = f(boxes), f(refined)
+            features = torch.stack((scores, after, after - before, torch.log1p(points)), dim=1)
             fields = {
                 "boxes": refined,
-                "f_initial": f(boxes),
-                "f_refined": f(refined),
+                "f_initial": before,
+                "f_refined": after,
                 "box_std": density.std,
                 "box_covariance": density.covariance,
+                "features": features,
+                "probability": self.trust.probability(features, labels),
             }
-        parts = [value.double().cpu().numpy() for value in fields.values()]
-        ends = np.cumsum(sizes)[:-1]
-        for frame, which, *values in zip(
-            batch, chosen, *(np.split(part, ends) for part in parts), strict=True
-        ):
-            yield _frame(frame, which, dict(zip(fields, values, strict=True)))
+        arrays = [value.double().cpu().split(sizes.tolist()) for value in fields.values()]
+        for (frame, which), *values in zip(pairs, *arrays, strict=True):
+            yield _frame(frame, which, {k: v.numpy() for k, v in zip(fields, values, strict=True)})
 
     def _can_move(self, frame: DetectedFrame) -> NDArray[np.bool_]:
         """Which boxes are refined."""
-        trusted = np.array([np.isfinite(row.temperature) for row in self.trust.classes] + [False])
-        boxes = frame.boxes[:, :7]
-        valid = np.isfinite(boxes).all(axis=1) & (boxes[:, 3:6] > 0).all(axis=1)
-        return np.asarray(valid & trusted[frame.labels] & (self.num_steps > 0))
+        labels, points = torch.from_numpy(frame.labels), torch.from_numpy(frame.num_points)
+        trusted = self.trust.is_trusted(labels, points).numpy()
+        return np.asarray(frame.is_valid & trusted & (self.num_steps > 0))
 
 
 def _frame(
@@ -155,9 +183,18 @@ def _frame(
 ) -> RefinedFrame:
     """Put the moved boxes among those that stay."""
     num = len(frame.boxes)
-    shapes = {"f_initial": (), "f_refined": (), "box_std": (7,), "box_covariance": (7, 7)}
-    result = {name: np.full((num, *shape), np.nan) for name, shape in shapes.items()}
     boxes = frame.boxes[:, :7].astype(np.float64)
+    result = {
+        name: np.full((num, *shape), np.nan)
+        for name, shape in {
+            "f_initial": (),
+            "f_refined": (),
+            "box_std": (7,),
+            "box_covariance": (7, 7),
+            "features": (4,),
+            "probability": (),
+        }.items()
+    }
     if fields:
         boxes[moved] = fields.pop("boxes")
         for name, values in fields.items():

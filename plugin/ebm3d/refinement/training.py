@@ -78,7 +78,6 @@ def train_energy(
     frames = [frame for frame in frames if len(frame.boxes)]
     if not frames:
         raise input_error("frames", "with at least one box", "none")
-    held_out = [frame for frame in held_out if len(frame.boxes)]
     augment = augmentation or Augmentation()
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(
@@ -93,7 +92,8 @@ def train_energy(
     best, best_loss, best_step = None, math.inf, num_steps
     every = max(1, num_steps // _NUM_CHECKS)
     for step in range(1, num_steps + 1):
-        batch, count = [], 0
+        batch: list[TrainingFrame] = []
+        count = 0
         while count < boxes_per_step and len(batch) < len(frames):
             order = order or torch.randperm(len(frames), generator=generator).tolist()
             frame = frames[order.pop()]
@@ -110,7 +110,7 @@ def train_energy(
             progress(step, loss.item())
         if held_out and (step % every == 0 or step == num_steps):
             losses[step] = held_out_loss(energy, held_out)
-            if losses[step] <= best_loss:
+            if losses[step] <= best_loss:  # never for NaN
                 best, best_loss, best_step = copy.deepcopy(energy.state_dict()), losses[step], step
     if best is not None:
         energy.load_state_dict(best)
@@ -119,15 +119,18 @@ def train_energy(
 
 @torch.no_grad()
 def held_out_loss(energy: PointsEnergy, frames: Sequence[TrainingFrame], seed: int = 0) -> float:
-    """Return the NCE loss per box (nats) on frames as they are, with noise of a fixed seed."""
+    """Return the NCE loss per box (nats) on frames as they are, with noise of a fixed seed.
+
+    NaN without boxes.
+    """
     device = next(energy.parameters()).device
     criterion = NCELoss(_CHECK_SAMPLES)
     total, count = 0.0, 0
     generator = torch.Generator(device).manual_seed(seed)
-    for frame in frames:
+    for frame in (frame for frame in frames if len(frame.boxes)):
         loss = _loss(energy, [frame], criterion, device, generator)
         total, count = total + float(loss) * len(frame.boxes), count + len(frame.boxes)
-    return total / count
+    return total / count if count else math.nan
 
 
 def _loss(

@@ -17,6 +17,7 @@ from ebm3d.datasets.nuscenes.annotations import LABEL_TABLES, Annotations, read_
 from ebm3d.datasets.nuscenes.poses import rotation_matrices
 from ebm3d.datasets.nuscenes.records import Rows
 from ebm3d.datasets.nuscenes.table_reader import TableReader
+from ebm3d.errors import input_error
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -99,6 +100,27 @@ class NuScenesTables:
     annotations: Annotations
     categories: list[str]
     instances: list[str]
+
+
+def find_tables(path: Path, version: str | None = None) -> Path:
+    """Return the folder of the tables of a version, in a data root or the path itself.
+
+    Raises:
+        ValueError: if there is none, or several and no version.
+    """
+    if (path / "scene.json").is_file():
+        if version not in (None, path.name):
+            raise input_error("version", f"{path.name}, whose tables {path} holds", version)
+        return path
+    folders = sorted(file.parent for file in path.glob("*/scene.json"))
+    names = [folder.name for folder in folders]
+    if version is None and len(folders) == 1:
+        return folders[0]
+    if version not in names:
+        got = f"{version!r}" if version else "none"
+        held = f"in {path} are tables of {', '.join(names) or 'no version'}"
+        raise input_error("version", "a folder with scene.json and the other tables", got, held)
+    return path / version
 
 
 def read_tables(root: str | Path, version: str) -> NuScenesTables:

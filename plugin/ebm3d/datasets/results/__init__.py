@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ebm3d.datasets.results.clouds import FrameClouds, LabelledFrames
+from ebm3d.datasets.results.doubts import doubtful_frame
 from ebm3d.datasets.results.frames import SIDE_FILE, FrameChanges, FrameResults, ResultFile
 from ebm3d.datasets.results.reading import read_label_set, read_results
 
@@ -13,6 +14,7 @@ __all__ = [
     "FrameResults",
     "LabelledFrames",
     "ResultFile",
+    "doubtful_frame",
     "read_label_set",
     "read_results",
 ]

@@ -79,6 +79,10 @@ class ResultFile(ABC):
         self.path, self.frames, self.has_scores = path, frames, has_scores
         raise_problems(path, check_frames(path, frames, has_scores))
 
+    def calibration_of(self, frame_id: str) -> KittiCalibration | None:
+        """The calibration of a frame whose boxes are in the camera frame; None in the LiDAR's."""
+        return None
+
     def unknown_names(self, known: Collection[str]) -> list[Problem]:
         """Describe class names that are none of ``known``, with the number of their boxes."""
         counts = Counter(name for frame in self.frames for name in frame.names.tolist())

@@ -89,6 +89,10 @@ class KittiResults(ResultFile):
             self._rows[frame_id] = rows
         super().__init__(folder, frames, scores)
 
+    def calibration_of(self, frame_id: str) -> KittiCalibration | None:
+        """See ``ResultFile``."""
+        return self._calibrations[frame_id] if self._origin is None else None
+
     def _write(self, folder: Path, changed: Mapping[str, FrameChanges]) -> bool:
         """Copy files; write those with moved boxes line by line."""
         for frame in self.frames:
@@ -154,6 +158,9 @@ def _boxes(table: KittiFrames, calibrations: Mapping[str, KittiCalibration]) -> 
         rows = np.flatnonzero(which == key)
         fields = (objects.location[rows], objects.dimensions[rows], objects.rotation_y[rows])
         boxes[rows] = boxes_from_camera(*fields, calibration)
+    # Beyond two turns as it is: degrees are told by their numbers.
+    is_turned = np.abs(objects.rotation_y) > 2 * np.pi
+    boxes[is_turned, 6] = -objects.rotation_y[is_turned] - np.pi / 2
     return boxes
 
 

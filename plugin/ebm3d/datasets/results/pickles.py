@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,12 +114,28 @@ class _Writer(pickle._Pickler):
     Pickle's own C class imports each; its Python class lets names be written as they are.
     """
 
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
+
     def save_global(self, obj: Any, name: str | None = None) -> None:
         """Write module and name of a type or function."""
-        name = name or obj.__name__
-        module = pickle.whichmodule(obj, name).replace("numpy._core", "numpy.core")
-        self.write(pickle.GLOBAL + f"{module}\n{name}\n".encode())
-        self.memoize(obj)
+        module = obj.__module__.replace("numpy._core", "numpy.core")
+        self.write(pickle.GLOBAL + f"{module}\n{name or obj.__name__}\n".encode())  # type: ignore[attr-defined]
+        self.memoize(obj)  # type: ignore[attr-defined]
+
+    def _save_array(self, array: NDArray[Any]) -> None:
+        """Write an array by the C class, ten times faster; without memo, it fits in anywhere."""
+        if array.dtype.hasobject:
+            self.save_reduce(*array.__reduce__(), obj=array)  # type: ignore[attr-defined]
+            return
+        file = io.BytesIO()
+        pickler = pickle.Pickler(file, _PROTOCOL)
+        pickler.fast = True
+        pickler.dump(array)
+        part = file.getvalue()[2:-1].replace(b"numpy._core.", b"numpy.core.", 1)
+        self.write(part)  # type: ignore[attr-defined]
+        self.memoize(array)  # type: ignore[attr-defined]
+
+    dispatch[np.ndarray] = _save_array
 
 
 def load_pickle(path: Path) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ebm3d.datasets.nuscenes.poses import headings, rotation_matrices
 from ebm3d.datasets.nuscenes.splits import OFFICIAL_SPLITS, SPLITS_FILE, scenes_of_split
-from ebm3d.datasets.nuscenes.tables import NuScenesTables, read_tables
+from ebm3d.datasets.nuscenes.tables import NuScenesTables, find_tables, read_tables
 from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.datasets.text import read_lines
 from ebm3d.errors import input_error
@@ -68,27 +68,6 @@ def read_table_truth(
     split = split or _default_split(folder)
     scenes = _scenes(split, folder)
     return tables_truth(read_tables(folder.parent, folder.name), scenes, split)
-
-
-def find_tables(path: Path, version: str | None = None) -> Path:
-    """Return the folder of the tables of a version, in a data root or the path itself.
-
-    Raises:
-        ValueError: if there is none, or several and no version.
-    """
-    if (path / "scene.json").is_file():
-        if version not in (None, path.name):
-            raise input_error("version", f"{path.name}, whose tables {path} holds", version)
-        return path
-    folders = sorted(file.parent for file in path.glob("*/scene.json"))
-    names = [folder.name for folder in folders]
-    if version is None and len(folders) == 1:
-        return folders[0]
-    if version not in names:
-        got = f"{version!r}" if version else "none"
-        held = f"in {path} are tables of {', '.join(names) or 'no version'}"
-        raise input_error("version", "a folder with scene.json and the other tables", got, held)
-    return path / version
 
 
 def _default_split(folder: Path) -> str:

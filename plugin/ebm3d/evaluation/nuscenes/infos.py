@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.datasets.nuscenes.classes import ATTRIBUTES, CLASSES
+from ebm3d.datasets.nuscenes.frames import global_boxes
 from ebm3d.datasets.nuscenes.poses import rotation_matrices, yaw_quaternions
 from ebm3d.datasets.nuscenes.splits import OFFICIAL_SPLITS
 from ebm3d.datasets.problems import DataError, Problem, unreadable
 from ebm3d.evaluation.nuscenes.boxes import FloatArray, GroundTruth, NuScenesBoxes, Racks
-from ebm3d.evaluation.nuscenes.lidar_frame import global_boxes
 from ebm3d.evaluation.nuscenes.protocol import RACK_CATEGORY
 
 _EXPECTED = "an info file (.pkl, version 1.1) with metainfo and data_list"

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ebm3d.datasets.nuscenes.classes import ATTRIBUTES, CLASSES
+from ebm3d.datasets.nuscenes.frames import boxes_from_global, global_boxes
 from ebm3d.errors import shape_error
 from ebm3d.evaluation.nuscenes.boxes import FloatArray, IntArray, NuScenesBoxes
 
@@ -39,46 +40,13 @@ def attributes_by_speed(class_index: ArrayLike, velocity: FloatArray) -> IntArra
     return table[np.asarray(class_index, dtype=np.int64), is_moving.astype(np.int64)]
 
 
-def global_boxes(boxes: FloatArray, transforms: FloatArray) -> tuple[FloatArray, ...]:
-    """Transform boxes of the LiDAR frame, z at the bottom, to the global frame.
-
-    Args:
-        boxes: ``(N, 7)`` or ``(N, 9)`` with velocities.
-        transforms: from LiDAR to global, ``(4, 4)`` or ``(N, 4, 4)``.
-
-    Returns:
-        Centers ``(N, 3)``, yaws ``(N,)`` and velocities ``(N, 2)``, NaN without.
-    """
-    rotation, translation = transforms[..., :3, :3], transforms[..., :3, 3]
-    middle = boxes[:, :3] + np.outer(boxes[:, 5] / 2, [0, 0, 1])
-    center = (rotation @ middle[..., None])[..., 0] + translation
-    zero = np.zeros(len(boxes))
-    heading = np.column_stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6]), zero])
-    heading = (rotation @ heading[..., None])[..., 0]
-    velocity = np.full((len(boxes), 2), np.nan)
-    if boxes.shape[1] > 7:
-        flat = np.column_stack([boxes[:, 7:9], zero])
-        velocity = (rotation @ flat[..., None])[:, :2, 0]
-    return center, np.arctan2(heading[:, 1], heading[:, 0]), velocity
-
-
 def boxes_of_samples(boxes: NuScenesBoxes, transforms: FloatArray) -> FloatArray:
     """Return boxes of the global frame in the LiDAR frame, ``z`` at the bottom, ``(N, 9)``.
 
     ``transforms`` ``(S, 4, 4)`` are those of the samples; vertical velocities are taken as 0.
     """
-    to_global = transforms[boxes.sample]
-    inverse = to_global[:, :3, :3].transpose(0, 2, 1)
-    zero = np.zeros(len(boxes))
-    vectors = (
-        boxes.translation - to_global[:, :3, 3],
-        np.column_stack([np.cos(boxes.yaw), np.sin(boxes.yaw), zero]),
-        np.column_stack([boxes.velocity, zero]),
-    )
-    center, heading, velocity = ((inverse @ vector[..., None])[..., 0] for vector in vectors)
-    center[:, 2] -= boxes.size[:, 2] / 2
-    yaw = np.arctan2(heading[:, 1], heading[:, 0])
-    return np.column_stack([center, boxes.size[:, [1, 0, 2]], yaw, velocity[:, :2]])
+    columns = (boxes.translation, boxes.size[:, [1, 0, 2]], boxes.yaw, boxes.velocity)
+    return boxes_from_global(*columns, transforms[boxes.sample])
 
 
 def detections_of_frame(

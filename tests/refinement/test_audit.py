@@ -35,7 +35,7 @@ class _PlantedEnergy(PointsEnergy):
         super().__init__(EnergySettings(("Car",), ((4.0, 1.7, 1.5),), ((0.1,) * 7,)))
         self.truth = torch.from_numpy(truth).float()
 
-    def around(self, points, boxes: Tensor, labels: Tensor, frame_index=None):  # type: ignore[no-untyped-def, override]  # noqa: ANN001, ANN201
+    def around(self, points, boxes: Tensor, labels: Tensor, frame_index=None):  # type: ignore[no-untyped-def, override]
         """See the base."""
         nearest = self.truth[torch.cdist(boxes[:, :2], self.truth[:, :2]).argmin(dim=1)]
         coding = LocalCoding(nearest, torch.tensor(_STD).expand(len(boxes), -1))

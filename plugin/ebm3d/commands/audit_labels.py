@@ -1,4 +1,4 @@
-"""Find labels that are wrong: rank them by how far they are from an energy's boxes.
+"""Find labels that are wrong: rank them by how unlikely an energy finds them.
 
 Without --energy, energies are trained on the labels themselves, by folds: no label is judged by one
 that has seen its frame. The labels are left as they are; a corrected copy is written beside a table
@@ -12,119 +12,128 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ebm3d.commands.options import CLOUDS, LABELS, add_data_options
+
 if TYPE_CHECKING:
+    import torch
+    from rich.table import Table
+
+    from ebm3d.datasets.results import LabelledFrames
     from ebm3d.refinement.audit import LabelAudit
 
 _EXAMPLE = """\
-in:   labels (KITTI's label_2 with --calib, labels in the LiDAR frame, info files of OpenPCDet)
-      and clouds (.bin, .pcd.bin, .npy, .ply, .pcd)
+in:   labels and the clouds of their frames
 out:  DIR/labels.csv, DIR/index.html with DIR/pictures, DIR/corrected
 examples:
   ebm3d audit-labels training/label_2 training/velodyne --calib training/calib --out audit
-  ebm3d audit-labels LABELS CLOUDS --energy energy.pt --out audit     # trained on other frames
-  ebm3d audit-labels LABELS CLOUDS --groups frames.csv --out audit    # drives stay in one fold"""
+  ebm3d audit-labels LABELS CLOUDS --energy energy.pt --out audit   # trained on other frames
+  ebm3d audit-labels LABELS CLOUDS --init energy.pt --groups drives.csv --out audit"""
 _NUM_SHOWN = 10
+_REPORT_EVERY = 100
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.description, parser.epilog = __doc__, _EXAMPLE
     add = parser.add_argument
-    add("labels", type=Path, help="folder or file of labels")
-    add("clouds", type=Path, help="folder of point clouds, named as the frames of the labels")
+    add("labels", type=Path, metavar="LABELS", help=LABELS)
+    add("clouds", type=Path, metavar="CLOUDS", help=CLOUDS)
     add("--out", type=Path, required=True, metavar="DIR", help="new or empty folder")
-    text = "folder of KITTI calibration files, for labels in the camera frame"
-    add("--calib", type=Path, metavar="DIR", help=text)
-    text = "an energy that has not seen these frames (default: train by folds)"
+    text = "an energy that has not seen these frames (default: one is trained for each fold)"
     add("--energy", type=Path, metavar="FILE", help=text)
-    add("--folds", type=int, default=3, help="of the frames (default: %(default)s)")
-    text = "CSV: a frame and its group (drive, scene), which stays in one fold (default: none)"
+    text = "energy to start the trainings from, made on other frames, such as simulated ones"
+    add("--init", type=Path, metavar="FILE", help=text)
+    add("--folds", type=int, default=3, metavar="N", help="of frames (default: %(default)s)")
+    text = "CSV of frames and their groups (drives), which stay in one fold (default: none)"
     add("--groups", type=Path, metavar="FILE", help=text)
     text = "of the training of each fold (default: %(default)s)"
-    add("--steps", type=int, default=1500, help=text)
-    text = "class names of the labels that mean others: car=Car"
-    add("--map", nargs="+", default=[], metavar="NAME=NAME", help=text)
-    text = "labels of this unlikeliness or more (standard deviations above the class's median) are "
-    text += "replaced in the copy (default: %(default)g)"
+    add("--steps", type=int, default=1500, metavar="N", help=text)
+    text = "labels of this unlikeliness or more (standard deviations above the median of the "
+    text += "class) are replaced in the copy (default: %(default)g)"
     add("--threshold", type=float, default=3.0, metavar="U", help=text)
-    add("--pictures", type=int, default=20, metavar="N", help="(default: %(default)s)")
-    add("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    text = "of the least likely labels (default: %(default)s)"
+    add("--pictures", type=int, default=20, metavar="N", help=text)
+    add_data_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Read, judge, print, write."""
+    if options.energy is not None and options.init is not None:
+        options.usage_error("--energy judges as it is, --init is trained further: give one")
     from ebm3d.commands.console import ERRORS, console, show
-    from ebm3d.datasets.atomic import check_writable
+    from ebm3d.commands.options import check_drawing, check_new_folder, find_device, name_map
     from ebm3d.datasets.results import FrameClouds, LabelledFrames, read_label_set
     from ebm3d.refinement.audit import audit_labels
     from ebm3d.refinement.audit_page import PAGE, corrected_labels, write_audit
     from ebm3d.refinement.energy_file import load_energy
 
-    name_map = dict(pair.split("=", 1) for pair in options.map if "=" in pair)
-    if len(name_map) < len(options.map):
-        options.usage_error(f"--map must be NAME=NAME, but got {' '.join(options.map)}")
     started = time.perf_counter()
-    check_writable("--out", options.out, "folder")
-    labels = read_label_set(options.labels, options.calib, name_map)
+    check_new_folder("--out", options.out, options.labels, options.clouds)
+    if options.pictures:
+        check_drawing("--pictures")
+    device = find_device(options.device)
+    labels = read_label_set(options.labels, options.calib, name_map(options))
     frames = LabelledFrames(labels, FrameClouds(options.clouds))
     for warning in frames.warnings:
         show(f"Note: {warning}", ERRORS)
     if options.energy is not None:
-        audit = audit_labels(frames, load_energy(options.energy).energy.to(options.device))
+        audit = audit_labels(frames, load_energy(options.energy).energy.to(device))
     else:
-        audit = audit_labels(frames, *_by_folds(options, frames))
+        audit = audit_labels(frames, *_by_folds(options, frames, device))
     out = console()
     out.print(_table(audit), highlight=False)
     write_audit(options.out, frames, audit, options.threshold, options.pictures)
-    judged, number = (
-        int(audit.is_judged.sum()),
-        int(corrected_labels(audit, options.threshold).sum()),
-    )
-    show(f"{judged} of {len(audit)} labels were judged; {number} of {options.threshold:g} or more "
-         f"are replaced in {options.out / 'corrected'}", out)  # fmt: skip
+    judged, number = audit.is_judged.sum(), corrected_labels(audit, options.threshold).sum()
+    text = f"{judged} of {len(audit)} labels were judged; {number} of {options.threshold:g} or more"
+    show(f"{text} are replaced in {options.out / 'corrected'}", out)
     show(f"Page: {options.out / PAGE} ({time.perf_counter() - started:.0f} s)", out)
     return 0
 
 
-def _by_folds(options: argparse.Namespace, frames: Any) -> tuple[Any, Any]:
-    """Training by fold, and the folds."""
+def _by_folds(
+    options: argparse.Namespace, frames: LabelledFrames, device: torch.device
+) -> tuple[Any, Any]:
+    """The training of each fold, and the folds."""
     from ebm3d.commands.console import ERRORS, show
-    from ebm3d.refinement.audit_folds import assign_folds, read_groups
-    from ebm3d.refinement.from_labels import energy_without
+    from ebm3d.refinement.audit_folds import assign_folds, energies_by_fold, read_groups
+    from ebm3d.refinement.energy_file import load_energy
 
     results = frames.labels.frames
-    ids = [frame.frame_id for frame in results]
-    groups = ids if options.groups is None else read_groups(options.groups, ids)
-    if options.groups is None:
-        show("Note: frames of one drive may be in different folds; --groups keeps them together",
-             ERRORS)  # fmt: skip
+    groups = ids = [frame.frame_id for frame in results]
+    if options.groups is not None:
+        groups = read_groups(options.groups, ids)
+    else:
+        show("Note: folds may split drives, whose frames are alike; give --groups", ERRORS)
     folds = assign_folds(groups, [len(frame) for frame in results], options.folds)
+    init = None if options.init is None else load_energy(options.init).energy
 
     def progress(fold: int, step: int, loss: float) -> None:
-        if step % 100 == 0:
-            line = f"fold {fold + 1} of {options.folds}: step {step} of {options.steps}, "
-            show(f"{line}loss {loss:.2f}", ERRORS)
+        """Say how far a training is."""
+        if step % _REPORT_EVERY == 0:
+            text = f"Fold {fold + 1} of {options.folds}: step {step} of {options.steps}"
+            show(f"{text}, loss {loss:.2f}", ERRORS)
 
-    device, steps = options.device, options.steps
-    return energy_without(frames, folds, steps, device=device, progress=progress), folds
+    train = energies_by_fold(frames, folds, options.steps, init, device, progress=progress)
+    return train, folds
 
 
-def _table(audit: LabelAudit) -> Any:
+def _table(audit: LabelAudit) -> Table:
     """The least likely labels."""
-    from rich.table import Table
+    import math
 
+    from ebm3d.evaluation.tables import make_table
     from ebm3d.refinement.audit_page import differences
 
-    table = Table(title="The least likely labels, and what their proposals change")
-    columns = ("frame", "row", "class", "unlikeliness", "points", "along m", "across m", "up m")
-    for name in (*columns, "length m", "width m", "height m", "yaw degrees"):
-        table.add_column(name, justify="left" if name in ("frame", "class") else "right")
-    moved = differences(audit)
+    moves = ("along", "across", "up", "length", "width", "height", "yaw")
+    table = make_table(
+        "The least likely labels, and what their proposals change (m, degrees)",
+        ("frame", "row", "class", "unlikely", "points", *moves),
+    )
+    changes = differences(audit)
     for i in audit.order()[:_NUM_SHOWN].tolist():
         if audit.is_judged[i]:
-            cells = [f"{value:+.2f}" for value in moved[i, :6]]
-            degrees = f"{moved[i, 6] * 57.29578:+.1f}"
+            cells = [f"{value:+.2f}" for value in changes[i, :6]]
             start = (audit.frame_ids[i], str(audit.rows[i]), audit.names[i])
             facts = (f"{audit.unlikeliness[i]:.1f}", str(audit.num_points[i]))
-            table.add_row(*start, *facts, *cells, degrees)
+            table.add_row(*start, *facts, *cells, f"{math.degrees(changes[i, 6]):+.1f}")
     return table

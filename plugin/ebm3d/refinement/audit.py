@@ -18,9 +18,11 @@ from torch import Tensor
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.boxes.points_in_boxes import points_in_boxes
 from ebm3d.datasets.results import FrameResults
+from ebm3d.refinement.detections import class_labels
 from ebm3d.refinement.points_energy import PointsEnergy, Row
 from ebm3d.refinement.refiner import BoxRefiner, DetectedFrame, RefinedFrame
-from ebm3d.refinement.trust import ClassTrust, Trust
+from ebm3d.refinement.training_data import MIN_POINTS
+from ebm3d.refinement.trust import BandTrust, Trust
 
 FloatArray = NDArray[np.float64]
 LabelledFrame = tuple[FrameResults, NDArray[np.float32]]
@@ -29,7 +31,6 @@ EnergyOfFold = Callable[[int], PointsEnergy]
 # Errors that are looked for, standard deviations along, across, up (m), of length, width, height
 # (log ratio), yaw (rad).
 ERROR_STD: Row = (0.35, 0.30, 0.15, 0.15, 0.15, 0.12, 0.17)
-MIN_POINTS = 5
 _TEMPERATURE = 4.0  # of f in the unlikeliness
 _NUM_SAMPLES = 512
 _NUM_STEPS = 15
@@ -151,19 +152,19 @@ def _labels_to_judge(
     energy: PointsEnergy, frame: FrameResults, points: NDArray[np.float32], min_points: int
 ) -> tuple[DetectedFrame, NDArray[np.int64]]:
     """A frame whose class is -1 where labels are not judged, and the number of points in each."""
-    boxes, class_names = frame.boxes[:, :7], energy.settings.class_names
+    boxes = frame.boxes[:, :7]
     num_points = points_in_boxes(points, boxes).sum(axis=0)
-    labels = np.full(len(boxes), -1)
-    for number, name in enumerate(class_names):
-        labels[(frame.names == name) & (num_points >= min_points)] = number
-    return DetectedFrame(points, boxes, labels), num_points
+    labels = class_labels(frame.names, energy.settings.class_names)
+    labels[num_points < min_points] = -1
+    return DetectedFrame(points, boxes, labels, frame.scores), num_points
 
 
 def _climb(
     energy: PointsEnergy, frames: Iterable[LabelledFrame], min_points: int
 ) -> Iterator[tuple[FrameResults, RefinedFrame]]:
     """Frames, and their labels after the ascent of f and the density of errors."""
-    trust = Trust((ClassTrust(1.0, ERROR_STD),) * len(energy.settings.class_names))
+    bands = (BandTrust(1.0, ERROR_STD),)
+    trust = Trust((bands,) * len(energy.settings.class_names), borders=())
     labels: list[FrameResults] = []
 
     def starts() -> Iterator[DetectedFrame]:

@@ -1,18 +1,24 @@
-"""Folds of frames: those of one drive are in one fold."""
+"""Energies by folds of frames, those of one drive in one fold: none sees what it judges."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ebm3d.datasets.kitti_splits import match_ids
 from ebm3d.datasets.problems import DataError, Problem
 from ebm3d.datasets.text import read_lines
+from ebm3d.devices import seeded
 from ebm3d.errors import check_count, input_error
+from ebm3d.refinement.points_energy import EnergySettings, PointsEnergy
+from ebm3d.refinement.training import train_energy
+from ebm3d.refinement.training_data import LabelledCloud, choose_classes, gather, noise_stds
 
 _COLUMNS = ("group", "drive", "raw_drive", "scene", "sequence", "log")
 _REMEDY = "give each frame a line: frame,group"
@@ -73,3 +79,47 @@ def assign_folds(
         fold_of_group[group] = np.argmin(totals)
         totals[fold_of_group[group]] += sizes[group]
     return fold_of_group[of_frame]
+
+
+def energies_by_fold(
+    frames: Sequence[LabelledCloud],
+    folds: NDArray[np.int64],
+    num_steps: int,
+    init: PointsEnergy | None = None,
+    device: torch.device | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Callable[[int], PointsEnergy]:
+    """Return a function of a fold that trains an energy on the frames of all others.
+
+    Args:
+        frames: labels with their points.
+        folds: of the frames.
+        num_steps: of each training.
+        init: to start from, trained on other data; its classes, sizes and noise are taken.
+        device: to train on; the CPU if left out.
+        seed: of weights, order and noise.
+        progress: told the fold, the step and its loss.
+    """
+
+    def train(fold: int) -> PointsEnergy:
+        """An energy that has not seen the fold."""
+        others = [frames[row] for row in np.flatnonzero(folds != fold).tolist()]
+        if init is None:
+            classes = choose_classes(frame for frame, _ in others)
+            data = gather(others, classes, set())
+            stds, _ = noise_stds(classes, data.mean_sizes)
+            settings = EnergySettings(classes, data.mean_sizes, stds)
+        else:
+            data = gather(others, init.settings.class_names, set())
+            settings = init.settings
+        where = device or torch.device("cpu")
+        with seeded(seed, where):
+            energy = PointsEnergy(settings)
+            if init is not None:
+                energy.load_state_dict(init.state_dict())
+            report = None if progress is None else partial(progress, fold)
+            train_energy(energy.to(where), data.train, [], num_steps, seed=seed, progress=report)
+        return energy
+
+    return train

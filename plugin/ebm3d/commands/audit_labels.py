@@ -62,7 +62,13 @@ def run(options: argparse.Namespace) -> int:
         options.usage_error("--energy judges as it is, --init is trained further: give one")
     from ebm3d.commands.console import ERRORS, console, show
     from ebm3d.commands.options import check_drawing, check_new_folder, find_device, name_map
-    from ebm3d.datasets.results import FrameClouds, LabelledFrames, read_label_set
+    from ebm3d.datasets.problems import Collected
+    from ebm3d.datasets.results import (
+        FrameClouds,
+        LabelledFrames,
+        doubtful_frame,
+        read_label_set,
+    )
     from ebm3d.refinement.audit import audit_labels
     from ebm3d.refinement.audit_page import PAGE, corrected_labels, write_audit
     from ebm3d.refinement.energy_file import load_energy
@@ -72,9 +78,14 @@ def run(options: argparse.Namespace) -> int:
     if options.pictures:
         check_drawing("--pictures")
     device = find_device(options.device)
-    labels = read_label_set(options.labels, options.calib, name_map(options))
-    frames = LabelledFrames(labels, FrameClouds(options.clouds))
-    for warning in frames.warnings:
+    found = Collected()
+    labels = found.attempt(read_label_set, options.labels, options.calib, name_map(options))
+    clouds = found.attempt(FrameClouds, options.clouds)
+    found.check()
+    assert labels is not None
+    assert clouds is not None
+    frames = LabelledFrames(labels, clouds)
+    for warning in [*frames.warnings, *doubtful_frame(labels, clouds)]:
         show(f"Note: {warning}", ERRORS)
     if options.energy is not None:
         audit = audit_labels(frames, load_energy(options.energy).energy.to(device))

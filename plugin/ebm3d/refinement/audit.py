@@ -31,7 +31,7 @@ EnergyOfFold = Callable[[int], PointsEnergy]
 # Errors that are looked for, standard deviations along, across, up (m), of length, width, height
 # (log ratio), yaw (rad).
 ERROR_STD: Row = (0.35, 0.30, 0.15, 0.15, 0.15, 0.12, 0.17)
-_TEMPERATURE = 4.0  # of f in the unlikeliness
+_TEMPERATURE = 2.0  # of f in the unlikeliness
 _NUM_SAMPLES = 512
 _NUM_STEPS = 15
 _LEAST_LABELS = 20  # of a class, below which no systematic difference is subtracted
@@ -51,7 +51,8 @@ class LabelAudit:
         std: ``(N, 7)`` standard deviations of x, y, z, sizes (m), yaw (rad) of the proposals; NaN
             where not judged.
         unlikeliness: ``(N,)`` u of :func:`audit_labels` less its median, in (robust) standard
-            deviations, of the labels of the class; NaN where not judged.
+            deviations, of the labels of the class (of all labels, where it has fewer than 20); NaN
+            where not judged.
         num_points: ``(N,)`` in the label.
         shifts: by class, ``(7,)`` median difference of labels from the maxima of f, along, across,
             up (m), sizes (log ratio), yaw (rad), which was subtracted.
@@ -132,8 +133,7 @@ def audit_labels(
         rows = slice(starts[row], starts[row + 1])
         detected, num_points[rows] = _labels_to_judge(energies[fold], *frames[row], min_points)
         unlikeliness[rows] = _unlikeliness(energies[fold], detected, shift[rows])
-    for name in shifts:
-        unlikeliness[names == name] = _standardized(unlikeliness[names == name])
+    unlikeliness = _standardized(unlikeliness, names)
     return LabelAudit(
         np.repeat([frame.frame_id for frame in labels], np.diff(starts)),
         np.concatenate([np.arange(len(frame)) for frame in labels]),
@@ -212,11 +212,16 @@ def _unlikeliness(energy: PointsEnergy, frame: DetectedFrame, shift: FloatArray)
     return result
 
 
-def _standardized(values: FloatArray) -> FloatArray:
-    """Values less their median, in units of the median deviation that a Gaussian's would have."""
-    values = values - np.nanmedian(values)
-    deviation = float(np.nanmedian(np.abs(values)))
-    return values / (1.4826 * deviation or 1.0)
+def _standardized(values: FloatArray, names: NDArray[np.str_]) -> FloatArray:
+    """Values less their median, in the median deviation of a Gaussian: of the class, or of all."""
+    result = np.full(len(values), np.nan)
+    known = np.isfinite(values)
+    for name in np.unique(names[known]).tolist():
+        rows = known & (names == name)
+        like = values[rows if rows.sum() >= _LEAST_LABELS else known]
+        deviation = 1.4826 * float(np.median(np.abs(like - np.median(like))))
+        result[rows] = (values[rows] - np.median(like)) / (deviation or 1.0)
+    return result
 
 
 @functools.cache

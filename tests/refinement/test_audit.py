@@ -92,7 +92,8 @@ def test_proposals_take_errors_back_and_keep_conventions(
 ) -> None:
     wrong = list(_WRONG)
     expected = truth[wrong] + np.array([0, 0, _CONVENTION, 0, 0, 0, 0])
-    np.testing.assert_allclose(audit.proposals[wrong], expected, atol=0.03)
+    # The prior of the errors draws 0.4 m back by 0.1^2 / (0.1^2 + 0.35^2), which is 0.03 m.
+    np.testing.assert_allclose(audit.proposals[wrong], expected, atol=0.05)
     np.testing.assert_allclose(audit.shifts["Car"][2], _CONVENTION, atol=0.01)
 
 

@@ -5,6 +5,8 @@ N boxes of D columns, 9 with velocities; S variants of each.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -29,6 +31,7 @@ class BoxPosterior:
         temperature: tau ``(N,)``, positive; infinite where the energy says nothing.
         mean: m ``(N, D)``, by how much true boxes differ from detected ones; zero if left out.
         shift: b ``(N, D)``, by how much true boxes differ from the maxima of f; zero if left out.
+        yaw_period: of the residual of the yaw: pi where the detector may flip headings.
 
     Raises:
         ValueError: for shapes that do not fit.
@@ -41,6 +44,7 @@ class BoxPosterior:
         temperature: Tensor,
         mean: Tensor | None = None,
         shift: Tensor | None = None,
+        yaw_period: float = 2 * math.pi,
     ) -> None:
         shape = coding.reference.shape
         for name, offset in (("mean", mean), ("shift", shift)):
@@ -51,13 +55,18 @@ class BoxPosterior:
         self._f, self._coding, self._share = f, coding, 1 / temperature[:, None]
         self._mean = 0.0 if mean is None else mean[:, None]
         self._shift = None if shift is None else shift[:, None]
+        self._yaw_period = yaw_period / coding.yaw_unit[:, None]
 
     def __call__(self, boxes: Tensor) -> Tensor:
         """Evaluate g ``(N,)`` or ``(N, S)`` of boxes ``(N, D)`` or ``(N, S, D)``."""
         if boxes.ndim == 2:
             return self(boxes[:, None])[:, 0]
         residuals = self._coding.encode(boxes)
-        log_prior = -0.5 * (residuals - self._mean).square().sum(dim=-1)
+        errors = residuals - self._mean
+        turns = torch.round(errors[..., 6].detach() / self._yaw_period)
+        yaw = errors[..., 6] - turns * self._yaw_period
+        others = errors[..., :6].square().sum(dim=-1) + errors[..., 7:].square().sum(dim=-1)
+        log_prior = -0.5 * (others + yaw.square())
         if self._shift is not None:
             boxes = self._coding.decode(residuals - self._shift)
         return self._share * self._f(boxes) + log_prior

@@ -63,10 +63,10 @@ class BoxPosterior:
             return self(boxes[:, None])[:, 0]
         residuals = self._coding.encode(boxes)
         errors = residuals - self._mean
-        turns = torch.round(errors[..., 6].detach() / self._yaw_period)
-        yaw = errors[..., 6] - turns * self._yaw_period
-        others = errors[..., :6].square().sum(dim=-1) + errors[..., 7:].square().sum(dim=-1)
-        log_prior = -0.5 * (others + yaw.square())
+        turns = torch.round(errors[..., 6:7].detach() / self._yaw_period[..., None])
+        yaw = errors[..., 6:7] - turns * self._yaw_period[..., None]
+        errors = torch.cat((errors[..., :6], yaw, errors[..., 7:]), dim=-1)
+        log_prior = -0.5 * errors.square().sum(dim=-1)
         if self._shift is not None:
             boxes = self._coding.decode(residuals - self._shift)
         return self._share * self._f(boxes) + log_prior

@@ -43,9 +43,7 @@ class StartSearch:
         ValueError: for numbers below one (zero for ``num_rounds``).
     """
 
-    def __init__(
-        self, num_candidates: int = 128, num_rounds: int = 2, num_starts: int = 4
-    ) -> None:
+    def __init__(self, num_candidates: int = 128, num_rounds: int = 2, num_starts: int = 4) -> None:
         check_count("num_candidates", num_candidates)
         check_count("num_rounds", num_rounds, least=0)
         check_count("num_starts", num_starts)
@@ -70,7 +68,7 @@ class StartSearch:
             std = (coding.noise_std * _SHRINKING**index).repeat_interleave(num, dim=0)
             near = LocalCoding(boxes.flatten(0, 1), std)
             z = _normal(num * _CHILDREN, boxes, index).unflatten(0, (num, _CHILDREN))
-            draws = near.decode(z.repeat(len(boxes), 1, 1)).unflatten(0, (-1, num)).flatten(1, 2)
+            draws = near.decode(z.repeat(len(boxes), 1, 1)).reshape(len(boxes), -1, boxes.shape[2])
             both = values, check_values(f(draws), draws)
             boxes, values = _highest(torch.cat((boxes, draws), dim=1), torch.cat(both, dim=1), num)
         return boxes
@@ -99,11 +97,14 @@ class StartSearch:
 
         ``labels`` ``(N,)`` as in :meth:`Ascent.__call__`.
         """
-        starts, num = self(f, coding), self.num_starts
-        labels = None if labels is None else labels.repeat_interleave(num)
-        result = ascent(lambda b: f(b.unflatten(0, (-1, num))).flatten(), starts.flatten(0, 1), labels)
-        best = _order(result.f_final.unflatten(0, (-1, num)))[:, 0]
-        rows = best + num * torch.arange(len(best), device=best.device)
+        starts = self(f, coding)
+        sizes = starts.shape[:2]
+        labels = None if labels is None else labels.repeat_interleave(sizes[1])
+        result = ascent(
+            lambda boxes: f(boxes.unflatten(0, sizes)).flatten(), starts.flatten(0, 1), labels
+        )
+        best = _order(result.f_final.unflatten(0, sizes))[:, 0]
+        rows = best + sizes[1] * torch.arange(len(best), device=best.device)
         fields = result.boxes, result.f_initial, result.f_final, result.num_accepted
         return RefinementResult(*(field[rows] for field in fields))
 
@@ -122,12 +123,12 @@ def _order(values: Tensor) -> Tensor:
 
 def _normal(num: int, like: Tensor, seed: int) -> Tensor:
     """Standard normal draws ``(num, D)``."""
-    return constant(_draws(num, like.shape[1], seed)[0], like)
+    return constant(_draws(num, like.shape[-1], seed)[0], like)
 
 
 def _uniform(num: int, like: Tensor, seed: int) -> Tensor:
     """Draws ``(num, 2)`` from (0, 1), of the same sequence."""
-    return constant(_draws(num, like.shape[1], seed)[1], like)
+    return constant(_draws(num, like.shape[-1], seed)[1], like)
 
 
 @functools.cache

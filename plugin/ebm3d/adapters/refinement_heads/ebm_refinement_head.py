@@ -29,6 +29,7 @@ from ebm3d.refiners import BoxPosterior, RefinementResult, StartSearch
 from ebm3d.refiners.scorers import Scorer
 
 Part = TypeVar("Part")
+_UNKNOWN = 1e4  # rad and m/s, the errors of what a detector does not know
 
 
 @MODELS.register_module()
@@ -54,8 +55,10 @@ class EBMRefinementHead(PooledRefinementHead):
             others stay as detected.
         max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
         class_names: in the order of the labels, for tables by class name.
-        temperature: tau of M-35; boxes then climb the posterior of ``f / tau`` and of errors of the
-            detector as wide as the noise, headings known up to pi. None climbs f alone.
+        temperature: tau of M-35; boxes then climb the posterior of f and of errors of the detector
+            as wide as the noise, headings known up to pi. None climbs f alone.
+        trust_heading: False leaves headings and velocities out of these errors: for detectors that
+            hardly know them.
         search: arguments of :class:`ebm3d.refiners.StartSearch`, by which boxes from which to
             climb are searched; None climbs from the detected box alone.
         refine_velocity: False keeps detected velocities; f still sees them, and is trained on nine
@@ -84,6 +87,7 @@ class EBMRefinementHead(PooledRefinementHead):
         max_evaluations: int | None = None,
         class_names: Sequence[str] | None = None,
         temperature: float | None = None,
+        trust_heading: bool = True,
         search: dict[str, Any] | None = None,
         refine_velocity: bool = True,
         loss_weight: float = 1.0,
@@ -123,7 +127,7 @@ class EBMRefinementHead(PooledRefinementHead):
         self.search = _built("search", StartSearch, search)
         if temperature is not None:
             check_positive("temperature", temperature)
-        self.temperature = temperature
+        self.temperature, self.trust_heading = temperature, trust_heading
         if self.log_density is not None:
             self.log_density.check(self.criterion)
             fixed = self.box_columns == 9 and not refine_velocity
@@ -245,11 +249,13 @@ class EBMRefinementHead(PooledRefinementHead):
                 detected, noise = detected[:, :7], noise.without_velocity()
             joined = torch.cat(classes)
             coding = LocalCoding(detected, noise.noise_std(detected, joined))
-            g = self._posterior(energy, coding)
+            g, tau = self._posterior(energy, coding), self.temperature or 1.0
+            # Of the same maxima as g, and as steep as f, for which the steps were chosen.
+            climbed: Scorer = g if g is energy else lambda boxes: tau * g(boxes)
             if self.search is None:
-                result: RefinementResult = self.refiner(g, detected, joined)
+                result: RefinementResult = self.refiner(climbed, detected, joined)
             else:
-                result = self.search.climb(self.refiner, g, coding, joined)
+                result = self.search.climb(self.refiner, climbed, coding, joined)
             fields = {"f_initial": result.f_initial, "f_refined": result.f_final}
             if g is not energy or self.search is not None:
                 ends = energy(torch.stack((detected, result.boxes), dim=1))
@@ -257,7 +263,7 @@ class EBMRefinementHead(PooledRefinementHead):
             normalized = NormalizedEnergy(energy, result.boxes, noise, g)
             if self.log_density is not None:
                 fields["log_density"] = self.log_density(
-                    normalized, result.f_final, detected, self.criterion
+                    normalized, result.f_final / tau, detected, self.criterion
                 )
             densities = None
             if self.uncertainty is not None:
@@ -265,11 +271,15 @@ class EBMRefinementHead(PooledRefinementHead):
             return self._frames(boxes, scores, chosen, result.boxes, fields, densities)
 
     def _posterior(self, f: BoxEnergy, coding: LocalCoding) -> Scorer:
-        """What boxes climb: f, or the posterior of f and the errors of the detector."""
+        """f, or the posterior of f and the errors of the detector."""
         if self.temperature is None:
             return f
-        temperature = torch.full_like(coding.reference[:, 0], self.temperature)
-        return BoxPosterior(f, coding, temperature, yaw_period=math.pi)
+        std = coding.noise_std
+        if not self.trust_heading:
+            std = torch.cat((std[:, :6], torch.full_like(std[:, 6:], _UNKNOWN)), dim=1)
+        temperature = torch.full_like(std[:, 0], self.temperature)
+        errors = LocalCoding(coding.reference, std)
+        return BoxPosterior(f, errors, temperature, yaw_period=math.pi)
 
 
 def _built(name: str, cls: type[Part], config: dict[str, Any] | None) -> Part | None:

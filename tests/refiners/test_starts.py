@@ -115,10 +115,10 @@ def test_what_is_not_a_number_counts_as_the_lowest():
 
 
 def test_no_box_has_no_start():
-    boxes = torch.zeros(0, 7).double()
+    boxes = torch.zeros(0, 9).double()
     search = StartSearch(8, 2, 2)
-    assert search(lambda y: y.sum(dim=-1), _coding(boxes)).shape == (0, 2, 7)
-    assert search.climb(_ASCENT, lambda y: y.sum(dim=-1), _coding(boxes)).boxes.shape == (0, 7)
+    assert search(lambda y: y.sum(dim=-1), _coding(boxes)).shape == (0, 2, 9)
+    assert search.climb(_ASCENT, lambda y: y.sum(dim=-1), _coding(boxes)).boxes.shape == (0, 9)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from ebm3d.boxes.codings import LocalCoding
 from ebm3d.errors import shape_error
 from ebm3d.refiners.scorers import Scorer
 
+_UNKNOWN = 1e4  # rad and m/s, errors of what a detector does not know
+
 
 class BoxPosterior:
     r"""Log posterior of boxes, given an energy and the boxes that a detector found.
@@ -70,3 +72,17 @@ class BoxPosterior:
         if self._shift is not None:
             boxes = self._coding.decode(residuals - self._shift)
         return self._share * self._f(boxes) + log_prior
+
+
+def box_posterior(
+    f: Scorer, coding: LocalCoding, temperature: float, trust_heading: bool = True
+) -> BoxPosterior:
+    """Return the posterior of one temperature, and errors of which headings are known up to pi.
+
+    ``trust_heading=False`` leaves headings and velocities to f.
+    """
+    std = coding.noise_std
+    if not trust_heading:
+        std = torch.cat((std[:, :6], torch.full_like(std[:, 6:], _UNKNOWN)), dim=1)
+    errors = LocalCoding(coding.reference, std)
+    return BoxPosterior(f, errors, torch.full_like(std[:, 0], temperature), yaw_period=math.pi)

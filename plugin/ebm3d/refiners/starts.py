@@ -68,7 +68,8 @@ class StartSearch:
             std = (coding.noise_std * _SHRINKING**index).repeat_interleave(num, dim=0)
             near = LocalCoding(boxes.flatten(0, 1), std)
             z = _normal(num * _CHILDREN, boxes, index).unflatten(0, (num, _CHILDREN))
-            draws = near.decode(z.repeat(len(boxes), 1, 1)).reshape(len(boxes), -1, boxes.shape[2])
+            draws = near.decode(z.repeat(len(boxes), 1, 1))
+            draws = draws.reshape(len(boxes), num * _CHILDREN, boxes.shape[2])
             both = values, check_values(f(draws), draws)
             boxes, values = _highest(torch.cat((boxes, draws), dim=1), torch.cat(both, dim=1), num)
         return boxes

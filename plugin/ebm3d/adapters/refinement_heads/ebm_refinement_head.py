@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -25,11 +24,10 @@ from ebm3d.errors import check_positive, input_error, is_number
 from ebm3d.losses.importance_sampling import effective_share
 from ebm3d.losses.training import TrainingLoss
 from ebm3d.noise import BoundNoise
-from ebm3d.refiners import BoxPosterior, RefinementResult, StartSearch
+from ebm3d.refiners import RefinementResult, StartSearch, box_posterior
 from ebm3d.refiners.scorers import Scorer
 
 Part = TypeVar("Part")
-_UNKNOWN = 1e4  # rad and m/s, the errors of what a detector does not know
 
 
 @MODELS.register_module()
@@ -249,7 +247,10 @@ class EBMRefinementHead(PooledRefinementHead):
                 detected, noise = detected[:, :7], noise.without_velocity()
             joined = torch.cat(classes)
             coding = LocalCoding(detected, noise.noise_std(detected, joined))
-            g, tau = self._posterior(energy, coding), self.temperature or 1.0
+            g: Scorer = energy
+            if self.temperature is not None:
+                g = box_posterior(energy, coding, self.temperature, self.trust_heading)
+            tau = self.temperature or 1.0
             # Of the same maxima as g, and as steep as f, for which the steps were chosen.
             climbed: Scorer = g if g is energy else lambda boxes: tau * g(boxes)
             if self.search is None:
@@ -269,17 +270,6 @@ class EBMRefinementHead(PooledRefinementHead):
             if self.uncertainty is not None:
                 densities = energy_distribution(self.uncertainty, normalized)
             return self._frames(boxes, scores, chosen, result.boxes, fields, densities)
-
-    def _posterior(self, f: BoxEnergy, coding: LocalCoding) -> Scorer:
-        """f, or the posterior of f and the errors of the detector."""
-        if self.temperature is None:
-            return f
-        std = coding.noise_std
-        if not self.trust_heading:
-            std = torch.cat((std[:, :6], torch.full_like(std[:, 6:], _UNKNOWN)), dim=1)
-        temperature = torch.full_like(std[:, 0], self.temperature)
-        errors = LocalCoding(coding.reference, std)
-        return BoxPosterior(f, errors, temperature, yaw_period=math.pi)
 
 
 def _built(name: str, cls: type[Part], config: dict[str, Any] | None) -> Part | None:

@@ -12,6 +12,7 @@ from ebm3d.energy.bound_network import BoundNetwork
 from ebm3d.energy.posterior import ImportanceSamples, sample_posterior
 from ebm3d.noise import BoxNoise
 from ebm3d.refiners.laplace import LaplaceApproximation, laplace_approximation
+from ebm3d.refiners.scorers import Scorer
 
 
 class NormalizedEnergy:
@@ -21,10 +22,14 @@ class NormalizedEnergy:
         energy: bound to N boxes.
         boxes: ``(N, D)`` near modes of f.
         noise: as wide as the errors f can tell apart.
+        f: the log density that is normalized; the energy if left out.
     """
 
-    def __init__(self, energy: BoundNetwork, boxes: Tensor, noise: BoxNoise) -> None:
+    def __init__(
+        self, energy: BoundNetwork, boxes: Tensor, noise: BoxNoise, f: Scorer | None = None
+    ) -> None:
         self.energy, self.boxes, self._noise = energy, boxes, noise
+        self._f: Scorer = energy if f is None else f
         self._posteriors: dict[tuple[int, int], ImportanceSamples] = {}
 
     def noise_std(self, boxes: Tensor) -> Tensor:
@@ -35,7 +40,7 @@ class NormalizedEnergy:
     @torch.no_grad()
     def laplace(self) -> LaplaceApproximation:
         """The Gaussian of the curvature of f; docs/method.md, M-30."""
-        return laplace_approximation(self.energy, self.boxes, self.noise_std(self.boxes))
+        return laplace_approximation(self._f, self.boxes, self.noise_std(self.boxes))
 
     def posterior(self, num_samples: int, num_rounds: int) -> ImportanceSamples:
         """Return weighted samples of a fixed seed; see :func:`sample_posterior`."""
@@ -43,6 +48,6 @@ class NormalizedEnergy:
         if key not in self._posteriors:
             generator = seeded_generator(self.boxes.device, 0)
             self._posteriors[key] = sample_posterior(
-                self.energy, self.boxes, self.energy.labels, self._noise, *key, generator
+                self._f, self.boxes, self.energy.labels, self._noise, *key, generator
             )
         return self._posteriors[key]

@@ -13,16 +13,21 @@ from ebm3d.refiners.laplace import (
     approximate_by_gaussian,
     laplace_approximation,
 )
+from ebm3d.refiners.posterior import BoxPosterior, box_posterior
 from ebm3d.refiners.quasi_newton import QuasiNewtonAscent
+from ebm3d.refiners.starts import StartSearch
 
 __all__ = [
     "Ascent",
+    "BoxPosterior",
     "Expansion",
     "GradientAscent",
     "LaplaceApproximation",
     "QuasiNewtonAscent",
     "RefinementResult",
+    "StartSearch",
     "approximate_by_gaussian",
+    "box_posterior",
     "expand_by_differences",
     "expand_exactly",
     "langevin",

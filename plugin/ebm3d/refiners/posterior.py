@@ -5,11 +5,16 @@ N boxes of D columns, 9 with velocities; S variants of each.
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
 from ebm3d.boxes.codings import LocalCoding
 from ebm3d.errors import shape_error
 from ebm3d.refiners.scorers import Scorer
+
+_UNKNOWN = 1e4  # rad and m/s, errors of what a detector does not know
 
 
 class BoxPosterior:
@@ -28,6 +33,7 @@ class BoxPosterior:
         temperature: tau ``(N,)``, positive; infinite where the energy says nothing.
         mean: m ``(N, D)``, by how much true boxes differ from detected ones; zero if left out.
         shift: b ``(N, D)``, by how much true boxes differ from the maxima of f; zero if left out.
+        yaw_period: of the residual of the yaw: pi where the detector may flip headings.
 
     Raises:
         ValueError: for shapes that do not fit.
@@ -40,6 +46,7 @@ class BoxPosterior:
         temperature: Tensor,
         mean: Tensor | None = None,
         shift: Tensor | None = None,
+        yaw_period: float = 2 * math.pi,
     ) -> None:
         shape = coding.reference.shape
         for name, offset in (("mean", mean), ("shift", shift)):
@@ -50,13 +57,32 @@ class BoxPosterior:
         self._f, self._coding, self._share = f, coding, 1 / temperature[:, None]
         self._mean = 0.0 if mean is None else mean[:, None]
         self._shift = None if shift is None else shift[:, None]
+        self._yaw_period = yaw_period / coding.yaw_unit[:, None]
 
     def __call__(self, boxes: Tensor) -> Tensor:
         """Evaluate g ``(N,)`` or ``(N, S)`` of boxes ``(N, D)`` or ``(N, S, D)``."""
         if boxes.ndim == 2:
             return self(boxes[:, None])[:, 0]
         residuals = self._coding.encode(boxes)
-        log_prior = -0.5 * (residuals - self._mean).square().sum(dim=-1)
+        errors = residuals - self._mean
+        turns = torch.round(errors[..., 6:7].detach() / self._yaw_period[..., None])
+        yaw = errors[..., 6:7] - turns * self._yaw_period[..., None]
+        errors = torch.cat((errors[..., :6], yaw, errors[..., 7:]), dim=-1)
+        log_prior = -0.5 * errors.square().sum(dim=-1)
         if self._shift is not None:
             boxes = self._coding.decode(residuals - self._shift)
         return self._share * self._f(boxes) + log_prior
+
+
+def box_posterior(
+    f: Scorer, coding: LocalCoding, temperature: float, trust_heading: bool = True
+) -> BoxPosterior:
+    """Return the posterior of one temperature, and errors of which headings are known up to pi.
+
+    ``trust_heading=False`` leaves headings and velocities to f.
+    """
+    std = coding.noise_std
+    if not trust_heading:
+        std = torch.cat((std[:, :6], torch.full_like(std[:, 6:], _UNKNOWN)), dim=1)
+    errors = LocalCoding(coding.reference, std)
+    return BoxPosterior(f, errors, torch.full_like(std[:, 0], temperature), yaw_period=math.pi)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmdet3d.registry import MODELS
@@ -15,15 +15,19 @@ from ebm3d.adapters.refinement_heads.pooled_refinement_head import (
     PooledRefinementHead,
     rows_by_class,
 )
+from ebm3d.boxes.codings import LocalCoding
 from ebm3d.energy import BoundProposal, BoxEnergy, LearnedProposal
 from ebm3d.energy.log_density import LogDensity
 from ebm3d.energy.normalized_energy import NormalizedEnergy
 from ebm3d.energy.uncertainty import METHODS, energy_distribution
-from ebm3d.errors import input_error, is_number
+from ebm3d.errors import check_positive, input_error, is_number
 from ebm3d.losses.importance_sampling import effective_share
 from ebm3d.losses.training import TrainingLoss
 from ebm3d.noise import BoundNoise
-from ebm3d.refiners import RefinementResult
+from ebm3d.refiners import RefinementResult, StartSearch, box_posterior
+from ebm3d.refiners.scorers import Scorer
+
+Part = TypeVar("Part")
 
 
 @MODELS.register_module()
@@ -49,6 +53,12 @@ class EBMRefinementHead(PooledRefinementHead):
             others stay as detected.
         max_evaluations: see :class:`ebm3d.energy.BoundNetwork`.
         class_names: in the order of the labels, for tables by class name.
+        temperature: tau of M-35; boxes then climb the posterior of f and of errors of the detector
+            as wide as the noise, headings known up to pi. None climbs f alone.
+        trust_heading: False leaves headings and velocities out of these errors: for detectors that
+            hardly know them.
+        search: arguments of :class:`ebm3d.refiners.StartSearch`, by which boxes from which to
+            climb are searched; None climbs from the detected box alone.
         refine_velocity: False keeps detected velocities; f still sees them, and is trained on nine
             columns. Without effect on boxes of seven columns.
         loss_weight: factor of the loss.
@@ -74,6 +84,9 @@ class EBMRefinementHead(PooledRefinementHead):
         max_refined: int = 100,
         max_evaluations: int | None = None,
         class_names: Sequence[str] | None = None,
+        temperature: float | None = None,
+        trust_heading: bool = True,
+        search: dict[str, Any] | None = None,
         refine_velocity: bool = True,
         loss_weight: float = 1.0,
         init_cfg: dict[str, Any] | None = None,
@@ -108,13 +121,21 @@ class EBMRefinementHead(PooledRefinementHead):
             expected = "one that returns samples, for a LearnedProposal of nll_weight=0"
             remedy = "give the proposal an nll_weight above 0, or use a BoxNoise"
             raise input_error("loss", expected, loss["type"], remedy)
-        self.log_density = None if log_density is None else _log_density(log_density)
+        self.log_density = _built("log_density", LogDensity, log_density)
+        self.search = _built("search", StartSearch, search)
+        if temperature is not None:
+            check_positive("temperature", temperature)
+        self.temperature, self.trust_heading = temperature, trust_heading
         if self.log_density is not None:
             self.log_density.check(self.criterion)
             fixed = self.box_columns == 9 and not refine_velocity
             if fixed and self.log_density.method == "learned":
                 expected = "'importance' or 'laplace' with refine_velocity=False"
                 remedy = "the learned normalizer is of nine dimensions"
+                raise input_error("log_density.method", expected, "'learned'", remedy)
+            if temperature is not None and self.log_density.method == "learned":
+                expected = "'importance' or 'laplace' with a temperature"
+                remedy = "the learned normalizer is that of f"
                 raise input_error("log_density.method", expected, "'learned'", remedy)
         self.loss_weight, self.uncertainty = loss_weight, uncertainty
 
@@ -200,9 +221,10 @@ class EBMRefinementHead(PooledRefinementHead):
         rounding; samples are drawn from a fixed seed.
 
         Returns:
-            Per frame ``boxes`` ``(N_b, D)``, ``f_initial`` and ``f_refined`` ``(N_b,)``, nowhere
-            lower; ``log_density`` ``(N_b,)`` of the refined boxes with the option of that name.
-            With ``uncertainty`` ``box_std`` ``(N_b, D)`` in meters, radians and m/s,
+            Per frame ``boxes`` ``(N_b, D)``; ``f_initial`` and ``f_refined`` ``(N_b,)``, f at the
+            detected and the refined box, nowhere lower without a ``temperature``;
+            ``log_density`` ``(N_b,)`` of the refined boxes with the option of that name. With
+            ``uncertainty`` ``box_std`` ``(N_b, D)`` in meters, radians and m/s,
             ``box_covariance`` ``(N_b, D, D)`` and ``box_distribution``
             (:class:`ebm3d.densities.BoxDistribution`). D is 7 without ``refine_velocity``. NaN
             where a box was not refined. With ``score_decay`` ``scores_3d``.
@@ -223,12 +245,26 @@ class EBMRefinementHead(PooledRefinementHead):
             detected, noise = torch.cat(start), self.noise.base
             if not self.refine_velocity:
                 detected, noise = detected[:, :7], noise.without_velocity()
-            result: RefinementResult = self.refiner(energy, detected, torch.cat(classes))
+            joined = torch.cat(classes)
+            coding = LocalCoding(detected, noise.noise_std(detected, joined))
+            g: Scorer = energy
+            if self.temperature is not None:
+                g = box_posterior(energy, coding, self.temperature, self.trust_heading)
+            tau = self.temperature or 1.0
+            # Of the same maxima as g, and as steep as f, for which the steps were chosen.
+            climbed: Scorer = g if g is energy else lambda boxes: tau * g(boxes)
+            if self.search is None:
+                result: RefinementResult = self.refiner(climbed, detected, joined)
+            else:
+                result = self.search.climb(self.refiner, climbed, coding, joined)
             fields = {"f_initial": result.f_initial, "f_refined": result.f_final}
-            normalized = NormalizedEnergy(energy, result.boxes, noise)
+            if g is not energy or self.search is not None:
+                ends = energy(torch.stack((detected, result.boxes), dim=1))
+                fields = dict(zip(fields, ends.unbind(dim=1), strict=True))
+            normalized = NormalizedEnergy(energy, result.boxes, noise, g)
             if self.log_density is not None:
                 fields["log_density"] = self.log_density(
-                    normalized, result.f_final, detected, self.criterion
+                    normalized, result.f_final / tau, detected, self.criterion
                 )
             densities = None
             if self.uncertainty is not None:
@@ -236,13 +272,15 @@ class EBMRefinementHead(PooledRefinementHead):
             return self._frames(boxes, scores, chosen, result.boxes, fields, densities)
 
 
-def _log_density(config: dict[str, Any]) -> LogDensity:
-    """Build what normalizes f; raises for arguments it does not take."""
-    names = list(inspect.signature(LogDensity).parameters)
+def _built(name: str, cls: type[Part], config: dict[str, Any] | None) -> Part | None:
+    """Build what an option of the head configures, if it does; raises for unknown arguments."""
+    if config is None:
+        return None
+    names = list(inspect.signature(cls).parameters)
     if not isinstance(config, dict) or not set(config) <= set(names):
         expected = f"a dict of {', '.join(names)}"
-        raise input_error("log_density", expected, repr(config), "log_density=dict() for defaults")
-    return LogDensity(**config)
+        raise input_error(name, expected, repr(config), f"{name}=dict() for defaults")
+    return cls(**config)
 
 
 def _proposal_figures(noise: BoundProposal, result: TrainingLoss) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ COMMANDS = {
         "trained",
     ),
     "fit-trust": ("fit how far to trust an energy beside your detector", "fitted"),
+    "fit-coverage": ("fit boxes that hold the true ones with a promised probability", "fitted"),
     "refine": ("refine the boxes of any detector: result files and clouds -> the same", "refined"),
     "audit-labels": ("find labels that are wrong, and propose corrections", "audited"),
     "evaluate": ("evaluate result files in KITTI's format against labels", "evaluated"),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,60 +48,23 @@ def run(options: argparse.Namespace) -> int:
     """Read, match, fit, report, write."""
     if options.folds < 2:
         options.usage_error("--folds must be at least 2")
-    from ebm3d.commands.console import ERRORS, console, progress_bar, show
-    from ebm3d.commands.options import find_device, format_options, name_map
-    from ebm3d.datasets.atomic import check_writable
-    from ebm3d.datasets.kitti_splits import match_ids
-    from ebm3d.datasets.problems import Collected
-    from ebm3d.datasets.results import FrameClouds, read_label_set, read_results
-    from ebm3d.errors import input_error
-    from ebm3d.refinement.detections import check_names, detected_frames, true_boxes_of
-    from ebm3d.refinement.energy_file import load_energy, save_energy, shipped_energy
+    from ebm3d.commands.console import ERRORS, console, show
+    from ebm3d.commands.labelled import read_labelled
+    from ebm3d.refinement.energy_file import save_energy
     from ebm3d.refinement.trust_fit import fit_trust
 
     started = time.perf_counter()
-    check_writable("--out", options.out)
-    device = find_device(options.device)
-    names, found = name_map(options), Collected()
-    file = found.attempt(load_energy, options.energy or shipped_energy())
-    calib, extra = options.calib, format_options(options)
-    results = found.attempt(read_results, options.detections, calib, names, **extra)
-    labels = found.attempt(read_label_set, options.labels, calib, names)
-    clouds = found.attempt(FrameClouds, options.clouds)
-    found.check()
-    assert file is not None
-    assert results is not None
-    assert labels is not None
-    assert clouds is not None
-    known = file.energy.settings.class_names
-    notes = [*clouds.warnings, *check_names(results, known)]
-    by_id = {frame.frame_id: frame for frame in labels.frames}
-    ids = match_ids([frame.frame_id for frame in results.frames], by_id)
-    frames = [frame for i, frame in zip(ids, results.frames, strict=True) if i in by_id]
-    true_frames = [by_id[i] for i in ids if i in by_id]
-    if not frames:
-        got = f"none of {len(ids)}, first {ids[0] if ids else '-'}"
-        raise input_error("DETECTIONS", f"of some of the {len(by_id)} labelled frames", got)
-    for note in notes:
-        show(f"Note: {note}", ERRORS)
-    seen = set(file.training.get("frame_ids", ())).intersection(ids)
-    if seen:
-        text = f"the energy was trained on {len(seen)} frames of these names: if they are the same"
-        show(f"Warning: {text}, the gain is overstated.", ERRORS, "yellow")
-    detected = list(detected_frames(progress_bar("Reading the clouds")(frames), clouds, known))
-    true = true_boxes_of(frames, true_frames)
+    data = read_labelled(options, "the gain is overstated")
     with ERRORS.status("Fitting"):
-        origin = f"{len(frames)} frames of {options.detections.name}"
-        fit = fit_trust(file.energy.to(device), detected, true, options.folds, origin)
-    save_energy(options.out, replace(file, energy=file.energy.to("cpu"), trust=fit.trust))
+        origin = f"{len(data.frame_ids)} frames of {options.detections.name}"
+        fit = fit_trust(data.energy, data.detected, data.true, options.folds, origin)
+    save_energy(options.out, data.updated(trust=fit.trust, coverage=None))
     out = console()
     out.print(_table(fit.gains), highlight=False)
     for gain in fit.gains:
         if not gain.is_trusted:
             show(f"{gain.name}: no gain is to be expected for sure; its boxes will stay.", out)
-    left = f" ({len(ids) - len(frames)} without labels left out)" if len(frames) < len(ids) else ""
-    seconds = time.perf_counter() - started
-    show(f"{len(frames)} frames{left} in {seconds:.0f} s; energy and trust: {options.out}", out)
+    show(f"{data.counts} in {time.perf_counter() - started:.0f} s; trust: {options.out}", out)
     return 0
 
 

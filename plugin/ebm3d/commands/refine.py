@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ebm3d.commands.options import CLOUDS, DETECTIONS, add_data_options, add_format_options
 
 if TYPE_CHECKING:
+    from ebm3d.evaluation.coverage import CoverageTable
     from ebm3d.refinement.energy_file import EnergyFile
 
 _EXAMPLE = """\
@@ -42,6 +43,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--classes", nargs="+", metavar="NAME", help=text)
     text = "of the ascent (default: %(default)s); 0 gives the files back value for value"
     add("--steps", type=int, default=10, metavar="N", help=text)
+    text = "write outer and inner boxes of this probability, such as 0.95 (after fit-coverage)"
+    add("--coverage", type=float, metavar="P", help=text)
     text = "draw the N frames that changed most, into DIR/pictures"
     add("--pictures", type=int, default=0, metavar="N", help=text)
     add_data_options(parser)
@@ -90,7 +93,8 @@ def run(options: argparse.Namespace) -> int:
 
     started = time.perf_counter()
     refiner = BoxRefiner(file.energy.to(device), file.trust, options.steps)
-    summary = RefinementSummary(known, options.pictures)
+    table = None if options.coverage is None else _coverage(file, options.coverage)
+    summary = RefinementSummary(known, options.pictures, table, options.coverage)
     frames = progress_bar("Refining")(results.frames)
     detected, copies = tee(detected_frames(frames, clouds, known, options.classes))
     changed = {
@@ -106,6 +110,19 @@ def run(options: argparse.Namespace) -> int:
     counts = f"{len(results.frames)} frames, {summary.num_boxes} boxes, {summary.num_moved} moved"
     show(f"{counts}, in {seconds:.1f} s; {len(written)} files in {options.out}", out)
     return 0
+
+
+def _coverage(file: EnergyFile, coverage: float) -> CoverageTable:
+    """The calibration of the file; raises if it has none."""
+    from ebm3d.errors import input_error
+    from ebm3d.evaluation.conformal import check_coverage
+    from ebm3d.evaluation.coverage import CoverageTable
+
+    check_coverage(coverage, "--coverage")
+    if file.coverage is None:
+        expected = "left out with an energy that is not calibrated"
+        raise input_error("--coverage", expected, coverage, "calibrate it by `ebm3d fit-coverage`")
+    return CoverageTable.from_dict(file.coverage)
 
 
 def _trust_notes(file: EnergyFile) -> Iterator[str]:

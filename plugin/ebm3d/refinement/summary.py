@@ -18,7 +18,9 @@ from rich.table import Table
 
 from ebm3d.boxes.local import local_offsets
 from ebm3d.datasets.results import FrameChanges, FrameResults
+from ebm3d.evaluation.coverage import CoverageTable
 from ebm3d.evaluation.tables import make_table
+from ebm3d.refinement.guarantees import guaranteed_boxes
 from ebm3d.refinement.refiner import DetectedFrame, RefinedFrame
 from ebm3d.visualization import RefinedFrame as Picture
 from ebm3d.visualization import fitting_min_score, write_bev_picture
@@ -33,10 +35,19 @@ class RefinementSummary:
     Args:
         class_names: of the energy.
         num_pictures: frames to keep for :meth:`draw`.
+        table: calibration, by which frames get outer and inner boxes.
+        coverage: their probability.
     """
 
-    def __init__(self, class_names: Sequence[str], num_pictures: int = 0) -> None:
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        num_pictures: int = 0,
+        table: CoverageTable | None = None,
+        coverage: float | None = None,
+    ) -> None:
         self.class_names, self._num_pictures = tuple(class_names), num_pictures
+        self._table, self._coverage = table, coverage
         self.num_boxes = self.num_moved = 0
         self.others: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
@@ -63,7 +74,10 @@ class RefinementSummary:
             self._rows[name].append(row[refined.moved & (frame.names == name)])
         if self._num_pictures:
             self._keep(frame, detected, boxes, refined)
-        return FrameChanges(boxes, refined.moved, {n: getattr(refined, n) for n in _FIELDS})
+        fields = {name: getattr(refined, name) for name in _FIELDS}
+        if self._table is not None and self._coverage is not None:
+            fields |= guaranteed_boxes(self._table, refined, frame.names, self._coverage)
+        return FrameChanges(boxes, refined.moved, fields)
 
     def table(self) -> Table:
         """Medians of the moves of each class, and of f."""

@@ -162,3 +162,23 @@ def test_trust_is_fitted_and_used(
     arguments = [*refine_arguments(data), "--energy", out, "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
     assert "boxes of Car stay" in capsys.readouterr().err
+
+
+def test_coverage_is_fitted_and_written(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibrated, out = tmp_path / "calibrated.pt", tmp_path / "out"
+    refine = refine_arguments(data)
+    assert main([*refine, "--coverage", "0.5", "--out", str(out)]) == 1
+    assert "ebm3d fit-coverage" in capsys.readouterr().err
+    results, clouds, *options = refine[1:]
+    fit = ["fit-coverage", results, str(data / "labels"), clouds, *options]
+    assert main([*fit, "--out", str(calibrated)]) == 0
+    assert "faces move outwards" in capsys.readouterr().out
+    refine[refine.index("--energy") + 1] = str(calibrated)
+    assert main([*refine, "--coverage", "0.5", "--out", str(out)]) == 0
+    fields = np.load(out / "refinement.npz")
+    outer, moved = fields["outer_box"], fields["moved"]
+    boxes = np.concatenate([frame.boxes for frame in read_results(out, data / "calib").frames])
+    assert (outer[moved, 3:6] >= boxes[moved, 3:6] - 1e-3).all()
+    assert np.isnan(outer[~moved]).all()

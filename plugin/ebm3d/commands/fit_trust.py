@@ -40,6 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--energy", type=Path, metavar="FILE", help=text)
     text = "parts of the frames, each judged by the others' trust (default: %(default)s)"
     add("--folds", type=int, default=5, metavar="N", help=text)
+    text = "new folder for the results, each frame refined by the trust of the other parts"
+    add("--refined", type=Path, metavar="DIR", help=text)
     add_data_options(parser)
     add_format_options(parser)
 
@@ -50,15 +52,21 @@ def run(options: argparse.Namespace) -> int:
         options.usage_error("--folds must be at least 2")
     from ebm3d.commands.console import ERRORS, console, show
     from ebm3d.commands.labelled import read_labelled
+    from ebm3d.commands.options import check_new_folder
     from ebm3d.refinement.energy_file import save_energy
     from ebm3d.refinement.trust_fit import fit_trust
 
     started = time.perf_counter()
+    if options.refined is not None:
+        detections = options.detections
+        check_new_folder("--refined", options.refined, detections, detections.parent)
     data = read_labelled(options, "the gain is overstated")
     with ERRORS.status("Fitting"):
         origin = f"{len(data.frame_ids)} frames of {options.detections.name}"
         fit = fit_trust(data.energy, data.detected, data.true, options.folds, origin)
     save_energy(options.out, data.updated(trust=fit.trust, coverage=None))
+    if options.refined is not None:
+        data.write(options.refined, fit.refined)
     out = console()
     out.print(_table(fit.gains), highlight=False)
     for gain in fit.gains:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,20 @@ from ebm3d.commands.options import find_device, format_options, name_map
 from ebm3d.datasets.atomic import check_writable
 from ebm3d.datasets.kitti_splits import match_ids
 from ebm3d.datasets.problems import Collected
-from ebm3d.datasets.results import FrameClouds, doubtful_frame, read_label_set, read_results
+from ebm3d.datasets.results import (
+    FrameClouds,
+    FrameResults,
+    ResultFile,
+    doubtful_frame,
+    read_label_set,
+    read_results,
+)
 from ebm3d.errors import input_error
 from ebm3d.refinement.detections import check_names, detected_frames, true_boxes_of
 from ebm3d.refinement.energy_file import EnergyFile, load_energy, shipped_energy
 from ebm3d.refinement.points_energy import PointsEnergy
-from ebm3d.refinement.refiner import DetectedFrame
+from ebm3d.refinement.refiner import DetectedFrame, RefinedFrame
+from ebm3d.refinement.summary import RefinementSummary
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,8 @@ class LabelledDetections:
 
     file: EnergyFile
     energy: PointsEnergy
+    results: ResultFile
+    frames: Sequence[FrameResults]
     frame_ids: Sequence[str]
     detected: Sequence[DetectedFrame]
     true: Sequence[NDArray[np.float64]]
@@ -47,6 +58,12 @@ class LabelledDetections:
         training = {**self.file.training, "frame_ids": list(dict.fromkeys(seen))}
         energy = self.energy.to(torch.device("cpu"))
         return replace(self.file, energy=energy, training=training, **changes)
+
+    def write(self, out: Path, refined: Sequence[RefinedFrame]) -> None:
+        """Write the results with refined boxes; frames without labels as they were."""
+        summary = RefinementSummary(self.energy.settings.class_names)
+        rows = zip(self.frames, self.detected, refined, strict=True)
+        self.results.write(out, {row[0].frame_id: summary.add(*row) for row in rows})
 
 
 def read_labelled(options: argparse.Namespace, consequence: str) -> LabelledDetections:
@@ -85,4 +102,5 @@ def read_labelled(options: argparse.Namespace, consequence: str) -> LabelledDete
     detected = list(detected_frames(progress_bar("Reading the clouds")(frames), clouds, known))
     true = true_boxes_of(frames, true_frames)
     energy = file.energy.to(device)
-    return LabelledDetections(file, energy, used, detected, true, len(ids) - len(used))
+    left = len(ids) - len(used)
+    return LabelledDetections(file, energy, results, frames, used, detected, true, left)

@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     from ebm3d.datasets.problems import Collected
     from ebm3d.datasets.results import FrameClouds, read_label_set, read_results
     from ebm3d.errors import input_error
+    from ebm3d.refinement.coverage import calibrate
     from ebm3d.refinement.detections import check_names, detected_frames, true_boxes_of
     from ebm3d.refinement.energy_file import load_energy, save_energy, shipped_energy
     from ebm3d.refinement.trust_fit import fit_trust
@@ -94,7 +95,9 @@ def run(options: argparse.Namespace) -> int:
     with ERRORS.status("Fitting"):
         origin = f"{len(frames)} frames of {options.detections.name}"
         fit = fit_trust(file.energy.to(device), detected, true, options.folds, origin)
-    save_energy(options.out, replace(file, energy=file.energy.to("cpu"), trust=fit.trust))
+    coverage = calibrate(fit.refined, true, [frame.names for frame in frames]).as_dict()
+    file = replace(file, energy=file.energy.to("cpu"), trust=fit.trust, coverage=coverage)
+    save_energy(options.out, file)
     out = console()
     out.print(_table(fit.gains), highlight=False)
     for gain in fit.gains:

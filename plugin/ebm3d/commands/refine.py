@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ebm3d.commands.options import CLOUDS, DETECTIONS, add_data_options, add_format_options
 
 if TYPE_CHECKING:
+    from ebm3d.datasets.results import FrameChanges
     from ebm3d.refinement.energy_file import EnergyFile
 
 _EXAMPLE = """\
@@ -42,6 +43,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--classes", nargs="+", metavar="NAME", help=text)
     text = "of the ascent (default: %(default)s); 0 gives the files back value for value"
     add("--steps", type=int, default=10, metavar="N", help=text)
+    text = "add the box that holds the true one with this probability, such as 0.95, and the one "
+    text += "that lies in it; needs an energy of fit-trust"
+    add("--coverage", type=float, metavar="P", help=text)
     text = "draw the N frames that changed most, into DIR/pictures"
     add("--pictures", type=int, default=0, metavar="N", help=text)
     add_data_options(parser)
@@ -50,6 +54,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read, refine, write, report."""
+    if options.coverage is not None and not 0 < options.coverage < 1:
+        options.usage_error("--coverage must lie between 0 and 1")
     if options.steps < 0 or options.pictures < 0:
         options.usage_error("--steps and --pictures must be at least 0")
     from ebm3d.commands.console import ERRORS, console, progress_bar, show
@@ -62,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
     )
     from ebm3d.datasets.problems import Collected
     from ebm3d.datasets.results import FrameClouds, doubtful_frame, read_results
+    from ebm3d.refinement.coverage import coverage_boxes, coverage_table
     from ebm3d.refinement.detections import check_names, detected_frames
     from ebm3d.refinement.energy_file import load_energy, shipped_energy
     from ebm3d.refinement.refiner import BoxRefiner
@@ -74,8 +81,8 @@ def run(options: argparse.Namespace) -> int:
     found = Collected()
     file = found.attempt(load_energy, options.energy or shipped_energy())
     with ERRORS.status("Reading the results"):
-        names, extra = name_map(options), format_options(options)
-        results = found.attempt(read_results, options.detections, options.calib, names, **extra)
+        names, needs = name_map(options), format_options(options)
+        results = found.attempt(read_results, options.detections, options.calib, names, **needs)
     clouds = found.attempt(FrameClouds, options.clouds)
     if results is not None and clouds is not None:
         notes = [*clouds.warnings, *(found.attempt(clouds.check, results) or [])]
@@ -88,15 +95,18 @@ def run(options: argparse.Namespace) -> int:
     for note in [*notes, *check_names(results, known, options.classes), *_trust_notes(file)]:
         show(f"Note: {note}", ERRORS)
 
+    table = None if options.coverage is None else coverage_table(file)
     started = time.perf_counter()
     refiner = BoxRefiner(file.energy.to(device), file.trust, options.steps)
     summary = RefinementSummary(known, options.pictures)
     frames = progress_bar("Refining")(results.frames)
     detected, copies = tee(detected_frames(frames, clouds, known, options.classes))
-    changed = {
-        frame.frame_id: summary.add(frame, copy, refined)
-        for refined, copy, frame in zip(refiner(detected), copies, results.frames, strict=True)
-    }
+    changed: dict[str, FrameChanges] = {}
+    for refined, copy, frame in zip(refiner(detected), copies, results.frames, strict=True):
+        extra = {}
+        if table is not None:
+            extra = coverage_boxes(table, refined, frame.names, options.coverage)
+        changed[frame.frame_id] = summary.add(frame, copy, refined, extra)
     seconds = time.perf_counter() - started
     written = results.write(options.out, changed if options.steps else {})
     out = console()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,13 @@ class RefinementSummary:
         self._pictures: list[tuple[float, int, Picture]] = []
 
     def add(
-        self, frame: FrameResults, detected: DetectedFrame, refined: RefinedFrame
+        self,
+        frame: FrameResults,
+        detected: DetectedFrame,
+        refined: RefinedFrame,
+        fields: Mapping[str, NDArray[np.float64]],
     ) -> FrameChanges:
-        """Count a frame; return what changes in its file."""
+        """Count a frame; return what changes in its file, with further fields."""
         boxes = frame.boxes.copy()
         boxes[refined.moved, :7] = refined.boxes[refined.moved]
         self.num_boxes += len(boxes)
@@ -63,7 +67,8 @@ class RefinementSummary:
             self._rows[name].append(row[refined.moved & (frame.names == name)])
         if self._num_pictures:
             self._keep(frame, detected, boxes, refined)
-        return FrameChanges(boxes, refined.moved, {n: getattr(refined, n) for n in _FIELDS})
+        own = {name: getattr(refined, name) for name in _FIELDS}
+        return FrameChanges(boxes, refined.moved, {**own, **fields})
 
     def table(self) -> Table:
         """Medians of the moves of each class, and of f."""

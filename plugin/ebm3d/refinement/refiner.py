@@ -129,9 +129,8 @@ class BoxRefiner:
         scale = rows[:, 1:].clone()
         sizes = torch.tensor(self.energy.settings.mean_sizes, device=boxes.device)
         scale[:, 3:6] *= sizes[rows[:, 0].long()]  # steps are in meters
-        # One step of this size reaches the maximum of the detector's term alone.
         ascent = QuasiNewtonAscent(
-            self.num_steps, 1.0, step_scale=scale.tolist(), max_step=1.0, max_displacement=4.0
+            self.num_steps, 0.3, step_scale=scale.tolist(), max_step=1.0, max_displacement=4.0
         )
         return g, ascent(g, boxes, kinds).boxes
 

@@ -11,7 +11,7 @@ import torch
 
 from ebm3d.commands import main
 from ebm3d.datasets.results import read_results
-from ebm3d.refinement.energy_file import load_energy
+from ebm3d.refinement.energy_file import load_energy, shipped_energy
 from tests.commands.conftest import refine_arguments, train_arguments
 
 
@@ -59,6 +59,13 @@ def test_a_training_goes_on_from_a_file(data: Path, tmp_path: Path) -> None:
     energies = [load_energy(path) for path in (init, out)]
     assert energies[0].energy.settings == energies[1].energy.settings
     assert energies[1].training["init"] == "energy.pt"
+
+
+def test_classes_of_an_energy_need_no_labels_to_go_on(data: Path, tmp_path: Path) -> None:
+    arguments = [a for a in train_arguments(data) if a not in ("--classes", "Car")]
+    out = tmp_path / "next.pt"
+    assert main([*arguments, "--init", str(shipped_energy()), "--out", str(out)]) == 0
+    assert load_energy(out).energy.settings == load_energy(shipped_energy()).energy.settings
 
 
 def test_simulated_frames_need_no_data(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         classes = tuple(options.classes or choose_classes(labels))
     held_out = _held_out(options, [frame.frame_id for frame in labels])
-    data = gather(progress_bar("Reading the clouds")(frames), classes, held_out)
+    sizes = None if init is None else init.energy.settings.mean_sizes
+    data = gather(progress_bar("Reading the clouds")(frames), classes, held_out, sizes)
     by_id = {frame.frame_id: frame for frame in labels}
     if init is None:
         stds, origins = noise_stds(classes, data.mean_sizes, detections, by_id)

@@ -111,8 +111,8 @@ def energies_by_fold(
             stds, _ = noise_stds(classes, data.mean_sizes)
             settings = EnergySettings(classes, data.mean_sizes, stds)
         else:
-            data = gather(others, init.settings.class_names, set())
             settings = init.settings
+            data = gather(others, settings.class_names, set(), settings.mean_sizes)
         where = device or torch.device("cpu")
         with seeded(seed, where):
             energy = PointsEnergy(settings)

@@ -80,7 +80,10 @@ def choose_classes(labels: Iterable[FrameResults]) -> tuple[str, ...]:
 
 
 def gather(
-    frames: Iterable[LabelledCloud], class_names: Sequence[str], held_out: set[str]
+    frames: Iterable[LabelledCloud],
+    class_names: Sequence[str],
+    held_out: set[str],
+    mean_sizes: Sequence[Row] | None = None,
 ) -> TrainingData:
     """Bring labelled clouds into the form of a training.
 
@@ -88,9 +91,10 @@ def gather(
         frames: labels and their points.
         class_names: of the energy to train.
         held_out: ids of the frames that are not trained on.
+        mean_sizes: of an energy that the training goes on from, whose classes need no labels.
 
     Raises:
-        ValueError: if a class has no label to train on.
+        ValueError: if a class, or all that an energy knows, has no label to train on.
     """
     data = TrainingData(tuple(class_names))
     sizes: list[list[NDArray[np.float64]]] = [[] for _ in class_names]
@@ -116,13 +120,16 @@ def gather(
         )
         if not is_held_out:
             data.frame_ids.append(frame.frame_id)
+    needed = class_names if mean_sizes is None or not counts[0].any() else ()
     for name, (trained, _) in zip(class_names, counts.T.tolist(), strict=True):
-        if not trained:
+        if name in needed and not trained:
             got = f"none of {sum(data.others.values()) + int(counts.sum())}"
             remedy = "leave it out of --classes, or give --map with its name in the labels"
             raise input_error(f"labels of {name}", f"with {MIN_POINTS} points", got, remedy)
     data.num_boxes = {n: (a, b) for n, (a, b) in zip(class_names, counts.T.tolist(), strict=True)}
-    data.mean_sizes = tuple(tuple(np.mean(rows, axis=0).tolist()) for rows in sizes)
+    if mean_sizes is None:
+        mean_sizes = [tuple(np.mean(rows, axis=0).tolist()) for rows in sizes]
+    data.mean_sizes = tuple(mean_sizes)
     return data
 
 

@@ -11,9 +11,12 @@ from ebm3d.boxes.codings import LocalCoding
 from ebm3d.noise import BoxNoise, fit_noise_stds
 from ebm3d.refiners import (
     Ascent,
+    BoxPosterior,
     GradientAscent,
     QuasiNewtonAscent,
+    StartSearch,
     approximate_by_gaussian,
+    box_posterior,
     expand_by_differences,
     expand_exactly,
     langevin,
@@ -140,6 +143,27 @@ def _langevin(place: Place) -> dict[str, Tensor]:
     return {
         "chains": langevin(f, boxes, 0.01, 4),
         "samples": sample_boxes(f, laplace, 3, num_steps=4),
+    }
+
+
+@case(
+    "starts on a posterior",
+    "refiners.BoxPosterior",
+    "refiners.StartSearch",
+    "refiners.box_posterior",
+)
+def _starts(place: Place) -> dict[str, Tensor]:
+    f, boxes, _ = hill(place)
+    coding = LocalCoding(boxes + 0.05, units_of(boxes))
+    g = box_posterior(f, coding, 2.0, trust_heading=False)
+    at = (boxes + 0.1).detach().requires_grad_()
+    search = StartSearch(8, 1, 2)
+    shifted = BoxPosterior(f, coding, boxes.new_full((4,), 3.0), 0.1 * boxes, 0.01 * boxes)
+    return {
+        "starts": search(g, coding),
+        **tensors_of(search.climb(GradientAscent(2, 0.01), g, coding)),
+        "value": shifted(boxes),
+        **gradients(shifted(at), boxes=at),
     }
 
 

@@ -32,9 +32,8 @@ def _scene(rng, num_frames=200, per_frame=4):
 def _table(rng):
     boxes, true, frames = _scene(rng)
     spread = face_std(boxes, np.broadcast_to(_STD, boxes.shape))
-    drops = 0.5 * np.square((true - boxes) / _STD).sum(axis=1)
     names = ["Car"] * len(boxes)
-    return fit_coverage(boxes, true, spread, names, [f"frame {frame}" for frame in frames], drops)
+    return fit_coverage(boxes, true, spread, names, [f"frame {frame}" for frame in frames])
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
@@ -97,8 +96,6 @@ def test_boxes_that_are_written_hold_the_promise(rng, coverage):
     for covered in (holds, lies | (inner[:, 3:6] <= 0).any(axis=1)):
         assert low <= covered.mean() <= high
     assert (face_excess(outer, boxes[:, None]) <= 1e-9).all()
-    drops = 0.5 * np.square((true - boxes) / _STD).sum(axis=1)
-    assert low <= (drops <= table.thresholds("drop", boxes, names, coverage)).mean() <= high
 
 
 def test_scores_are_of_the_box_that_is_written(rng):
@@ -120,18 +117,29 @@ def test_perfect_boxes_are_their_own_outer_and_inner_boxes(rng):
         np.testing.assert_allclose(moved, boxes, atol=1e-12)
 
 
-def test_a_band_of_few_frames_takes_the_threshold_of_its_class(rng):
-    boxes, true, frames = _scene(rng)
-    boxes[:36, 0] += 1000
-    true[:36, 0] += 1003
+@pytest.mark.parametrize(
+    ("counts", "groups"),
+    [
+        ((60, 60, 60), ["0-20", "20-40", "40-"]),
+        ((60, 30, 20), ["0-20", "20-", "20-"]),
+        ((10, 60, 60), ["0-40", "0-40", "40-"]),
+        ((60, 10, 20), ["0-", "0-", "0-"]),
+        ((5, 0, 5), ["0-", "0-", "0-"]),
+    ],
+)
+def test_bands_of_few_frames_join_the_next_and_share_its_threshold(rng, counts, groups):
+    boxes = np.tile([0, 0, -1.7, 4, 1.6, 1.5, 0.0], (sum(counts), 1))
+    boxes[:, 0] = np.repeat([10, 30, 50], counts)
+    true = boxes + 0.3 * rng.normal(size=boxes.shape)
     spread, names = np.ones((len(boxes), 6)), ["Car"] * len(boxes)
-    table = fit_coverage(boxes, true, spread, names, frames, borders=(0, 100, np.inf))
-    pooled = conformal_threshold(table.scores["outer"], 0.95, frames)
-    summary = table.summary(0.95)["Car"]
-    assert summary["100-"]["group"] == "class"
-    assert summary["100-"]["outer"] == pooled != summary["0-100"]["outer"]
-    assert table.summary(0.8)["Car"]["100-"]["group"] == "band"
-    assert table.thresholds("outer", boxes[:1], ["Tram"], 0.8)[0] == math.inf
+    borders = (0, 20, 40, np.inf)
+    table = fit_coverage(boxes, true, spread, names, range(len(boxes)), borders=borders)
+    rows = list(table.summary(0.95)["Car"].values())
+    assert [row["group"] for row in rows] == groups
+    of_group = np.repeat(groups, counts)
+    for row in rows:
+        scores = table.scores["outer"][of_group == row["group"]]
+        assert (row["num_frames"], row["outer"]) == (len(scores), conformal_threshold(scores, 0.95))
 
 
 def test_nothing_is_promised_where_nothing_is_known(rng):
@@ -141,6 +149,7 @@ def test_nothing_is_promised_where_nothing_is_known(rng):
     spread[0] = np.nan
     names = ["Car", "Tram", "Car", "Car"]
     outer, inner = table.outer(boxes, spread, names, 0.9), table.inner(boxes, spread, names, 0.9)
+    assert table.thresholds("outer", boxes, names, 0.9)[1] == math.inf
     assert np.isinf(outer[:2, 3:6]).all()
     assert (inner[:2, 3:6] == 0).all()
     assert np.isfinite(outer[2:]).all()
@@ -153,7 +162,7 @@ def test_a_table_goes_through_json_and_comes_back(rng):
     copy = CoverageTable.from_dict(json.loads(json.dumps(table.as_dict())))
     boxes = _scene(rng)[0]
     names = ["Car"] * len(boxes)
-    for kind in ("outer", "inner", "drop"):
+    for kind in ("outer", "inner"):
         for coverage in (0.8, 0.95):
             first, second = (t.thresholds(kind, boxes, names, coverage) for t in (table, copy))
             np.testing.assert_array_equal(first, second)
@@ -177,12 +186,11 @@ def _fit(**changes):
         (lambda: _fit(true_boxes=np.ones((2, 7))), "true_boxes"),
         (lambda: _fit(spread=np.ones((3, 7))), "spread"),
         (lambda: _fit(spread=np.zeros((3, 6))), "spread"),
-        (lambda: _fit(drops=np.full(3, np.nan)), "drop"),
         (lambda: _fit(frames=np.arange(2)), "frames"),
         (lambda: _fit(borders=(3, 1)), "borders"),
         (lambda: _fit().outer(np.ones((3, 7)), np.ones((3, 6)), ["Car"], 0.9), "names"),
         (lambda: _fit().outer(np.ones((3, 7)), np.ones((3, 7)), ["Car"] * 3, 0.9), "spread"),
-        (lambda: _fit().thresholds("drop", np.ones((3, 7)), ["Car"] * 3, 0.9), "kind"),
+        (lambda: _fit().thresholds("middle", np.ones((3, 7)), ["Car"] * 3, 0.9), "kind"),
         (lambda: _fit().summary(95), "coverage"),
         (lambda: CoverageTable.from_dict({"names": []}), "coverage table"),
         (lambda: conformal_threshold(np.array([np.nan]), 0.9), "scores"),

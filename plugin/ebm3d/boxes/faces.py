@@ -14,7 +14,6 @@ FloatArray = NDArray[np.float64]
 
 FACES = ("rear", "front", "right", "left", "bottom", "top")
 """Where length, width and height begin and end."""
-_NUM_YAWS = 129  # of an ellipsoid, where a margin is a smooth function of an angle
 
 
 def face_excess(boxes: FloatArray, others: FloatArray) -> FloatArray:
@@ -43,7 +42,8 @@ def containment_scale(boxes: FloatArray, others: FloatArray, spread: FloatArray)
     """
     lack, pace = _lack(boxes, others, spread)
     scale = (lack / pace).max(axis=-1, initial=0.0)
-    return np.minimum(scale, _empty_scale(boxes, spread)[:, None])
+    empty = (boxes[:, 3:6] / (spread[:, ::2] + spread[:, 1::2])).min(axis=1)  # two faces meet
+    return np.minimum(scale, empty[:, None])
 
 
 def with_margins(boxes: FloatArray, margins: FloatArray) -> FloatArray:
@@ -80,46 +80,14 @@ def face_std(boxes: FloatArray, covariance: FloatArray) -> FloatArray:
         covariance = np.eye(7) * np.square(covariance)[:, None]
     if covariance.shape != (len(boxes), 7, 7):
         raise shape_error("covariance", f"({len(boxes)}, 7, 7) or ({len(boxes)}, 7)", covariance)
-    slopes = _slopes(_axes(boxes[:, 6]), np.eye(3) / 2, outwards=True)
+    normals = _axes(boxes[:, 6]).repeat(2, axis=1) * np.tile([-1.0, 1.0], 3)[:, None]
+    of_sizes = np.eye(3).repeat(2, axis=0) / 2 + normals * (0.0, 0.0, 0.5)  # dz lifts the center
+    slopes = np.concatenate([normals, of_sizes], axis=-1)
     lever = np.repeat(boxes[:, [4, 3, 5]] * (0.5, 0.5, 0.0), 2, axis=1)
-    variance = _variance(slopes, covariance[:, :6, :6])
+    variance = ((slopes @ covariance[:, :6, :6]) * slopes).sum(axis=-1).clip(min=0.0)
     variance += np.square(lever) * covariance[:, 6, 6, None]
     variance += 2 * lever * np.abs(np.einsum("nfi,ni->nf", slopes, covariance[:, :6, 6]))
     return np.sqrt(variance)
-
-
-def ellipsoid_margins(
-    boxes: FloatArray, covariance: FloatArray, radius: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    r"""Margins ``(N, 6)`` of the outer and of the inner box of ellipsoids of boxes.
-
-    .. math:: E = \{y : (y - b)^\top \Sigma^{-1} (y - b) \le r^2\}
-
-    ``with_margins(boxes, outer)`` is the smallest box with the heading of b that holds every box of
-    E; ``with_margins(boxes, -inner)`` the largest that lies in every one, among those whose faces
-    move in proportion to :func:`face_std`. At a given yaw a margin is linear in the rest of the
-    box; the yaw is searched, to some 1e-4 of the margin.
-
-    Args:
-        boxes: b, ``(N, 7)``.
-        covariance: ``(N, 7, 7)``, LiDAR axes, positive definite.
-        radius: r, ``(N,)``.
-    """
-    spread = face_std(boxes, covariance)
-    phase = np.linspace(-np.pi / 2, np.pi / 2, _NUM_YAWS)[:, None]
-    per_turn = covariance[:, None, :, 6] / covariance[:, None, 6, 6, None]  # (N, 1, 7)
-    turn = radius[:, None] * np.sqrt(covariance[:, 6, 6])[:, None] * np.sin(phase[:, 0])
-    rest = covariance - per_turn.swapaxes(1, 2) * covariance[:, 6:7]
-    rest, width = rest[:, :6, :6], radius[:, None, None] * np.cos(phase)
-    centers = boxes[:, None] + turn[..., None] * per_turn
-    axes, of_box = _axes(centers[..., 6]), _axes(turn)
-    outwards = _slopes(_axes(boxes[:, None, 6]), np.abs(of_box).swapaxes(-1, -2) / 2, outwards=True)
-    inwards = _slopes(axes, -np.eye(3) / 2, outwards=False)
-    outer = face_excess(boxes, centers) + width * np.sqrt(_variance(outwards, rest))
-    lack, pace = _lack(boxes, centers, spread)
-    scale = (lack + width * np.sqrt(_variance(inwards, rest))) / pace
-    scale = np.minimum(scale.max(axis=(1, 2), initial=0.0), _empty_scale(boxes, spread))
-    return outer.max(axis=1), scale[:, None] * spread
 
 
 def _axes(yaw: FloatArray) -> FloatArray:
@@ -157,28 +125,3 @@ def _lack(
     forwards, backwards = (np.clip(sign * axes, 0, None) @ ends[:, None] for sign in (1, -1))
     low, high = forwards[..., 0] + backwards[..., 1], forwards[..., 1] + backwards[..., 0]
     return _by_face(reach + along, reach - along), _by_face(low, high)
-
-
-def _empty_scale(boxes: FloatArray, spread: FloatArray) -> FloatArray:
-    """Scale at which two faces meet, ``(N,)``."""
-    return (boxes[:, 3:6] / (spread[:, ::2] + spread[:, 1::2])).min(axis=1)
-
-
-def _slopes(axes: FloatArray, of_sizes: FloatArray, *, outwards: bool) -> FloatArray:
-    """Derivatives ``(..., 6, 6)`` of a face's excess by x, y, z and the sizes of the other box.
-
-    ``of_sizes`` ``(..., 3, 3)`` is how sizes move both ends of an axis; heights move the center.
-    """
-    of_sizes = np.broadcast_to(of_sizes, np.broadcast_shapes(axes.shape, of_sizes.shape))
-    ends = []
-    for sign in (-1.0, 1.0) if outwards else (1.0, -1.0):
-        of_center = sign * np.broadcast_to(axes, of_sizes.shape)
-        of_end = of_sizes + of_center * (0.0, 0.0, 0.5)
-        ends.append(np.concatenate([of_center, of_end], axis=-1))
-    return np.stack(ends, axis=-2).reshape(*of_sizes.shape[:-2], 6, 6)
-
-
-def _variance(slopes: FloatArray, covariance: FloatArray) -> FloatArray:
-    """Variances ``(N, ..., 6)`` of linear functions ``(N, ..., 6, 6)`` of six numbers."""
-    shape = (len(covariance), *(1,) * (slopes.ndim - 3), 6, 6)
-    return ((slopes @ covariance.reshape(shape)) * slopes).sum(axis=-1).clip(min=0.0)

@@ -20,8 +20,8 @@ from ebm3d.evaluation.localization import DISTANCE_BANDS, bands
 
 FloatArray = NDArray[np.float64]
 
-KINDS = ("outer", "inner", "drop")
-"""Scores: faces outwards and inwards in ``spread``; g of the refined box less g of the true one."""
+KINDS = ("outer", "inner")
+"""Scores: how far faces move outwards and inwards, in ``spread``."""
 _LEAST_BEYOND = 2  # frames expected beyond the threshold of a group
 
 
@@ -38,7 +38,7 @@ class CoverageTable:
         names: predicted classes ``(P,)``.
         distances: of refined boxes from the sensor, ``(P,)``, meters.
         frames: ``(P,)``, a number for each frame.
-        scores: ``(P,)`` by name of ``KINDS``; ``drop`` may be left out.
+        scores: ``(P,)`` by name of ``KINDS``.
         borders: of the bands of distance.
     """
 
@@ -53,12 +53,12 @@ class CoverageTable:
     ) -> FloatArray:
         """Thresholds ``(N,)`` of the groups of refined boxes ``(N, 7)`` of predicted classes.
 
-        The group is class and band of distance, or the class where two frames are not expected
-        beyond the band's threshold; infinite where the class has too few frames, or none. A refined
-        box's level set at the threshold of "drop" holds the true box.
+        The group is class and band of distance; a band joins the next nearer one (the nearest the
+        next farther) where two frames are not expected beyond its threshold. Infinite where the
+        class has too few frames, or none.
         """
-        if kind not in self.scores:
-            raise input_error("kind", f"one of {', '.join(self.scores)}", repr(kind))
+        if kind not in KINDS:
+            raise input_error("kind", f"one of {', '.join(KINDS)}", repr(kind))
         if len(names) != len(boxes):
             raise input_error("names", f"{len(boxes)}, one per box", len(names))
         groups = list(zip(names, self._bands(_distances(boxes)).tolist(), strict=True))
@@ -94,13 +94,13 @@ class CoverageTable:
         for name in np.unique(self.names).tolist():
             tree[name] = {}
             for band, (title, _, _) in enumerate(bands(self.borders)):
-                mask, is_band = self._group(name, band, coverage)
+                mask, group = self._group(name, band, coverage)
                 num_frames = len(np.unique(self.frames[mask]))
                 tree[name][title] = {
-                    "group": "band" if is_band else "class",
+                    "group": group,
                     "num_frames": num_frames,
                     "num_boxes": int(mask.sum()),
-                    **{kind: self._threshold(kind, name, band, coverage) for kind in self.scores},
+                    **{kind: self._threshold(kind, name, band, coverage) for kind in KINDS},
                     "interval": coverage_interval(num_frames, coverage),
                 }
         return tree
@@ -144,7 +144,7 @@ class CoverageTable:
                 raise shape_error(name, f"{self.names.shape}, one per pair", values)
             if np.isnan(values).any():
                 raise input_error(name, "numbers", "NaN", "leave out pairs without a density")
-        if not {"outer", "inner"} <= set(self.scores) <= set(KINDS):
+        if set(self.scores) != set(KINDS):
             raise input_error("scores", f"those of {', '.join(KINDS)}", sorted(self.scores))
 
     def _moved(
@@ -165,17 +165,23 @@ class CoverageTable:
         return with_margins(boxes, sign * margins)
 
     def _threshold(self, kind: str, name: str, band: int, coverage: float) -> float:
-        """Threshold of a class and band; not below 0, so that outer holds the refined box."""
+        """Threshold of a class and band."""
         mask, _ = self._group(name, band, coverage)
-        return max(0.0, conformal_threshold(self.scores[kind][mask], coverage, self.frames[mask]))
+        return conformal_threshold(self.scores[kind][mask], coverage, self.frames[mask])
 
-    def _group(self, name: str, band: int, coverage: float) -> tuple[NDArray[np.bool_], bool]:
-        """Pairs of the group ``(P,)``, and whether it is the band rather than the class."""
-        of_class = self.names == name
-        of_band = of_class & (self._bands(self.distances) == band)
-        num_frames = len(np.unique(self.frames[of_band]))
-        is_band = (num_frames + 1) * (1 - coverage) >= _LEAST_BEYOND - 1e-9
-        return (of_band if is_band else of_class), is_band
+    def _group(self, name: str, band: int, coverage: float) -> tuple[NDArray[np.bool_], str]:
+        """Pairs of the group of a class and band ``(P,)``, and its range of distances."""
+        of_class, bands_of = self.names == name, self._bands(self.distances)
+        edges = [len(self.borders) - 1]  # of groups, from the farthest on
+        for first in reversed(range(edges[0])):
+            frames = self.frames[of_class & (first <= bands_of) & (bands_of < edges[-1])]
+            if (len(np.unique(frames)) + 1) * (1 - coverage) >= _LEAST_BEYOND - 1e-9:
+                edges.append(first)
+        edges = [*(edges[:-1] or edges), 0]
+        first = max(edge for edge in edges if edge <= band)
+        last = min(edge for edge in edges if edge > band)
+        title = bands((self.borders[first], self.borders[last]))[0][0]
+        return of_class & (first <= bands_of) & (bands_of < last), title
 
     def _bands(self, distances: FloatArray) -> NDArray[np.int64]:
         """Index of the band of each distance; beyond the borders, the nearest."""
@@ -188,7 +194,6 @@ def fit_coverage(
     spread: FloatArray,
     names: Sequence[str],
     frames: Sequence[int | str],
-    drops: FloatArray | None = None,
     borders: Sequence[float] = DISTANCE_BANDS,
 ) -> CoverageTable:
     """Score calibration pairs for outer and inner boxes of any coverage.
@@ -203,8 +208,6 @@ def fit_coverage(
             promise holds for any that is computed alike for new boxes, a good one saves volume.
         names: predicted classes, P.
         frames: ids or numbers, P, equal for boxes of one frame.
-        drops: g(refined) - g(true), or half the squared Mahalanobis distance of the true box, to
-            have thresholds of level sets, too.
         borders: of the bands of distance, chosen before looking at the pairs.
 
     Raises:
@@ -223,8 +226,6 @@ def fit_coverage(
         "outer": (excess / spread).max(axis=1, initial=0.0),
         "inner": containment_scale(boxes, true_boxes[:, None], spread)[:, 0],
     }
-    if drops is not None:
-        scores["drop"] = np.asarray(drops, dtype=np.float64)
     labels = np.array(names, dtype=np.str_)
     _, numbers = np.unique(frames, return_inverse=True)
     return CoverageTable(labels, _distances(boxes), numbers, scores, tuple(borders))

@@ -50,7 +50,10 @@ def calibrate_coverage(
 def guaranteed_boxes(
     table: CoverageTable, refined: RefinedFrame, names: NDArray[np.str_], coverage: float
 ) -> dict[str, FloatArray]:
-    """Return ``outer_box`` and ``inner_box`` ``(N, 7)``; rows of NaN where nothing is promised."""
+    """Return ``outer_box`` and ``inner_box`` ``(N, 7)``; NaN for boxes that did not move.
+
+    Where nothing is promised, outer boxes are NaN and inner ones empty, with a size of 0.
+    """
     rows = np.flatnonzero(refined.moved)
     boxes, spread, chosen = refined.boxes[rows], _spread(refined)[rows], names[rows].tolist()
     result = {}

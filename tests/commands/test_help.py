@@ -32,6 +32,7 @@ def test_help_imports_no_library(command: str) -> None:
         (["train-energy", "--simulated", "2", "--ids", "x", "--out", "x"], "--ids is of LABELS"),
         (["refine", "a", "b", "--out", "c", "--steps", "-1"], "--steps"),
         (["refine", "a", "b", "--out", "c", "--map", "Van"], "--map takes A=B"),
+        (["refine", "a", "b", "--out", "c", "--coverage", "0.9", "--steps", "5"], "--coverage"),
         (["fit-trust", "a", "b", "c", "--out", "d", "--folds", "1"], "--folds"),
     ],
 )

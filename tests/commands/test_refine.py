@@ -189,3 +189,19 @@ def test_coverage_is_fitted_and_written(
     boxes = np.concatenate([frame.boxes for frame in read_results(out, data / "calib").frames])
     assert (outer[moved, 3:6] >= boxes[moved, 3:6] - 1e-3).all()
     assert np.isnan(outer[~moved]).all()
+
+
+def test_labels_are_audited_and_left_as_they_are(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in (data / "labels").iterdir()}
+    out = tmp_path / "audit"
+    paths = [str(data / "labels"), str(data / "clouds"), "--calib", str(data / "calib")]
+    rest = ["--map", "Van=Car", "--pictures", "0", "--device", "cpu", "--out", str(out)]
+    assert main(["audit-labels", *paths, "--energy", str(data / "energy.pt"), *rest]) == 0
+    captured = capsys.readouterr()
+    assert "The least likely labels" in captured.out
+    assert "it judges what it was trained on" in captured.err
+    assert {"labels.csv", "index.html", "corrected"} <= {path.name for path in out.iterdir()}
+    assert {path.name for path in (out / "corrected").iterdir()} == set(before)
+    assert {path.name: path.read_bytes() for path in (data / "labels").iterdir()} == before

@@ -27,6 +27,10 @@ def test_points_stay_in_their_boxes(seed: int) -> None:
     assert torch.equal(moved[:, 3], points[:, 3])
     assert bool((new_boxes[:, 6].abs() <= np.pi).all())
     assert not torch.allclose(new_boxes, boxes)
+    yaw = new_boxes[:, 6].repeat_interleave(200, 0)
+    offset = moved[:, :2] - new_boxes[:, :2].repeat_interleave(200, 0)
+    along = offset[:, 0] * yaw.cos() + offset[:, 1] * yaw.sin()
+    assert torch.equal(along > 0, local[:, 0] > 0)  # fronts stay in front
 
 
 def test_points_are_dropped_up_to_the_share() -> None:

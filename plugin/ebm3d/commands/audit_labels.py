@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ebm3d.datasets.results import LabelledFrames
     from ebm3d.refinement.audit import LabelAudit
+    from ebm3d.refinement.points_energy import PointsEnergy
 
 _EXAMPLE = """\
 in:   labels and the clouds of their frames
@@ -61,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
     if options.energy is not None and options.init is not None:
         options.usage_error("--energy judges as it is, --init is trained further: give one")
     from ebm3d.commands.console import ERRORS, console, show
+    from ebm3d.commands.labelled import warn_of_seen
     from ebm3d.commands.options import check_drawing, check_new_folder, find_device, name_map
     from ebm3d.datasets.problems import Collected
     from ebm3d.datasets.results import (
@@ -74,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
     from ebm3d.refinement.energy_file import load_energy
 
     started = time.perf_counter()
+    source = options.energy or options.init
     check_new_folder("--out", options.out, options.labels, options.clouds)
     if options.pictures:
         check_drawing("--pictures")
@@ -81,16 +84,21 @@ def run(options: argparse.Namespace) -> int:
     found = Collected()
     labels = found.attempt(read_label_set, options.labels, options.calib, name_map(options))
     clouds = found.attempt(FrameClouds, options.clouds)
+    file = None if source is None else found.attempt(load_energy, source)
     found.check()
     assert labels is not None
     assert clouds is not None
     frames = LabelledFrames(labels, clouds)
     for warning in [*frames.warnings, *doubtful_frame(labels, clouds)]:
         show(f"Note: {warning}", ERRORS)
-    if options.energy is not None:
-        audit = audit_labels(frames, load_energy(options.energy).energy.to(device))
+    if file is not None:
+        ids = [frame.frame_id for frame in labels.frames]
+        warn_of_seen(file, ids, "it judges what it was trained on")
+    energy = None if file is None else file.energy
+    if energy is not None and options.init is None:
+        audit = audit_labels(frames, energy.to(device))
     else:
-        audit = audit_labels(frames, *_by_folds(options, frames, device))
+        audit = audit_labels(frames, *_by_folds(options, frames, energy, device))
     out = console()
     out.print(_table(audit), highlight=False)
     write_audit(options.out, frames, audit, options.threshold, options.pictures)
@@ -102,12 +110,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _by_folds(
-    options: argparse.Namespace, frames: LabelledFrames, device: torch.device
+    options: argparse.Namespace,
+    frames: LabelledFrames,
+    init: PointsEnergy | None,
+    device: torch.device,
 ) -> tuple[Any, Any]:
     """The training of each fold, and the folds."""
     from ebm3d.commands.console import ERRORS, show
     from ebm3d.refinement.audit_folds import assign_folds, energies_by_fold, read_groups
-    from ebm3d.refinement.energy_file import load_energy
 
     results = frames.labels.frames
     groups = ids = [frame.frame_id for frame in results]
@@ -116,7 +126,6 @@ def _by_folds(
     else:
         show("Note: folds may split drives, whose frames are alike; give --groups", ERRORS)
     folds = assign_folds(groups, [len(frame) for frame in results], options.folds)
-    init = None if options.init is None else load_energy(options.init).energy
 
     def progress(fold: int, step: int, loss: float) -> None:
         """Say how far a training is."""

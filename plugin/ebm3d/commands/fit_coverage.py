@@ -68,7 +68,7 @@ def _table(table: CoverageTable) -> Table:
 
     title = "Standard deviations by which faces move outwards"
     columns = [f"{coverage:.0%}" for coverage in _SHOWN]
-    result = make_table(title, ("", "distance", "frames", "pairs", "calibrated by", *columns))
+    result = make_table(title, ("", "distance", "frames", "pairs", "calibrated on", *columns))
     summaries = [table.summary(coverage) for coverage in _SHOWN]
     for name, by_band in summaries[0].items():
         for band, row in by_band.items():

@@ -66,6 +66,14 @@ class LabelledDetections:
         self.results.write(out, {row[0].frame_id: summary.add(*row) for row in rows})
 
 
+def warn_of_seen(file: EnergyFile, frame_ids: Sequence[str], consequence: str) -> None:
+    """Warn if an energy or its trust has seen frames of these names."""
+    seen = set(file.training.get("frame_ids", ())).intersection(frame_ids)
+    if seen:
+        text = f"the energy or its trust has seen {len(seen)} frames of these names"
+        show(f"Warning: {text}: if they are the same, {consequence}.", ERRORS, "yellow")
+
+
 def read_labelled(options: argparse.Namespace, consequence: str) -> LabelledDetections:
     """Read what DETECTIONS, LABELS, CLOUDS and --energy name; note what is doubtful.
 
@@ -95,10 +103,7 @@ def read_labelled(options: argparse.Namespace, consequence: str) -> LabelledDete
     for note in [*clouds.warnings, *check_names(results, known), *doubtful_frame(results, clouds)]:
         show(f"Note: {note}", ERRORS)
     used = [i for i in ids if i in by_id]
-    seen = set(file.training.get("frame_ids", ())).intersection(used)
-    if seen:
-        text = f"the energy or its trust has seen {len(seen)} frames of these names"
-        show(f"Warning: {text}: if they are the same, {consequence}.", ERRORS, "yellow")
+    warn_of_seen(file, used, consequence)
     detected = list(detected_frames(progress_bar("Reading the clouds")(frames), clouds, known))
     true = true_boxes_of(frames, true_frames)
     energy = file.energy.to(device)

@@ -16,7 +16,8 @@ CLOUDS = (
     "or without intensity; LiDAR frame"
 )
 DETECTIONS = (
-    "result files: folder of KITTI's text files, OpenPCDet's result.pkl, mmdet3d's pickle or JSON"
+    "result files: folder of KITTI's text files, OpenPCDet's result.pkl, mmdet3d's pickle or JSON, "
+    "submission to nuScenes"
 )
 LABELS = (
     "folder of label files, KITTI's or of lines 'x y z dx dy dz yaw class' in the LiDAR frame, or "

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ebm3d.evaluation.coverage import CoverageTable
     from ebm3d.refinement.energy_file import EnergyFile
 
+_STEPS = 10  # those of fit-trust and fit-coverage
 _EXAMPLE = """\
 in:   result files of a detector, and the clouds of their frames
 out:  --out holds files of the same format with refined boxes; f before and after, standard
@@ -42,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "refine these alone (default: all that the energy knows); others stay"
     add("--classes", nargs="+", metavar="NAME", help=text)
     text = "of the ascent (default: %(default)s); 0 gives the files back value for value"
-    add("--steps", type=int, default=10, metavar="N", help=text)
+    add("--steps", type=int, default=_STEPS, metavar="N", help=text)
     text = "write outer and inner boxes of this probability, such as 0.95 (after fit-coverage)"
     add("--coverage", type=float, metavar="P", help=text)
     text = "draw the N frames that changed most, into DIR/pictures"
@@ -55,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     """Read, refine, write, report."""
     if options.steps < 0 or options.pictures < 0:
         options.usage_error("--steps and --pictures must be at least 0")
+    if options.coverage is not None and options.steps != _STEPS:
+        options.usage_error(f"--coverage is calibrated for {_STEPS} steps: leave out --steps")
     from ebm3d.commands.console import ERRORS, console, progress_bar, show
     from ebm3d.commands.options import (
         check_drawing,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebm3d.commands.options import CLOUDS, DETECTIONS, LABELS, add_data_options
+from ebm3d.commands.options import CLOUDS, DETECTIONS, LABELS, add_data_options, add_format_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,6 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "note on the licence of the data, kept in the file"
     add("--licence", default="", metavar="TEXT", help=text)
     add_data_options(parser)
+    add_format_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -105,6 +106,9 @@ def run(options: argparse.Namespace) -> int:
             energy.load_state_dict(init.energy.state_dict())
         result = _train(energy.to(device), data, options)
     training = _record(options, data, origins, result)
+    if init is not None:
+        seen = [*init.training.get("frame_ids", ()), *training["frame_ids"]]
+        training["frame_ids"] = list(dict.fromkeys(seen))
     save_energy(options.out, EnergyFile(energy.to(torch.device("cpu")), training))
     out = console()
     out.print(_table(data, settings.noise_stds, origins), highlight=False)
@@ -137,7 +141,7 @@ def _check(options: argparse.Namespace) -> None:
 def _read(options: argparse.Namespace) -> tuple[Any, Sequence[FrameResults], Any, list[str]]:
     """Labelled clouds, the labels alone, detections of their frames, and notes."""
     from ebm3d.commands.console import progress_bar
-    from ebm3d.commands.options import name_map
+    from ebm3d.commands.options import format_options, name_map
     from ebm3d.datasets.kitti_splits import match_ids, read_ids
     from ebm3d.datasets.problems import Collected
     from ebm3d.datasets.results import (
@@ -160,7 +164,8 @@ def _read(options: argparse.Namespace) -> tuple[Any, Sequence[FrameResults], Any
     clouds = found.attempt(FrameClouds, options.clouds)
     detections = None
     if options.detections is not None:
-        detections = found.attempt(read_results, options.detections, options.calib, names)
+        extra = format_options(options)
+        detections = found.attempt(read_results, options.detections, options.calib, names, **extra)
     if labels is not None and clouds is not None:
         notes = [*clouds.warnings, *(found.attempt(doubtful_frame, labels, clouds) or [])]
     found.check()

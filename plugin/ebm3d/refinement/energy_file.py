@@ -19,7 +19,7 @@ from ebm3d.refinement.points_energy import EnergySettings, PointsEnergy
 from ebm3d.refinement.trust import Trust
 
 _KIND, _VERSION = "ebm3d energy on points", 1
-FRAME = "LiDAR frame: x, y, z of the bottom center, length, width, height (m), yaw (rad)"
+_FRAME = "LiDAR frame: x, y, z of the bottom center, length, width, height (m), yaw (rad)"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class EnergyFile:
         energy: on the CPU.
         training: data's name and counts, steps, losses, licence; for people.
         trust: fitted for a detector, or None.
-        coverage: calibration scores for :mod:`ebm3d.refinement.coverage`, or None.
+        coverage: calibration scores for :class:`ebm3d.evaluation.coverage.CoverageTable`, or None.
     """
 
     energy: PointsEnergy
@@ -51,7 +51,7 @@ def save_energy(path: str | Path, file: EnergyFile) -> None:
         {
             "kind": _KIND,
             "version": _VERSION,
-            "frame": FRAME,
+            "frame": _FRAME,
             "settings": file.energy.settings.as_dict(),
             "weights": {name: value.cpu() for name, value in file.energy.state_dict().items()},
             "training": dict(file.training),

@@ -317,6 +317,7 @@ def _break(found: Any, key: str, value: Any) -> Any:
         (lambda e: _break(e, "score", e[0]["score"] * np.nan), "finite scores"),
         (lambda e: _break(e, "boxes_lidar", -e[0]["boxes_lidar"]), "positive size"),
         (lambda e: _break(e, "score", e[0]["score"][:1]), "lengths"),
+        (lambda e: _break(e, "name", np.array(["Car"] * 3)), "lengths"),
         (lambda e: [{"boxes": 1}], "keys boxes"),
         (lambda e: [], "empty list"),
     ],
@@ -333,9 +334,9 @@ def test_defects_are_named(folder: Path, change: Any, match: str) -> None:
     [
         ("kitti", {"calib": None}, "--calib"),
         ("openpcdet", {"calib": None}, "--calib"),
-        ("json", {"class_names": ()}, "--classes"),
+        ("json", {"class_names": ()}, "--class-names"),
         ("tensors", {"class_names": ["Car"]}, "labels_3d"),
-        ("annos", {"ids": None}, "--ids"),
+        ("annos", {"ids": None}, "--frame-ids"),
     ],
 )
 def test_what_a_format_needs_is_asked_for(

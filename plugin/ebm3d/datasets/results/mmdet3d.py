@@ -61,7 +61,7 @@ class MMDet3DResults(ResultFile):
     ) -> None:
         self._entries, self._files = entries, files
         if not class_names:
-            remedy = "give --classes NAME ..., in the order of the config's class_names"
+            remedy = "give --class-names NAME ..., in the order of the config's class_names"
             got = "none, and labels are numbers"
             raise DataError([Problem(path, None, "class names", got, remedy)])
         self._names = mapped(class_names, name_map)
@@ -100,7 +100,7 @@ class MMDet3DResults(ResultFile):
         if "lidar_path" in entry:
             frame_id = entry["lidar_path"]
         if frame_id is None:
-            remedy = "give --ids FILE, the frames in the order of the info file"
+            remedy = "give --frame-ids FILE, in the order of the info file"
             raise input_error("lidar_path", "in each entry, to know its frame", "none", remedy)
         return FrameResults(cloud_id(frame_id), boxes, names, scores.astype(np.float64))
 
@@ -171,7 +171,7 @@ class KittiAnnos(ResultFile):
         self._entries = entries
         if len(ids) != len(entries):
             expected = f"the names of its {len(entries)} frames, which it numbers"
-            remedy = "give --ids FILE, in the order of the info file (ImageSets/val.txt)"
+            remedy = "give --frame-ids FILE, in the order of the info file (ImageSets/val.txt)"
             raise DataError([Problem(path, None, expected, f"{len(ids)}", remedy)])
         full = [i for i, entry in zip(ids, entries, strict=True) if len(entry["name"])]
         self._calibrations = read_calibrations(calib, full, "boxes are")

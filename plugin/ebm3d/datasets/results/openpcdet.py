@@ -95,7 +95,8 @@ class OpenPCDetResults(ResultFile):
             raise shape_error(self._key, "(N, 7) or (N, 9), with velocities", boxes)
         boxes[:, 2] -= boxes[:, 5] / 2
         score = np.asarray(part[scores], np.float64) if scores else np.full(len(boxes), np.nan)
-        named = mapped(part[names][: len(boxes)], name_map)  # DontCare, last, has no box
+        of_boxes = part[names] if scores else part[names][: len(boxes)]  # DontCare comes last
+        named = mapped(of_boxes, name_map)
         if not len(named) == len(score) == len(boxes):
             got = f"{len(named)} names, {len(score)} scores"
             raise input_error("lengths", f"those of {len(boxes)} boxes", got)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+__all__ = ["COMMANDS", "main"]
+
 # What each does, and the word for what a failed one has not done.
 COMMANDS = {
     "train-energy": (

@@ -26,7 +26,7 @@ from ebm3d.refinement.trust import POINT_BORDERS, BandTrust, FitProbability, Tru
 from ebm3d.refiners import QuasiNewtonAscent
 
 TEMPERATURES = (3.0, 10.0, 30.0, 100.0)
-LEAST_BIASES = (np.inf, 1.0)  # of the spread, for a median error to be corrected
+LEAST_BIASES = (np.inf, 0.5)  # of the spread, for a median error to be corrected
 MIN_PAIRS = 20  # to fit the deviations of a band, or of a class
 _LARGE, _FIT_IOU, _FIT_IOU_SMALL = 2.5, 0.7, 0.5  # mean length (m); IoU at which a box fits
 _STRICT = (0.0, 0.05, 0.1, 0.15)  # above the IoU at which a box fits

@@ -333,9 +333,9 @@ def test_defects_are_named(folder: Path, change: Any, match: str) -> None:
     [
         ("kitti", {"calib": None}, "--calib"),
         ("openpcdet", {"calib": None}, "--calib"),
-        ("json", {"class_names": ()}, "--classes"),
+        ("json", {"class_names": ()}, "--class-names"),
         ("tensors", {"class_names": ["Car"]}, "labels_3d"),
-        ("annos", {"ids": None}, "--ids"),
+        ("annos", {"ids": None}, "--frame-ids"),
     ],
 )
 def test_what_a_format_needs_is_asked_for(

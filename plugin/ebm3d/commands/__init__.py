@@ -34,7 +34,7 @@ With labelled frames of your own:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a sub-command; 0 if all went well, 1 if the input is at fault."""
+    """Run a sub-command; 0 if all went well, 1 if the input is at fault, 130 if interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nStopped. Nothing was {COMMANDS[options.command][1]}.\n")
+        return 130
     except (OSError, ValueError) as error:
         from ebm3d.commands.console import ERRORS, show
 

@@ -8,6 +8,7 @@ of all labels and a page of pictures, the least likely first.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,10 @@ def run(options: argparse.Namespace) -> int:
     """Read, judge, print, write."""
     if options.energy is not None and options.init is not None:
         options.usage_error("--energy judges as it is, --init is trained further: give one")
+    if options.folds < 2 or options.steps < 1 or options.pictures < 0:
+        options.usage_error("--folds must be at least 2, --steps 1, --pictures 0")
+    if not math.isfinite(options.threshold):
+        options.usage_error(f"--threshold must be a finite number, but got {options.threshold}")
     from ebm3d.commands.console import ERRORS, console, show
     from ebm3d.commands.labelled import warn_of_seen
     from ebm3d.commands.options import check_drawing, check_new_folder, find_device, name_map
@@ -139,8 +144,6 @@ def _by_folds(
 
 def _table(audit: LabelAudit) -> Table:
     """The least likely labels."""
-    import math
-
     from ebm3d.evaluation.tables import make_table
     from ebm3d.refinement.audit_page import differences
 

@@ -46,16 +46,11 @@ def run(options: argparse.Namespace) -> int:
     """Read, evaluate, print, write."""
     check_report_options(options)
     from ebm3d.commands.console import ERRORS, console, show, write_figures
-    from ebm3d.errors import input_error
     from ebm3d.evaluation.nuscenes import read_ground_truth
     from ebm3d.evaluation.nuscenes.comparison import compare_nuscenes
     from ebm3d.evaluation.nuscenes.tables import comparison_tables, report_tables
 
     started = time.perf_counter()
-    if options.json is not None:
-        read = [options.ground_truth, options.results, options.before]
-        if options.json.resolve() in [path.resolve() for path in read if path is not None]:
-            raise input_error("--json", "another file than those that are read", options.json)
     with ERRORS.status("Reading the labels"):
         truth = read_ground_truth(options.ground_truth, options.version, options.split)
     out = console(_MIN_WIDTH)

@@ -13,20 +13,20 @@ import torch
 from numpy.typing import NDArray
 
 from ebm3d.commands.console import ERRORS, progress_bar, show
-from ebm3d.commands.options import find_device, format_options, name_map
-from ebm3d.datasets.atomic import check_writable
+from ebm3d.commands.options import check_output_file, find_device, format_options, name_map
 from ebm3d.datasets.kitti_splits import match_ids
 from ebm3d.datasets.problems import Collected
 from ebm3d.datasets.results import (
     FrameClouds,
     FrameResults,
     ResultFile,
+    check_one_each,
     doubtful_frame,
     read_label_set,
     read_results,
 )
 from ebm3d.errors import input_error
-from ebm3d.refinement.detections import check_names, detected_frames, true_boxes_of
+from ebm3d.refinement.detections import MIN_IOU, check_names, detected_frames, true_boxes_of
 from ebm3d.refinement.energy_file import EnergyFile, load_energy, shipped_energy
 from ebm3d.refinement.points_energy import PointsEnergy
 from ebm3d.refinement.refiner import DetectedFrame, RefinedFrame
@@ -79,7 +79,7 @@ def read_labelled(options: argparse.Namespace, consequence: str) -> LabelledDete
 
     ``consequence`` says what follows if the energy or its trust has seen the frames.
     """
-    check_writable("--out", options.out)
+    check_output_file("--out", options.out, options)
     device = find_device(options.device)
     names, found = name_map(options), Collected()
     file = found.attempt(load_energy, options.energy or shipped_energy())
@@ -97,6 +97,7 @@ def read_labelled(options: argparse.Namespace, consequence: str) -> LabelledDete
     ids = match_ids([frame.frame_id for frame in results.frames], by_id)
     frames = [frame for i, frame in zip(ids, results.frames, strict=True) if i in by_id]
     true_frames = [by_id[i] for i in ids if i in by_id]
+    check_one_each(results, by_id)
     if not frames:
         got = f"none of {len(ids)}, first {ids[0] if ids else '-'}"
         raise input_error("DETECTIONS", f"of some of the {len(by_id)} labelled frames", got)
@@ -106,6 +107,11 @@ def read_labelled(options: argparse.Namespace, consequence: str) -> LabelledDete
     warn_of_seen(file, used, consequence)
     detected = list(detected_frames(progress_bar("Reading the clouds")(frames), clouds, known))
     true = true_boxes_of(frames, true_frames)
+    pairs = [d.is_valid & np.isfinite(t).all(axis=1) for d, t in zip(detected, true, strict=True)]
+    if not any(is_pair.any() for is_pair in pairs):
+        expected = f"with boxes of {', '.join(known)} that overlap the labels' (BEV IoU {MIN_IOU})"
+        got = f"none of {sum(map(len, pairs))} in {len(frames)} frames"
+        raise input_error("DETECTIONS", expected, got, "look at class names, --map and --calib")
     energy = file.energy.to(device)
     left = len(ids) - len(used)
     return LabelledDetections(file, energy, results, frames, used, detected, true, left)

@@ -60,14 +60,13 @@ def check_report_options(options: argparse.Namespace) -> None:
     """Check the options of :func:`add_report_options`, and set borders that are left out."""
     if options.replicates < 1:
         options.usage_error(f"--replicates must be at least 1, but got {options.replicates}")
-    from ebm3d.datasets.atomic import check_writable
     from ebm3d.evaluation.localization import DISTANCE_BANDS
 
     options.distance_bands = options.distance_bands or DISTANCE_BANDS
     if any(map(math.isnan, options.distance_bands)):
         options.usage_error("--distance-bands must be numbers")
     if options.json is not None:
-        check_writable("--json", options.json)
+        check_output_file("--json", options.json, options)
 
 
 def format_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -81,11 +80,14 @@ def format_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def name_map(options: argparse.Namespace) -> dict[str, str]:
     """Return the names of ``--map``."""
-    pairs = [entry.partition("=") for entry in options.map]
-    for name, sign, other in pairs:
-        if not (name and sign and other):
-            options.usage_error(f"--map takes A=B, such as Van=Car, but got {name}{sign}{other}")
-    return {name: other for name, _, other in pairs}
+    names: dict[str, str] = {}
+    for entry in options.map:
+        name, _, other = entry.partition("=")
+        if not (name and other) or "=" in other:
+            options.usage_error(f"--map takes A=B, such as Van=Car, but got {entry}")
+        if names.setdefault(name, other) != other:
+            options.usage_error(f"--map takes each name once, but got {name}={names[name]} {entry}")
+    return names
 
 
 def find_device(name: str | None) -> torch.device:
@@ -107,6 +109,24 @@ def find_device(name: str | None) -> torch.device:
         got = f"{name}, where torch finds {count} CUDA devices"
         raise input_error("--device", "a device of this machine", got, "leave it out, or cpu")
     return device
+
+
+def check_output_file(name: str, path: Path, options: argparse.Namespace) -> None:
+    """Raise before any work if a file cannot be written, or is one of the input.
+
+    An energy may be replaced by what is made of it.
+    """
+    from ebm3d.datasets.atomic import check_writable
+    from ebm3d.datasets.point_clouds import cloud_suffix
+    from ebm3d.errors import input_error
+
+    check_writable(name, path)
+    outputs = ("out", "refined", "json", "plots", "energy", "init")
+    inputs = [v for k, v in vars(options).items() if isinstance(v, Path) and k not in outputs]
+    is_data = path.exists() and (path.suffix == ".txt" or bool(cloud_suffix(path)))
+    places = [path.resolve(), *([path.resolve().parent] if is_data else [])]
+    if any(place.resolve() in places for place in inputs):
+        raise input_error(name, "another file than those that are read", path, "choose another")
 
 
 def check_new_folder(name: str, path: Path, *inputs: Path) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ebm3d.refinement.energy_file import EnergyFile
 
 _STEPS = 10  # those of fit-trust and fit-coverage
+_MAX_STEPS = 1000  # boxes stand still after some tens
 _EXAMPLE = """\
 in:   result files of a detector, and the clouds of their frames
 out:  --out holds files of the same format with refined boxes; f before and after, standard
@@ -54,8 +55,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read, refine, write, report."""
-    if options.steps < 0 or options.pictures < 0:
-        options.usage_error("--steps and --pictures must be at least 0")
+    if not 0 <= options.steps <= _MAX_STEPS or options.pictures < 0:
+        options.usage_error(f"--steps must be from 0 to {_MAX_STEPS}, --pictures at least 0")
     if options.coverage is not None and options.steps != _STEPS:
         options.usage_error(f"--coverage is calibrated for {_STEPS} steps: leave out --steps")
     from ebm3d.commands.console import ERRORS, console, progress_bar, show
@@ -84,8 +85,9 @@ def run(options: argparse.Namespace) -> int:
         results = found.attempt(read_results, options.detections, options.calib, names, **extra)
     clouds = found.attempt(FrameClouds, options.clouds)
     if results is not None and clouds is not None:
-        notes = [*clouds.warnings, *(found.attempt(clouds.check, results) or [])]
-        notes += found.attempt(doubtful_frame, results, clouds) or []
+        unused = found.attempt(clouds.check, results)
+        doubts = None if unused is None else found.attempt(doubtful_frame, results, clouds)
+        notes = [*clouds.warnings, *(unused or []), *(doubts or [])]
     found.check()
     assert file is not None
     assert results is not None

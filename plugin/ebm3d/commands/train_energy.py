@@ -69,15 +69,14 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from ebm3d.commands.console import ERRORS, console, progress_bar, show
-    from ebm3d.commands.options import find_device
-    from ebm3d.datasets.atomic import check_writable
+    from ebm3d.commands.options import check_output_file, find_device
     from ebm3d.devices import seeded
     from ebm3d.refinement.energy_file import EnergyFile, load_energy, save_energy
     from ebm3d.refinement.points_energy import EnergySettings, PointsEnergy
     from ebm3d.refinement.training_data import choose_classes, gather, noise_stds
 
     started = time.perf_counter()
-    check_writable("--out", options.out)
+    check_output_file("--out", options.out, options)
     device = find_device(options.device)
     init = None if options.init is None else load_energy(options.init)
     frames, labels, detections, notes = _read(options)
@@ -86,6 +85,9 @@ def run(options: argparse.Namespace) -> int:
     else:
         classes = tuple(options.classes or choose_classes(labels))
     held_out = _held_out(options, [frame.frame_id for frame in labels])
+    for note in notes:
+        show(f"Note: {note}", ERRORS)
+    notes = []
     sizes = None if init is None else init.energy.settings.mean_sizes
     data = gather(progress_bar("Reading the clouds")(frames), classes, held_out, sizes)
     by_id = {frame.frame_id: frame for frame in labels}
@@ -134,6 +136,8 @@ def _check(options: argparse.Namespace) -> None:
         options.usage_error("--val-share must be from 0 to below 1")
     if options.steps < 1:
         options.usage_error("--steps must be at least 1")
+    if options.seed < 0:
+        options.usage_error("--seed must be at least 0")
     if options.init is not None and (options.classes or options.detections):
         options.usage_error("--classes and --detections are settled by --init")
 
@@ -195,11 +199,21 @@ def _held_out(options: argparse.Namespace, frame_ids: Sequence[str]) -> set[str]
     import numpy as np
 
     from ebm3d.datasets.kitti_splits import match_ids, read_ids
+    from ebm3d.errors import input_error
 
     if options.val_ids is not None:
-        return set(match_ids(read_ids(options.val_ids), frame_ids)) & set(frame_ids)
-    order = np.random.default_rng(options.seed).permutation(len(frame_ids))
-    return {frame_ids[i] for i in order[: round(options.val_share * len(frame_ids))]}
+        held_out = set(match_ids(read_ids(options.val_ids), frame_ids))
+        if unknown := sorted(held_out.difference(frame_ids)):
+            got = f"{len(unknown)} others, first {unknown[0]}"
+            raise input_error("--val-ids", f"among the {len(frame_ids)} frames", got)
+    else:
+        order = np.random.default_rng(options.seed).permutation(len(frame_ids))
+        held_out = {frame_ids[i] for i in order[: round(options.val_share * len(frame_ids))]}
+    if len(held_out) == len(frame_ids) > 0:
+        name = "--val-share" if options.val_ids is None else "--val-ids"
+        got = f"all {len(frame_ids)}"
+        raise input_error(name, "some of the frames, others are trained on", got, "hold out fewer")
+    return held_out
 
 
 def _train(energy: PointsEnergy, data: TrainingData, options: argparse.Namespace) -> TrainingResult:

@@ -24,7 +24,7 @@ _OTHER_FILES = {  # first bytes: what the file is, and what helps, if anything b
     b"\x89PNG": ("a PNG image", ""),
     b"\xff\xd8\xff": ("a JPEG image", ""),
     b"\x93NUMPY": ("a NumPy array (.npy)", ""),
-    b"PK\x03\x04": ("a zip archive, as .zip, .npz and .pth are", ""),
+    b"PK\x03\x04": ("a zip archive, as .zip, .npz, .pt and .pth are", ""),
     b"\x1f\x8b": ("a gzip archive", "unpack it"),
     b"\x80": ("a pickle", ""),
 }
@@ -49,8 +49,8 @@ def read_lines(path: Path, expected: str, remedy: str) -> list[str]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError([unreadable(path, expected, error, remedy)]) from error
-    if content.startswith(tuple(_OTHER_FILES)):
-        got, better = next(v for start, v in _OTHER_FILES.items() if content.startswith(start))
+    if content.startswith(tuple(_OTHER_FILES)) and (kind := other_kind(content)):
+        got, better = kind
         raise DataError([Problem(path, None, expected, got, better or remedy)])
     if is_plain(content):
         return content.decode().splitlines()
@@ -64,6 +64,18 @@ def read_lines(path: Path, expected: str, remedy: str) -> list[str]:
         place = content.index(b"\0")
         raise DataError([_no_text(path, content, encoding, place, expected, remedy)])
     return [line.partition(_COMMENT)[0] for line in text.translate(_INVISIBLE).splitlines()]
+
+
+def other_kind(content: bytes) -> tuple[str, str] | None:
+    """What bytes are by their beginning, and what helps; None if nothing says it."""
+    for start, found in _OTHER_FILES.items():
+        if content.startswith(start):
+            return found
+    if not content.strip():
+        return "an empty file", "write or copy it again"
+    if not content[:1000].translate(None, delete=_NO_CONTROLS):
+        return f"text ({content.split()[0][:20].decode(errors='replace')!r} first)", ""
+    return ("float32 numbers, as in a point cloud", "") if _is_cloud(content) else None
 
 
 def split_words(line: str, path: Path, number: int) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 
 from ebm3d.datasets.atomic import write_atomically
 from ebm3d.datasets.problems import DataError, Problem
+from ebm3d.errors import input_error
 from ebm3d.refinement.points_energy import EnergySettings, PointsEnergy
 from ebm3d.refinement.trust import Trust
 
@@ -79,21 +80,32 @@ def load_energy(path: str | Path) -> EnergyFile:
     except FileNotFoundError as error:
         raise DataError([Problem(path, None, expected, "no such file", remedy)]) from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        got = f"a file that cannot be read ({str(error).splitlines()[0]})"
+        got = f"a file that cannot be read ({_first_sentence(error)})"
         raise DataError([Problem(path, None, expected, got, remedy)]) from error
     if not isinstance(content, dict) or content.get("kind") != _KIND:
         of_detector = isinstance(content, dict) and "state_dict" in content
         got = "a checkpoint of a detector" if of_detector else "another kind of file"
         raise DataError([Problem(path, None, expected, got, remedy)])
-    if content["version"] != _VERSION:
-        got = f"version {content['version']}"
+    if content.get("version") != _VERSION:
+        got = f"version {content.get('version', 'none')}"
         raise DataError([Problem(path, None, f"version {_VERSION}", got, "train it again")])
+    try:
+        return _energy_file(content)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        got = f"a damaged or changed one ({type(error).__name__}: {_first_sentence(error)})"
+        raise DataError([Problem(path, None, expected, got, "train it again")]) from error
+
+
+def _energy_file(content: Mapping[str, Any]) -> EnergyFile:
+    """Build what a file holds; raises where it is not whole."""
     energy = PointsEnergy(EnergySettings(**content["settings"]))
     energy.load_state_dict(content["weights"])
-    trust = content["trust"]
-    return EnergyFile(
-        energy.eval(),
-        content["training"],
-        None if trust is None else Trust.from_dict(trust),
-        content["coverage"],
-    )
+    if not all(bool(value.isfinite().all()) for value in energy.state_dict().values()):
+        raise input_error("weights", "finite", "NaN or infinity")
+    trust = None if content["trust"] is None else Trust.from_dict(content["trust"])
+    return EnergyFile(energy.eval(), dict(content["training"]), trust, content["coverage"])
+
+
+def _first_sentence(error: Exception) -> str:
+    """The first sentence of a message."""
+    return (str(error).splitlines() or [""])[0].partition(". ")[0].rstrip(":.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ebm3d.datasets.results.clouds import FrameClouds, LabelledFrames
+from ebm3d.datasets.results.clouds import FrameClouds, LabelledFrames, check_one_each
 from ebm3d.datasets.results.doubts import doubtful_frame
 from ebm3d.datasets.results.frames import SIDE_FILE, FrameChanges, FrameResults, ResultFile
 from ebm3d.datasets.results.reading import read_label_set, read_results
@@ -14,6 +14,7 @@ __all__ = [
     "FrameResults",
     "LabelledFrames",
     "ResultFile",
+    "check_one_each",
     "doubtful_frame",
     "read_label_set",
     "read_results",

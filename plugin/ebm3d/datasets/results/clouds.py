@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +40,16 @@ class FrameClouds:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise DataError([missing_folder(self.folder, "a folder of clouds", _REMEDY)])
-        names = [path.name for path in self.folder.iterdir() if cloud_suffix(path)]
+        files = [path.name for path in self.folder.iterdir() if cloud_suffix(path)]
+        names = [name for name in files if not name.startswith(".")]  # macOS' ._000000.bin
         self.ids = sorted({cloud_id(name) for name in names})
         if not self.ids:
             got = f"none of {', '.join(CLOUD_SUFFIXES)}"
             raise DataError([Problem(self.folder, None, "clouds", got, _REMEDY)])
-        self._source = inspect_clouds(self.folder, self.ids, layout)
+        try:
+            self._source = inspect_clouds(self.folder, self.ids, layout)
+        except DataError as error:
+            raise DataError(map(_as_npy, error.problems)) from error
         self.warnings = self._source.warnings
         suffix = self._source.suffix
         self._known = {cloud_id(name) for name in names if cloud_suffix(name) == suffix}
@@ -85,6 +90,7 @@ class FrameClouds:
             expected = f"a cloud for each of the {len(results.frames)} frames of {results.path}"
             got = f"none for {_named(missing)}; clouds are {self.ids[0]} to {self.ids[-1]}"
             raise DataError([Problem(self.folder, None, expected, got, _REMEDY)])
+        check_one_each(results, self._known)
         if not unused:
             return []
         expected = f"results in {results.path} for each of {len(self)} clouds"
@@ -107,6 +113,27 @@ class LabelledFrames(Sequence[tuple[FrameResults, NDArray[np.float32]]]):
         """A frame and its points."""
         frame = self.labels.frames[index]
         return frame, self.clouds.read(frame.frame_id)
+
+
+def check_one_each(results: ResultFile, names: Iterable[str]) -> None:
+    """Raise if two frames, such as 3 and 000003, stand for one of ``names``."""
+    ids = [frame.frame_id for frame in results.frames]
+    first: dict[str, str] = {}
+    problems = []
+    for frame_id, name in zip(ids, match_ids(ids, names), strict=True):
+        if first.setdefault(name, frame_id) != frame_id:
+            got = f"{first[name]} and {frame_id} for {name}"
+            problems.append(Problem(results.path, None, "every frame once", got, "remove one"))
+    if problems:
+        raise DataError(problems)
+
+
+def _as_npy(problem: Problem) -> Problem:
+    """A problem of a layout, with a remedy that needs no option."""
+    if "--cloud-" not in problem.remedy:
+        return problem
+    remedy = "write .npy files, which know their columns, or .bin files of x, y, z, intensity"
+    return replace(problem, remedy=remedy)
 
 
 def _named(ids: Collection[str]) -> str:

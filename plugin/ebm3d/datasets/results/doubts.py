@@ -25,14 +25,15 @@ _NUM_BLOCKS, _BLOCK = 8, 4  # of frames; those of a block are neighbors
 def doubtful_frame(results: ResultFile, clouds: FrameClouds) -> list[Problem]:
     """Say what is wrong with the frame of reference of boxes, if anything looks so.
 
-    Of up to 32 frames with boxes: headings in degrees; more than a quarter of the boxes without a
-    point; or another reading (z at the center for the bottom, width and length exchanged, camera
-    axes, the frame before or after, other units) under which far more of them hold points.
+    Of up to 32 frames with boxes and clouds: headings in degrees; more than a quarter of the boxes
+    without a point; or another reading (z at the center for the bottom, width and length exchanged,
+    camera axes, the frame before or after, other units) under which far more of them hold points.
 
     Returns:
         Nothing, or what the boxes look like with the share that holds no points.
     """
-    found = _some([frame for frame in results.frames if len(frame)])
+    missing = set(clouds.differences(frame.frame_id for frame in results.frames)[0])
+    found = _some([f for f in results.frames if len(f) and f.frame_id not in missing])
     if not found:
         return []
     read = lru_cache(maxsize=_NUM_BLOCKS * _BLOCK)(clouds.read)

@@ -169,7 +169,7 @@ def raise_problems(path: Path, problems: Sequence[Problem]) -> None:
 
 def mapped(names: Iterable[Any], name_map: Mapping[str, str]) -> NDArray[np.str_]:
     """Class names after the name map, ``(N,)``."""
-    listed = [str(name) for name in names]
+    listed = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
     return np.array([name_map.get(name, name) for name in listed], dtype=np.str_)
 
 

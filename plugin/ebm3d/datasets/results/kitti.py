@@ -66,7 +66,7 @@ class KittiResults(ResultFile):
         origin: str | None = None,
     ) -> None:
         self._origin = origin
-        files = sorted(folder.glob("*.txt"))
+        files = sorted(folder.glob("[!.]*.txt"))
         ids = [path.stem for path in files]
         if origin is None:
             table = read_frames(folder, ids, scores=scores)

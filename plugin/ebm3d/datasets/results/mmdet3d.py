@@ -65,11 +65,14 @@ class MMDet3DResults(ResultFile):
             got = "none, and labels are numbers"
             raise DataError([Problem(path, None, "class names", got, remedy)])
         self._names = mapped(class_names, name_map)
+        named = all(isinstance(entry, dict) and "lidar_path" in entry for entry in entries)
+        if not (files or named):
+            check_ids(path, ids, len(entries))
         frames, problems = [], []
         for index, entry in enumerate(entries):
             try:
                 file = files[index].stem if files else None
-                frames.append(self._read(entry, file or (ids[index] if ids else None)))
+                frames.append(self._read(entry, file or (ids[index] if ids else "")))
             except (KeyError, TypeError, ValueError, IndexError) as error:
                 got = f"{error} in entry {index}"
                 expected = f"{', '.join(_KEYS)} of LiDAR boxes"
@@ -77,11 +80,12 @@ class MMDet3DResults(ResultFile):
         raise_problems(path, problems)
         super().__init__(path, frames, True)
 
-    def _read(self, entry: Entry, frame_id: str | None) -> FrameResults:
+    def _read(self, entry: Entry, frame_id: str) -> FrameResults:
         """Boxes of an entry."""
         part = _part_of(entry)
         if not is_prediction(entry):
-            raise input_error("keys", f"{', '.join(_KEYS)}", ", ".join(part))
+            got = ", ".join(part) if isinstance(part, dict) else type(part).__name__
+            raise input_error("keys", f"{', '.join(_KEYS)}", got)
         boxes, scores, labels = (to_array(part[key]) for key in _KEYS)
         kind = entry.get("box_type_3d", "LiDAR")
         kinds = (kind if isinstance(kind, str) else kind.__name__, type(part[_KEYS[0]]).__name__)
@@ -90,18 +94,17 @@ class MMDet3DResults(ResultFile):
         boxes = boxes.astype(np.float64).reshape(-1, boxes.shape[-1] if boxes.size else 7)
         if boxes.shape[1] not in (7, 9):
             raise shape_error("bboxes_3d", "(N, 7) or (N, 9), with velocities", boxes)
-        if not len(boxes) == len(scores) == len(labels):
-            got = f"{len(scores)} scores, {len(labels)} labels"
+        if not all(values.shape == (len(boxes),) for values in (scores, labels)):
+            got = f"scores {scores.shape}, labels {labels.shape}"
             raise input_error("lengths", f"those of {len(boxes)} boxes", got)
+        if len(labels) and not np.issubdtype(labels.dtype, np.number):
+            raise input_error("labels_3d", "numbers", repr(labels.tolist()[0]))
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(self._names):
             expected = f"below the number of class names, {len(self._names)}"
             raise input_error("labels_3d", expected, int(labels.max()), "give all class names")
         names = self._names[labels.astype(np.int64).reshape(-1)]
         if "lidar_path" in entry:
             frame_id = entry["lidar_path"]
-        if frame_id is None:
-            remedy = "give --frame-ids FILE, in the order of the info file"
-            raise input_error("lidar_path", "in each entry, to know its frame", "none", remedy)
         return FrameResults(cloud_id(frame_id), boxes, names, scores.astype(np.float64))
 
     def _write(self, folder: Path, changed: Mapping[str, FrameChanges]) -> bool:
@@ -115,6 +118,14 @@ class MMDet3DResults(ResultFile):
         for file, entry in zip(self._files, entries, strict=False):
             write_into_set(folder / file.name, json.dumps(entry).encode())
         return True
+
+
+def check_ids(path: Path, ids: Sequence[str], number: int) -> None:
+    """Raise unless there is an id for each frame of a file that does not name them."""
+    if len(ids) != number:
+        expected = f"the names of its {number} frames, which it numbers"
+        remedy = "give --frame-ids FILE, in the order of the info file (ImageSets/val.txt)"
+        raise DataError([Problem(path, None, expected, f"{len(ids)}", remedy)])
 
 
 def is_prediction(entry: Any) -> bool:
@@ -169,10 +180,7 @@ class KittiAnnos(ResultFile):
         name_map: Mapping[str, str],
     ) -> None:
         self._entries = entries
-        if len(ids) != len(entries):
-            expected = f"the names of its {len(entries)} frames, which it numbers"
-            remedy = "give --frame-ids FILE, in the order of the info file (ImageSets/val.txt)"
-            raise DataError([Problem(path, None, expected, f"{len(ids)}", remedy)])
+        check_ids(path, ids, len(entries))
         full = [i for i, entry in zip(ids, entries, strict=True) if len(entry["name"])]
         self._calibrations = read_calibrations(calib, full, "boxes are")
         frames = []

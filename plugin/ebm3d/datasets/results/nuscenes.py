@@ -147,6 +147,9 @@ def _read_poses(source: Path) -> dict[str, tuple[str, FloatArray]]:
                 strict=True,
             )
         )
+    expected = "a data root of nuScenes, or an info file (version 1.1)"
+    if not source.exists():
+        raise DataError([Problem(source, None, expected, "no such file or folder", "name another")])
     content = load_pickle(source)
     try:
         return {
@@ -158,6 +161,5 @@ def _read_poses(source: Path) -> dict[str, tuple[str, FloatArray]]:
             for info in content["data_list"]
         }
     except (KeyError, TypeError, IndexError, ValueError) as error:
-        expected = "a data root of nuScenes, or an info file (version 1.1)"
         remedy = "write it with tools/create_data.py nuscenes"
         raise DataError([Problem(source, None, expected, repr(error), remedy)]) from error

@@ -91,14 +91,15 @@ class OpenPCDetResults(ResultFile):
         _, names, scores = _FORMS[self._key]
         part = self._part(entry)
         boxes = np.array(part[self._key], dtype=np.float64)
+        boxes = boxes if boxes.size else np.zeros((0, 7))
         if boxes.ndim != 2 or boxes.shape[1] not in (7, 9):
             raise shape_error(self._key, "(N, 7) or (N, 9), with velocities", boxes)
         boxes[:, 2] -= boxes[:, 5] / 2
         score = np.asarray(part[scores], np.float64) if scores else np.full(len(boxes), np.nan)
         of_boxes = part[names] if scores else part[names][: len(boxes)]  # DontCare comes last
         named = mapped(of_boxes, name_map)
-        if not len(named) == len(score) == len(boxes):
-            got = f"{len(named)} names, {len(score)} scores"
+        if not named.shape == score.shape == (len(boxes),):
+            got = f"names {named.shape}, scores {score.shape}"
             raise input_error("lengths", f"those of {len(boxes)} boxes", got)
         return FrameResults(_frame_id(entry), boxes, named, score)
 
@@ -144,10 +145,12 @@ def move_in_camera(
 ) -> None:
     """Replace rows of location, dimensions (length, height, width), rotation_y and alpha."""
     location, dimensions, angle, turn = camera_change(before, boxes, calibration)
-    alpha = turned(np.asarray(part["alpha"], np.float64)[rows], turn)
-    new = (location, dimensions[:, [2, 0, 1]], angle, alpha)
-    for key, values in zip(("location", "dimensions", "rotation_y", "alpha"), new, strict=True):
-        part[key] = with_rows(part[key], rows, values)
+    new = {"location": location, "dimensions": dimensions[:, [2, 0, 1]], "rotation_y": angle}
+    if "alpha" in part:
+        new["alpha"] = turned(np.asarray(part["alpha"], np.float64)[rows], turn)
+    for key, values in new.items():
+        if key in part:
+            part[key] = with_rows(part[key], rows, values)
 
 
 def _frame_id(entry: Entry) -> str:
@@ -156,4 +159,6 @@ def _frame_id(entry: Entry) -> str:
         return cloud_id(str(entry["frame_id"]))
     if "point_cloud" in entry:
         return cloud_id(str(entry["point_cloud"]["lidar_idx"]))
-    return cloud_id(str(entry["lidar_path"]))
+    if "lidar_path" in entry:
+        return cloud_id(str(entry["lidar_path"]))
+    raise KeyError("frame_id")

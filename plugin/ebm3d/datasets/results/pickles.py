@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm3d.datasets.problems import DataError, Problem, unreadable
+from ebm3d.datasets.text import other_kind
 
 # Numpy 1 and 2 read the old names and protocol 3, which has no buffers of protocol 5.
 _PROTOCOL = 3
@@ -96,6 +97,10 @@ def _new_object(cls: Any, *args: Any) -> Any:
 _new_object.__name__ = "__newobj__"
 
 
+class _NotAllowedError(pickle.UnpicklingError):
+    """A name that no file of boxes needs."""
+
+
 class _Reader(pickle.Unpickler):
     """Finds what is allowed, and nothing else."""
 
@@ -112,7 +117,7 @@ class _Reader(pickle.Unpickler):
         if key in _FOREIGN or is_type or module.startswith(_BOXES):
             known = self.foreign
             return known.setdefault(key, type(name, (Foreign,), {"__module__": module}))
-        raise pickle.UnpicklingError(f"{module}.{name}, which is not allowed in it")
+        raise _NotAllowedError(f"{module}.{name}, which is not allowed in it")
 
     def persistent_load(self, pid: Any) -> Any:
         """The description of a storage within torch's own format."""
@@ -155,14 +160,19 @@ def load_pickle(path: Path) -> Any:
     Raises:
         DataError: for anything else, naming it; nothing of it is run.
     """
+    content = b""
     try:
-        return _Reader(io.BytesIO(path.read_bytes())).load()
+        content = path.read_bytes()
+        return _Reader(io.BytesIO(content)).load()
     except OSError as error:
         raise DataError([unreadable(path, _EXPECTED, error, "name another")]) from error
     except Exception as error:  # of any kind: the file holds any bytes
-        remedy = "save boxes, scores and names alone, as numpy arrays; never load it where you "
-        remedy += "do not trust its origin"
-        raise DataError([Problem(path, None, _EXPECTED, f"{error}", remedy)]) from error
+        got, remedy = other_kind(content) or (f"{error}", "")
+        if content.startswith(b"\x80") or isinstance(error, _NotAllowedError):
+            got, remedy = f"{error}", "save boxes, scores and names alone, as numpy arrays; never "
+            remedy += "load it where you do not trust its origin"
+        remedy = remedy or "name the file or folder that the detector wrote"
+        raise DataError([Problem(path, None, _EXPECTED, got, remedy)]) from error
 
 
 def dump_pickle(path: Path, content: Any) -> None:
@@ -190,6 +200,8 @@ def to_array(value: Any) -> NDArray[Any]:
 
 def with_rows(value: Any, rows: NDArray[np.int64], new: NDArray[Any]) -> Any:
     """A copy of what :func:`to_array` takes, of the same kind and type, with other rows."""
+    if not len(rows):
+        return value
     if isinstance(value, list):
         copied = list(value)
         for row, numbers in zip(rows.tolist(), new.tolist(), strict=True):

@@ -122,7 +122,7 @@ def _files_of(path: Path) -> tuple[Path, list[Path]]:
     """The files of a folder: in it, in OpenPCDet's ``data`` or in the inferencer's ``preds``."""
     for folder in (path, path / "data", path / "preds"):
         for suffix in ("txt", "json"):
-            if files := sorted(folder.glob(f"*.{suffix}")):
+            if files := sorted(folder.glob(f"[!.]*.{suffix}")):
                 return folder, files
     names = sorted(inner.name for inner in path.iterdir())
     got = f"a folder with {', '.join(names[:5])}" if names else "an empty folder"
@@ -140,7 +140,7 @@ def _load(path: Path) -> Any:
             return json.loads(path.read_bytes())
     except OSError as error:
         raise DataError([unreadable(path, _KNOWN, error, _REMEDY)]) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         got = f"JSON that is damaged: {error}"
         raise DataError([Problem(path, None, _KNOWN, got, "write the file again")]) from error
     return load_pickle(path)
@@ -158,8 +158,10 @@ def _describe(content: Any) -> str:
     kind = type(content).__name__
     first = content[0] if isinstance(content, list) and content else content
     if isinstance(first, dict):
-        return f"a {kind} with the keys {', '.join(map(str, list(first)[:12]))}"
-    return f"an empty {kind}" if first is content else f"a {kind} of {type(first).__name__}"
+        return f"a {kind} with the keys {', '.join(map(str, list(first)[:12])) or '(none)'}"
+    if first is content:
+        return f"an empty {kind}" if isinstance(content, list) else f"one {kind}"
+    return f"a {kind} of {type(first).__name__}"
 
 
 def _path(path: str | Path | None) -> Path | None:

@@ -66,13 +66,16 @@ def _table(table: CoverageTable) -> Table:
     """By class and band: frames and pairs, and the factors of the outer boxes."""
     from ebm3d.evaluation.tables import make_table
 
-    title = "Standard deviations by which faces move outwards"
-    columns = [f"{coverage:.0%}" for coverage in _SHOWN]
+    title = "Standard deviations by which faces move outwards, and how the long-run share may differ"
+    columns = [column for coverage in _SHOWN for column in (f"{coverage:.0%}", "interval")]
     result = make_table(title, ("", "distance", "frames", "pairs", "calibrated on", *columns))
     summaries = [table.summary(coverage) for coverage in _SHOWN]
     for name, by_band in summaries[0].items():
         for band, row in by_band.items():
-            factors = [f"{summary[name][band]['outer']:.2f}" for summary in summaries]
+            factors = []
+            for summary in summaries:
+                low, high = summary[name][band]["interval"]
+                factors += [f"{summary[name][band]['outer']:.2f}", f"{low:.2f} to {high:.2f}"]
             counts = str(row["num_frames"]), str(row["num_boxes"])
             result.add_row(name, band, *counts, row["group"], *factors)
     return result

@@ -49,7 +49,7 @@ class TrainingData:
         mean_sizes: length, width, height (m) by class.
         train: frames.
         held_out: frames to choose the checkpoint by.
-        frame_ids: of ``train``.
+        frame_ids: of all: held-out ones choose the checkpoint.
         num_boxes: by class, in ``train`` and ``held_out``.
         num_sparse: labels left out for fewer than ``MIN_POINTS`` points.
         others: labels of other classes.
@@ -118,8 +118,7 @@ def gather(
                 torch.from_numpy(labels),
             )
         )
-        if not is_held_out:
-            data.frame_ids.append(frame.frame_id)
+        data.frame_ids.append(frame.frame_id)
     needed = class_names if mean_sizes is None or not counts[0].any() else ()
     for name, (trained, _) in zip(class_names, counts.T.tolist(), strict=True):
         if name in needed and not trained:

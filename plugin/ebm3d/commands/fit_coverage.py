@@ -66,7 +66,7 @@ def _table(table: CoverageTable) -> Table:
     """By class and band: frames and pairs, and the factors of the outer boxes."""
     from ebm3d.evaluation.tables import make_table
 
-    title = "Standard deviations by which faces move outwards, and how the long-run share may differ"
+    title = "Standard deviations by which faces move outwards; 95 % interval of the long-run share"
     columns = [column for coverage in _SHOWN for column in (f"{coverage:.0%}", "interval")]
     result = make_table(title, ("", "distance", "frames", "pairs", "calibrated on", *columns))
     summaries = [table.summary(coverage) for coverage in _SHOWN]

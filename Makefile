@@ -3,7 +3,7 @@ PY := .venv/bin/python
 # The newest versions that all supported Pythons can have; pins that are there stay, unless removed.
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-annotate
 # Benchmarks that need neither data nor arguments; the others want trained models.
-BENCHMARKS := dense_heads.py iou.py kitti_evaluation.py memory.py operators.py pooling.py refinement.py simulation.py training_methods.py
+BENCHMARKS := coverage.py dense_heads.py iou.py kitti_evaluation.py memory.py operators.py pooling.py refinement.py simulation.py training_methods.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format bench lock lint-tools

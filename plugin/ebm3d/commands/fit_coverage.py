@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ebm3d.commands.options import CLOUDS, DETECTIONS, LABELS, add_data_options, add_format_options
+from ebm3d.commands.options import add_labelled_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,15 +30,7 @@ _SHOWN = (0.8, 0.9, 0.95)
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.description, parser.epilog = __doc__, _EXAMPLE
-    add = parser.add_argument
-    add("detections", type=Path, metavar="DETECTIONS", help=DETECTIONS)
-    add("labels", type=Path, metavar="LABELS", help=LABELS)
-    add("clouds", type=Path, metavar="CLOUDS", help=CLOUDS)
-    add("--out", type=Path, required=True, metavar="FILE", help="the energy with its calibration")
-    text = "of ebm3d train-energy or fit-trust (default: the one of ebm3d, trained on simulation)"
-    add("--energy", type=Path, metavar="FILE", help=text)
-    add_data_options(parser)
-    add_format_options(parser)
+    add_labelled_options(parser, "the energy with its calibration")
 
 
 def run(options: argparse.Namespace) -> int:

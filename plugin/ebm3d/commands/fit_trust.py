@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ebm3d.commands.options import CLOUDS, DETECTIONS, LABELS, add_data_options, add_format_options
+from ebm3d.commands.options import add_labelled_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,19 +31,12 @@ example:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.description, parser.epilog = __doc__, _EXAMPLE
+    add_labelled_options(parser, "the energy with its trust")
     add = parser.add_argument
-    add("detections", type=Path, metavar="DETECTIONS", help=DETECTIONS)
-    add("labels", type=Path, metavar="LABELS", help=LABELS)
-    add("clouds", type=Path, metavar="CLOUDS", help=CLOUDS)
-    add("--out", type=Path, required=True, metavar="FILE", help="the energy with its trust")
-    text = "of ebm3d train-energy (default: the one of ebm3d, trained on simulation)"
-    add("--energy", type=Path, metavar="FILE", help=text)
     text = "parts of the frames, each judged by the others' trust (default: %(default)s)"
     add("--folds", type=int, default=5, metavar="N", help=text)
     text = "new folder for the results, each frame refined by the trust of the other parts"
     add("--refined", type=Path, metavar="DIR", help=text)
-    add_data_options(parser)
-    add_format_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:

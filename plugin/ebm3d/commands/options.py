@@ -47,6 +47,19 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
     add("--nuscenes", type=Path, metavar="DIR", help=text)
 
 
+def add_labelled_options(parser: argparse.ArgumentParser, out: str) -> None:
+    """Add what :func:`ebm3d.commands.labelled.read_labelled` reads; ``out`` is help for --out."""
+    add = parser.add_argument
+    add("detections", type=Path, metavar="DETECTIONS", help=DETECTIONS)
+    add("labels", type=Path, metavar="LABELS", help=LABELS)
+    add("clouds", type=Path, metavar="CLOUDS", help=CLOUDS)
+    add("--out", type=Path, required=True, metavar="FILE", help=out)
+    text = "of ebm3d train-energy or fit-trust (default: the one of ebm3d, trained on simulation)"
+    add("--energy", type=Path, metavar="FILE", help=text)
+    add_data_options(parser)
+    add_format_options(parser)
+
+
 def add_report_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--json``, ``--replicates`` and ``--distance-bands``."""
     add = parser.add_argument

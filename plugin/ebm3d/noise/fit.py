@@ -21,6 +21,17 @@ from ebm3d.errors import (
 _ONE_SIGMA = math.erf(1 / math.sqrt(2))
 
 
+def box_errors(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return by how much others differ from boxes, ``(N, D)`` each, as :func:`fit_noise_stds`.
+
+    Yaw errors count modulo pi.
+    """
+    offsets = local_offsets(boxes, others)
+    ratios = torch.log(others[:, 3:6] / boxes[:, 3:6])
+    yaw = 0.5 * wrap_to_pi(2 * offsets[:, 6:7])
+    return torch.cat((offsets[:, :3], ratios, yaw, offsets[:, 7:]), dim=1)
+
+
 def fit_noise_stds(true: Tensor, detected: Tensor) -> Tensor:
     """Fit the standard deviations of :class:`BoxNoise` to matched boxes of one class.
 
@@ -50,10 +61,7 @@ def fit_noise_stds(true: Tensor, detected: Tensor) -> Tensor:
     if true.shape != detected.shape or len(true) == 0:
         expected = f"{tuple(true.shape)}, as true, of at least one box (N >= 1)"
         raise shape_error("detected", expected, detected)
-    offsets = local_offsets(true, detected)
-    ratio = torch.log(detected[:, 3:6] / true[:, 3:6])
-    yaw = 0.5 * wrap_to_pi(2 * offsets[:, 6:7])
-    errors = torch.cat((offsets[:, :3], ratio, yaw, offsets[:, 7:]), dim=1).abs()
+    errors = box_errors(true, detected).abs()
     fitted = torch.nanquantile(errors.double(), _ONE_SIGMA, dim=0).to(errors.dtype)
     if can_read(fitted) and bool(fitted.isnan().any()):
         raise input_error("velocities", "known in at least one pair", "NaN in all of them")

@@ -63,9 +63,9 @@ class RefinedFrame:
     """What became of the boxes of a frame.
 
     Attributes:
-        boxes: ``(N, 7)``; those that were not moved as they came.
-        moved: ``(N,)``: of a class of the energy that is trusted, finite, with positive sizes.
-        f_initial: ``(N,)`` f at the detected box; NaN, as what follows, where it did not move.
+        boxes: ``(N, 7)`` refined, or as detected.
+        moved: ``(N,)`` whether refined: valid, and of a class and band that is trusted.
+        f_initial: ``(N,)`` f at the detected box; NaN, as what follows, where not refined.
         f_refined: ``(N,)`` f at the refined one.
         box_std: ``(N, 7)`` standard deviations of x, y, z, sizes (m) and yaw (rad), of the
             posterior's curvature.

@@ -14,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm3d.boxes.angles import wrap_to_pi
 from ebm3d.boxes.iou import iou_3d
-from ebm3d.boxes.local import local_offsets
 from ebm3d.errors import check_count, shape_error
 from ebm3d.evaluation.bootstrap import draw_weights
 from ebm3d.evaluation.score_fusion import fit_score_fusion
+from ebm3d.noise.fit import box_errors
 from ebm3d.refinement.points_energy import PointsEnergy
 from ebm3d.refinement.refiner import BoxRefiner, DetectedFrame, FloatArray, RefinedFrame
 from ebm3d.refinement.trust import POINT_BORDERS, BandTrust, FitProbability, Trust
@@ -69,17 +68,6 @@ class TrustFit:
     refined: tuple[RefinedFrame, ...]
 
 
-def box_errors(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return by how much others differ from boxes, both ``(N, 7)``, ``(N, 7)``.
-
-    Along, across, up (m); log ratios of the sizes; yaw modulo pi (rad).
-    """
-    offsets = local_offsets(boxes, others)
-    ratios = torch.log(others[:, 3:6] / boxes[:, 3:6])
-    yaw = 0.5 * wrap_to_pi(2 * offsets[:, 6:7])
-    return torch.cat((offsets[:, :3], ratios, yaw), dim=1)
-
-
 def fit_trust(
     energy: PointsEnergy,
     frames: Sequence[DetectedFrame],
@@ -91,9 +79,9 @@ def fit_trust(
 
     By class and band: the deviations of the detector's errors; how much of their medians is
     corrected, and tau, such that the mean IoU of the refined boxes is largest among settings that
-    leave no fewer boxes above the IoU at which they fit. By class: the median difference of true
-    boxes from the maxima of f that are climbed from them. What is reported comes from folds of
-    frames: none is refined by a trust that saw it.
+    do not lower that of boxes near the IoU at which they fit. By class: the median difference of
+    true boxes from the maxima of f that are climbed from them. What is reported comes from folds
+    of frames: none is refined by a trust that saw it. docs/method.md, M-38.
 
     Args:
         energy: not changed.
@@ -172,8 +160,11 @@ class _Fitter:
         best = [[(0.0, BandTrust(np.inf, settings.noise_stds[c]))] * _NUM_BANDS for c in labels]
         for least_bias, temperature in product(LEAST_BIASES, TEMPERATURES):
             trust = Trust(
-                tuple(self._bands_of(inside & (self.classes == c), c, least_bias) for c in labels)
-            ).with_temperature(temperature)
+                tuple(
+                    self._bands_of(inside & (self.classes == c), c, least_bias, temperature)
+                    for c in labels
+                )
+            )
             after, before = self._refined_iou(trust), self.iou[self.tried]
             for c, k in product(labels, range(_NUM_BANDS)):
                 rows = (inside & (self.classes == c) & (self.bands == k))[self.tried]
@@ -188,7 +179,7 @@ class _Fitter:
         return Trust(tuple(tuple(band for _, band in row) for row in best))
 
     def _bands_of(
-        self, rows: NDArray[np.bool_], label: int, least_bias: float
+        self, rows: NDArray[np.bool_], label: int, least_bias: float, temperature: float
     ) -> tuple[BandTrust, ...]:
         """The bands of one class from its pairs; those of few pairs as the whole class."""
         noise = np.array(self.energy.settings.noise_stds[label])
@@ -204,7 +195,7 @@ class _Fitter:
             spread = np.quantile(np.abs(errors - mean), _ONE_SIGMA, axis=0)
             mean = np.where(np.abs(mean) > least_bias * spread, mean, 0.0)
             std = np.quantile(np.abs(errors - mean), _ONE_SIGMA, axis=0).clip(_LEAST_STD * noise)
-            result.append(BandTrust(1.0, *(tuple(v.tolist()) for v in (std, mean, shift))))
+            result.append(BandTrust(temperature, *(tuple(v.tolist()) for v in (std, mean, shift))))
         return tuple(result)
 
     def _refined_iou(self, trust: Trust) -> FloatArray:
